@@ -1,0 +1,17 @@
+"""From VGG19 and its weights to checked ONNX files: the only part that knows torchvision."""
+
+from nstrt.exporter.build import Export, build_model, export, export_all
+from nstrt.exporter.check import Check
+from nstrt.exporter.vgg import FeatureNet
+from nstrt.exporter.weights import Weights, load_weights
+
+__all__ = [
+    "Check",
+    "Export",
+    "FeatureNet",
+    "Weights",
+    "build_model",
+    "export",
+    "export_all",
+    "load_weights",
+]

@@ -1,0 +1,110 @@
+"""Every export is run in ONNX Runtime and compared with the PyTorch network before it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from nstrt.exporter.vgg import FeatureNet
+from nstrt.runtime.model import ExportCheckError, Variant
+
+__all__ = ["SIZES", "TOLERANCES", "Check", "check_model"]
+
+TOLERANCES: Mapping[Variant, float] = {"plain": 1e-4, "optimized": 1e-4, "fp16": 2e-3}
+"""Largest relative error of a tap, ||a - b|| / ||b||, between the export and the reference."""
+
+SIZES = ((64, 64), (96, 160), (101, 75))
+"""Heights and widths compared, the last one odd by odd."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """How well an export agrees with its reference."""
+
+    largest_error: float
+    """Largest relative error over all taps and sizes."""
+
+    worst_tap: str
+    """The tap that has it."""
+
+    tolerance: float
+    """What was allowed."""
+
+    largest_value: float
+    """Largest activation met."""
+
+
+def check_model(model: onnx.ModelProto, content: bytes, net: FeatureNet, variant: Variant) -> Check:
+    """Check the serialised model against ``net``, the single-precision reference.
+
+    Raises :class:`ExportCheckError` if it is not valid ONNX, has other outputs than the taps,
+    differs by more than its tolerance, or has an activation that is not finite.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=variant != "optimized")
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportCheckError(f"The exported model is not valid ONNX: {error}") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = tuple(output.name for output in session.get_outputs())
+    if names != net.taps:
+        raise ExportCheckError(f"The exported model gives out {names} instead of {net.taps}.")
+
+    tolerance = TOLERANCES[variant]
+    worst, worst_tap, largest = 0.0, net.taps[0], 0.0
+    for height, width in SIZES:
+        picture = check_picture(height, width)
+        with torch.inference_mode():
+            expected = [tensor.numpy() for tensor in net(torch.from_numpy(picture))]
+        found = session.run(None, {"image": picture})
+        for tap, ours, reference in zip(net.taps, found, expected, strict=True):
+            if ours.shape != reference.shape:
+                raise ExportCheckError(f"{tap} has the shape {ours.shape}, not {reference.shape}.")
+            if not np.isfinite(ours).all():
+                raise ExportCheckError(f"{tap} is not finite in the exported {variant} model.")
+            error = relative_error(ours, reference)
+            largest = max(largest, float(np.abs(reference).max()))
+            if error > worst:
+                worst, worst_tap = error, tap
+    if not worst <= tolerance:
+        raise ExportCheckError(
+            f"The exported {variant} model differs from the network by {worst:.1e} at "
+            f"{worst_tap}; at most {tolerance:.0e} is allowed. No file was written."
+        )
+    return Check(
+        largest_error=worst, worst_tap=worst_tap, tolerance=tolerance, largest_value=largest
+    )
+
+
+def relative_error(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
+    """||found - expected|| / ||expected||, in double precision."""
+    reference = expected.astype(np.float64)
+    norm = float(np.linalg.norm(reference))
+    return float(np.linalg.norm(found.astype(np.float64) - reference)) / max(norm, 1e-12)
+
+
+def check_picture(height: int, width: int) -> NDArray[np.float32]:
+    """A picture with what drives activations up: hard edges of pure colours, lines, and noise.
+
+    Shape 1 x 3 x height x width, values in 0..1. Its activations reach those of photos and
+    paintings (see ``docs/method.md``), which matters for half precision.
+    """
+    rows, columns = np.mgrid[0:height, 0:width]
+    picture = np.stack(
+        [
+            (rows // 16 + columns // 16) % 2,
+            (rows + 2 * columns) // 12 % 2,
+            (rows * rows + columns * columns) // 700 % 2,
+        ]
+    ).astype(np.float32)
+    noise = np.random.default_rng(19).random((3, height, width), dtype=np.float32)
+    calm = (np.sin(rows / 9) * np.cos(columns / 11) + 1) / 2
+    mixed = np.where(columns < width // 2, picture, 0.6 * calm + 0.4 * noise)
+    return mixed.astype(np.float32)[None]

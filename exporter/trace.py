@@ -1,0 +1,75 @@
+"""Trace a feature network to ONNX bytes that depend on nothing but the network."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+
+import onnx
+import torch
+
+from nstrt.exporter.vgg import FeatureNet
+
+__all__ = ["serialized", "trace", "with_metadata"]
+
+INPUT = "image"
+SMALLEST, LARGEST = 16, 1 << 16
+"""Bounds of height and width in pixels: four poolings need sixteen."""
+
+
+def trace(net: FeatureNet) -> onnx.ModelProto:
+    """The network as an ONNX model with the input ``image`` and one output for each tap.
+
+    Height and width are dynamic, with names; the opset is torch's default.
+    """
+    sides = {
+        axis: torch.export.Dim(name, min=SMALLEST, max=LARGEST)
+        for axis, name in ((2, "height"), (3, "width"))
+    }
+    # The example's sides are unlike each other and no multiples, so that nothing is baked in.
+    example = torch.rand(1, 3, 96, 112)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            net,
+            (example,),
+            dynamo=True,
+            dynamic_shapes={INPUT: sides},
+            input_names=[INPUT],
+            output_names=list(net.taps),
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    buffer = io.BytesIO()
+    program.save(buffer, external_data=False)
+    return _without_sources(onnx.load_model_from_string(buffer.getvalue()))
+
+
+def with_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """The same model with ``metadata`` as its only custom metadata, in the order of the keys."""
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
+    return model
+
+
+def serialized(model: onnx.ModelProto) -> bytes:
+    """The model's bytes, the same for the same model."""
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _without_sources(model: onnx.ModelProto) -> onnx.ModelProto:
+    # The exporter writes stack traces with absolute paths into every node: two checkouts in
+    # different folders would give different files.
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del graph.value_info[:]
+    model.doc_string = ""
+    return model

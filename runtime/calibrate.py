@@ -1,0 +1,79 @@
+"""Which engine is faster here: measured once for each machine, then remembered."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+from nstrt.runtime.engines import Engine
+from nstrt.runtime.losses import LossWeights, Objective
+from nstrt.runtime.model import cache_folder, write_whole
+
+__all__ = ["SIDES", "faster", "measure_step"]
+
+SIDES = (144, 208)
+"""Height and width of the picture measured on: large enough that layers dominate."""
+
+REPEATS = 3
+"""Steps of each engine that count, after one that warms up."""
+
+
+def faster(
+    key: str, engines: Mapping[str, Callable[[], Engine]]
+) -> tuple[str, Mapping[str, float]]:
+    """The name of the engine with the shorter step, and all their seconds.
+
+    ``key`` stands for all that the measurement depends on. What was measured for it before is
+    taken again, so that equal commands give equal pictures.
+    """
+    path = cache_folder() / "engines.json"
+    known = _known(path)
+    if set(known.get(key, {})) != set(engines):
+        made = {name: make() for name, make in engines.items()}
+        times: dict[str, list[float]] = {name: [] for name in made}
+        # In turn, A B A B: what else the machine does then falls on all of them.
+        for repeat in range(REPEATS + 1):
+            for name, engine in made.items():
+                seconds = measure_step(engine)
+                if repeat:
+                    times[name].append(seconds)
+        for engine in made.values():
+            engine.release()
+        known = {**_known(path), key: {name: min(values) for name, values in times.items()}}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(known, indent=1).encode())
+        except OSError:
+            # A folder that cannot be written costs the next run the measurement again.
+            pass
+    seconds = known[key]
+    return min(seconds, key=seconds.__getitem__), seconds
+
+
+def measure_step(engine: Engine) -> float:
+    """Seconds of one loss and gradient with the default layers, on a small noise picture."""
+    source = torch.Generator().manual_seed(0)
+    image = torch.rand((1, 3, *SIDES), generator=source).to(engine.device)
+    weights = LossWeights(
+        content=1,
+        style=1,
+        tv=0,
+        content_layers={"relu4_2": 1.0},
+        style_layers={"relu1_1": 1.0, "relu4_1": 1.0},
+    )
+    features = engine.features(image)
+    objective = Objective.from_style(weights, features).with_content(features)
+    started = time.perf_counter()
+    engine.evaluate(image, objective)
+    return time.perf_counter() - started
+
+
+def _known(path: object) -> dict[str, dict[str, float]]:
+    try:
+        content = json.loads(open(str(path)).read())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

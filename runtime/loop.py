@@ -1,0 +1,222 @@
+"""Coarse to fine: the optimisation itself, as a generator of where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nstrt.runtime.engines import Engine
+from nstrt.runtime.losses import LossWeights, Objective
+from nstrt.runtime.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
+from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.pictures import Picture, resize
+from nstrt.runtime.plan import Plan, Scale
+from nstrt.runtime.terms import LossTerms
+
+__all__ = ["Progress", "optimize"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One step of the loop, or the end of a scale."""
+
+    scale: int
+    """Index of the scale, from 0."""
+
+    iteration: int
+    """Steps done at this scale."""
+
+    step: int
+    """Steps done over the whole run."""
+
+    terms: LossTerms
+    """The loss before this step; at the end of a scale, that of the picture it leaves."""
+
+    painted: float
+    """One less the style loss over the photo's own, 0 to 1."""
+
+    scale_done: bool
+    """Whether this is the end of a scale."""
+
+    picture: Callable[[], NDArray[np.float32]]
+    """The best picture so far: height x width x 3 in 0..1."""
+
+
+def optimize(
+    engine: Engine,
+    options: StylizeOptions,
+    plan: Plan,
+    *,
+    content: Picture,
+    style: Picture,
+    start: Picture | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress]:
+    """Paint ``content`` in the manner of ``style``, one :class:`Progress` a step.
+
+    Starts from ``start``, or from what ``options.init`` names. Ends early, after a whole step,
+    when ``stopped`` says so; a picture is given out in any case.
+    """
+    weights = LossWeights(
+        content=options.content_weight,
+        style=options.style_weight,
+        tv=options.tv_weight,
+        content_layers=dict(options.content_layers),
+        style_layers=dict(options.style_layers),
+        relative=options.relative,
+        gram_mean=options.gram_mean,
+    )
+    optimizer = _optimizer(options)
+    image: Tensor | None = None
+    step = 0
+    for index, scale in enumerate(plan.scales):
+        photo = _tensor(content, scale.width, scale.height, engine.device)
+        painting = _tensor(style, scale.style_width, scale.style_height, engine.device)
+        objective, baseline = _targets(engine, weights, photo, painting)
+        del painting
+        if image is None:
+            image = _first(options, scale, photo, start, engine.device)
+        else:
+            image = _resized(image, scale).clamp_(0, 1)
+            optimizer.rescaled(lambda tensor, to=scale: _resized(tensor, to))
+        del photo
+
+        best = _Best(average=options.optimizer == "adam" and options.average)
+        for iteration in range(1, scale.iterations + 1):
+            terms, gradient = engine.evaluate(image, objective)
+            best.see(image, terms)
+            optimizer.update(image, terms.loss, gradient)
+            del gradient
+            best.moved(image)
+            step += 1
+            yield Progress(
+                scale=index,
+                iteration=iteration,
+                step=step,
+                terms=terms,
+                painted=_painted(terms, baseline),
+                scale_done=False,
+                picture=best.picture,
+            )
+            if stopped():
+                break
+        image, terms = best.settle(image, engine, objective)
+        yield Progress(
+            scale=index,
+            iteration=iteration,
+            step=step,
+            terms=terms,
+            painted=_painted(terms, baseline),
+            scale_done=True,
+            picture=best.picture,
+        )
+        if stopped():
+            return
+
+
+class _Best:
+    """The picture that a scale leaves: the one of lowest loss, or the average of the last."""
+
+    def __init__(self, *, average: bool) -> None:
+        self._average = IterateAverage() if average else None
+        self._image: Tensor | None = None
+        self._terms: LossTerms | None = None
+
+    def see(self, image: Tensor, terms: LossTerms) -> None:
+        """An image whose loss is known."""
+        lower = self._terms is None or terms.loss <= self._terms.loss
+        if self._average is None and lower:
+            # One buffer for the whole scale: no fresh memory at each step.
+            if self._image is None:
+                self._image = image.clone()
+            else:
+                self._image.copy_(image)
+            self._terms = terms
+
+    def moved(self, image: Tensor) -> None:
+        """An image after its step, whose loss is not known yet."""
+        if self._average is not None:
+            self._average.add(image)
+
+    def settle(
+        self, image: Tensor, engine: Engine, objective: Objective
+    ) -> tuple[Tensor, LossTerms]:
+        """The picture to go on from, and its loss.
+
+        The last step's image was not evaluated yet: it is, and counts if it is better.
+        """
+        if self._average is not None:
+            image = self._average.value()
+        terms = engine.measure(image, objective)
+        if self._average is not None or self._terms is None or terms.loss <= self._terms.loss:
+            self._image, self._terms = image.clone(), terms
+        assert self._image is not None
+        return self._image.clone(), self._terms
+
+    def picture(self) -> NDArray[np.float32]:
+        """As height x width x 3 in 0..1."""
+        image = self._average.value() if self._average is not None else self._image
+        assert image is not None
+        clamped: NDArray[np.float32] = image[0].permute(1, 2, 0).clamp(0, 1).cpu().numpy().copy()
+        return clamped
+
+
+def _optimizer(options: StylizeOptions) -> Optimizer:
+    if options.optimizer == "adam":
+        return Adam(learning_rate=options.learning_rate, clamp=options.clamp)
+    return Lbfgs(history=options.history, clamp=options.clamp)
+
+
+def _targets(
+    engine: Engine, weights: LossWeights, photo: Tensor, painting: Tensor
+) -> tuple[Objective, LossTerms]:
+    """The targets of a scale, and the loss of the untouched photo against them."""
+    with torch.no_grad():
+        style = Objective.from_style(weights, engine.features(painting))
+        features = engine.features(photo)
+        objective = style.with_content(features)
+        _, baseline = objective.terms(photo, features)
+    return objective, baseline
+
+
+def _painted(terms: LossTerms, baseline: LossTerms) -> float:
+    if not baseline.style > 0:
+        return 1.0
+    return min(1.0, max(0.0, 1 - terms.style / baseline.style))
+
+
+def _first(
+    options: StylizeOptions,
+    scale: Scale,
+    photo: Tensor,
+    start: Picture | None,
+    device: torch.device,
+) -> Tensor:
+    """Where the painting starts from."""
+    if start is not None:
+        return _tensor(start, scale.width, scale.height, device)
+    if options.init == "noise":
+        # Made on the processor, so that a seed means the same on every device.
+        source = torch.Generator().manual_seed(options.seed)
+        return torch.rand(photo.shape, generator=source).to(device)
+    if options.init == "gray":
+        return torch.full_like(photo, 0.5)
+    return photo.clone()
+
+
+def _tensor(picture: Picture, width: int, height: int, device: torch.device) -> Tensor:
+    """1 x 3 x height x width, contiguous."""
+    values = resize(picture.rgb, width, height)
+    return torch.from_numpy(values.transpose(2, 0, 1)[None].copy()).to(device)
+
+
+def _resized(tensor: Tensor, scale: Scale) -> Tensor:
+    found: Tensor = torch.nn.functional.interpolate(
+        tensor, size=(scale.height, scale.width), mode="bicubic", align_corners=False
+    )
+    return found

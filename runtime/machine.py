@@ -1,0 +1,66 @@
+"""What this machine has: cores and memory that this process may use, and what identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["available_memory", "default_threads", "machine_id", "processor"]
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def default_threads() -> int:
+    """One for each physical core that this process may use."""
+    import psutil
+
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:
+        allowed = os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or allowed
+    return max(1, min(allowed, physical, _quota() or allowed))
+
+
+def available_memory() -> int:
+    """Bytes that can be taken without swapping, within the limit of a container."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        used = int((_CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return free
+    return free if limit == "max" else max(0, min(free, int(limit) - used))
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """The processor's name, as well as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def machine_id(**more: object) -> str:
+    """Twelve digits that stand for this machine and whatever else a measurement depends on."""
+    content = {"processor": processor(), "system": platform.system(), **more}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _quota() -> int | None:
+    """Whole cores of a container's processor quota."""
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(1, int(quota) // int(period))

@@ -1,0 +1,151 @@
+"""What a model file is: everything that shapes it, and the key that follows from that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, get_args
+
+from nstrt.runtime.model.errors import OptionError, WeightsError
+from nstrt.runtime.model.layers import in_network_order, layers_through, taps_for_gradient
+
+__all__ = [
+    "FORMAT",
+    "PADDINGS",
+    "POOLINGS",
+    "VARIANTS",
+    "WEIGHT_NAMES",
+    "ModelSpec",
+    "Padding",
+    "Pooling",
+    "Variant",
+]
+
+FORMAT = 1
+"""Version of the model files' layout. A file of another format is rebuilt when it is met."""
+
+Pooling = Literal["max", "avg", "avg-unscaled"]
+Padding = Literal["zero", "replicate"]
+Variant = Literal["plain", "optimized", "fp16"]
+
+POOLINGS: tuple[str, ...] = get_args(Pooling)
+PADDINGS: tuple[str, ...] = get_args(Padding)
+VARIANTS: tuple[str, ...] = get_args(Variant)
+
+WEIGHT_NAMES = ("oxford", "torchvision")
+"""Weights known by name; anything else is the path of a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A VGG19 feature model: equal specifications mean byte-identical files."""
+
+    taps: tuple[str, ...]
+    """Layers that the model gives out, in network order; the model ends at the deepest."""
+
+    weights: str = "oxford"
+    """``oxford``, ``torchvision``, or the path of a ``.pth``, ``.safetensors`` or ``.h5`` file."""
+
+    pooling: Pooling = "max"
+    """2x2 with stride 2: ``max`` as VGG was trained; ``avg`` as Gatys et al. (2016) suggest, times
+    sqrt(2), which keeps activations at the size the later layers were trained for; or
+    ``avg-unscaled``, the plain mean, which published recipes use."""
+
+    padding: Padding = "replicate"
+    """What lies beyond the picture for conv1_1: ``zero`` as VGG was trained, or ``replicate``,
+    the picture's own edge, against frames. All later layers pad with zeros."""
+
+    normalize: bool = True
+    """Subtract the mean and divide by the deviation that the weights were trained with. Without
+    it the picture is only brought to the weights' own range of values."""
+
+    variant: Variant = "plain"
+    """``plain`` as traced (the mirrored graph reads it), ``optimized`` by ONNX Runtime, or
+    ``fp16``, traced in half precision for GPUs."""
+
+    def __post_init__(self) -> None:
+        if not self.taps:
+            raise OptionError("A model needs at least one layer to give out.")
+        object.__setattr__(self, "taps", in_network_order(self.taps))
+        for value, known, what in (
+            (self.pooling, POOLINGS, "pooling"),
+            (self.padding, PADDINGS, "padding"),
+            (self.variant, VARIANTS, "variant"),
+        ):
+            if value not in known:
+                raise OptionError(f"There is no {what} '{value}'; choose {', '.join(known)}.")
+
+    @classmethod
+    def for_losses(
+        cls,
+        layers: Iterable[str],
+        *,
+        weights: str = "oxford",
+        pooling: Pooling = "max",
+        padding: Padding = "replicate",
+        normalize: bool = True,
+    ) -> ModelSpec:
+        """The model that serves losses on ``layers`` and their gradient, whatever the engine."""
+        return cls(
+            taps=taps_for_gradient(layers),
+            weights=weights,
+            pooling=pooling,
+            padding=padding,
+            normalize=normalize,
+        )
+
+    def as_variant(self, variant: Variant) -> ModelSpec:
+        """The same network as another kind of file."""
+        return replace(self, variant=variant)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers inside the model, given out or not."""
+        return layers_through(self.taps)
+
+    @property
+    def weights_id(self) -> str:
+        """The weights' name, or the SHA-256 of their file: the same wherever the file lies."""
+        return self.weights if self.weights in WEIGHT_NAMES else file_sha256(self.weights)
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits that stand for everything that shapes the file."""
+        shape = {
+            "taps": self.taps,
+            "weights": self.weights_id,
+            "pooling": self.pooling,
+            "padding": self.padding,
+            "normalize": self.normalize,
+            "variant": self.variant,
+        }
+        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def file_name(self) -> str:
+        """``vgg19-WEIGHTS-POOLING-PADDING-DEEPEST-VARIANT-KEY.onnx``."""
+        weights = self.weights if self.weights in WEIGHT_NAMES else "file"
+        words = ("vgg19", weights, self.pooling, self.padding, self.taps[-1], self.variant)
+        return "-".join((*words, self.key)) + ".onnx"
+
+
+def file_sha256(path: str) -> str:
+    """SHA-256 of a weights file; :class:`WeightsError` if it cannot be read."""
+    try:
+        stat = Path(path).stat()
+        return _hashed(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise WeightsError(
+            f"The weights '{path}' cannot be read ({error.strerror}); give 'oxford', "
+            "'torchvision' or the path of a .pth, .safetensors or .h5 file."
+        ) from error
+
+
+@lru_cache(maxsize=16)
+def _hashed(path: str, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,161 @@
+"""Model files in the user's cache folder: found, checked, and rebuilt when they are not whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from nstrt.runtime.model.errors import ModelBuilderMissingError, ModelFileError
+from nstrt.runtime.model.files import remove_leftovers, write_whole, written_whole
+from nstrt.runtime.model.spec import FORMAT, ModelSpec
+
+__all__ = ["BUILDER_GROUP", "ModelBuilder", "ModelStore", "StoredModel", "cache_folder"]
+
+BUILDER_GROUP = "nstrt.model_builders"
+"""Entry-point group under which an exporter registers its :class:`ModelBuilder`."""
+
+Notify = Callable[[str], None]
+
+
+class ModelBuilder(Protocol):
+    """Makes a model file: ``builder(spec, target, store)`` writes a checked file to ``target``."""
+
+    def __call__(self, spec: ModelSpec, target: Path, store: ModelStore) -> object: ...
+
+
+def cache_folder() -> Path:
+    """Where models and measurements are kept: ``NSTRT_CACHE``, or the user's cache folder."""
+    chosen = os.environ.get("NSTRT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("nstrt", appauthor=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredModel:
+    """One model file of the store."""
+
+    path: Path
+    """The ONNX file."""
+
+    sha256: str
+    """Its checksum, as recorded beside it."""
+
+    nstrt: str
+    """The version of nstrt that wrote it."""
+
+
+class ModelStore:
+    """A folder of model files, each with a record beside it that holds its checksum.
+
+    A file without its record, with another checksum or of another :data:`FORMAT` does not count:
+    :meth:`obtain` builds it again.
+    """
+
+    def __init__(self, folder: Path | None = None, *, notify: Notify | None = None) -> None:
+        self.folder = folder or cache_folder() / "models"
+        self._notify: Notify = notify or (lambda line: None)
+
+    def path(self, spec: ModelSpec) -> Path:
+        """Where the model of ``spec`` is, or would be."""
+        return self.folder / spec.file_name
+
+    def find(self, spec: ModelSpec) -> StoredModel | None:
+        """The model of ``spec`` if it is there and whole."""
+        return self._check(self.path(spec))[0]
+
+    def list(self) -> list[StoredModel]:
+        """All whole models in the folder."""
+        found = (self._check(path)[0] for path in sorted(self.folder.glob("*.onnx")))
+        return [model for model in found if model]
+
+    def obtain(self, spec: ModelSpec) -> StoredModel:
+        """The model of ``spec``, built first if it is missing, damaged or old.
+
+        Raises :class:`ModelBuilderMissingError` where no exporter is installed, and
+        :class:`ModelFileError` where the folder cannot be written.
+        """
+        path = self.path(spec)
+        model, fault = self._check(path)
+        if model:
+            return model
+        self._notify(
+            f"The model {path.name} {fault}; building it again."
+            if fault
+            else f"Preparing the model {path.name} (once; later runs find it ready)."
+        )
+        self.build(spec, _builder(path))
+        model, fault = self._check(path)
+        if not model:
+            raise ModelFileError(f"The model {path} {fault or 'is missing'} right after building.")
+        return model
+
+    def build(self, spec: ModelSpec, builder: ModelBuilder) -> object:
+        """Build the model of ``spec`` whether it is there or not; gives the builder's answer."""
+        path = self.path(spec)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.folder)
+            with written_whole(path) as target:
+                answer = builder(spec, target, self)
+                record = _record(target)
+                # A model whose record is still that of an earlier file must not pass for whole.
+                _record_path(path).unlink(missing_ok=True)
+            write_whole(_record_path(path), json.dumps(record, indent=1).encode())
+        except OSError as error:
+            raise ModelFileError(
+                f"The model folder {self.folder} cannot be written ({error.strerror or error}); "
+                "free some space there, or set NSTRT_CACHE to another folder."
+            ) from error
+        return answer
+
+    def _check(self, path: Path) -> tuple[StoredModel | None, str]:
+        """The model at ``path``, or what is wrong with it ("" when it is just not there)."""
+        if not path.is_file():
+            return None, ""
+        try:
+            record = json.loads(_record_path(path).read_text())
+            expected, version, written_by = record["sha256"], record["format"], record["nstrt"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None, "is incomplete"
+        if version != FORMAT:
+            return None, "is of an older version"
+        if _sha256(path) != expected:
+            return None, "is damaged"
+        return StoredModel(path=path, sha256=expected, nstrt=written_by), ""
+
+
+def _builder(path: Path) -> ModelBuilder:
+    for entry in entry_points(group=BUILDER_GROUP):
+        try:
+            builder: ModelBuilder = entry.load()
+        except ImportError:
+            continue
+        return builder
+    raise ModelBuilderMissingError(
+        f"The model {path.name} is not there and this installation cannot build it; "
+        'install the exporter with: pip install "nstrt[full]"'
+    )
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _record(path: Path) -> dict[str, object]:
+    from importlib.metadata import version
+
+    return {"sha256": _sha256(path), "format": FORMAT, "nstrt": version("nstrt")}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

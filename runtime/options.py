@@ -1,0 +1,420 @@
+"""The options of a run: one frozen, validated dataclass, from which every host takes its own.
+
+The command line's flags, a worker's messages and a dialog are made from :class:`StylizeOptions`
+or checked by it, so each default stands in one place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any
+
+from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec, OptionError, check_layer
+from nstrt.runtime.providers import PRECISIONS, PROVIDERS
+
+__all__ = [
+    "ENGINES",
+    "INITS",
+    "OPTIMIZERS",
+    "PRESETS",
+    "LayerWeights",
+    "Preset",
+    "StylizeOptions",
+    "parse_layers",
+]
+
+ENGINES = ("auto", "onnx", "torch")
+OPTIMIZERS = ("adam", "lbfgs")
+INITS = ("content", "noise", "gray")
+
+LayerWeights = tuple[tuple[str, float], ...]
+"""Layers with the weight of each."""
+
+
+def parse_layers(text: str) -> LayerWeights:
+    """Read ``relu1_1,relu2_1:0.5``; a layer without a weight has 1."""
+    found: dict[str, float] = {}
+    for part in (part.strip() for part in text.split(",") if part.strip()):
+        name, _, weight = part.partition(":")
+        try:
+            found[check_layer(name.strip())] = float(weight or 1)
+        except ValueError as error:
+            if isinstance(error, OptionError):
+                raise
+            raise OptionError(
+                f"'{weight}' is not a weight for {name}; write layers as relu1_1 or relu1_1:0.5, "
+                "separated by commas."
+            ) from error
+    return tuple(found.items())
+
+
+def _option(
+    default: Any,
+    help: str,
+    *,
+    group: str,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """A field with what a host needs to offer it: its words, its group and its range."""
+    metadata = {
+        "help": help,
+        "group": group,
+        "choices": choices,
+        "least": least,
+        "most": most,
+        "above": above,
+    }
+    return field(default=default, metadata=metadata)
+
+
+PICTURE, LOOK, EFFORT, MACHINE, RECIPE = (
+    "Picture",
+    "Look",
+    "Effort",
+    "Machine",
+    "Published recipes",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StylizeOptions:
+    """Everything that shapes a result. Make one with :meth:`of`, which starts from a preset."""
+
+    preset: str = _option(
+        "balanced",
+        "Where the other options start from: fast, balanced, best, or classic (the simplest "
+        "published recipe).",
+        group=PICTURE,
+        choices=("fast", "balanced", "best", "classic"),
+    )
+    """The preset that the other values started from."""
+
+    size: int | None = _option(
+        None,
+        "Long side of the result in pixels. Default: what suits this machine, never more than "
+        "the photo has.",
+        group=PICTURE,
+        least=16,
+        most=1 << 16,
+    )
+    """Long side in pixels of the finest scale; None for this machine's default."""
+
+    original_size: bool = _option(
+        False, "Bring the result up to the photo's own size.", group=PICTURE
+    )
+    """Enlarge the result to the photo's own size."""
+
+    content_weight: float = _option(
+        0.1,
+        "How much the photo counts; with style weight 1, from 0.01 (all painting) to 1 (barely "
+        "touched).",
+        group=LOOK,
+        least=0,
+    )
+    """Weight of the content loss."""
+
+    style_weight: float = _option(1.0, "How much the painting counts.", group=LOOK, least=0)
+    """Weight of the style loss."""
+
+    tv_weight: float = _option(
+        0.0, "How much smoothness counts (total variation).", group=LOOK, least=0
+    )
+    """Weight of the total variation."""
+
+    style_scale: float = _option(
+        1.0,
+        "Size of the painting's strokes against the photo: 0.5 finer, 2 coarser.",
+        group=LOOK,
+        least=0.1,
+        most=10,
+    )
+    """The style picture's area is the content's times the square of this."""
+
+    content_layers: LayerWeights = _option(
+        (("relu4_2", 1.0),),
+        "Layers that hold the photo, with optional weights: relu4_2 or relu3_1,relu4_2:0.5.",
+        group=LOOK,
+    )
+    """Layers of the content loss and their weights."""
+
+    style_layers: LayerWeights = _option(
+        tuple((f"relu{block}_1", 1.0) for block in range(1, 6)),
+        "Layers that hold the painting, with optional weights.",
+        group=LOOK,
+    )
+    """Layers of the style loss and their weights."""
+
+    pooling: str = _option("max", "Pooling of the network.", group=LOOK, choices=POOLINGS)
+    """See :attr:`nstrt.runtime.model.ModelSpec.pooling`."""
+
+    padding: str = _option(
+        "replicate",
+        "Beyond the picture's border: its own edge (no frames) or zeros, as VGG was trained.",
+        group=LOOK,
+        choices=PADDINGS,
+    )
+    """See :attr:`nstrt.runtime.model.ModelSpec.padding`."""
+
+    init: str = _option(
+        "content",
+        "What the painting starts from: content, noise, gray, or a picture file.",
+        group=LOOK,
+    )
+    """``content``, ``noise``, ``gray`` or the path of a picture."""
+
+    seed: int = _option(0, "Same seed, same picture.", group=LOOK, least=0, most=2**63 - 1)
+    """Seed of the noise."""
+
+    iterations: tuple[int, ...] = _option(
+        (),
+        "Steps at each scale: one number, or a list from coarse to fine such as 100,50,25. "
+        "Default: the preset's.",
+        group=EFFORT,
+        least=1,
+        most=100_000,
+    )
+    """Steps at each scale, one number or one for each from coarse to fine; empty for the
+    preset's."""
+
+    scales: int | None = _option(
+        None,
+        "How many scales, each the square root of 2 finer than the last; 1 for none. Default: "
+        "from about 128 pixels up.",
+        group=EFFORT,
+        least=1,
+        most=32,
+    )
+    """Number of scales; None for as many as lead from about 128 pixels up."""
+
+    optimizer: str = _option(
+        "lbfgs", "How the picture is improved.", group=EFFORT, choices=OPTIMIZERS
+    )
+    """``lbfgs`` or ``adam``."""
+
+    learning_rate: float = _option(
+        0.05, "Adam's step, for pictures in 0..1.", group=EFFORT, above=0, most=10
+    )
+    """Adam's learning rate for images in 0..1."""
+
+    history: int = _option(
+        20,
+        "Steps that L-BFGS remembers; each takes two pictures of memory.",
+        group=EFFORT,
+        least=1,
+        most=200,
+    )
+    """Pairs in the history of L-BFGS."""
+
+    engine: str = _option(
+        "auto",
+        "What computes: auto measures once and takes the faster.",
+        group=MACHINE,
+        choices=ENGINES,
+    )
+    """``onnx``, ``torch`` or ``auto``."""
+
+    provider: str = _option(
+        "auto",
+        "Where it computes: auto takes the best that is there.",
+        group=MACHINE,
+        choices=PROVIDERS,
+    )
+    """ONNX Runtime's provider."""
+
+    precision: str = _option(
+        "auto",
+        "Number format: fp32, or tf32 and fp16 on NVIDIA cards.",
+        group=MACHINE,
+        choices=PRECISIONS,
+    )
+    """``fp32``, ``tf32``, ``fp16`` or ``auto``."""
+
+    threads: int = _option(
+        0, "Processor threads; 0 for one per core.", group=MACHINE, least=0, most=1024
+    )
+    """Threads; 0 for one per physical core."""
+
+    weights: str = _option(
+        "oxford",
+        "VGG19's weights: oxford (the original ones, 8-bit quantised), torchvision (a download), "
+        "or a .pth, .safetensors or .h5 file.",
+        group=RECIPE,
+    )
+    """See :attr:`nstrt.runtime.model.ModelSpec.weights`."""
+
+    normalize: bool = _option(
+        True, "Normalise the picture as the weights were trained.", group=RECIPE
+    )
+    """See :attr:`nstrt.runtime.model.ModelSpec.normalize`."""
+
+    relative: bool = _option(
+        True,
+        "Divide each loss by its target's energy, so that weights mean the same everywhere.",
+        group=RECIPE,
+    )
+    """Relative losses and layer weights with sum 1, or the raw sums."""
+
+    gram_mean: bool = _option(
+        True, "Divide Gram matrices by the number of positions.", group=RECIPE
+    )
+    """Whether Gram matrices are divided by the number of positions."""
+
+    square: bool = _option(False, "Squash photo and painting to squares of --size.", group=RECIPE)
+    """Squash both pictures to ``size`` x ``size``."""
+
+    clamp: bool = _option(
+        True, "Keep the picture in range at every step, not only when saved.", group=RECIPE
+    )
+    """Clamp the picture to 0..1 at every step."""
+
+    average: bool = _option(
+        True, "With Adam: the result is the average of the last iterates.", group=RECIPE
+    )
+    """Average Adam's last iterates."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(item.name, getattr(self, item.name), item.metadata)
+        if not self.content_layers and not self.style_layers:
+            raise OptionError("There is nothing to paint for: name a content or a style layer.")
+        if not self.content_layers and self.content_weight:
+            raise OptionError("Without content layers the content weight must be 0.")
+        if not self.style_layers and self.style_weight:
+            raise OptionError("Without style layers the style weight must be 0.")
+        if not (self.content_weight or self.style_weight):
+            raise OptionError("Content weight and style weight cannot both be 0.")
+        for layers in (self.content_layers, self.style_layers):
+            for name, weight in layers:
+                check_layer(name)
+                if not (math.isfinite(weight) and weight > 0):
+                    raise OptionError(f"The weight of {name} must be a number above 0.")
+        if self.scales and len(self.iterations) > 1 and len(self.iterations) != self.scales:
+            raise OptionError(
+                f"--iterations lists {len(self.iterations)} scales and --scales asks for "
+                f"{self.scales}; give one number of steps, or one for each scale."
+            )
+
+    @classmethod
+    def of(cls, preset: str = "balanced", **given: Any) -> StylizeOptions:
+        """The options of a preset with those ``given`` in place of its own.
+
+        Raises :class:`~nstrt.runtime.model.OptionError` for an unknown name or a bad value.
+        """
+        if preset not in PRESETS:
+            raise OptionError(f"There is no preset '{preset}'; choose {', '.join(PRESETS)}.")
+        known = {item.name for item in fields(cls)}
+        for name in given:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else "."
+                raise OptionError(f"There is no option '{name}'{hint}")
+        return cls(**{**PRESETS[preset].values, "preset": preset, **_as_fields(given)})
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that these options need."""
+        return ModelSpec.for_losses(
+            [name for name, _ in (*self.content_layers, *self.style_layers)],
+            weights=self.weights,
+            pooling=self.pooling,  # type: ignore[arg-type]
+            padding=self.padding,  # type: ignore[arg-type]
+            normalize=self.normalize,
+        )
+
+    @property
+    def schedule(self) -> tuple[int, ...]:
+        """Steps from coarse to fine: those asked for, or the preset's."""
+        return self.iterations or PRESETS[self.preset].schedule
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as they are recorded in a result."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named starting point."""
+
+    schedule: tuple[int, ...]
+    """Steps at the finest scales, the last number for the finest; coarser ones take the first."""
+
+    values: Mapping[str, Any]
+    """Options that differ from the defaults."""
+
+
+PRESETS: Mapping[str, Preset] = {
+    "fast": Preset(schedule=(60, 40, 25, 15), values={}),
+    "balanced": Preset(schedule=(100, 70, 50, 35), values={}),
+    "best": Preset(schedule=(200, 160, 120, 90), values={"history": 30}),
+    "classic": Preset(
+        schedule=(300,),
+        values={
+            "weights": "torchvision",
+            "normalize": False,
+            "padding": "zero",
+            "pooling": "avg-unscaled",
+            "size": 512,
+            "square": True,
+            "scales": 1,
+            "content_layers": tuple((f"relu{block}_1", 1.0) for block in range(2, 6)),
+            "style_layers": tuple((f"relu{block}_1", 0.2) for block in range(2, 6)),
+            "content_weight": 1.0,
+            "style_weight": 3.0,
+            "relative": False,
+            "gram_mean": False,
+            "optimizer": "adam",
+            "learning_rate": 0.01,
+            "clamp": False,
+            "average": False,
+        },
+    ),
+}
+
+
+def _as_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as people write them in Python, turned into what the fields hold."""
+    values = dict(given)
+    for name in ("content_layers", "style_layers"):
+        if name in values:
+            values[name] = _layers(values[name])
+    if isinstance(values.get("iterations"), int):
+        values["iterations"] = (values["iterations"],)
+    elif "iterations" in values:
+        values["iterations"] = tuple(values["iterations"] or ())
+    return values
+
+
+def _layers(value: Any) -> LayerWeights:
+    if isinstance(value, str):
+        return parse_layers(value)
+    if isinstance(value, Mapping):
+        return tuple((str(name), float(weight)) for name, weight in value.items())
+    return tuple(
+        (item, 1.0) if isinstance(item, str) else (str(item[0]), float(item[1])) for item in value
+    )
+
+
+def _check(name: str, value: Any, rule: Mapping[str, Any]) -> None:
+    flag = "--" + name.replace("_", "-")
+    if rule["choices"] and value not in rule["choices"]:
+        raise OptionError(f"{flag} cannot be '{value}'; choose {', '.join(rule['choices'])}.")
+    if value is None or isinstance(value, (bool, str)):
+        return
+    numbers = value if isinstance(value, tuple) else (value,)
+    for number in numbers:
+        if isinstance(number, tuple):
+            continue
+        if not isinstance(number, (int, float)) or not math.isfinite(number):
+            raise OptionError(f"{flag} must be a number, not '{number}'.")
+        if rule["least"] is not None and number < rule["least"]:
+            raise OptionError(f"{flag} must be at least {rule['least']:g}, not {number:g}.")
+        if rule["above"] is not None and number <= rule["above"]:
+            raise OptionError(f"{flag} must be above {rule['above']:g}, not {number:g}.")
+        if rule["most"] is not None and number > rule["most"]:
+            raise OptionError(f"{flag} must be at most {rule['most']:g}, not {number:g}.")

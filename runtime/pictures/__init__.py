@@ -1,0 +1,27 @@
+"""Pictures: read from files and memory, resized, enlarged, and written with their recipe."""
+
+from nstrt.runtime.pictures.enlarge import enlarge
+from nstrt.runtime.pictures.picture import MIN_SIDE, Picture, PictureSource, as_picture
+from nstrt.runtime.pictures.read import MAX_BYTES, MAX_PIXELS, decode_picture, read_picture
+from nstrt.runtime.pictures.recipe import embed, extract, read_recipe
+from nstrt.runtime.pictures.resize import resize
+from nstrt.runtime.pictures.write import SUFFIXES, check_writable, save
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "SUFFIXES",
+    "Picture",
+    "PictureSource",
+    "as_picture",
+    "check_writable",
+    "decode_picture",
+    "embed",
+    "enlarge",
+    "extract",
+    "read_picture",
+    "read_recipe",
+    "resize",
+    "save",
+]

@@ -1,0 +1,68 @@
+"""What kind of file some bytes are, told from the bytes alone."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+__all__ = ["READABLE", "foreign_kind", "picture_kind"]
+
+READABLE = "JPEG, PNG, TIFF, WebP, AVIF, GIF or BMP"
+
+_STARTS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"II+\x00": "TIFF",
+    b"MM\x00+": "TIFF",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+}
+_HEIF_BRANDS = frozenset(
+    [b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"]
+)
+_FOREIGN_STARTS = {
+    b"%PDF": "a PDF document",
+    b"%!PS": "a PostScript document",
+    b"8BPS": "a Photoshop document",
+    b"gimp xcf": "a GIMP document",
+    b"\xff\x0a": "a JPEG XL picture",
+    b"\x00\x00\x00\x0cJXL ": "a JPEG XL picture",
+    b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 picture",
+    b"FUJIFILMCCD-RAW": "a camera raw file",
+    b"PK\x03\x04": "a ZIP archive or office document",
+}
+_RAW_SUFFIXES = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos"),
+    *(".nef", ".nrw", ".orf", ".pef", ".raw", ".rw2", ".sr2", ".srf", ".srw"),
+)
+
+
+def picture_kind(content: bytes) -> str | None:
+    """Name the kind of picture: JPEG, PNG, TIFF, WebP, HEIF, GIF or BMP; else ``None``."""
+    for start, kind in _STARTS.items():
+        if content.startswith(start):
+            return kind
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "WebP"
+    if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
+        return "HEIF"
+    return None
+
+
+def foreign_kind(content: bytes, name: str) -> str | None:
+    """Say what a file is that cannot be read, where that is known and helps."""
+    # Most camera raw files are TIFF files whose readable picture is a tiny preview.
+    raw = PurePath(name).suffix.lower() in _RAW_SUFFIXES or content[8:10] == b"CR"
+    if (raw and picture_kind(content) in ("TIFF", None)) or content[4:12] == b"ftypcrx ":
+        return "a camera raw file"
+    for start, kind in _FOREIGN_STARTS.items():
+        if content.startswith(start):
+            return kind
+    if content[4:8] == b"ftyp" and picture_kind(content) is None:
+        return "a video"
+    head = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith(b"<") and b"<svg" in head:
+        return "an SVG drawing"
+    return None

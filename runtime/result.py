@@ -1,0 +1,65 @@
+"""What a run gives: the picture, and how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.pictures import Picture, save
+from nstrt.runtime.plan import Plan
+from nstrt.runtime.terms import LossTerms
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """A finished picture."""
+
+    picture: Picture
+    """The picture, with the photo's transparency and depth."""
+
+    options: StylizeOptions
+    """What was asked for."""
+
+    plan: Plan
+    """What ran."""
+
+    terms: LossTerms
+    """The loss of the picture at the finest scale that was reached."""
+
+    painted: float
+    """How far it came from the photo's texture to the painting's, 0 to 1."""
+
+    seconds: float
+    """How long it took."""
+
+    stopped: bool
+    """Whether it was stopped before the plan was done."""
+
+    steps: int
+    """Steps that were taken."""
+
+    recipe: dict[str, Any]
+    """How it was made, as it is stored in the file: never a path."""
+
+    def to_pillow(self) -> Image.Image:
+        """The picture as an 8-bit Pillow image."""
+        return self.picture.to_pillow()
+
+    def to_array(self, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """The picture as height x width x 3 (4 with transparency): float32 in 0..1, uint8 or
+        uint16."""
+        return self.picture.to_array(dtype)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> list[str]:
+        """Write it with its recipe, whole or not at all; returns what the format cannot hold."""
+        return save(self.picture, path, recipe=self.recipe, overwrite=overwrite)
