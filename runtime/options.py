@@ -243,10 +243,11 @@ class StylizeOptions:
     weights: str = _option(
         "oxford",
         "VGG19's weights: oxford (the original ones, 8-bit quantised), torchvision (a download), "
-        "or a .pth, .safetensors or .h5 file.",
+        "auto (torchvision where it can be had, else oxford), or a .pth, .safetensors or .h5 file.",
         group=RECIPE,
     )
-    """See :attr:`nstrt.runtime.model.ModelSpec.weights`."""
+    """See :attr:`nstrt.runtime.model.ModelSpec.weights`; ``auto`` takes torchvision's where they
+    can be had, and oxford's elsewhere."""
 
     normalize: bool = _option(
         True, "Normalise the picture as the weights were trained.", group=RECIPE
@@ -355,7 +356,7 @@ PRESETS: Mapping[str, Preset] = {
     "classic": Preset(
         schedule=(300,),
         values={
-            "weights": "torchvision",
+            "weights": "auto",
             "normalize": False,
             "padding": "zero",
             "pooling": "avg-unscaled",

@@ -132,7 +132,7 @@ class FeatureSession:
 
 def tap_shape(name: str, height: int, width: int) -> tuple[int, int, int, int]:
     """1 x channels x height x width of a layer for a picture of the given sides."""
-    block = int(name.lstrip("convrelupl")[0])
+    block = int(name[4])  # conv3_1, relu3_1, pool3
     stride = stride_of(name)
     return 1, CHANNELS[block - 1], height // stride, width // stride
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,6 @@ from nstrt.runtime.result import Result
 from nstrt.runtime.session import FeatureSession, open_session
 
 if TYPE_CHECKING:
-
     from nstrt.runtime.engines import Engine
     from nstrt.runtime.loop import Progress
 
@@ -266,6 +266,8 @@ class Run:
         self._stop = threading.Event()
         self._result: Result | None = None
         self._events = self._paint()
+        self.painting = False
+        """Whether a picture would be kept if the run were stopped now."""
 
     def __iter__(self) -> Iterator[Event]:
         return self._events
@@ -318,6 +320,7 @@ class Run:
                 stopped=self._stop.is_set,
             ):
                 last = progress
+                self.painting = True
                 place = self._place(progress, plan, pace)
                 if progress.scale_done:
                     yield ScaleDone(**place)
@@ -491,10 +494,8 @@ def versions() -> dict[str, str]:
     import onnxruntime
 
     found["onnxruntime"] = str(onnxruntime.__version__)
-    try:
+    with contextlib.suppress(ModuleNotFoundError):
         found["torch"] = version("torch")
-    except ModuleNotFoundError:
-        pass
     return found
 
 

@@ -149,6 +149,10 @@ class Reference:
             if given and name.startswith("conv"):
                 rectified = name.replace("conv", "relu")
                 x = _taking(x, given[rectified]) if rectified in given else found[name]
+            elif name.startswith("pool"):
+                # What the exporter folds into the next convolution's weights: the tap itself is
+                # the window's plain mean.
+                x = found[name] * (2**0.5 if spec.pooling == "avg" else 1)
             else:
                 x = found[name]
         return found
@@ -169,7 +173,7 @@ class Reference:
             for number, module in enumerate(features):
                 if isinstance(module, nn.ReLU):
                     module.inplace = False
-                elif isinstance(module, nn.MaxPool2d) and spec.pooling == "avg":
+                elif isinstance(module, nn.MaxPool2d) and spec.pooling != "max":
                     features[number] = nn.AvgPool2d(2)
             if spec.padding == "replicate":
                 features[0].padding = (0, 0)

@@ -1,0 +1,24 @@
+"""The command ``nstrt``."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+__all__ = ["main"]
+
+STARTED = time.perf_counter()
+"""When the command began, for the seconds that it reports."""
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    if sys.argv[1:] == ["--version"]:
+        # Before anything else is imported: scripts ask this often.
+        from importlib.metadata import version
+
+        print(f"nstrt {version('nstrt')}")
+        sys.exit(0)
+    from nstrt.plugins.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))

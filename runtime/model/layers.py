@@ -81,6 +81,5 @@ def taps_for_gradient(names: Iterable[str]) -> tuple[str, ...]:
 
 def stride_of(name: str) -> int:
     """Picture pixels per position of a layer, along each side: 1, 2, 4, 8 or 16."""
-    kind = check_layer(name)
-    block = int(kind.removeprefix("conv").removeprefix("relu").removeprefix("pool")[0])
-    return int(2 ** (block if kind.startswith("pool") else block - 1))
+    block = int(check_layer(name)[4])  # conv3_1, relu3_1, pool3
+    return 1 << (block if name.startswith("pool") else block - 1)

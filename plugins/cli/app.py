@@ -1,0 +1,68 @@
+"""The commands, put together; each has a module of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from nstrt.plugins.cli import export, info, stylize
+from nstrt.plugins.cli.help import GroupedCommand
+from nstrt.runtime.model.errors import NstrtError
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="nstrt",
+    help="Repaint a photo in the style of a painting.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _nstrt(
+    version: bool = typer.Option(False, "--version", help="Show the version and exit."),
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"nstrt {installed('nstrt')}")
+        raise typer.Exit
+
+
+for module in (stylize, export, info):
+    app.command(module.NAME, cls=GroupedCommand, epilog=module.EXAMPLES)(module.command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; gives its exit code.
+
+    What people can mend is one sentence on stderr and exit code 2; anything else is a bug and
+    may show its trace.
+    """
+    try:
+        code = app(list(arguments), standalone_mode=False)
+    except NstrtError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        typer.echo("Stopped; nothing was written.", err=True)
+        return 130
+    except Exception as error:
+        # Usage errors come from typer's own copy of click, whose module differs by version.
+        if not hasattr(error, "format_message"):
+            if type(error).__name__ == "Abort":
+                return _refuse("Nothing was written.")
+            raise
+        context, message = getattr(error, "ctx", None), error.format_message()
+        hint = f" Try '{context.command_path} --help'." if context else ""
+        return _refuse(message.rstrip(".") + "." + hint) if message else 2
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(sentence: str) -> int:
+    print(f"nstrt: {' '.join(sentence.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,78 @@
+"""The progress bar: scale, how far the picture is painted, time to go."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from nstrt.runtime.events import Event, ScaleDone, Started, Step
+
+__all__ = ["progress_display"]
+
+Display = Callable[[Event], None]
+
+
+@contextmanager
+def progress_display(*, quiet: bool) -> Iterator[Display]:
+    """Give a function that shows events: a bar on a terminal, a line for each scale elsewhere."""
+    if quiet:
+        yield lambda event: None
+    elif not sys.stderr.isatty():
+        yield _line
+    else:
+        with _bar() as show:
+            yield show
+
+
+@contextmanager
+def _bar() -> Iterator[Display]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("painted {task.fields[painted]:>3.0f} %"),
+        TextColumn("{task.fields[left]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with progress:
+        task = progress.add_task("preparing", total=1.0, painted=0.0, left="")
+        scales = 0
+
+        def show(event: Event) -> None:
+            nonlocal scales
+            if isinstance(event, Started):
+                scales = len(event.plan.scales)
+            progress.update(
+                task,
+                completed=event.fraction,
+                description=f"scale {event.scale}/{scales}  {event.width}x{event.height}",
+                painted=100 * event.painted,
+                left=_left(event.seconds_left),
+            )
+
+        yield show
+
+
+def _line(event: Event) -> None:
+    if isinstance(event, ScaleDone):
+        left = _left(event.seconds_left)
+        print(
+            f"scale {event.scale}  {event.width}x{event.height}  {event.iteration} steps  "
+            f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
+            + (f"  {left}" if left else ""),
+            file=sys.stderr,
+        )
+    elif isinstance(event, Step) and event.step == 1 and event.seconds_left:
+        print(f"first step after {event.seconds:.1f} s", file=sys.stderr)
+
+
+def _left(seconds: float | None) -> str:
+    if not seconds or seconds < 1:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02} to go" if minutes else f"{rest} s to go"
