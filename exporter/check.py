@@ -69,10 +69,10 @@ def check_model(model: onnx.ModelProto, content: bytes, net: FeatureNet, variant
                 raise ExportCheckError(f"{tap} has the shape {ours.shape}, not {reference.shape}.")
             if not np.isfinite(ours).all():
                 raise ExportCheckError(f"{tap} is not finite in the exported {variant} model.")
-            error = relative_error(ours, reference)
+            difference = relative_error(ours, reference)
             largest = max(largest, float(np.abs(reference).max()))
-            if error > worst:
-                worst, worst_tap = error, tap
+            if difference > worst:
+                worst, worst_tap = difference, tap
     if not worst <= tolerance:
         raise ExportCheckError(
             f"The exported {variant} model differs from the network by {worst:.1e} at "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 from collections.abc import Mapping
@@ -45,9 +44,8 @@ def trace(net: FeatureNet) -> onnx.ModelProto:
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    buffer = io.BytesIO()
-    program.save(buffer, external_data=False)
-    return _without_sources(onnx.load_model_from_string(buffer.getvalue()))
+    model: onnx.ModelProto = program.model_proto
+    return _without_sources(model)
 
 
 def with_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.ModelProto:

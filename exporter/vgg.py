@@ -30,6 +30,9 @@ class FeatureNet(nn.Module):
     chosen from the activations of photos and paintings: see ``docs/method.md``.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, spec: ModelSpec, weights: Weights, *, half: bool = False) -> None:
         super().__init__()
         self.taps = spec.taps

@@ -341,7 +341,8 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
         raise _not_whole(path) from error
     if not isinstance(stored, dict):
         raise WeightsError(f"'{path.name}' holds no named weights.")
-    return stored.get("state_dict", stored)
+    found: dict[str, Tensor] = stored.get("state_dict", stored)
+    return found
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
+    from nstrt.runtime.extraction import features
     from nstrt.runtime.model import ModelSpec, ModelStore, NstrtError
     from nstrt.runtime.options import PRESETS, StylizeOptions
     from nstrt.runtime.pictures import Picture, read_recipe
     from nstrt.runtime.plan import Plan, Scale
     from nstrt.runtime.result import Result
+    from nstrt.runtime.run import Run
     from nstrt.runtime.terms import LossTerms
-    from nstrt.runtime.transfer import Run, StyleTransfer, features, stylize
+    from nstrt.runtime.transfer import StyleTransfer, stylize
 
 _HOMES = {
     "Event": "events",
@@ -30,14 +32,14 @@ _HOMES = {
     "Plan": "plan",
     "Preview": "events",
     "Result": "result",
-    "Run": "transfer",
+    "Run": "run",
     "Scale": "plan",
     "ScaleDone": "events",
     "Started": "events",
     "Step": "events",
     "StyleTransfer": "transfer",
     "StylizeOptions": "options",
-    "features": "transfer",
+    "features": "extraction",
     "read_recipe": "pictures",
     "stylize": "transfer",
 }

@@ -38,9 +38,9 @@ def faster(
         # In turn, A B A B: what else the machine does then falls on all of them.
         for repeat in range(REPEATS + 1):
             for name, engine in made.items():
-                seconds = measure_step(engine)
+                took = measure_step(engine)
                 if repeat:
-                    times[name].append(seconds)
+                    times[name].append(took)
         for engine in made.values():
             engine.release()
         known = {**_known(path), key: {name: min(values) for name, values in times.items()}}

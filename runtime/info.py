@@ -5,11 +5,16 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from nstrt.runtime.machine import available_memory, default_threads, processor
+from nstrt.runtime.machine import (
+    available_memory,
+    default_threads,
+    device_name,
+    processor,
+    versions,
+)
 from nstrt.runtime.model import ModelStore, cache_folder
 from nstrt.runtime.plan import default_size
 from nstrt.runtime.providers import PROVIDERS, choose_provider, loads
-from nstrt.runtime.transfer import device_name, versions
 
 __all__ = ["describe"]
 

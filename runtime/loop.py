@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def optimize(
             image = _first(options, scale, photo, start, engine.device)
         else:
             image = _resized(image, scale).clamp_(0, 1)
-            optimizer.rescaled(lambda tensor, to=scale: _resized(tensor, to))
+            optimizer.rescaled(partial(_resized, scale=scale))
         del photo
 
         best = _Best(average=options.optimizer == "adam" and options.average)

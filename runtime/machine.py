@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["available_memory", "default_threads", "machine_id", "processor"]
+__all__ = [
+    "available_memory",
+    "default_threads",
+    "device_name",
+    "machine_id",
+    "processor",
+    "versions",
+]
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -55,6 +64,32 @@ def machine_id(**more: object) -> str:
     """Twelve digits that stand for this machine and whatever else a measurement depends on."""
     content = {"processor": processor(), "system": platform.system(), **more}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def device_name(provider: str) -> str:
+    """The processor or card that a provider runs on, by name."""
+    if provider in ("cuda", "tensorrt"):
+        try:
+            import torch
+        except ImportError:
+            return "NVIDIA card"
+        if torch.cuda.is_available():
+            return str(torch.cuda.get_device_name())
+    return processor()
+
+
+def versions() -> dict[str, str]:
+    """The versions of what decides about pixels and speed."""
+    import onnxruntime
+
+    found = {
+        "nstrt": version("nstrt"),
+        "numpy": version("numpy"),
+        "onnxruntime": str(onnxruntime.__version__),
+    }
+    with contextlib.suppress(PackageNotFoundError):
+        found["torch"] = version("torch")
+    return found
 
 
 def _quota() -> int | None:

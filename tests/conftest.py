@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,10 @@ from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, Padding, Pooling
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+# Pictures here are tiny, and threads that wait for each other on a busy machine made torch ten
+# times slower. It reads this when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

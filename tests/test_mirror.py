@@ -142,9 +142,7 @@ def test_convolutions_that_are_taps_keep_their_own_values(
         assert torch.equal(rectified, activations[name].relu())
 
 
-def test_the_picture_and_the_activations_stay_as_they_are(
-    network: Network, photo: Crop
-) -> None:
+def test_the_picture_and_the_activations_stay_as_they_are(network: Network, photo: Crop) -> None:
     image = photo(33, 50)
     mirror = read_mirror(network.path)
     activations = mirror.activations(image)
@@ -290,8 +288,6 @@ def test_the_mirror_needs_no_session_and_no_weights_but_the_files(
     def value(mirror: Mirror) -> Tensor:
         return mirror.activations(photo(32, 32))["relu2_1"]
 
-    expected = open_session(changed, provider="cpu").features(
-        photo(32, 32).numpy(), ["relu2_1"]
-    )
+    expected = open_session(changed, provider="cpu").features(photo(32, 32).numpy(), ["relu2_1"])
     assert error(value(read_mirror(changed)), torch.from_numpy(expected["relu2_1"])) < 1e-4
     assert error(value(read_mirror(small_network.path)), value(read_mirror(changed))) > 1e-4

@@ -174,7 +174,7 @@ def test_building_writes_again_and_passes_the_answer_on(
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path, builder: FakeBuilder) -> None:
     # A file in the way stops even root, whom permissions do not.
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ModelFileError, match="cannot be written.*NSTRT_CACHE") as caught:
+    with pytest.raises(ModelFileError, match=r"cannot be written.*NSTRT_CACHE") as caught:
         ModelStore(tmp_path / "file" / "models").obtain(SPEC)
     assert "\n" not in str(caught.value)
     assert builder.built == []

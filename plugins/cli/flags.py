@@ -20,7 +20,11 @@ def with_option_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
     ``given`` holds only what was named on the command line, so that presets fill in the rest.
     """
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "given"]
+    own = [
+        p
+        for p in inspect.signature(command, eval_str=True).parameters.values()
+        if p.name != "given"
+    ]
     flags = [_parameter(item) for item in fields(StylizeOptions)]
     names = [flag.name for flag in flags]
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nstrt.plugins.cli.flags import given_options, with_option_flags
-from nstrt.runtime.model.errors import OutputExistsError, PictureWriteError
+from nstrt.plugins.cli.log import step_log
+from nstrt.runtime.model.errors import OutputExistsError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.events import Event, Preview
+    from nstrt.runtime.events import Preview
     from nstrt.runtime.result import Result
-    from nstrt.runtime.transfer import Run
+    from nstrt.runtime.run import Run
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -90,7 +91,7 @@ def command(
     say = _silent if quiet else _to_stderr
 
     with ExitStack() as stack:
-        write_log = stack.enter_context(_log(log))
+        write_log = stack.enter_context(step_log(log, say))
         from nstrt.runtime.transfer import StyleTransfer
 
         run = StyleTransfer(options, notify=say).run(
@@ -145,41 +146,6 @@ def _interruptible(run: Run) -> Iterator[_Stop]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, earlier)
-
-
-@contextmanager
-def _log(path: Path | None) -> Iterator[Any]:
-    """A function that writes one line for each step."""
-    if path is None:
-        yield lambda event: None
-        return
-    try:
-        file = open(path, "w", encoding="utf-8")
-    except OSError as error:
-        raise PictureWriteError(
-            f"The log '{path}' cannot be written ({error.strerror}); choose another file."
-        ) from error
-    with file:
-
-        def write(event: Event) -> None:
-            assert event.terms is not None
-            line = {
-                "scale": event.scale,
-                "width": event.width,
-                "height": event.height,
-                "iteration": event.iteration,
-                "step": event.step,
-                "loss": event.terms.loss,
-                "content": event.terms.content,
-                "style": event.terms.style,
-                "tv": event.terms.tv,
-                "seconds": round(event.seconds, 3),
-            }
-            file.write(json.dumps(line) + "\n")
-            # A killed run keeps its log.
-            file.flush()
-
-        yield write
 
 
 def _asked_to_replace(output: Path, *, quiet: bool) -> bool:

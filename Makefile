@@ -1,0 +1,50 @@
+# Two commands do everything: make demo, make test.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+# mypy looks for packages by folder: this link makes the checkout a folder called nstrt.
+TYPING = $(VENV)/typing
+
+.PHONY: demo test lint format setup export examples sheets clean
+
+demo: setup export ## set up, export, repaint an example, say where the picture is
+	@mkdir -p out
+	$(BIN)/nstrt stylize examples/cat.jpg examples/night.jpg -o out/demo.png \
+	  --preset fast --seed 1 --force
+	@echo "The picture is $(CURDIR)/out/demo.png"
+
+test: setup ## set up and run all tests
+	$(BIN)/pytest -q
+
+lint: setup ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@mkdir -p $(TYPING) && ln -sfn "$(CURDIR)" $(TYPING)/nstrt
+	MYPYPATH=$(TYPING) $(BIN)/mypy -p nstrt.exporter -p nstrt.runtime -p nstrt.plugins
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+export: setup ## export VGG19 to checked ONNX files in the user's cache
+	$(BIN)/nstrt export
+
+examples: setup ## paint the example paintings again
+	$(BIN)/python examples/paint.py
+
+sheets: setup ## make the contact sheets and tables of docs/presets.md again
+	$(BIN)/python benchmarks/presets.py
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "nstrt needs Python 3.11 or later; name one with: make PYTHON=python3.11 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[full,dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build out *.egg-info

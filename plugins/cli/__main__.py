@@ -1,0 +1,5 @@
+"""``python -m nstrt.plugins.cli``."""
+
+from nstrt.plugins.cli import main
+
+main()

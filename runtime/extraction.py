@@ -1,0 +1,74 @@
+"""Features alone, on any provider and without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nstrt.runtime.machine import default_threads, device_name
+from nstrt.runtime.model import ModelSpec, ModelStore, Variant, in_network_order
+from nstrt.runtime.pictures import PictureSource, as_picture
+from nstrt.runtime.providers import Shape, choose_precision, choose_provider, loads
+from nstrt.runtime.session import FeatureSession, open_session
+
+__all__ = ["feature_session", "features", "variant_for"]
+
+
+def features(
+    image: PictureSource,
+    layers: Sequence[str],
+    *,
+    provider: str = "auto",
+    weights: str = "oxford",
+    pooling: str = "max",
+    padding: str = "replicate",
+    store: ModelStore | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """VGG19's features of a picture: 1 x channels x height x width by layer, on any provider.
+
+    ONNX Runtime computes them; torch is not needed once the model is there.
+    """
+    picture = as_picture(image)
+    session = feature_session(
+        ModelSpec(
+            taps=in_network_order(layers),
+            weights=weights,
+            pooling=pooling,  # type: ignore[arg-type]
+            padding=padding,  # type: ignore[arg-type]
+        ),
+        provider=provider,
+        shape=(picture.height, picture.width),
+        store=store or ModelStore(),
+    )
+    batch = np.ascontiguousarray(picture.rgb.transpose(2, 0, 1)[None])
+    return session.features(batch, list(layers))
+
+
+def feature_session(
+    spec: ModelSpec, *, provider: str, shape: Shape, store: ModelStore
+) -> FeatureSession:
+    """A session that evaluates the model of ``spec`` on ``provider`` for pictures of ``shape``."""
+    choice = choose_provider(provider, loads)
+    precision = choose_precision("auto", choice.provider)
+    model = store.obtain(spec.as_variant(variant_for(choice.provider, precision)))
+    return open_session(
+        model.path,
+        provider=choice.provider,
+        precision=precision,
+        shapes=[shape],
+        threads=default_threads(),
+        identity={"model": model.sha256, "device": device_name(choice.provider)},
+    )
+
+
+def variant_for(provider: str, precision: str) -> Variant:
+    """The kind of model file that a provider runs best.
+
+    ONNX Runtime's own fusions are made for the processor; CUDA, TensorRT and Core ML make theirs
+    from the plain graph.
+    """
+    if precision == "fp16":
+        return "fp16"
+    return "optimized" if provider == "cpu" else "plain"

@@ -1,0 +1,55 @@
+"""How a picture was made, as it is stored in the picture: names and hashes, never paths."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nstrt.runtime.machine import versions
+from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.pictures import Picture
+from nstrt.runtime.plan import Plan
+from nstrt.runtime.terms import LossTerms
+
+__all__ = ["recipe_of"]
+
+
+def recipe_of(
+    options: StylizeOptions,
+    plan: Plan,
+    *,
+    content: Picture,
+    style: Picture,
+    start: Picture | None,
+    terms: LossTerms,
+    painted: float,
+    steps: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """The facts of one run as plain values.
+
+    ``start`` is the picture file that the painting started from, if it was one.
+    """
+    asked = options.as_dict()
+    asked["init"] = options.init if start is None else start.name
+    asked["weights"] = Path(options.weights).name
+    recipe: dict[str, Any] = {
+        "nstrt": version("nstrt"),
+        "content": _identity(content),
+        "style": _identity(style),
+        "options": asked,
+        "plan": plan.as_dict(),
+        "versions": versions(),
+        "losses": {**asdict(terms), "painted": painted},
+        "steps": steps,
+        "seconds": round(seconds, 2),
+    }
+    if start is not None:
+        recipe["init"] = _identity(start)
+    return recipe
+
+
+def _identity(picture: Picture) -> dict[str, str]:
+    return {"name": picture.name, "sha256": picture.sha256}

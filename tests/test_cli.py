@@ -1,0 +1,179 @@
+"""The command line as people use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nstrt.plugins.cli.app import run
+from nstrt.runtime import StylizeOptions
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CAT, NIGHT = str(EXAMPLES / "cat.jpg"), str(EXAMPLES / "night.jpg")
+SMALL = ["--size", "64", "--scales", "1", "--iterations", "3", "--engine", "onnx"]
+
+Capture = pytest.CaptureFixture[str]
+
+
+def nstrt(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "nstrt.plugins.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **more,  # type: ignore[call-overload]
+    )
+
+
+def test_stylize_writes_the_picture_and_says_what_ran(tmp_path: Path, capsys: Capture) -> None:
+    out, log = tmp_path / "out.png", tmp_path / "run.jsonl"
+    assert run(["stylize", CAT, NIGHT, "-o", str(out), *SMALL, "--log", str(log)]) == 0
+    assert Image.open(out).size == (64, 43)
+    said = capsys.readouterr().out
+    for words in (str(out), "64x43", "engine onnx", "cpu", "painted", "loss", "3 steps"):
+        assert words in said
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    keys = ["scale", "width", "height", "iteration", "step", "loss", "content", "style", "tv"]
+    assert list(lines[0]) == [*keys, "seconds"]
+
+
+def test_json_is_one_object_alone_on_stdout(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out.jpg"
+    assert run(["stylize", CAT, NIGHT, "-o", str(out), *SMALL, "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["output"] == str(out)
+    assert summary["plan"]["provider"] == "cpu"
+    assert summary["losses"]["loss"] > 0
+    assert summary["options"]["size"] == 64
+
+
+def test_quiet_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["stylize", CAT, NIGHT, "-o", str(tmp_path / "o.png"), *SMALL, "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_existing_result_stays_unless_forced(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out.png"
+    out.write_bytes(b"precious")
+    assert run(["stylize", CAT, NIGHT, "-o", str(out), *SMALL]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert out.read_bytes() == b"precious"
+    assert run(["stylize", CAT, NIGHT, "-o", str(out), *SMALL, "--force"]) == 0
+    assert Image.open(out).size == (64, 43)
+
+
+def test_save_every_keeps_pictures_on_the_way(tmp_path: Path) -> None:
+    out = tmp_path / "out[1].png"
+    assert run(["stylize", CAT, NIGHT, "-o", str(out), *SMALL, "--save-every", "2"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out[1]-step00002.png",
+        "out[1].png",
+    ]
+    out.unlink()
+    assert run(["stylize", CAT, NIGHT, "-o", str(out), *SMALL, "--save-every", "2"]) == 2
+
+
+def test_info_reads_how_a_picture_was_made(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out.webp"
+    run(["stylize", CAT, NIGHT, "-o", str(out), *SMALL, "--content-weight", "0.123", "-q"])
+    assert run(["info", str(out), "--json"]) == 0
+    recipe = json.loads(capsys.readouterr().out)
+    assert recipe["options"]["content_weight"] == 0.123
+    assert run(["info", str(out)]) == 0
+    assert "content weight: 0.123" in capsys.readouterr().out
+    assert run(["info", CAT]) == 2
+
+
+def test_info_says_what_would_run_here(capsys: Capture) -> None:
+    assert run(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["providers"]["cpu"].startswith("runs")
+    assert "8-bit quantised original weights" in facts["weights"]["oxford"]
+    assert facts["would_run"]["provider"] in facts["providers"]
+    assert set(facts["versions"]) >= {"nstrt", "onnxruntime", "torch", "python"}
+
+
+def test_export_shows_a_table_of_what_was_checked(tmp_path: Path, capsys: Capture) -> None:
+    import onnxruntime
+
+    arguments = ["export", "--layers", "relu1_1,relu2_1", "--folder", str(tmp_path)]
+    assert run([*arguments, "--variant", "plain", "--variant", "fp16"]) == 0
+    table = capsys.readouterr().out
+    for words in ("file", "size", "taps", "largest error", "seconds", "at most 1e-04"):
+        assert words in table
+    (plain,) = tmp_path.glob("*plain*.onnx")
+    session = onnxruntime.InferenceSession(str(plain), providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["relu1_1", "relu2_1"]
+
+
+def test_every_option_has_its_flag_in_the_help() -> None:
+    shown = nstrt("stylize", "--help").stdout
+    for item in fields(StylizeOptions):
+        assert "--" + item.name.replace("_", "-") in shown
+    groups = ["Arguments:", "Output:", "Picture:", "Look:", "Effort:", "Machine:", "Examples:"]
+    places = [shown.index(group) for group in groups]
+    assert places == sorted(places)
+
+
+def test_help_and_version_need_no_torch() -> None:
+    for arguments in (["--version"], ["--help"], ["stylize", "--help"], ["export", "--help"]):
+        code = (
+            "import sys; sys.argv = ['nstrt', *sys.argv[1:]]\n"
+            "from nstrt.plugins.cli import main\n"
+            "try: main()\n"
+            "except SystemExit as end: assert not end.code, end.code\n"
+            "heavy = {'torch', 'onnxruntime', 'numpy', 'pyvips', 'rich'} & set(sys.modules)\n"
+            "assert not heavy, heavy\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"nstrt \d+\.\d+\.\d+\n", nstrt("--version").stdout)
+
+
+def test_completion_is_offered() -> None:
+    done = nstrt("--show-completion", "bash", env={**os.environ, "SHELL": "/bin/bash"})
+    assert "_NSTRT_COMPLETE" in done.stdout or "complete" in done.stdout.lower()
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def test_ctrl_c_keeps_the_best_picture_so_far(tmp_path: Path) -> None:
+    out, log = tmp_path / "out.png", tmp_path / "log"
+    arguments = ["stylize", CAT, NIGHT, "-o", str(out), "--log", str(log), *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nstrt.plugins.cli", *arguments, "--iterations", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") >= 3):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130, complaints
+    assert "Stopped" in said
+    assert str(out) in said
+    assert Image.open(out).size == (64, 43)
+    photo = np.asarray(Image.open(CAT).resize((64, 43)), float)
+    assert np.abs(np.asarray(Image.open(out), float) - photo).mean() > 2

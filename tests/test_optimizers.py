@@ -1,0 +1,321 @@
+"""The optimisers against torch's Adam and a plain two-loop recursion written down here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from nstrt.runtime import optimizers
+from nstrt.runtime.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
+
+Function = Callable[[Tensor], tuple[float, Tensor]]
+Vector = NDArray[np.float64]
+
+sides = st.integers(1, 7)
+seeds = st.integers(0, 10_000)
+
+
+def uniform(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, 3, *shape, generator=generator, dtype=torch.float64)
+
+
+def quadratic(target: Tensor, curvature: Tensor) -> Function:
+    """Mean of curvature times squared distance to the target."""
+
+    def function(x: Tensor) -> tuple[float, Tensor]:
+        gradient = 2 * curvature * (x - target) / x.numel()
+        return float((curvature * (x - target) ** 2).mean()), gradient
+
+    return function
+
+
+def coupled(seed: int = 0, size: int = 5, condition: float = 30) -> Function:
+    """A convex quadratic whose axes are not the pixels'."""
+    generator = torch.Generator().manual_seed(seed)
+    number = 3 * size * size
+    axes = torch.linalg.qr(torch.randn(number, number, generator=generator, dtype=torch.float64))[0]
+    matrix = axes @ torch.diag(torch.logspace(0, np.log10(condition), number).double()) @ axes.T
+    target = uniform(size, size, seed=seed + 1)
+
+    def function(x: Tensor) -> tuple[float, Tensor]:
+        away = (x - target).flatten()
+        pull = matrix @ away
+        return float(away @ pull / 2), pull.reshape(x.shape)
+
+    return function
+
+
+def rough(x: Tensor) -> tuple[float, Tensor]:
+    """Hills and valleys: full steps overshoot here."""
+    leaf = x.clone().requires_grad_()
+    loss = (torch.sin(9 * leaf) * torch.cos(7 * leaf.roll(1, -1)) + (leaf - 0.3) ** 2).mean()
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    return float(loss.detach()), gradient
+
+
+def run(optimizer: Optimizer, image: Tensor, function: Function, steps: int) -> list[float]:
+    losses = []
+    for _ in range(steps):
+        loss, gradient = function(image)
+        losses.append(loss)
+        optimizer.update(image, loss, gradient)
+    return losses
+
+
+@given(sides, sides, seeds, st.sampled_from([1e-3, 0.02, 0.3]), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_adam_is_torchs_adam(height: int, width: int, seed: int, rate: float, clamp: bool) -> None:
+    function = quadratic(uniform(height, width, seed=seed + 1) * 2 - 0.5, torch.tensor(3.0))
+    image = uniform(height, width, seed=seed)
+    expected = image.clone().requires_grad_()
+    theirs = torch.optim.Adam([expected], lr=rate)
+    ours = Adam(learning_rate=rate, clamp=clamp)
+    for _ in range(6):
+        expected.grad = function(expected.detach())[1]
+        theirs.step()
+        if clamp:
+            with torch.no_grad():
+                expected.clamp_(0, 1)
+        ours.update(image, *function(image))
+        assert torch.equal(image, expected.detach())
+    assert not clamp or 0 <= float(image.min()) <= float(image.max()) <= 1
+
+
+def test_adam_carries_its_moments_over() -> None:
+    """With nothing to resize, the run goes on as if nothing had happened."""
+    function = quadratic(uniform(4, 4, seed=2), torch.tensor(2.0))
+    one, other = uniform(4, 4), uniform(4, 4)
+    straight, carried = Adam(learning_rate=0.05), Adam(learning_rate=0.05)
+    run(straight, one, function, 10)
+    run(carried, other, function, 5)
+    carried.rescaled(lambda tensor: tensor.clone())
+    other = other.clone()
+    run(carried, other, function, 5)
+    assert torch.equal(one, other)
+
+
+def test_adam_goes_on_at_another_size_with_a_positive_second_moment() -> None:
+    function = quadratic(uniform(8, 8, seed=2), torch.tensor(2.0))
+    adam, image = Adam(learning_rate=0.05), uniform(4, 4)
+    run(adam, image, quadratic(uniform(4, 4, seed=2), torch.tensor(2.0)), 5)
+    # Bicubic overshoots below zero; this does so everywhere.
+    adam.rescaled(lambda tensor: functional.interpolate(tensor, size=(8, 8)) - 1)
+    finer = uniform(8, 8)
+    run(adam, finer, function, 3)
+    assert torch.isfinite(finer).all()
+    Adam(learning_rate=0.1).rescaled(lambda tensor: tensor)  # before any step
+
+
+def two_loops(
+    function: Function, start: Tensor, *, steps: int, history: int, first_step: float
+) -> list[Vector]:
+    """L-BFGS with unit steps (Nocedal and Wright, 2006, algorithms 7.4 and 7.5)."""
+
+    def evaluate(x: Vector) -> tuple[float, Vector]:
+        loss, gradient = function(torch.from_numpy(x).reshape(start.shape))
+        return loss, gradient.numpy().ravel()
+
+    x = start.numpy().ravel().copy()
+    loss, g = evaluate(x)
+    moves: list[Vector] = []
+    changes: list[Vector] = []
+    points = []
+    for _ in range(steps):
+        if not moves:
+            d = -first_step * g / np.sqrt((g**2).mean())
+        else:
+            q, alphas = g.copy(), []
+            for s, y in zip(moves[::-1], changes[::-1], strict=True):
+                alphas.append(s @ q / (y @ s))
+                q -= alphas[-1] * y
+            r = (moves[-1] @ changes[-1]) / (changes[-1] @ changes[-1]) * q
+            for s, y, a in zip(moves, changes, alphas[::-1], strict=True):
+                r += s * (a - (y @ r) / (y @ s))
+            d = -r
+        before, before_g, before_loss = x, g, loss
+        x = x + d
+        loss, g = evaluate(x)
+        assert loss < before_loss, "unit steps suffice here: choose another function"
+        moves, changes = [*moves, x - before][-history:], [*changes, g - before_g][-history:]
+        points.append(x)
+    return points
+
+
+@pytest.mark.parametrize("history", [1, 3, 20])
+@pytest.mark.parametrize("seed", range(3))
+def test_lbfgs_is_the_two_loop_recursion(history: int, seed: int) -> None:
+    function, image = coupled(seed, condition=4), uniform(5, 5, seed=seed + 9)
+    expected = two_loops(function, image, steps=8, history=history, first_step=0.01)
+    lbfgs = Lbfgs(history=history, first_step=0.01, clamp=False)
+    for point in expected:
+        lbfgs.update(image, *function(image))
+        assert np.allclose(image.numpy().ravel(), point, rtol=0, atol=1e-9)
+
+
+def test_lbfgs_beats_gradient_descent_by_far() -> None:
+    function = coupled(condition=100)
+    image, descent = uniform(5, 5, seed=7), uniform(5, 5, seed=7)
+    first = function(image)[0]
+    run(Lbfgs(clamp=False), image, function, 40)
+    for _ in range(40):
+        descent -= 2 / 101 * function(descent)[1]  # the best fixed step there is
+    assert function(image)[0] < 1e-4 * first
+    assert function(image)[0] < 1e-2 * function(descent)[0]
+
+
+def test_the_first_step_moves_pixels_as_far_as_asked() -> None:
+    for size in (2, 9):
+        image = uniform(size, size)
+        before = image.clone()
+        Lbfgs(first_step=0.02, clamp=False).update(image, *coupled(size=size)(image))
+        assert float((image - before).square().mean().sqrt()) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("clamp", [True, False])
+def test_the_loss_never_rises_over_accepted_points(clamp: bool) -> None:
+    rejected = 0
+    for seed in range(12):
+        lbfgs, image = Lbfgs(history=5, first_step=0.3, clamp=clamp), uniform(4, 6, seed=seed)
+        lowest = float("inf")
+        for _ in range(40):
+            loss, gradient = rough(image)
+            lbfgs.update(image, loss, gradient)
+            point: Any = lbfgs._at
+            rejected += loss > lowest
+            lowest = min(lowest, loss)
+            assert point.loss == lowest
+            assert torch.equal(point.gradient, rough(point.image)[1])
+            assert not clamp or 0 <= float(image.min()) <= float(image.max()) <= 1
+        assert lowest < rough(uniform(4, 6, seed=seed))[0]
+    assert rejected > 10  # or nothing was tested
+
+
+def test_a_loss_that_is_not_a_number_is_taken_back() -> None:
+    function, image = coupled(condition=4), uniform(5, 5, seed=3)
+    lbfgs = Lbfgs(clamp=False)
+    first = image.clone()
+    lbfgs.update(image, *function(image))
+    step = float((image - first).norm())
+    lbfgs.update(image, float("nan"), torch.full_like(image, float("nan")))
+    assert 0 < float((image - first).norm()) < step
+    run(lbfgs, image, function, 30)
+    assert function(image)[0] < 1e-4 * function(first)[0]
+
+
+def test_pixels_reach_the_edge_of_the_box_and_the_rest_its_best() -> None:
+    target = uniform(6, 6) * 2 - 0.5
+    function = quadratic(target, 1 + 9 * uniform(6, 6, seed=4))
+    image = uniform(6, 6, seed=5)
+    run(Lbfgs(), image, function, 80)
+    assert torch.allclose(image, target.clamp(0, 1), atol=1e-3)
+
+
+def test_at_the_minimum_nothing_moves_and_nothing_breaks() -> None:
+    image = uniform(3, 3)
+    function = quadratic(image.clone(), torch.tensor(1.0))
+    run(Lbfgs(), image, function, 4)
+    assert torch.equal(image, uniform(3, 3))
+
+
+def test_history_is_bounded_and_its_memory_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    allocated = []
+    original = torch.empty_like
+
+    def counting(tensor: Tensor, **options: Any) -> Tensor:
+        allocated.append(original(tensor, **options))
+        return allocated[-1]
+
+    monkeypatch.setattr(optimizers.torch, "empty_like", counting)
+    function, image = coupled(condition=100), uniform(5, 5)
+    lbfgs = Lbfgs(history=4, clamp=False)
+    run(lbfgs, image, function, 30)
+    assert len(lbfgs._pairs) == 4
+    assert len(allocated) <= 2 * (4 + 1)
+    held = {tensor.data_ptr() for pair in lbfgs._pairs for tensor in pair[:2]}
+    assert held <= {tensor.data_ptr() for tensor in allocated}
+    assert len(held) == 8
+
+
+@pytest.mark.parametrize("like", ["image", "gradient"])
+def test_memory_formats_do_not_matter(like: str) -> None:
+    """cuDNN hands gradients out with the channels last."""
+    function = coupled(condition=4)
+    image, other = uniform(5, 5, seed=9), uniform(5, 5, seed=9)
+    one, two = Lbfgs(clamp=False), Lbfgs(clamp=False)
+    if like == "image":
+        other = other.contiguous(memory_format=torch.channels_last)
+    for _ in range(6):
+        one.update(image, *function(image))
+        loss, gradient = function(other.contiguous())
+        if like == "gradient":
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+        two.update(other, loss, gradient)
+        assert torch.allclose(image, other, atol=1e-9)
+
+
+def test_curvature_is_carried_to_the_next_scale() -> None:
+    """The same smooth problem at twice the sides: history makes the first finer steps better."""
+
+    def problem(size: int) -> Function:
+        rows = torch.linspace(0, 3, size, dtype=torch.float64)
+        curvature = (1 + 20 * torch.sin(rows) ** 2).reshape(1, 1, size, 1)
+        target = (0.5 + 0.3 * torch.cos(rows)).reshape(1, 1, 1, size).expand(1, 3, size, size)
+        return quadratic(target, curvature.expand(1, 3, size, size))
+
+    def enlarged(tensor: Tensor) -> Tensor:
+        return functional.interpolate(tensor, size=(32, 32), mode="bilinear")
+
+    coarse, lbfgs = uniform(16, 16), Lbfgs(clamp=False)
+    run(lbfgs, coarse, problem(16), 8)
+    kept = len(lbfgs._pairs)
+    assert kept >= 5
+    lbfgs.rescaled(enlarged)
+    assert len(lbfgs._pairs) == kept
+    assert all(torch.vdot(s.flatten(), y.flatten()) > 0 for s, y, _ in lbfgs._pairs)
+    # Gradients of the finer loss are a quarter as large; so is the curvature that was carried.
+    step, change, _ = lbfgs._pairs[-1]
+    function = problem(32)
+    at = enlarged(coarse)
+    measured = float(((function(at + step)[1] - function(at)[1]) * step).sum())
+    assert float((change * step).sum()) == pytest.approx(measured, rel=0.2)
+    # The next scale begins where the last one ended, a little worse for the enlarging.
+    start = at + 0.1 * enlarged(uniform(16, 16, seed=6) - 0.5)
+    image, fresh = start.clone(), start.clone()
+    run(lbfgs, image, function, 2)
+    run(Lbfgs(clamp=False), fresh, function, 2)
+    assert function(image)[0] < function(fresh)[0] < function(start)[0]
+
+
+@given(st.integers(1, 12), st.sampled_from([0.0, 0.5, 0.9, 0.99]), sides, sides)
+@settings(max_examples=25, deadline=None)
+def test_the_average_is_the_weighted_mean_of_iterates(
+    number: int, decay: float, height: int, width: int
+) -> None:
+    iterates = [uniform(height, width, seed=seed) for seed in range(number)]
+    average = IterateAverage(decay)
+    expected, total = torch.zeros_like(iterates[0]), 0.0
+    for k, iterate in enumerate(iterates, start=1):
+        average.add(iterate)
+        expected += decay ** (number - k) * iterate
+        total += decay ** (number - k)
+    assert torch.allclose(average.value(), expected / total, atol=1e-12)
+
+
+def test_the_average_does_not_hold_on_to_the_image() -> None:
+    image = torch.ones(1, 3, 2, 2)
+    average = IterateAverage(0.5)
+    average.add(image)
+    image.zero_()
+    assert torch.equal(average.value(), torch.ones(1, 3, 2, 2))
+    with pytest.raises(ValueError, match="nothing"):
+        IterateAverage().value()
