@@ -106,7 +106,7 @@ def painting() -> Crop:
 def _pixels(name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     with Image.open(EXAMPLES / name) as picture:
         small = picture.convert("RGB").resize((160, 160), Image.Resampling.LANCZOS)
-    return (np.asarray(small, np.float32) / 255).transpose(2, 0, 1)[None]
+    return (np.asarray(small, np.float32) / np.float32(255)).transpose(2, 0, 1)[None]
 
 
 class Reference:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -152,7 +151,30 @@ def test_completion_is_offered() -> None:
     assert "_NSTRT_COMPLETE" in done.stdout or "complete" in done.stdout.lower()
 
 
-Start = Callable[..., subprocess.Popen[str]]
+def test_a_result_that_cannot_be_saved_is_kept_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    from nstrt.runtime.model import OutputExistsError
+    from nstrt.runtime.pictures import write
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", None)
+    check, checked = write.check_writable, []
+
+    def vanished(path: Path, **given: bool) -> None:
+        """The folder is there when the run starts, and gone when it ends."""
+        checked.append(path)
+        if len(checked) == 1:
+            raise OutputExistsError("The folder is gone.")
+        check(path, **given)
+
+    monkeypatch.setattr(write, "check_writable", vanished)
+    assert run(["stylize", CAT, NIGHT, "-o", str(tmp_path / "out.png"), *SMALL]) == 2
+    said = capsys.readouterr().err
+    (kept,) = (tmp_path / "elsewhere").rglob("out.png")
+    assert str(kept.parent) in said
+    assert Image.open(kept).size == (64, 43)
 
 
 def test_ctrl_c_keeps_the_best_picture_so_far(tmp_path: Path) -> None:

@@ -143,11 +143,11 @@ def test_gradients_from_the_same_activations_agree_closely(
     assert error(found, torch.autograd.grad(loss, leaf)[0]) < 1e-5
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what torch is asked to compute."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(

@@ -61,7 +61,7 @@ def looped_tv(image: Array) -> float:
             squares.append((image[0, c, y, x + 1] - image[0, c, y, x]) ** 2)
         if y + 1 < height:
             squares.append((image[0, c, y + 1, x] - image[0, c, y, x]) ** 2)
-    return sum(squares) / len(squares)
+    return float(sum(squares) / len(squares))
 
 
 @given(shapes, st.booleans())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import typer
 
 from nstrt.plugins.cli.flags import given_options, with_option_flags
 from nstrt.plugins.cli.log import step_log
-from nstrt.runtime.model.errors import OutputExistsError
+from nstrt.runtime.model.errors import OutputExistsError, PictureWriteError
 
 if TYPE_CHECKING:
     from nstrt.runtime.events import Preview
@@ -99,7 +100,7 @@ def command(
         )
         stop = stack.enter_context(_interruptible(run))
         result = _follow(run, output, write_log, quiet=quiet or as_json)
-        notes = result.save(output, overwrite=force)
+        notes = _saved(result, output, force)
     if as_json:
         print(json.dumps(_summary(result, output, notes)))
     elif not quiet:
@@ -172,6 +173,19 @@ def _escaped(name: str) -> str:
     import glob
 
     return glob.escape(name)
+
+
+def _saved(result: Result, output: Path, force: bool) -> list[str]:
+    """Save the result; where that fails now, save it elsewhere: minutes of work are not lost."""
+    try:
+        return result.save(output, overwrite=force)
+    except PictureWriteError as error:
+        folder = Path(tempfile.mkdtemp(prefix="nstrt-"))
+        try:
+            result.save(folder / f"{output.stem}.png")
+        except PictureWriteError:
+            raise error from None
+        raise PictureWriteError(f"{error} The finished picture is safe in {folder}.") from error
 
 
 def _save_step(event: Preview, output: Path) -> None:

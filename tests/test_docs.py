@@ -1,0 +1,38 @@
+"""The examples of docs/python.md run as they stand, one after the other."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nstrt.runtime import options
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for source, target in (("cat.jpg", "photo.jpg"), ("night.jpg", "painting.jpg")):
+        Image.open(ROOT / "examples" / source).resize((72, 48)).save(tmp_path / target)
+    # The same presets with fewer steps: the examples are about names, not about the picture.
+    short = {name: replace(preset, schedule=(3,)) for name, preset in options.PRESETS.items()}
+    monkeypatch.setattr(options, "PRESETS", short)
+    monkeypatch.chdir(tmp_path)
+
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.S)
+    assert len(blocks) >= 8
+    scope: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), scope)
+    for name in ("out.png", "small.jpg", "painted-photo.jpg", "live.png"):
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_links_in_the_docs_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
