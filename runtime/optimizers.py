@@ -107,10 +107,12 @@ class Lbfgs:
         at.shortened += 1
         if at.shortened > 4:
             # The history misleads: fall back to the gradient's own direction.
+            self._spare += [(step, change) for step, change, _ in self._pairs]
             self._pairs.clear()
             at.direction = self._direction(at.image, at.gradient)
-            at.length, at.shortened = 1.0, 0
-            self.first_step /= 4
+            # The gradient's direction is sure, its length is a guess: start with less each time.
+            at.length, at.shortened = 4.0**-at.restarts, 0
+            at.restarts += 1
         else:
             at.length /= 3
         self._move(image, at)
@@ -141,8 +143,8 @@ class Lbfgs:
     def _direction(self, image: Tensor, gradient: Tensor) -> Tensor:
         """-H g by the two-loop recursion (Nocedal and Wright, 2006, algorithm 7.4)."""
         free = self._free(image, gradient)
-        q = gradient * free if free is not None else gradient.clone()
-        flat = q.flatten()
+        q = (gradient * free if free is not None else gradient.clone()).contiguous()
+        flat = q.view(-1)
         if not self._pairs:
             scale = self.first_step / max(float(q.square().mean().sqrt()), 1e-30)
             return q.mul_(-scale)
@@ -177,6 +179,7 @@ class _Point:
         self.direction = direction
         self.length = 1.0
         self.shortened = 0
+        self.restarts = 0
 
 
 class IterateAverage:

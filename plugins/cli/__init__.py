@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -19,6 +20,9 @@ def main() -> None:
 
         print(f"nstrt {version('nstrt')}")
         sys.exit(0)
+    # Threads that spin while they wait cost a machine that has other work a factor of ten, and a
+    # quiet one gains nothing from them; the OpenMP library reads this when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from nstrt.plugins.cli.app import run
 
     sys.exit(run(sys.argv[1:]))

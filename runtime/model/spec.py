@@ -136,6 +136,7 @@ class ModelSpec:
 def file_sha256(path: str) -> str:
     """SHA-256 of a weights file; :class:`WeightsError` if it cannot be read."""
     try:
+        path = str(Path(path).expanduser())
         stat = Path(path).stat()
         return _hashed(path, stat.st_size, stat.st_mtime_ns)
     except OSError as error:

@@ -105,7 +105,16 @@ class ModelStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.folder)
             with written_whole(path) as target:
-                answer = builder(spec, target, self)
+                try:
+                    answer = builder(spec, target, self)
+                except OSError as error:
+                    # Unless it names the file to be written, the folder is not to blame.
+                    if error.filename not in (str(target), None):
+                        raise ModelFileError(
+                            f"The model {path.name} cannot be built: {error.filename}: "
+                            f"{error.strerror}."
+                        ) from error
+                    raise
                 record = _record(target)
                 # A model whose record is still that of an earlier file must not pass for whole.
                 _record_path(path).unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""Contact sheets and numbers of the presets: docs/presets.md and its pictures.
+
+    python benchmarks/presets.py [--size 320] [--only fast]
+
+The photos are scikit-image's (cat, astronaut, coffee; CC0 or public domain), the paintings this
+project's own. Each preset repaints the same three pairs; ``classic`` squashes to squares and is
+made smaller, because its 300 steps take long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from quality import border_ratio, chroma_noise_ratio
+
+from nstrt.runtime import Picture, Result, StyleTransfer, StylizeOptions
+from nstrt.runtime.machine import processor, versions
+from nstrt.runtime.pictures import resize
+
+ROOT = Path(__file__).parents[1]
+PAIRS = (("cat", "night"), ("astronaut", "ember"), ("coffee", "garden"))
+PRESETS = ("fast", "balanced", "best", "classic")
+CLASSIC_SIZE = 192
+CELL = 300
+"""Width in pixels of one picture of a sheet."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=320)
+    parser.add_argument("--only", choices=PRESETS, action="append")
+    given = parser.parse_args(arguments)
+    presets = given.only or PRESETS
+    folder = ROOT / "docs" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet, rows = [], []
+    for photo_name, painting_name in PAIRS:
+        photo, painting = picture(photo_name), picture(painting_name)
+        cells = [cell(photo.rgb, "photo"), cell(painting.rgb, "painting")]
+        for preset in presets:
+            started = time.perf_counter()
+            result = repaint(preset, photo, painting, given.size)
+            seconds = time.perf_counter() - started
+            cells.append(cell(result.picture.rgb, preset))
+            rows.append(row(preset, f"{photo_name}, {painting_name}", result, photo, seconds))
+            print(rows[-1], flush=True)
+        sheet.append(cells)
+        contact_sheet(sheet).save(folder / "presets.jpg", quality=90)
+    (ROOT / "docs" / "presets.md").write_text(page(rows, given.size))
+
+
+def repaint(preset: str, photo: Picture, painting: Picture, size: int) -> Result:
+    size = CLASSIC_SIZE if preset == "classic" else size
+    options = StylizeOptions.of(preset, size=size, seed=1, engine="onnx")
+    return StyleTransfer(options, notify=print).stylize(photo, painting)
+
+
+def picture(name: str) -> Picture:
+    """One of the examples, or of scikit-image's pictures."""
+    path = ROOT / "examples" / f"{name}.jpg"
+    if path.is_file():
+        return Picture.open(path)
+    import skimage.data
+
+    return Picture.from_array(getattr(skimage.data, name)())
+
+
+def row(preset: str, pair: str, result: Result, photo: Picture, seconds: float) -> str:
+    same_size = resize(photo.rgb, result.picture.width, result.picture.height)
+    border = border_ratio(result.picture.rgb, same_size)
+    chroma = chroma_noise_ratio(result.picture.rgb, same_size)
+    size = f"{result.picture.width}×{result.picture.height}"
+    return (
+        f"| {preset} | {pair} | {size} | {result.steps} | {seconds:.0f} | "
+        f"{100 * result.painted:.0f} % | {border:.2f} | {chroma:.2f} |"
+    )
+
+
+def cell(rgb: NDArray[np.float32], label: str) -> Image.Image:
+    height = round(CELL * rgb.shape[0] / rgb.shape[1])
+    small = np.rint(resize(rgb, CELL, height) * 255).astype(np.uint8)
+    image = Image.fromarray(small)
+    draw = ImageDraw.Draw(image)
+    draw.text((6, 4), label, fill="white", stroke_width=2, stroke_fill="black", font=font())
+    return image
+
+
+def font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(15)
+
+
+def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    heights = [max(image.height for image in cells) for cells in rows]
+    width = max(len(cells) for cells in rows) * (CELL + 6) - 6
+    sheet = Image.new("RGB", (width, sum(heights) + 6 * (len(rows) - 1)), "white")
+    top = 0
+    for cells, height in zip(rows, heights, strict=True):
+        for column, image in enumerate(cells):
+            sheet.paste(image, (column * (CELL + 6), top))
+        top += height + 6
+    return sheet
+
+
+def page(rows: Sequence[str], size: int) -> str:
+    machine = f"{processor()}, Python {platform.python_version()}, " + ", ".join(
+        f"{name} {version}" for name, version in versions().items()
+    )
+    return f"""# The presets
+
+Made by `make sheets` (`benchmarks/presets.py`), long side {size} pixels, `classic` at
+{CLASSIC_SIZE}, seed 1, engine onnx.
+
+![Photos, paintings, and what each preset makes of them](pictures/presets.jpg)
+
+| preset | photo, painting | pixels | steps | seconds | painted | border | chroma noise |
+|---|---|---|---|---|---|---|---|
+{chr(10).join(rows)}
+
+- **painted**: how far the picture went from the photo's texture statistics to the painting's
+  ([method.md](method.md)).
+- **border**: how busy the outer 8 pixels are against the inside, over the same for the photo. A
+  frame would show as a number far above 1; a photo with a blurred or empty border gives more than
+  1 when it is painted all over.
+- **chroma noise**: root mean square of Cb and Cr less their 3×3 mean, over the photo's. Strokes of
+  several colours raise it; so does coloured noise.
+
+Seconds on: {machine}.
+
+Photos: *Chelsea* by Stefan van der Walt (CC0), Eileen Collins (NASA, public domain), *coffee* by
+Rachel Michetti (CC0), all from scikit-image. Paintings: `examples/paint.py`.
+"""
+
+
+if __name__ == "__main__":
+    main()
