@@ -41,6 +41,9 @@ class Engine(Protocol):
     def measure(self, image: Tensor, objective: Objective) -> LossTerms:
         """The loss terms at ``image`` alone."""
 
+    def nodes_by_provider(self) -> dict[str, int]:
+        """How many nodes of the network ONNX Runtime runs on which provider; empty for torch."""
+
     def release(self) -> None:
         """Give back the memory that is kept between steps."""
 
@@ -79,6 +82,9 @@ class _Mirrored:
         with torch.no_grad():
             return objective.terms(image, self.features(image))[1]
 
+    def nodes_by_provider(self) -> dict[str, int]:
+        return {}
+
     def release(self) -> None:
         """Nothing is kept between steps."""
 
@@ -103,6 +109,9 @@ class OnnxEngine(_Mirrored):
 
     def features(self, image: Tensor) -> Mapping[str, Tensor]:
         return self.session.bound(image.detach().contiguous())
+
+    def nodes_by_provider(self) -> dict[str, int]:
+        return self.session.nodes_by_provider()
 
     def release(self) -> None:
         self.session.release()

@@ -4,33 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from nstrt.runtime.extraction import variant_for
-from nstrt.runtime.machine import (
-    available_memory,
-    default_threads,
-    device_name,
-    machine_id,
-    versions,
-)
-from nstrt.runtime.model import (
-    ModelSpec,
-    ModelStore,
-    PackageMissingError,
-    StoredModel,
-    WeightsError,
-)
+from nstrt.runtime.assembly import Assembly, Site
+from nstrt.runtime.machine import default_threads, device_name, machine_id, versions
+from nstrt.runtime.model import ModelSpec, ModelStore, StoredModel, WeightsError
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.plan import Plan, Scale, check_memory, default_size, plan_scales
-from nstrt.runtime.providers import (
-    ProviderChoice,
-    Shape,
-    choose_precision,
-    choose_provider,
-    loads,
-)
-from nstrt.runtime.session import open_session
+from nstrt.runtime.providers import Shape, choose_precision, choose_provider, loads
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
@@ -47,8 +29,8 @@ class Planner:
         self.options = options
         self._store = store
         self._notify = notify
-        self._engines: dict[tuple[str, tuple[Shape, ...]], Engine] = {}
-        self._choice: ProviderChoice | None = None
+        self._site: tuple[Site, str] | None = None
+        self._assembly: Assembly | None = None
 
     def prepare(self, photo: tuple[int, int], painting: tuple[int, int]) -> tuple[Plan, Engine]:
         """The plan for a photo and a painting of (width, height) pixels, and its engine.
@@ -56,43 +38,46 @@ class Planner:
         Raises :class:`~nstrt.runtime.model.NstrtError` if it cannot run here.
         """
         options = self.options
-        reasons: list[str] = []
-        choice = self._choice = self._choice or choose_provider(options.provider, loads)
-        if choice.reason:
-            reasons.append(choice.reason)
-        precision = choose_precision(options.precision, choice.provider)
+        site, why_there = self._site = self._site or self._choose_site()
         scales = plan_scales(
-            options, photo=photo, painting=painting, default=default_size(choice.provider)
+            options, photo=photo, painting=painting, default=default_size(site.provider)
         )
         history = _history(options, scales)
-        free = available_memory()
-        # Before the model is touched: what cannot fit is refused at once.
-        check_memory("torch", scales, history, free)
-        torch = _torch()
-        threads = options.threads or default_threads()
-        torch.set_num_threads(threads)
+        # Before the model is touched: what cannot fit with any engine is refused at once.
+        if site.torch_device == "cpu":
+            check_memory("torch", scales, history, site.free_memory())
+        assembly = self._assembly = self._assembly or Assembly(self._store, site)
+        free = site.free_memory()
         spec, model = self._model()
-        name, why = self._engine_name(spec, choice.provider, precision, threads)
-        if why:
-            reasons.append(why)
-        engine = self._engine(name, spec, choice.provider, precision, threads, scales)
-        nodes = engine.session.nodes_by_provider() if hasattr(engine, "session") else {}
+        name, why_so = self._engine_name(assembly, site, spec)
+        memory = check_memory(name, scales, history, free)
+        engine = assembly.engine(name, spec, _shapes(scales))
         plan = Plan(
             engine=name,
-            provider=choice.provider,
-            precision=precision,
-            device=device_name(choice.provider),
-            threads=threads,
+            provider=site.provider,
+            precision=site.precision,
+            device=device_name(site.provider),
+            threads=site.threads,
             scales=scales,
             optimizer=options.optimizer,
             history=history,
             model=model.path.name,
             model_sha256=model.sha256,
-            memory=check_memory(name, scales, history, free),
-            nodes=nodes,
-            reasons=tuple(reasons),
+            memory=memory,
+            nodes=engine.nodes_by_provider(),
+            reasons=tuple(reason for reason in (why_there, why_so) if reason),
         )
         return plan, engine
+
+    def _choose_site(self) -> tuple[Site, str]:
+        options = self.options
+        choice = choose_provider(options.provider, loads)
+        site = Site(
+            provider=choice.provider,
+            precision=choose_precision(options.precision, choice.provider),
+            threads=options.threads or default_threads(),
+        )
+        return site, choice.reason
 
     def _model(self) -> tuple[ModelSpec, StoredModel]:
         options = self.options
@@ -106,102 +91,28 @@ class Planner:
             spec = replace(options, weights="oxford").spec
             return spec, self._store.obtain(spec)
 
-    def _engine_name(
-        self, spec: ModelSpec, provider: str, precision: str, threads: int
-    ) -> tuple[str, str]:
+    def _engine_name(self, assembly: Assembly, site: Site, spec: ModelSpec) -> tuple[str, str]:
         """The engine to use and, when it was measured, why."""
         if self.options.engine != "auto":
             return self.options.engine, ""
-        if provider == "coreml":
+        if site.provider == "coreml":
             return "onnx", "engine onnx, because torch does not run on Core ML"
         from nstrt.runtime.calibrate import SIDES, faster
 
         key = machine_id(
-            provider=provider,
-            precision=precision,
-            threads=threads,
+            provider=site.provider,
+            precision=site.precision,
+            threads=site.threads,
             pooling=spec.pooling,
             versions=versions(),
         )
-        shape = (
-            Scale(
-                width=SIDES[1],
-                height=SIDES[0],
-                style_width=SIDES[1],
-                style_height=SIDES[0],
-                iterations=1,
-            ),
-        )
-        makers = {
-            name: lambda name=name: self._engine(name, spec, provider, precision, threads, shape)
-            for name in ("onnx", "torch")
+        engines = {
+            name: partial(assembly.engine, name, spec, [SIDES]) for name in ("onnx", "torch")
         }
-        name, seconds = faster(key, makers)
+        name, seconds = faster(key, engines)
         other = max(seconds, key=seconds.__getitem__)
         ratio = seconds[other] / seconds[name]
         return name, f"engine {name} measured {ratio:.2f} times as fast as {other} here"
-
-    def _engine(
-        self,
-        name: str,
-        spec: ModelSpec,
-        provider: str,
-        precision: str,
-        threads: int,
-        scales: Sequence[Scale],
-    ) -> Engine:
-        # Only TensorRT's engines depend on the shapes of the run.
-        shapes = _shapes(scales) if provider == "tensorrt" else ()
-        key = (f"{name}/{spec.key}", shapes)
-        if key not in self._engines:
-            self._engines[key] = self._build(name, spec, provider, precision, threads, scales)
-        return self._engines[key]
-
-    def _build(
-        self,
-        name: str,
-        spec: ModelSpec,
-        provider: str,
-        precision: str,
-        threads: int,
-        scales: Sequence[Scale],
-    ) -> Engine:
-        torch = _torch()
-        from nstrt.runtime.engines import OnnxEngine, TorchEngine
-        from nstrt.runtime.mirror import read_mirror
-
-        plain = self._store.obtain(spec)
-        device = torch.device("cuda" if provider in ("cuda", "tensorrt") else "cpu")
-        if device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-            torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        dtype = torch.float16 if precision == "fp16" else torch.float32
-        mirrors = [e.mirror for e in self._engines.values() if hasattr(e, "mirror")]
-        mirror = mirrors[0] if mirrors else read_mirror(plain.path, device=device, dtype=dtype)
-        if name == "torch":
-            return TorchEngine(mirror)
-        model = self._store.obtain(spec.as_variant(variant_for(provider, precision)))
-        return OnnxEngine(
-            mirror,
-            open_session(
-                model.path,
-                provider=provider,
-                precision=precision,
-                shapes=_shapes(scales),
-                threads=threads,
-                identity={"model": model.sha256, "device": device_name(provider)},
-            ),
-        )
-
-
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise PackageMissingError(
-            'Repainting needs the package torch; install it with: pip install "nstrt[full]"'
-        ) from error
-    return torch
 
 
 def _history(options: StylizeOptions, scales: Sequence[Scale]) -> int:

@@ -18,9 +18,9 @@ from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, Padding, Pooling
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Pictures here are tiny, and threads that wait for each other on a busy machine made torch ten
-# times slower. It reads this when it is imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Threads that spin while they wait for each other made torch ten times slower on a busy
+# machine. Its OpenMP library reads this when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

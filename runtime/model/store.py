@@ -63,6 +63,7 @@ class ModelStore:
     def __init__(self, folder: Path | None = None, *, notify: Notify | None = None) -> None:
         self.folder = folder or cache_folder() / "models"
         self._notify: Notify = notify or (lambda line: None)
+        self._checked: dict[tuple[Path, int, int], StoredModel] = {}
 
     def path(self, spec: ModelSpec) -> Path:
         """Where the model of ``spec`` is, or would be."""
@@ -137,9 +138,14 @@ class ModelStore:
             return None, "is incomplete"
         if version != FORMAT:
             return None, "is of an older version"
-        if _sha256(path) != expected:
-            return None, "is damaged"
-        return StoredModel(path=path, sha256=expected, nstrt=written_by), ""
+        # A file is hashed once for each time it was written, not at each use.
+        stat = path.stat()
+        state = (path, stat.st_mtime_ns, stat.st_size)
+        if state not in self._checked:
+            if _sha256(path) != expected:
+                return None, "is damaged"
+            self._checked[state] = StoredModel(path=path, sha256=expected, nstrt=written_by)
+        return self._checked[state], ""
 
 
 def _builder(path: Path) -> ModelBuilder:

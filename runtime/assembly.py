@@ -1,0 +1,132 @@
+"""From model files to engines on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nstrt.runtime.extraction import variant_for
+from nstrt.runtime.machine import available_memory, device_name
+from nstrt.runtime.model import (
+    ModelSpec,
+    ModelStore,
+    PackageMissingError,
+    ProviderUnavailableError,
+)
+from nstrt.runtime.providers import Shape
+from nstrt.runtime.session import open_session
+
+if TYPE_CHECKING:
+    from nstrt.runtime.engines import Engine
+    from nstrt.runtime.mirror import Mirror
+
+__all__ = ["Assembly", "Site", "import_torch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where an engine runs."""
+
+    provider: str
+    """``cpu``, ``cuda``, ``tensorrt`` or ``coreml``."""
+
+    precision: str
+    """``fp32``, ``tf32`` or ``fp16``."""
+
+    threads: int
+    """Processor threads."""
+
+    @property
+    def torch_device(self) -> str:
+        """Where torch's half of the step runs."""
+        return "cuda" if self.provider in ("cuda", "tensorrt") else "cpu"
+
+    def free_memory(self) -> int:
+        """Bytes free where the activations lie."""
+        if self.torch_device == "cuda":
+            return int(import_torch().cuda.mem_get_info()[0])
+        return available_memory()
+
+
+class Assembly:
+    """Builds engines on one site from the models of a store, each once."""
+
+    def __init__(self, store: ModelStore, site: Site) -> None:
+        self._store = store
+        self._site = site
+        self._mirrors: dict[str, Mirror] = {}
+        self._engines: dict[tuple[str, str, tuple[Shape, ...]], Engine] = {}
+        _check_torch(site)
+
+    def engine(self, name: str, spec: ModelSpec, shapes: Sequence[Shape]) -> Engine:
+        """The engine ``onnx`` or ``torch`` for pictures of ``shapes``.
+
+        Raises :class:`ProviderUnavailableError` if it cannot run on the site.
+        """
+        if name == "torch" and self._site.provider == "coreml":
+            raise ProviderUnavailableError(
+                "Engine torch does not run on Core ML; use --engine onnx, or --provider cpu."
+            )
+        # Only TensorRT's engines depend on the shapes of the run.
+        kept = tuple(shapes) if self._site.provider == "tensorrt" else ()
+        key = (name, spec.key, kept)
+        if key not in self._engines:
+            self._engines[key] = self._build(name, spec, shapes)
+        return self._engines[key]
+
+    def _build(self, name: str, spec: ModelSpec, shapes: Sequence[Shape]) -> Engine:
+        from nstrt.runtime.engines import OnnxEngine, TorchEngine
+
+        mirror, site = self._mirror(spec), self._site
+        if name == "torch":
+            return TorchEngine(mirror)
+        model = self._store.obtain(spec.as_variant(variant_for(site.provider, site.precision)))
+        session = open_session(
+            model.path,
+            provider=site.provider,
+            precision=site.precision,
+            shapes=shapes,
+            threads=site.threads,
+            identity={"model": model.sha256, "device": device_name(site.provider)},
+        )
+        return OnnxEngine(mirror, session)
+
+    def _mirror(self, spec: ModelSpec) -> Mirror:
+        from nstrt.runtime.mirror import read_mirror
+
+        torch = import_torch()
+        if spec.key not in self._mirrors:
+            half = self._site.precision == "fp16"
+            self._mirrors[spec.key] = read_mirror(
+                self._store.obtain(spec).path,
+                device=torch.device(self._site.torch_device),
+                dtype=torch.float16 if half else torch.float32,
+            )
+        return self._mirrors[spec.key]
+
+
+def import_torch() -> Any:
+    """torch, or :class:`PackageMissingError`."""
+    try:
+        import torch
+    except ImportError as error:
+        raise PackageMissingError(
+            'Repainting needs the package torch; install it with: pip install "nstrt[full]"'
+        ) from error
+    return torch
+
+
+def _check_torch(site: Site) -> None:
+    """Set torch up for the site, or say why it cannot run there."""
+    torch = import_torch()
+    torch.set_num_threads(site.threads)
+    if site.torch_device != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise ProviderUnavailableError(
+            f"ONNX Runtime runs on {site.provider} here, but torch does not see the card; install "
+            "torch's CUDA build, or use --provider cpu."
+        )
+    torch.backends.cuda.matmul.allow_tf32 = site.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = site.precision == "tf32"
