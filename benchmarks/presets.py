@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     presets = given.only or PRESETS
     folder = ROOT / "docs" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
+    example(folder / "example.jpg")
     sheet, rows = [], []
     for photo_name, painting_name in PAIRS:
         photo, painting = picture(photo_name), picture(painting_name)
@@ -54,6 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sheet.append(cells)
         contact_sheet(sheet).save(folder / "presets.jpg", quality=90)
     (ROOT / "docs" / "presets.md").write_text(page(rows, given.size))
+
+
+def example(path: Path) -> None:
+    """The README's picture: the example photo, a painting, and the photo in its manner."""
+    photo, painting = picture("cat"), picture("night")
+    result = repaint("balanced", photo, painting, photo.width)
+    height = photo.height
+    pictures = [(photo.rgb, photo.width), (painting.rgb, round(height * 4 / 3))]
+    pictures.append((result.picture.rgb, photo.width))
+    strip = np.concatenate([resize(rgb, width, height) for rgb, width in pictures], axis=1)
+    Image.fromarray(np.rint(strip * 255).astype(np.uint8)).save(path, quality=92)
 
 
 def repaint(preset: str, photo: Picture, painting: Picture, size: int) -> Result:

@@ -169,7 +169,9 @@ class _Best:
 
 def _optimizer(options: StylizeOptions) -> Optimizer:
     if options.optimizer == "adam":
-        return Adam(learning_rate=options.learning_rate, clamp=options.clamp)
+        return Adam(
+            learning_rate=options.learning_rate, beta2=options.adam_beta2, clamp=options.clamp
+        )
     return Lbfgs(history=options.history, clamp=options.clamp)
 
 

@@ -123,7 +123,7 @@ class StylizeOptions:
     """Weight of the style loss."""
 
     tv_weight: float = _option(
-        0.0, "How much smoothness counts (total variation).", group=LOOK, least=0
+        1.0, "How much smoothness counts (total variation).", group=LOOK, least=0
     )
     """Weight of the total variation."""
 
@@ -137,7 +137,7 @@ class StylizeOptions:
     """The style picture's area is the content's times the square of this."""
 
     content_layers: LayerWeights = _option(
-        (("relu4_2", 1.0),),
+        (("relu3_2", 1.0), ("relu4_2", 1.0)),
         "Layers that hold the photo, with optional weights: relu4_2 or relu3_1,relu4_2:0.5.",
         group=LOOK,
     )
@@ -198,9 +198,18 @@ class StylizeOptions:
     """``lbfgs`` or ``adam``."""
 
     learning_rate: float = _option(
-        0.05, "Adam's step, for pictures in 0..1.", group=EFFORT, above=0, most=10
+        0.02, "Adam's step, for pictures in 0..1.", group=EFFORT, above=0, most=10
     )
     """Adam's learning rate for images in 0..1."""
+
+    adam_beta2: float = _option(
+        0.99,
+        "How long Adam remembers the size of gradients.",
+        group=RECIPE,
+        above=0,
+        most=0.99999,
+    )
+    """Adam's decay of the second moment."""
 
     history: int = _option(
         20,
@@ -331,7 +340,13 @@ class StylizeOptions:
     @property
     def schedule(self) -> tuple[int, ...]:
         """Steps from coarse to fine: those asked for, or the preset's."""
-        return self.iterations or PRESETS[self.preset].schedule
+        if self.iterations:
+            return self.iterations
+        schedule, own = PRESETS[self.preset].schedule, PRESETS[self.preset].values
+        if self.optimizer == "adam" and own.get("optimizer") != "adam":
+            # The preset counts in steps of L-BFGS.
+            return tuple(ADAM_STEPS * steps for steps in schedule)
+        return schedule
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they are recorded in a result."""
@@ -348,6 +363,9 @@ class Preset:
     values: Mapping[str, Any]
     """Options that differ from the defaults."""
 
+
+ADAM_STEPS = 3
+"""Steps of Adam that a preset takes for each step of L-BFGS: it gains less with each."""
 
 PRESETS: Mapping[str, Preset] = {
     "fast": Preset(schedule=(60, 40, 25, 15), values={}),
@@ -366,11 +384,13 @@ PRESETS: Mapping[str, Preset] = {
             "content_layers": tuple((f"relu{block}_1", 1.0) for block in range(2, 6)),
             "style_layers": tuple((f"relu{block}_1", 0.2) for block in range(2, 6)),
             "content_weight": 1.0,
+            "tv_weight": 0.0,
             "style_weight": 3.0,
             "relative": False,
             "gram_mean": False,
             "optimizer": "adam",
             "learning_rate": 0.01,
+            "adam_beta2": 0.999,
             "clamp": False,
             "average": False,
         },

@@ -79,7 +79,7 @@ def test_adam_is_torchs_adam(height: int, width: int, seed: int, rate: float, cl
     image = uniform(height, width, seed=seed)
     expected = image.clone().requires_grad_()
     theirs = torch.optim.Adam([expected], lr=rate)
-    ours = Adam(learning_rate=rate, clamp=clamp)
+    ours = Adam(learning_rate=rate, beta2=0.999, clamp=clamp)
     for _ in range(6):
         expected.grad = function(expected.detach())[1]
         theirs.step()

@@ -17,6 +17,7 @@ def test_presets_are_where_options_start_from() -> None:
         options = StylizeOptions.of(name)
         assert options.preset == name
         assert options.schedule == preset.schedule
+        assert len(preset.schedule) >= 1
         for key, value in preset.values.items():
             assert getattr(options, key) == value
 
@@ -26,6 +27,12 @@ def test_given_values_replace_the_presets() -> None:
     assert options.content_weight == 7.0
     assert options.schedule == (5,)
     assert options.optimizer == PRESETS["classic"].values["optimizer"]
+
+
+def test_adam_takes_more_steps_than_the_preset_counts() -> None:
+    lbfgs, adam = StylizeOptions.of("fast"), StylizeOptions.of("fast", optimizer="adam")
+    assert adam.schedule == tuple(3 * steps for steps in lbfgs.schedule)
+    assert StylizeOptions.of("fast", optimizer="adam", iterations=4).schedule == (4,)
 
 
 def test_options_cannot_be_changed() -> None:
