@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from quality import border_ratio, chroma_noise_ratio
+from quality import border_ratio, chroma_noise, chroma_noise_ratio
 
 from nstrt.runtime import Picture, Result, StyleTransfer, StylizeOptions
 from nstrt.runtime.machine import processor, versions
@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             result = repaint(preset, photo, painting, given.size)
             seconds = time.perf_counter() - started
             cells.append(cell(result.picture.rgb, preset))
-            rows.append(row(preset, f"{photo_name}, {painting_name}", result, photo, seconds))
+            rows.append(
+                row(preset, f"{photo_name}, {painting_name}", result, photo, painting, seconds)
+            )
             print(rows[-1], flush=True)
         sheet.append(cells)
         contact_sheet(sheet).save(folder / "presets.jpg", quality=90)
@@ -84,14 +86,19 @@ def picture(name: str) -> Picture:
     return Picture.from_array(getattr(skimage.data, name)())
 
 
-def row(preset: str, pair: str, result: Result, photo: Picture, seconds: float) -> str:
+def row(
+    preset: str, pair: str, result: Result, photo: Picture, painting: Picture, seconds: float
+) -> str:
     same_size = resize(photo.rgb, result.picture.width, result.picture.height)
     border = border_ratio(result.picture.rgb, same_size)
     chroma = chroma_noise_ratio(result.picture.rgb, same_size)
+    finest = result.plan.scales[-1]
+    on_canvas = resize(painting.rgb, finest.style_width, finest.style_height)
+    own = chroma_noise(on_canvas) / chroma_noise(same_size)
     size = f"{result.picture.width}×{result.picture.height}"
     return (
         f"| {preset} | {pair} | {size} | {result.steps} | {seconds:.0f} | "
-        f"{100 * result.painted:.0f} % | {border:.2f} | {chroma:.2f} |"
+        f"{100 * result.painted:.0f} % | {border:.2f} | {chroma:.2f} | {own:.2f} |"
     )
 
 
@@ -131,8 +138,8 @@ Made by `make sheets` (`benchmarks/presets.py`), long side {size} pixels, `class
 
 ![Photos, paintings, and what each preset makes of them](pictures/presets.jpg)
 
-| preset | photo, painting | pixels | steps | seconds | painted | border | chroma noise |
-|---|---|---|---|---|---|---|---|
+| preset | photo, painting | pixels | steps | seconds | painted | border | chroma | painting |
+|---|---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 - **painted**: how far the picture went from the photo's texture statistics to the painting's
@@ -140,8 +147,9 @@ Made by `make sheets` (`benchmarks/presets.py`), long side {size} pixels, `class
 - **border**: how busy the outer 8 pixels are against the inside, over the same for the photo. A
   frame would show as a number far above 1; a photo with a blurred or empty border gives more than
   1 when it is painted all over.
-- **chroma noise**: root mean square of Cb and Cr less their 3×3 mean, over the photo's. Strokes of
-  several colours raise it; so does coloured noise.
+- **chroma**: root mean square of Cb and Cr less their 3×3 mean, over the photo's; **painting**:
+  the painting's own, at the size the run sees it, over the photo's. Strokes of several colours
+  raise it as coloured noise does: a result near the painting's number has the painting's strokes.
 
 Seconds on: {machine}.
 

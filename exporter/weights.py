@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+import socket
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -123,7 +125,8 @@ def torchvision_file(*, url: str | None = None, folder: Path | None = None) -> P
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
+            with _patience(60):
+                torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
         except (URLError, OSError, RuntimeError) as error:
             raise WeightsError(
                 f"torchvision's weights could not be downloaded ({_reason(error)}); check the "
@@ -136,6 +139,17 @@ def torchvision_file(*, url: str | None = None, folder: Path | None = None) -> P
             "delete the file and it will be downloaded again."
         )
     return path
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Give a connection up that stays silent for so long; torch.hub waits for ever."""
+    earlier = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(earlier)
 
 
 def _oxford(deepest: str) -> Weights:

@@ -11,7 +11,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
     from nstrt.runtime.extraction import features
-    from nstrt.runtime.model import ModelSpec, ModelStore, NstrtError
+    from nstrt.runtime.model import (
+        ExportCheckError,
+        LayerNameError,
+        ModelBuilderMissingError,
+        ModelFileError,
+        ModelSpec,
+        ModelStore,
+        NstrtError,
+        OptionError,
+        OutputExistsError,
+        PackageMissingError,
+        PictureReadError,
+        PictureWriteError,
+        ProviderUnavailableError,
+        TooLargeError,
+        WeightsError,
+    )
     from nstrt.runtime.options import PRESETS, StylizeOptions
     from nstrt.runtime.pictures import Picture, read_recipe
     from nstrt.runtime.plan import Plan, Scale
@@ -21,6 +37,18 @@ if TYPE_CHECKING:
     from nstrt.runtime.transfer import StyleTransfer, stylize
 
 _HOMES = {
+    "WeightsError": "model",
+    "TooLargeError": "model",
+    "ProviderUnavailableError": "model",
+    "PictureWriteError": "model",
+    "PictureReadError": "model",
+    "PackageMissingError": "model",
+    "OutputExistsError": "model",
+    "OptionError": "model",
+    "ModelFileError": "model",
+    "ModelBuilderMissingError": "model",
+    "LayerNameError": "model",
+    "ExportCheckError": "model",
     "Event": "events",
     "Finished": "events",
     "LossTerms": "terms",
@@ -47,14 +75,24 @@ _HOMES = {
 __all__ = [
     "PRESETS",
     "Event",
+    "ExportCheckError",
     "Finished",
+    "LayerNameError",
     "LossTerms",
+    "ModelBuilderMissingError",
+    "ModelFileError",
     "ModelSpec",
     "ModelStore",
     "NstrtError",
+    "OptionError",
+    "OutputExistsError",
+    "PackageMissingError",
     "Picture",
+    "PictureReadError",
+    "PictureWriteError",
     "Plan",
     "Preview",
+    "ProviderUnavailableError",
     "Result",
     "Run",
     "Scale",
@@ -63,6 +101,8 @@ __all__ = [
     "Step",
     "StyleTransfer",
     "StylizeOptions",
+    "TooLargeError",
+    "WeightsError",
     "features",
     "read_recipe",
     "stylize",

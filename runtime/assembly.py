@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
     from nstrt.runtime.mirror import Mirror
 
-__all__ = ["Assembly", "Site", "import_torch"]
+__all__ = ["Assembly", "Site", "import_torch", "torch_sees_card"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,9 @@ class Assembly:
         kept = tuple(shapes) if self._site.provider == "tensorrt" else ()
         key = (name, spec.key, kept)
         if key not in self._engines:
+            if kept:
+                # Each holds the card's memory for its own shapes: one at a time.
+                self._engines = {k: e for k, e in self._engines.items() if not k[2]}
             self._engines[key] = self._build(name, spec, shapes)
         return self._engines[key]
 
@@ -117,13 +120,18 @@ def import_torch() -> Any:
     return torch
 
 
+def torch_sees_card() -> bool:
+    """Whether torch can use an NVIDIA card here."""
+    return bool(import_torch().cuda.is_available())
+
+
 def _check_torch(site: Site) -> None:
     """Set torch up for the site, or say why it cannot run there."""
     torch = import_torch()
     torch.set_num_threads(site.threads)
     if site.torch_device != "cuda":
         return
-    if not torch.cuda.is_available():
+    if not torch_sees_card():
         raise ProviderUnavailableError(
             f"ONNX Runtime runs on {site.provider} here, but torch does not see the card; install "
             "torch's CUDA build, or use --provider cpu."

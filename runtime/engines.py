@@ -29,6 +29,9 @@ class Engine(Protocol):
     device: torch.device
     """Where the image lies."""
 
+    weights: dict[str, str]
+    """What the model file says of its weights: description, licence, origin, SHA-256."""
+
     def features(self, image: Tensor) -> Mapping[str, Tensor]:
         """Activations of all taps for a 1 x 3 x height x width image, RGB in 0..1.
 
@@ -36,7 +39,8 @@ class Engine(Protocol):
         """
 
     def evaluate(self, image: Tensor, objective: Objective) -> tuple[LossTerms, Tensor]:
-        """The loss terms at ``image``, and their gradient with respect to it."""
+        """The loss terms at ``image`` (1 x 3 x height x width, RGB in 0..1), and their gradient
+        with respect to it, of the same shape."""
 
     def measure(self, image: Tensor, objective: Objective) -> LossTerms:
         """The loss terms at ``image`` alone."""
@@ -56,6 +60,7 @@ class _Mirrored:
     def __init__(self, mirror: Mirror) -> None:
         self.mirror = mirror
         self.device = mirror.device
+        self.weights = mirror.weights
 
     def features(self, image: Tensor) -> Mapping[str, Tensor]:
         raise NotImplementedError

@@ -83,11 +83,14 @@ def optimize(
         if image is None:
             image = _first(options, scale, photo, start, engine.device)
         else:
-            image = _resized(image, scale).clamp_(0, 1)
+            image = _resized(image, scale)
+            if options.clamp:
+                image.clamp_(0, 1)
             optimizer.rescaled(partial(_resized, scale=scale))
         del photo
 
-        best = _Best(average=options.optimizer == "adam" and options.average)
+        average = options.optimizer == "adam" and options.average
+        best = _Best(average=average, last=options.keep == "last")
         for iteration in range(1, scale.iterations + 1):
             terms, gradient = engine.evaluate(image, objective)
             best.see(image, terms)
@@ -121,23 +124,26 @@ def optimize(
 
 
 class _Best:
-    """The picture that a scale leaves: the one of lowest loss, or the average of the last."""
+    """The picture that a scale leaves: of lowest loss, the last, or the average of the last."""
 
-    def __init__(self, *, average: bool) -> None:
+    def __init__(self, *, average: bool, last: bool) -> None:
+        self._last = last
         self._average = IterateAverage() if average else None
         self._image: Tensor | None = None
         self._terms: LossTerms | None = None
 
     def see(self, image: Tensor, terms: LossTerms) -> None:
         """An image whose loss is known."""
-        lower = self._terms is None or terms.loss <= self._terms.loss
-        if self._average is None and lower:
+        if self._average is None and self._better(terms):
             # One buffer for the whole scale: no fresh memory at each step.
             if self._image is None:
                 self._image = image.clone()
             else:
                 self._image.copy_(image)
             self._terms = terms
+
+    def _better(self, terms: LossTerms) -> bool:
+        return self._last or self._terms is None or terms.loss <= self._terms.loss
 
     def moved(self, image: Tensor) -> None:
         """An image after its step, whose loss is not known yet."""
@@ -154,9 +160,10 @@ class _Best:
         if self._average is not None:
             image = self._average.value()
         terms = engine.measure(image, objective)
-        if self._average is not None or self._terms is None or terms.loss <= self._terms.loss:
+        if self._average is not None or self._better(terms):
             self._image, self._terms = image.clone(), terms
         assert self._image is not None
+        assert self._terms is not None
         return self._image.clone(), self._terms
 
     def picture(self) -> NDArray[np.float32]:

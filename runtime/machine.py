@@ -36,16 +36,21 @@ def default_threads() -> int:
 
 
 def available_memory() -> int:
-    """Bytes that can be taken without swapping, within the limit of a container."""
+    """Bytes that this process can have in all without swapping, within a container's limit.
+
+    What it has already counts as available, and so does a container's cache of files.
+    """
     import psutil
+
+    own = int(psutil.Process().memory_info().rss)
 
     free = int(psutil.virtual_memory().available)
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
-        used = int((_CGROUP / "memory.current").read_text())
+        used = int((_CGROUP / "memory.current").read_text()) - _inactive_files()
     except (OSError, ValueError):
-        return free
-    return free if limit == "max" else max(0, min(free, int(limit) - used))
+        return free + own
+    return own + (free if limit == "max" else max(0, min(free, int(limit) - used)))
 
 
 @lru_cache(maxsize=1)
@@ -90,6 +95,15 @@ def versions() -> dict[str, str]:
     with contextlib.suppress(PackageNotFoundError):
         found["torch"] = version("torch")
     return found
+
+
+def _inactive_files() -> int:
+    """Bytes of cached files that a container gives up when it needs memory."""
+    for line in (_CGROUP / "memory.stat").read_text().splitlines():
+        name, _, value = line.partition(" ")
+        if name == "inactive_file":
+            return int(value)
+    return 0
 
 
 def _quota() -> int | None:

@@ -184,9 +184,16 @@ class Mirror:
     All tensors are 1 x channels x height x width. Weights have no gradient.
     """
 
-    def __init__(self, segments: Sequence[Segment], *, device: torch.device) -> None:
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        *,
+        device: torch.device,
+        weights: Mapping[str, str] | None = None,
+    ) -> None:
         self.segments = tuple(segments)
         self.device = device
+        self.weights = dict(weights or {})
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -237,11 +244,12 @@ def read_mirror(
         from onnx import numpy_helper
     except ImportError as error:
         raise PackageMissingError(
-            "This engine needs the packages torch and onnx; install them with: "
+            "Repainting needs the packages torch and onnx; install them with: "
             'pip install "nstrt[full]"'
         ) from error
     device = device or torch.device("cpu")
-    graph = onnx.load(path).graph
+    model = onnx.load(path)
+    graph = model.graph
     # Initializers may be views of read-only bytes: torch wants memory of its own.
     constants = {
         item.name: torch.from_numpy(numpy_helper.to_array(item).copy()).to(device)
@@ -261,7 +269,16 @@ def read_mirror(
             nodes = []
         elif node.op_type in ("Relu", "MaxPool", "AveragePool"):
             raise _unlike(path, f"its {node.op_type} {value} is not among its outputs")
-    return Mirror(segments, device=device)
+    return Mirror(segments, device=device, weights=_weights(model))
+
+
+def _weights(model: onnx.ModelProto) -> dict[str, str]:
+    """What the file says of its weights."""
+    facts = {item.key: item.value for item in model.metadata_props}
+    found = {"description": facts.get("nstrt.weights", "")}
+    for name in ("licence", "origin", "sha256"):
+        found[name] = facts.get(f"nstrt.weights.{name}", "")
+    return found
 
 
 def _node(

@@ -129,9 +129,9 @@ class Lbfgs:
             image.clamp_(0, 1)
 
     def _remember(self, image: Tensor, gradient: Tensor, at: _Point) -> None:
-        step, change = self._spare.pop() if self._spare else (torch.empty_like(image),) * 2
-        if step is change:
-            change = torch.empty_like(image)
+        if not self._spare:
+            self._spare.append((torch.empty_like(image), torch.empty_like(image)))
+        step, change = self._spare.pop()
         torch.sub(image, at.image, out=step)
         torch.sub(gradient, at.gradient, out=change)
         self._keep(step, change)

@@ -73,6 +73,11 @@ def _option(
     return field(default=default, metadata=metadata)
 
 
+HEAVIEST = 1e6
+"""Largest weight: beyond it single precision has no room for the rest of the loss."""
+
+LAYER_RANGE: Mapping[str, float | None] = {"least": None, "most": HEAVIEST, "above": 0.0}
+
 PICTURE, LOOK, EFFORT, MACHINE, RECIPE = (
     "Picture",
     "Look",
@@ -116,14 +121,17 @@ class StylizeOptions:
         "touched).",
         group=LOOK,
         least=0,
+        most=HEAVIEST,
     )
     """Weight of the content loss."""
 
-    style_weight: float = _option(1.0, "How much the painting counts.", group=LOOK, least=0)
+    style_weight: float = _option(
+        1.0, "How much the painting counts.", group=LOOK, least=0, most=HEAVIEST
+    )
     """Weight of the style loss."""
 
     tv_weight: float = _option(
-        1.0, "How much smoothness counts (total variation).", group=LOOK, least=0
+        1.0, "How much smoothness counts (total variation).", group=LOOK, least=0, most=HEAVIEST
     )
     """Weight of the total variation."""
 
@@ -283,6 +291,14 @@ class StylizeOptions:
     )
     """Clamp the picture to 0..1 at every step."""
 
+    keep: str = _option(
+        "best",
+        "The picture of lowest loss, or the last one whatever its loss.",
+        group=RECIPE,
+        choices=("best", "last"),
+    )
+    """Which picture a scale leaves: that of lowest loss, or the last."""
+
     average: bool = _option(
         True, "With Adam: the result is the average of the last iterates.", group=RECIPE
     )
@@ -290,7 +306,7 @@ class StylizeOptions:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            _check(item.name, getattr(self, item.name), item.metadata)
+            _check(item.name, getattr(self, item.name), str(item.type), item.metadata)
         if not self.content_layers and not self.style_layers:
             raise OptionError("There is nothing to paint for: name a content or a style layer.")
         if not self.content_layers and self.content_weight:
@@ -299,11 +315,6 @@ class StylizeOptions:
             raise OptionError("Without style layers the style weight must be 0.")
         if not (self.content_weight or self.style_weight):
             raise OptionError("Content weight and style weight cannot both be 0.")
-        for layers in (self.content_layers, self.style_layers):
-            for name, weight in layers:
-                check_layer(name)
-                if not (math.isfinite(weight) and weight > 0):
-                    raise OptionError(f"The weight of {name} must be a number above 0.")
         if self.scales and len(self.iterations) > 1 and len(self.iterations) != self.scales:
             raise OptionError(
                 f"--iterations lists {len(self.iterations)} scales and --scales asks for "
@@ -393,6 +404,7 @@ PRESETS: Mapping[str, Preset] = {
             "adam_beta2": 0.999,
             "clamp": False,
             "average": False,
+            "keep": "last",
         },
     ),
 }
@@ -404,10 +416,9 @@ def _as_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("content_layers", "style_layers"):
         if name in values:
             values[name] = _layers(values[name])
-    if isinstance(values.get("iterations"), int):
-        values["iterations"] = (values["iterations"],)
-    elif "iterations" in values:
-        values["iterations"] = tuple(values["iterations"] or ())
+    if "iterations" in values and not isinstance(values["iterations"], tuple):
+        steps = values["iterations"]
+        values["iterations"] = tuple(steps) if isinstance(steps, list) else (steps,)
     return values
 
 
@@ -415,27 +426,43 @@ def _layers(value: Any) -> LayerWeights:
     if isinstance(value, str):
         return parse_layers(value)
     if isinstance(value, Mapping):
-        return tuple((str(name), float(weight)) for name, weight in value.items())
-    return tuple(
-        (item, 1.0) if isinstance(item, str) else (str(item[0]), float(item[1])) for item in value
-    )
+        return tuple(value.items())
+    return tuple((item, 1.0) if isinstance(item, str) else (item[0], item[1]) for item in value)
 
 
-def _check(name: str, value: Any, rule: Mapping[str, Any]) -> None:
+def _check(name: str, value: Any, kind: str, rule: Mapping[str, Any]) -> None:
+    """Raise :class:`OptionError` if a value is not of its field's kind, choices and range."""
     flag = "--" + name.replace("_", "-")
-    if rule["choices"] and value not in rule["choices"]:
-        raise OptionError(f"{flag} cannot be '{value}'; choose {', '.join(rule['choices'])}.")
-    if value is None or isinstance(value, (bool, str)):
+    if value is None and kind.endswith("| None"):
         return
-    numbers = value if isinstance(value, tuple) else (value,)
-    for number in numbers:
-        if isinstance(number, tuple):
-            continue
-        if not isinstance(number, (int, float)) or not math.isfinite(number):
-            raise OptionError(f"{flag} must be a number, not '{number}'.")
-        if rule["least"] is not None and number < rule["least"]:
-            raise OptionError(f"{flag} must be at least {rule['least']:g}, not {number:g}.")
-        if rule["above"] is not None and number <= rule["above"]:
-            raise OptionError(f"{flag} must be above {rule['above']:g}, not {number:g}.")
-        if rule["most"] is not None and number > rule["most"]:
-            raise OptionError(f"{flag} must be at most {rule['most']:g}, not {number:g}.")
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise OptionError(f"{flag} must be True or False, not {value!r}.")
+    elif kind == "str":
+        if not isinstance(value, str):
+            raise OptionError(f"{flag} must be a word, not {value!r}.")
+        if rule["choices"] and value not in rule["choices"]:
+            raise OptionError(f"{flag} cannot be '{value}'; choose {', '.join(rule['choices'])}.")
+    elif kind == "LayerWeights":
+        for layer, weight in value:
+            check_layer(layer)
+            _check_number(f"The weight of {layer} in {flag}", weight, LAYER_RANGE)
+    else:
+        whole = "int" in kind
+        for number in value if kind.startswith("tuple") else (value,):
+            _check_number(flag, number, rule, whole=whole)
+
+
+def _check_number(
+    what: str, number: Any, rule: Mapping[str, float | None], *, whole: bool = False
+) -> None:
+    kinds = (int,) if whole else (int, float)
+    if isinstance(number, bool) or not isinstance(number, kinds) or not math.isfinite(number):
+        raise OptionError(f"{what} must be a {'whole ' * whole}number, not {number!r}.")
+    least, most, above = rule["least"], rule["most"], rule["above"]
+    if least is not None and number < least:
+        raise OptionError(f"{what} must be at least {least:g}, not {number:g}.")
+    if above is not None and number <= above:
+        raise OptionError(f"{what} must be above {above:g}, not {number:g}.")
+    if most is not None and number > most:
+        raise OptionError(f"{what} must be at most {most:g}, not {number:g}.")

@@ -128,7 +128,9 @@ def plan_scales(
 
     Raises :class:`OptionError` if they would have less than 16 pixels on a side.
     """
-    size = options.size or min(default, max(photo))
+    # A panorama's short side needs some pixels too.
+    enough = math.ceil(SMALLEST_SIDE * max(photo) / min(photo))
+    size = options.size or min(max(default, enough), max(photo))
     schedule = options.schedule
     listed = len(options.iterations)
     count = options.scales or (listed if listed > 1 else _automatic(size, photo, options.square))
@@ -137,8 +139,8 @@ def plan_scales(
         width, height = _fit(photo, size / STEP**finer, square=options.square)
         if min(width, height) < 16:
             raise OptionError(
-                f"With {count} scales the coarsest would be {width}x{height} pixels, and 16 are "
-                "needed on each side; use a larger --size or fewer --scales."
+                f"The coarsest of {count} scales would be {width}x{height} pixels, and 16 are "
+                f"needed on each side; use a larger --size{' or fewer --scales' * (count > 1)}."
             )
         style = _same_area(painting, width, height, options)
         # A schedule is lined up at its fine end; a single number holds for all scales.
@@ -188,20 +190,35 @@ def _same_area(
 _BASE = 900_000_000
 _BYTES_PER_PIXEL: Mapping[str, int] = {"onnx": 3400, "torch": 3000}
 
+_BYTES_ENLARGED = 72
+"""Bytes for each pixel while a result is enlarged, given its transparency and written."""
 
-def peak_memory(engine: str, scales: tuple[Scale, ...], history: int) -> int:
-    """Bytes that a run takes at its peak, interpreter and libraries included."""
+
+def peak_memory(engine: str, scales: tuple[Scale, ...], history: int, *, enlarged: int = 0) -> int:
+    """Bytes that a run takes at its peak, interpreter and libraries included.
+
+    ``enlarged`` is the pixels of a result that is brought up to the photo's size at the end.
+    """
     pixels = max(max(s.width * s.height, s.style_width * s.style_height) for s in scales)
     finest = scales[-1].width * scales[-1].height
     pictures = 2 * history + 8
-    return _BASE + pixels * _BYTES_PER_PIXEL[engine] + finest * pictures * 12
+    painting = pixels * _BYTES_PER_PIXEL[engine] + finest * pictures * 12
+    return _BASE + max(painting, enlarged * _BYTES_ENLARGED)
 
 
-def check_memory(engine: str, scales: tuple[Scale, ...], history: int, available: int) -> int:
+def check_memory(
+    engine: str, scales: tuple[Scale, ...], history: int, available: int, *, enlarged: int = 0
+) -> int:
     """The predicted peak; raises :class:`TooLargeError` with the size that fits if it does not."""
     needed = peak_memory(engine, scales, history)
+    whole = peak_memory(engine, scales, history, enlarged=enlarged)
+    if whole <= available:
+        return whole
     if needed <= available:
-        return needed
+        raise TooLargeError(
+            f"The photo's own size would take {whole / 1e9:.1f} GB of memory and "
+            f"{available / 1e9:.1f} GB are free; leave --original-size out."
+        )
     finest = scales[-1]
     longest = max(finest.width, finest.height)
     fixed = peak_memory(engine, (_shrunk(finest, 0),), history)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nstrt.runtime.assembly import Assembly, Site
+from nstrt.runtime.assembly import Assembly, Site, torch_sees_card
 from nstrt.runtime.machine import default_threads, device_name, machine_id, versions
 from nstrt.runtime.model import ModelSpec, ModelStore, StoredModel, WeightsError
 from nstrt.runtime.options import StylizeOptions
@@ -31,6 +31,7 @@ class Planner:
         self._notify = notify
         self._site: tuple[Site, str] | None = None
         self._assembly: Assembly | None = None
+        self._model: tuple[ModelSpec, StoredModel, str] | None = None
 
     def prepare(self, photo: tuple[int, int], painting: tuple[int, int]) -> tuple[Plan, Engine]:
         """The plan for a photo and a painting of (width, height) pixels, and its engine.
@@ -43,14 +44,15 @@ class Planner:
             options, photo=photo, painting=painting, default=default_size(site.provider)
         )
         history = _history(options, scales)
+        enlarged = photo[0] * photo[1] if options.original_size else 0
         # Before the model is touched: what cannot fit with any engine is refused at once.
         if site.torch_device == "cpu":
-            check_memory("torch", scales, history, site.free_memory())
+            check_memory("torch", scales, history, site.free_memory(), enlarged=enlarged)
         assembly = self._assembly = self._assembly or Assembly(self._store, site)
         free = site.free_memory()
-        spec, model = self._model()
+        spec, model, why_these = self._model = self._model or self._choose_model()
         name, why_so = self._engine_name(assembly, site, spec)
-        memory = check_memory(name, scales, history, free)
+        memory = check_memory(name, scales, history, free, enlarged=enlarged)
         engine = assembly.engine(name, spec, _shapes(scales))
         plan = Plan(
             engine=name,
@@ -65,13 +67,14 @@ class Planner:
             model_sha256=model.sha256,
             memory=memory,
             nodes=engine.nodes_by_provider(),
-            reasons=tuple(reason for reason in (why_there, why_so) if reason),
+            reasons=tuple(reason for reason in (why_there, why_so, why_these) if reason),
         )
         return plan, engine
 
     def _choose_site(self) -> tuple[Site, str]:
         options = self.options
-        choice = choose_provider(options.provider, loads)
+        asked = options.provider
+        choice = choose_provider(asked, self._serves if asked == "auto" else loads)
         site = Site(
             provider=choice.provider,
             precision=choose_precision(options.precision, choice.provider),
@@ -79,17 +82,27 @@ class Planner:
         )
         return site, choice.reason
 
-    def _model(self) -> tuple[ModelSpec, StoredModel]:
+    def _serves(self, provider: str) -> bool:
+        """Whether both halves of a step run there: ONNX Runtime's, and torch's."""
+        if not loads(provider):
+            return False
+        if provider == "coreml":
+            return self.options.engine != "torch"
+        return provider == "cpu" or torch_sees_card()
+
+    def _choose_model(self) -> tuple[ModelSpec, StoredModel, str]:
+        """The network's specification and file, and why if the weights were chosen."""
         options = self.options
         if options.weights != "auto":
-            return options.spec, self._store.obtain(options.spec)
+            return options.spec, self._store.obtain(options.spec), ""
         try:
             spec = replace(options, weights="torchvision").spec
-            return spec, self._store.obtain(spec)
+            return spec, self._store.obtain(spec), ""
         except WeightsError:
-            self._notify("torchvision's weights are not to be had here; using oxford instead.")
+            reason = "torchvision's weights are not to be had here; using oxford instead"
+            self._notify(reason + ".")
             spec = replace(options, weights="oxford").spec
-            return spec, self._store.obtain(spec)
+            return spec, self._store.obtain(spec), reason
 
     def _engine_name(self, assembly: Assembly, site: Site, spec: ModelSpec) -> tuple[str, str]:
         """The engine to use and, when it was measured, why."""
@@ -104,6 +117,7 @@ class Planner:
             precision=site.precision,
             threads=site.threads,
             pooling=spec.pooling,
+            deepest=spec.taps[-1],
             versions=versions(),
         )
         engines = {

@@ -213,14 +213,18 @@ def loads(provider: str) -> bool:
         # What a missing driver or library raises differs between providers and versions.
         return False
     finally:
-        onnxruntime.set_default_logger_severity(3)
+        onnxruntime.set_default_logger_severity(2)
     return bool(session.get_providers()[0] == name)
 
 
 def prepare_libraries(provider: str) -> None:
-    """Load CUDA's libraries from pip packages, where the loader does not look by itself."""
+    """Load CUDA's and TensorRT's libraries from pip packages, where no loader looks by itself."""
     import onnxruntime
 
+    if provider == "tensorrt":
+        # Its package loads its libraries; preload_dlls does not.
+        with contextlib.suppress(Exception):
+            import tensorrt  # noqa: F401
     if provider in ("cuda", "tensorrt") and hasattr(onnxruntime, "preload_dlls"):
         # It prints what it does not find.
         with contextlib.redirect_stdout(io.StringIO()):

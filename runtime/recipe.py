@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ def recipe_of(
     options: StylizeOptions,
     plan: Plan,
     *,
+    weights: Mapping[str, str],
     content: Picture,
     style: Picture,
     start: Picture | None,
@@ -30,7 +32,8 @@ def recipe_of(
 ) -> dict[str, Any]:
     """The facts of one run as plain values.
 
-    ``start`` is the picture file that the painting started from, if it was one.
+    ``weights`` is what the model file says of its weights; ``start`` is the picture file that
+    the painting started from, if it was one.
     """
     asked = options.as_dict()
     asked["init"] = options.init if start is None else start.name
@@ -40,6 +43,7 @@ def recipe_of(
         "content": _identity(content),
         "style": _identity(style),
         "options": asked,
+        "weights": dict(weights),
         "plan": plan.as_dict(),
         "versions": versions(),
         "losses": {**asdict(terms), "painted": painted},

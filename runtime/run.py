@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
+from nstrt.runtime.model import TooLargeError
 from nstrt.runtime.options import INITS
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, enlarge, resize
 from nstrt.runtime.plan import Plan
@@ -52,6 +54,11 @@ class Run:
         """End after the step that is under way, with the best picture so far. From any thread."""
         self._stop.set()
 
+    @property
+    def stop_asked(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stop.is_set()
+
     def result(self) -> Result:
         """Run to the end, as far as that has not happened, and give the result."""
         for event in self._events:
@@ -63,8 +70,11 @@ class Run:
     def _paint(self) -> Iterator[Event]:
         options = self._planner.options
         content, style = (as_picture(source) for source in self._sources)
-        start = None if options.init in INITS else as_picture(options.init)
+        # What lies under transparent pixels is nobody's style.
+        style = style.opaque()
+        start = None if options.init in INITS else as_picture(options.init).opaque()
         plan, engine = self._planner.prepare(content.size, style.size)
+        weights = engine.weights
         from nstrt.runtime.loop import optimize
 
         pace = _Pace(plan)
@@ -105,11 +115,21 @@ class Run:
                 if self._preview_due(progress, shown):
                     shown = time.perf_counter()
                     yield Preview(**place, rgb=progress.picture())
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            if last is None:
+                raise TooLargeError(
+                    "This machine's memory did not suffice; use a smaller --size."
+                ) from error
+            plan = replace(
+                plan, reasons=(*plan.reasons, "ended early: the memory did not suffice for more")
+            )
         finally:
             engine.release()
         assert last is not None
         place = self._place(last, plan, pace)
-        self._result = self._finish(last, plan, content, style, start)
+        self._result = self._finish(last, plan, weights, content, style, start)
         place["seconds"] = self._seconds()
         yield Finished(**place, result=self._result)
 
@@ -141,7 +161,13 @@ class Run:
         )
 
     def _finish(
-        self, last: Progress, plan: Plan, content: Picture, style: Picture, start: Picture | None
+        self,
+        last: Progress,
+        plan: Plan,
+        weights: dict[str, str],
+        content: Picture,
+        style: Picture,
+        start: Picture | None,
     ) -> Result:
         options = self._planner.options
         rgb = last.picture()
@@ -166,6 +192,7 @@ class Run:
             recipe=recipe_of(
                 options,
                 plan,
+                weights=weights,
                 content=content,
                 style=style,
                 start=start,
@@ -175,6 +202,12 @@ class Run:
                 seconds=seconds,
             ),
         )
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or ONNX Runtime is about memory; they have no common type."""
+    words = ("out of memory", "not enough memory", "failed to allocate", "bad_alloc")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 class _Pace:

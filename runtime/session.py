@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,13 @@ class _Binding:
     image: Tensor
     outputs: dict[str, Tensor]
 
+    def take(self, image: Tensor) -> None:
+        """Read the next run's input from ``image``, and keep it alive as long."""
+        device, index = image.device.type, image.device.index or 0
+        shape = tuple(image.shape)
+        self.binding.bind_input("image", device, index, np.float32, shape, image.data_ptr())
+        self.image = image
+
 
 @dataclass
 class FeatureSession:
@@ -50,7 +59,7 @@ class FeatureSession:
     provider: str
     """nstrt's name of the provider it runs on."""
 
-    _bindings: dict[Shape, _Binding] = field(default_factory=dict, repr=False)
+    _binding: _Binding | None = field(default=None, repr=False)
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -85,11 +94,13 @@ class FeatureSession:
         The image is read where it lies and the activations are written where torch reads them:
         nothing is copied. Only the buffers of the last shape are kept.
         """
-        shape: Shape = (image.shape[2], image.shape[3])
-        entry = self._bindings.get(shape)
-        if entry is None or entry.image.data_ptr() != image.data_ptr():
-            self._bindings.clear()
-            self._bindings[shape] = entry = self._bind(image)
+        if self._binding is not None and self._binding.image.data_ptr() != image.data_ptr():
+            if self._binding.image.shape != image.shape:
+                # Let the old buffers go before there are new ones.
+                self._binding = None
+            else:
+                self._binding.take(image)
+        entry = self._binding = self._binding or self._bind(image)
         if image.is_cuda:
             # ONNX Runtime does not wait for torch's stream, nor torch for ONNX Runtime's.
             import torch
@@ -102,14 +113,13 @@ class FeatureSession:
 
     def release(self) -> None:
         """Give the buffers back."""
-        self._bindings.clear()
+        self._binding = None
 
     def _bind(self, image: Tensor) -> _Binding:
         import torch
 
         binding = self.session.io_binding()
         device, index = image.device.type, image.device.index or 0
-        binding.bind_input("image", device, index, np.float32, tuple(image.shape), image.data_ptr())
         outputs: dict[str, Tensor] = {}
         for output in self.session.get_outputs():
             half = output.type == "tensor(float16)"
@@ -127,7 +137,9 @@ class FeatureSession:
                 tuple(buffer.shape),
                 buffer.data_ptr(),
             )
-        return _Binding(binding=binding, image=image, outputs=outputs)
+        bound = _Binding(binding=binding, image=image, outputs=outputs)
+        bound.take(image)
+        return bound
 
 
 def tap_shape(name: str, height: int, width: int) -> tuple[int, int, int, int]:
@@ -173,7 +185,7 @@ def open_session(
         precision=precision,
         shapes=shapes,
         cache=cache,
-        identity={"onnxruntime": version_of_onnxruntime(), **(identity or {})},
+        identity={**_versions(), **(identity or {})},
     )
     try:
         session = onnxruntime.InferenceSession(
@@ -182,8 +194,8 @@ def open_session(
     except Exception as error:
         # onnxruntime's exceptions share no base class below Exception.
         raise ModelFileError(
-            f"ONNX Runtime cannot open the model {path.name} on {provider}: "
-            f"{str(error).splitlines()[0]}"
+            f"ONNX Runtime cannot open the model {path.name} on {provider}; try --provider cpu, or "
+            f"delete the file and run nstrt export ({str(error).splitlines()[0]})."
         ) from error
     if session.get_providers()[0] != wanted[0]:
         raise ProviderUnavailableError(
@@ -193,8 +205,12 @@ def open_session(
     return FeatureSession(session=session, provider=provider)
 
 
-def version_of_onnxruntime() -> str:
-    """The version of whichever build of ONNX Runtime is installed."""
+def _versions() -> dict[str, str]:
+    """Versions of what TensorRT's engines depend on."""
     import onnxruntime
 
-    return str(onnxruntime.__version__)
+    found = {"onnxruntime": str(onnxruntime.__version__)}
+    for package in ("tensorrt-cu13", "tensorrt"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

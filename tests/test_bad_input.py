@@ -46,6 +46,12 @@ def _bomb() -> bytes:
     )
 
 
+def _copied(folder: Path) -> list[str]:
+    """A photo in the folder itself, whose bytes must survive."""
+    (folder / "photo.jpg").write_bytes(CAT.read_bytes())
+    return [str(folder / "photo.jpg"), str(NIGHT), "-o", str(folder / "out.png")]
+
+
 CASES: dict[str, Case] = {
     "photo missing": _with("nowhere.jpg"),
     "painting missing": _with(CAT, style="nowhere.jpg"),
@@ -75,6 +81,16 @@ CASES: dict[str, Case] = {
     "result without an ending": _with(CAT, out="out"),
     "result in a format unknown": _with(CAT, out="out.xyz"),
     "result in no folder": _with(CAT, out="no/such/folder/out.png"),
+    "photo missing, with a log": lambda folder: [
+        *_with("nowhere.jpg")(folder),
+        *("--log", str(folder / "run.jsonl")),
+    ],
+    "log over the photo": lambda folder: [*_copied(folder), "--log", str(folder / "photo.jpg")],
+    "log over the result": lambda folder: [*_with(CAT)(folder), "--log", str(folder / "out.png")],
+    "result over the photo": lambda folder: [
+        *_copied(folder)[:3],
+        *(str(folder / "photo.jpg"), "--force"),
+    ],
     "log in no folder": _with(CAT, "--log", "/no/such/folder/log.jsonl"),
 }
 
@@ -85,7 +101,7 @@ def test_one_sentence_exit_2_no_file(
 ) -> None:
     (tmp_path / "in").mkdir()
     arguments = CASES[name](tmp_path)
-    before = sorted(tmp_path.rglob("*"))
+    before = _state(tmp_path)
     assert run(["stylize", *arguments, "--json"]) == 2
     said = capfd.readouterr()
     assert said.out == ""
@@ -96,7 +112,11 @@ def test_one_sentence_exit_2_no_file(
     assert len(lines[-1]) > 30
     assert lines[-1].endswith((".", "'", '"', "]")), lines[-1]
     assert "Traceback" not in said.err
-    assert sorted(tmp_path.rglob("*")) == before
+    assert _state(tmp_path) == before
+
+
+def _state(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_there_are_at_least_twenty() -> None:

@@ -199,3 +199,49 @@ def test_ctrl_c_keeps_the_best_picture_so_far(tmp_path: Path) -> None:
     assert Image.open(out).size == (64, 43)
     photo = np.asarray(Image.open(CAT).resize((64, 43)), float)
     assert np.abs(np.asarray(Image.open(out), float) - photo).mean() > 2
+
+
+def test_ctrl_c_before_there_is_a_picture_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    from nstrt.runtime import transfer
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transfer.StyleTransfer, "run", interrupted)
+    assert run(["stylize", CAT, NIGHT, "-o", str(tmp_path / "out.png")]) == 130
+    assert capsys.readouterr().err.startswith("nstrt: Stopped before")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_listening_costs_no_picture(tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    arguments = ["stylize", CAT, NIGHT, "-o", str(out), *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nstrt.plugins.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(120) == 0
+    assert Image.open(out).size == (64, 43)
+
+
+def test_a_picture_on_the_way_that_cannot_be_saved_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    from nstrt.runtime import pictures
+    from nstrt.runtime.model import PictureWriteError
+
+    def full(*_: object, **__: object) -> None:
+        raise PictureWriteError("There is no room on the disk.")
+
+    monkeypatch.setattr(pictures, "save", full)
+    out = tmp_path / "out.png"
+    assert run(["stylize", CAT, NIGHT, "-o", str(out), *SMALL, "--save-every", "1"]) == 0
+    assert "no room on the disk" in capsys.readouterr().err
+    assert out.exists()

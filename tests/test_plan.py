@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
@@ -40,7 +41,9 @@ def test_sizes_hold_for_all_photos(width: int, height: int, size: int | None) ->
         assert min(width, height) * (size or 512) / max(width, height) < 16.5
         return
     finest = scales[-1]
-    assert max(finest.width, finest.height) == (size or min(512, max(width, height)))
+    # A panorama's default is longer, so that its short side has 32 pixels if the photo has them.
+    least = math.ceil(32 * max(width, height) / min(width, height))
+    assert max(finest.width, finest.height) == (size or min(max(512, least), max(width, height)))
     for scale in scales:
         assert min(scale.width, scale.height) >= 16
         # A side is off its proportion by the rounding to whole pixels alone.

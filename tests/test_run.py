@@ -244,3 +244,52 @@ def test_auto_measures_once_and_remembers(own_cache: Path) -> None:
     second = transfer(engine="auto", iterations=1).plan((64, 64), (64, 64))
     assert second == first or second.memory == first.memory
     assert (own_cache / "engines.json").read_text() == remembered
+
+
+def test_shallow_layers_are_measured_too(own_cache: Path) -> None:
+    given = {"content_layers": "relu2_1", "style_layers": "relu1_1", "engine": "auto"}
+    plan = transfer(**given, iterations=1).plan((64, 64), (64, 64))
+    assert any("measured" in reason for reason in plan.reasons)
+
+
+def test_a_panorama_gets_some_height() -> None:
+    plan = transfer(size=None, scales=None, iterations=1).plan((20_000, 400), (300, 200))
+    assert min(plan.scales[-1].width, plan.scales[-1].height) >= 32
+
+
+def test_what_lies_under_transparent_paint_has_no_style() -> None:
+    painting = np.asarray(Image.open(NIGHT).resize((64, 48)))
+    holes = np.full((48, 64, 1), 255, np.uint8)
+    holes[:, 32:] = 0
+    made = []
+    for hidden in (0, 200):
+        hiding = painting.copy()
+        hiding[:, 32:] = hidden
+        made.append(transfer(iterations=2).stylize(CAT, np.concatenate([hiding, holes], axis=2)))
+    assert np.array_equal(made[0].to_array(), made[1].to_array())
+
+
+def test_a_starved_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nstrt.runtime.engines import OnnxEngine
+    from nstrt.runtime.model import TooLargeError
+
+    evaluate, steps = OnnxEngine.evaluate, []
+
+    def starved(self: OnnxEngine, *arguments: Any) -> Any:
+        steps.append(1)
+        if len(steps) > 4:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate ...")
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(OnnxEngine, "evaluate", starved)
+    made = transfer(iterations=10).stylize(CAT, NIGHT)
+    assert made.stopped
+    assert made.steps == 4
+    assert any("memory" in reason for reason in made.plan.reasons)
+    with pytest.raises(TooLargeError, match="--size"):
+        transfer(iterations=10).stylize(CAT, NIGHT)
+
+
+def test_the_recipe_calls_the_weights_what_they_are(result: Result) -> None:
+    assert "8-bit quantised original weights" in result.recipe["weights"]["description"]
+    assert "CC BY 4.0" in result.recipe["weights"]["licence"]

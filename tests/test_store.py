@@ -27,6 +27,7 @@ from nstrt.runtime.model import (
     written_whole,
 )
 from nstrt.runtime.model import store as store_module
+from nstrt.runtime.model.files import _host
 
 SPEC = ModelSpec(taps=("relu1_1",))
 OTHER = ModelSpec(taps=("relu1_2",))
@@ -261,15 +262,17 @@ def test_leftovers_go_with_their_process(store: ModelStore, builder: FakeBuilder
     gone.wait()
     store.folder.mkdir(parents=True)
     stem = SPEC.file_name.removesuffix(".onnx")
-    dead = store.folder / f".{stem}.nstrt-{gone.pid}-abc.onnx"
-    living = store.folder / f".{stem}.nstrt-{os.getppid()}-abc.onnx"
+    mark = f".{stem}.nstrt-{_host()}"
+    dead = store.folder / f"{mark}-{gone.pid}-abc.onnx"
+    living = store.folder / f"{mark}-{os.getppid()}-abc.onnx"
+    elsewhere = store.folder / f".{stem}.nstrt-0badcafe-{gone.pid}-abc.onnx"
     strange = store.folder / ".other.nstrt-notes.onnx"
-    for path in (dead, living, strange):
+    for path in (dead, living, elsewhere, strange):
         path.write_bytes(b"half")
     store.obtain(SPEC)
     assert files(store) == {
         *(SPEC.file_name, SPEC.file_name + ".json"),
-        *(living.name, strange.name),
+        *(living.name, elsewhere.name, strange.name),
     }
 
 

@@ -23,6 +23,10 @@ def main() -> None:
     # Threads that spin while they wait cost a machine that has other work a factor of ten, and a
     # quiet one gains nothing from them; the OpenMP library reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from nstrt.plugins.cli.app import run
+    try:
+        from nstrt.plugins.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

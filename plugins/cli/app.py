@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
 
 import typer
 
 from nstrt.plugins.cli import export, info, stylize
+from nstrt.plugins.cli.console import complain
 from nstrt.plugins.cli.help import GroupedCommand
 from nstrt.runtime.model.errors import NstrtError
 
@@ -34,8 +36,24 @@ def _nstrt(
         raise typer.Exit
 
 
+def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
+    """Ctrl-C that the command does not take itself ends it with a sentence."""
+
+    @wraps(command)
+    def wrapper(*arguments: Any, **options: Any) -> int:
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt:
+            complain("nstrt: Stopped before there was anything to keep.")
+            return 130
+
+    return wrapper
+
+
 for module in (stylize, export, info):
-    app.command(module.NAME, cls=GroupedCommand, epilog=module.EXAMPLES)(module.command)
+    app.command(module.NAME, cls=GroupedCommand, epilog=module.EXAMPLES)(
+        _interruptible(module.command)
+    )
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -48,9 +66,6 @@ def run(arguments: Sequence[str]) -> int:
         code = app(list(arguments), standalone_mode=False)
     except NstrtError as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
-        typer.echo("Stopped; nothing was written.", err=True)
-        return 130
     except Exception as error:
         # Usage errors come from typer's own copy of click, whose module differs by version.
         if not hasattr(error, "format_message"):
@@ -64,5 +79,5 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _refuse(sentence: str) -> int:
-    print(f"nstrt: {' '.join(sentence.split())}", file=sys.stderr)
+    complain(f"nstrt: {' '.join(sentence.split())}")
     return 2

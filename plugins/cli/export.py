@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nstrt.plugins.cli.console import tell
 from nstrt.runtime.model.errors import OptionError, PackageMissingError
 from nstrt.runtime.model.layers import in_network_order
 from nstrt.runtime.model.spec import PADDINGS, POOLINGS, VARIANTS, ModelSpec
@@ -76,15 +77,15 @@ def command(
     store = ModelStore(folder)
     done: list[Export] = []
     if not as_json:
-        typer.echo(f"{'file':<62} {'size':>8} {'taps':>4} {'largest error':>21} {'seconds':>7}")
+        tell(f"{'file':<62} {'size':>8} {'taps':>4} {'largest error':>21} {'seconds':>7}")
     for export in export_all(spec, store, variant or None):  # type: ignore[arg-type]
         done.append(export)
         if not as_json:
-            typer.echo(_row(export))
+            tell(_row(export))
     if as_json:
-        typer.echo(json.dumps([_as_dict(export) for export in done]))
+        tell(json.dumps([_as_dict(export) for export in done]))
     else:
-        typer.echo(f"in {store.folder}")
+        tell(f"in {store.folder}")
     return 0
 
 

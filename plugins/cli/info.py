@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from nstrt.plugins.cli.console import tell
 from nstrt.runtime.model.errors import PictureReadError
 
 __all__ = ["EXAMPLES", "NAME", "command"]
@@ -34,7 +35,7 @@ def command(
 
         facts = {**describe(), "weights": _weights()}
     if as_json:
-        typer.echo(json.dumps(facts, indent=1))
+        tell(json.dumps(facts, indent=1))
     else:
         _show(facts)
     return 0
@@ -65,16 +66,16 @@ def _show(facts: dict[str, Any], indent: int = 0) -> None:
     for name, value in facts.items():
         label = " " * indent + name.replace("_", " ")
         if isinstance(value, dict):
-            typer.echo(label)
+            tell(label)
             _show(value, indent + 2)
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            typer.echo(label)
+            tell(label)
             for item in value:
-                typer.echo(" " * (indent + 2) + ", ".join(f"{k} {v}" for k, v in item.items()))
+                tell(" " * (indent + 2) + ", ".join(f"{k} {v}" for k, v in item.items()))
         elif isinstance(value, list):
-            typer.echo(f"{label}: {', '.join(_plain(item) for item in value) or 'none'}")
+            tell(f"{label}: {', '.join(_plain(item) for item in value) or 'none'}")
         else:
-            typer.echo(f"{label}: {_plain(value)}")
+            tell(f"{label}: {_plain(value)}")
 
 
 def _plain(value: Any) -> str:

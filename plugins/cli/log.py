@@ -3,57 +3,54 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from nstrt.runtime.model.errors import PictureWriteError
 
 if TYPE_CHECKING:
     from nstrt.runtime.events import Event
 
-__all__ = ["step_log"]
+__all__ = ["StepLog"]
 
 
-@contextmanager
-def step_log(
-    path: Path | None, complain: Callable[[str], None]
-) -> Iterator[Callable[[Event], None]]:
-    """Give a function that writes a step's line, or does nothing without a ``path``.
+class StepLog:
+    """Writes a line for each step to ``path``, or nothing without one.
 
-    A log that cannot be begun is an error; one that cannot be continued (a full disk) ends with
-    a complaint, and the picture goes on.
+    The file is begun at the first step, so that a run that cannot start leaves none. A log that
+    cannot be continued (a full disk) ends with a complaint, and the picture goes on.
     """
-    if path is None:
-        yield lambda event: None
-        return
-    try:
-        # One line at a time reaches the file: a killed run keeps its log.
-        file = path.open("w", encoding="utf-8", buffering=1)
-    except OSError as error:
-        raise PictureWriteError(
-            f"The log '{path}' cannot be written ({error.strerror}); choose another file."
-        ) from error
-    broken = False
 
-    def write(event: Event) -> None:
-        nonlocal broken
-        if broken:
+    def __init__(self, path: Path | None, complain: Callable[[str], None]) -> None:
+        self._path = path
+        self._complain = complain
+        self._file: IO[str] | None = None
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise PictureWriteError(
+                f"The log '{path}' cannot be written; choose a file in a folder that exists."
+            )
+
+    def write(self, event: Event) -> None:
+        """Add the line of one step."""
+        if self._path is None:
             return
         try:
-            file.write(json.dumps(_line(event)) + "\n")
+            if self._file is None:
+                # One line at a time reaches the file: a killed run keeps its log.
+                self._file = self._path.open("w", encoding="utf-8", buffering=1)
+            self._file.write(json.dumps(_line(event)) + "\n")
         except OSError as error:
-            broken = True
-            complain(f"The log '{path}' ends here: {error.strerror}.")
+            self._complain(f"The log '{self._path}' ends here: {error.strerror}.")
+            self._path = None
 
-    try:
-        yield write
-    finally:
-        try:
-            file.close()
-        except OSError:
-            broken = True
+    def close(self) -> None:
+        """Finish the file."""
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError as error:
+                self._complain(f"The log's last lines are lost: {error.strerror}.")
 
 
 def _line(event: Event) -> dict[str, float | int]:

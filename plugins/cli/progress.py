@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from nstrt.plugins.cli.console import complain
 from nstrt.runtime.events import Event, ScaleDone, Started, Step
 
 __all__ = ["progress_display"]
@@ -47,13 +49,14 @@ def _bar() -> Iterator[Display]:
             nonlocal scales
             if isinstance(event, Started):
                 scales = len(event.plan.scales)
-            progress.update(
-                task,
-                completed=event.fraction,
-                description=f"scale {event.scale}/{scales}  {event.width}x{event.height}",
-                painted=100 * event.painted,
-                left=_left(event.seconds_left),
-            )
+            with contextlib.suppress(OSError):
+                progress.update(
+                    task,
+                    completed=event.fraction,
+                    description=f"scale {event.scale}/{scales}  {event.width}x{event.height}",
+                    painted=100 * event.painted,
+                    left=_left(event.seconds_left),
+                )
 
         yield show
 
@@ -61,14 +64,13 @@ def _bar() -> Iterator[Display]:
 def _line(event: Event) -> None:
     if isinstance(event, ScaleDone):
         left = _left(event.seconds_left)
-        print(
+        complain(
             f"scale {event.scale}  {event.width}x{event.height}  {event.iteration} steps  "
             f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
-            + (f"  {left}" if left else ""),
-            file=sys.stderr,
+            + (f"  {left}" if left else "")
         )
     elif isinstance(event, Step) and event.step == 1 and event.seconds_left:
-        print(f"first step after {event.seconds:.1f} s", file=sys.stderr)
+        complain(f"first step after {event.seconds:.1f} s")
 
 
 def _left(seconds: float | None) -> str:

@@ -6,16 +6,17 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nstrt.plugins.cli.console import complain, tell
 from nstrt.plugins.cli.flags import given_options, with_option_flags
-from nstrt.plugins.cli.log import step_log
+from nstrt.plugins.cli.log import StepLog
 from nstrt.runtime.model.errors import OutputExistsError, PictureWriteError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def command(
         "--save-every",
         metavar="N",
         min=0,
-        help="Save the picture as it is every N steps, beside the result.",
+        help="Save the picture as it is every N steps, beside the result (8 bits, opaque).",
         rich_help_panel=OUTPUT,
         show_default=False,
     ),
@@ -86,29 +87,33 @@ def command(
     from nstrt.runtime.pictures import check_writable
 
     options = given_options(given or {})
+    sources = [content, style, Path(options.init), Path(options.weights)]
+    _check_apart(output, sources, "result")
+    if log is not None:
+        _check_apart(log, [*sources, output], "log")
     force = force or _asked_to_replace(output, quiet=quiet or as_json)
     check_writable(output, overwrite=force)
     _check_steps(output, save_every, force)
-    say = _silent if quiet else _to_stderr
+    say = _silent if quiet else complain
 
-    with ExitStack() as stack:
-        write_log = stack.enter_context(step_log(log, say))
-        from nstrt.runtime.transfer import StyleTransfer
+    from nstrt.runtime.transfer import StyleTransfer
 
-        run = StyleTransfer(options, notify=say).run(
-            content, style, preview_steps=save_every or None, started=STARTED
-        )
-        stop = stack.enter_context(_interruptible(run))
-        result = _follow(run, output, write_log, quiet=quiet or as_json)
+    run = StyleTransfer(options, notify=say).run(
+        content, style, preview_steps=save_every or None, started=STARTED
+    )
+    with closing(StepLog(log, say)) as lines, _interruptible(run):
+        result = _follow(run, output, lines, say, quiet=quiet or as_json)
         notes = _saved(result, output, force)
     if as_json:
-        print(json.dumps(_summary(result, output, notes)))
+        tell(json.dumps(_summary(result, output, notes)))
     elif not quiet:
         _report(result, output, notes)
-    return 130 if stop.asked else 0
+    return 130 if result.stopped and run.stop_asked else 0
 
 
-def _follow(run: Run, output: Path, write_log: Any, *, quiet: bool) -> Result:
+def _follow(
+    run: Run, output: Path, lines: StepLog, say: Callable[[str], None], *, quiet: bool
+) -> Result:
     """Draw, log and save what the run tells until it is over."""
     from nstrt.plugins.cli.progress import progress_display
     from nstrt.runtime.events import Finished, Preview, Step
@@ -117,36 +122,37 @@ def _follow(run: Run, output: Path, write_log: Any, *, quiet: bool) -> Result:
         for event in run:
             display(event)
             if isinstance(event, Step):
-                write_log(event)
+                lines.write(event)
             elif isinstance(event, Preview):
-                _save_step(event, output)
+                _save_step(event, output, say)
             elif isinstance(event, Finished):
                 return event.result
     raise AssertionError("a run ends with Finished")
 
 
-class _Stop:
-    """Whether the person pressed Ctrl-C."""
-
-    asked = False
-
-
 @contextmanager
-def _interruptible(run: Run) -> Iterator[_Stop]:
+def _interruptible(run: Run) -> Iterator[None]:
     """Ctrl-C ends the run after its step and keeps the picture; a second one ends at once."""
-    stop = _Stop()
 
     def stopping(number: int, frame: FrameType | None) -> None:
-        if stop.asked or not run.painting:
+        if run.stop_asked or not run.painting:
             raise KeyboardInterrupt
-        stop.asked = True
         run.stop()
 
     earlier = signal.signal(signal.SIGINT, stopping)
     try:
-        yield stop
+        yield
     finally:
         signal.signal(signal.SIGINT, earlier)
+
+
+def _check_apart(path: Path, others: list[Path], what: str) -> None:
+    """Refuse to write over what the run reads, whatever name it goes by."""
+    for other in others:
+        if path.resolve() == other.resolve():
+            raise PictureWriteError(
+                f"The {what} '{path}' would be written over '{other}'; choose another name."
+            )
 
 
 def _asked_to_replace(output: Path, *, quiet: bool) -> bool:
@@ -180,36 +186,39 @@ def _saved(result: Result, output: Path, force: bool) -> list[str]:
     try:
         return result.save(output, overwrite=force)
     except PictureWriteError as error:
-        folder = Path(tempfile.mkdtemp(prefix="nstrt-"))
         try:
+            folder = Path(tempfile.mkdtemp(prefix="nstrt-"))
             result.save(folder / f"{output.stem}.png")
-        except PictureWriteError:
+        except (OSError, PictureWriteError):
             raise error from None
         raise PictureWriteError(f"{error} The finished picture is safe in {folder}.") from error
 
 
-def _save_step(event: Preview, output: Path) -> None:
+def _save_step(event: Preview, output: Path, say: Callable[[str], None]) -> None:
     from nstrt.runtime.pictures import Picture, save
 
     path = _step_path(output, event.step)
-    save(Picture(rgb=event.rgb), path, recipe=None, overwrite=True)
+    try:
+        save(Picture(rgb=event.rgb), path, recipe=None, overwrite=True)
+    except PictureWriteError as error:
+        say(f"A picture on the way was not saved: {error}")
 
 
 def _report(result: Result, output: Path, notes: list[str]) -> None:
     plan = result.plan
     picture = result.picture
     head = "Stopped; the best picture so far is" if result.stopped else "Saved"
-    print(f"{head} {output} ({picture.width}x{picture.height} pixels)")
-    print(
+    tell(f"{head} {output} ({picture.width}x{picture.height} pixels)")
+    tell(
         f"  {result.seconds:.0f} s, {result.steps} steps, engine {plan.engine} on {plan.provider} "
         f"({plan.device}, {plan.threads} threads, {plan.precision})"
     )
-    print(
+    tell(
         f"  painted {100 * result.painted:.0f} %, loss {result.terms.loss:.4f} "
         f"(content {result.terms.content:.3f}, style {result.terms.style:.4f})"
     )
     for line in (*plan.reasons, *notes):
-        print(f"  {line}")
+        tell(f"  {line}")
 
 
 def _summary(result: Result, output: Path, notes: list[str]) -> dict[str, Any]:
@@ -221,10 +230,6 @@ def _summary(result: Result, output: Path, notes: list[str]) -> dict[str, Any]:
         "notes": notes,
         **result.recipe,
     }
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def _silent(line: str) -> None:

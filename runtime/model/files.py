@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +27,9 @@ def written_whole(target: Path) -> Iterator[Path]:
     """
     target = Path(target)
     handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}{_MARK}{os.getpid()}-", suffix=target.suffix
+        dir=target.parent,
+        prefix=f".{target.stem}{_MARK}{_host()}-{os.getpid()}-",
+        suffix=target.suffix,
     )
     os.close(handle)
     temporary = Path(name)
@@ -48,9 +52,15 @@ def write_whole(target: Path, content: bytes) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files that killed processes left in ``folder``."""
     for path in folder.glob(f".*{_MARK}*"):
-        owner = path.name.rpartition(_MARK)[2].partition("-")[0]
-        if owner.isdigit() and not _alive(int(owner)):
+        host, _, rest = path.name.rpartition(_MARK)[2].partition("-")
+        owner = rest.partition("-")[0]
+        # Another machine or container that shares the folder has process numbers of its own.
+        if host == _host() and owner.isdigit() and not _alive(int(owner)):
             path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _sync(path: Path) -> None:

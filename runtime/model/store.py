@@ -117,9 +117,12 @@ class ModelStore:
                         ) from error
                     raise
                 record = _record(target)
-                # A model whose record is still that of an earlier file must not pass for whole.
-                _record_path(path).unlink(missing_ok=True)
-            write_whole(_record_path(path), json.dumps(record, indent=1).encode())
+                content = json.dumps(record, indent=1).encode()
+                note = _record_path(path)
+                if not (note.is_file() and note.read_bytes() == content):
+                    # A model beside the record of an earlier file must not pass for whole.
+                    note.unlink(missing_ok=True)
+            write_whole(note, content)
         except OSError as error:
             raise ModelFileError(
                 f"The model folder {self.folder} cannot be written ({error.strerror or error}); "

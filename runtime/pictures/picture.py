@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -158,6 +158,13 @@ class Picture:
             name=name,
             sha256=sha256,
         )
+
+    def opaque(self) -> Picture:
+        """The same on white paper: transparent parts white, nothing see-through."""
+        if self.alpha is None:
+            return self
+        alpha = self.alpha[..., None]
+        return replace(self, rgb=self.rgb * alpha + (1 - alpha), alpha=None)
 
     def to_pillow(self) -> Image.Image:
         """Give an 8-bit Pillow picture: RGBA when there is transparency, else RGB."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.model.errors import OutputExistsError, PictureWriteError
-from nstrt.runtime.model.files import write_whole
+from nstrt.runtime.model.files import remove_leftovers, write_whole
 from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.recipe import embed
 from nstrt.runtime.pictures.source import shown
@@ -231,6 +231,8 @@ def _fitting(recipe: Mapping[str, object], format_: _Format, notes: list[str]) -
 
 def _write(target: Path, content: bytes) -> None:
     try:
+        # What an earlier run that was killed here left behind.
+        remove_leftovers(target.parent)
         write_whole(target, content)
     except OSError as error:
         raise PictureWriteError(_why_not(target, error)) from error

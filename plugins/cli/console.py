@@ -1,0 +1,33 @@
+"""Telling people things, on consoles that may be narrow, foreign or gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+__all__ = ["complain", "tell"]
+
+
+def tell(line: str) -> None:
+    """Print a line on stdout."""
+    _write(line, sys.stdout)
+
+
+def complain(line: str) -> None:
+    """Print a line on stderr."""
+    _write(line, sys.stderr)
+
+
+def _write(line: str, stream: object) -> None:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    shown = line.encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(shown, file=stream, flush=True)  # type: ignore[call-overload]
+    except (OSError, ValueError):
+        # Nobody listens any more (nstrt ... | head): the picture matters more than the words.
+        # What is buffered must not fail again when the interpreter leaves.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, stream.fileno())  # type: ignore[attr-defined]
+            os.close(silence)
