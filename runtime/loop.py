@@ -98,29 +98,34 @@ def optimize(
             del gradient
             best.moved(image)
             step += 1
-            yield Progress(
-                scale=index,
-                iteration=iteration,
-                step=step,
-                terms=terms,
-                painted=_painted(terms, baseline),
-                scale_done=False,
-                picture=best.picture,
-            )
+            yield _progress(index, iteration, step, terms, baseline, best, done=False)
             if stopped():
                 break
         image, terms = best.settle(image, engine, objective)
-        yield Progress(
-            scale=index,
-            iteration=iteration,
-            step=step,
-            terms=terms,
-            painted=_painted(terms, baseline),
-            scale_done=True,
-            picture=best.picture,
-        )
+        yield _progress(index, iteration, step, terms, baseline, best, done=True)
         if stopped():
             return
+
+
+def _progress(
+    scale: int,
+    iteration: int,
+    step: int,
+    terms: LossTerms,
+    baseline: LossTerms,
+    best: _Best,
+    *,
+    done: bool,
+) -> Progress:
+    return Progress(
+        scale=scale,
+        iteration=iteration,
+        step=step,
+        terms=terms,
+        painted=_painted(terms, baseline),
+        scale_done=done,
+        picture=best.picture,
+    )
 
 
 class _Best:
