@@ -116,7 +116,7 @@ class StylizeOptions:
     """Enlarge the result to the photo's own size."""
 
     content_weight: float = _option(
-        0.2,
+        0.15,
         "How much the photo counts; with style weight 1, from 0.01 (all painting) to 1 (barely "
         "touched).",
         group=LOOK,
