@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, Padding, Pooling
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 # Threads that spin while they wait for each other made torch ten times slower on a busy
 # machine. Its OpenMP library reads this when it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("any-machine", deadline=None, derandomize=True)
+settings.load_profile("any-machine")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
