@@ -43,6 +43,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "nstrt needs Python 3.11 or later; name one with: make PYTHON=python3.11 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV): about 6 GB, some minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[full,dev]"
 	@touch $@
 

@@ -102,8 +102,8 @@ class StylizeOptions:
 
     size: int | None = _option(
         None,
-        "Long side of the result in pixels. Default: what suits this machine, never more than "
-        "the photo has.",
+        "Long side of the result in pixels; more than the photo has enlarges it first. Default: "
+        "what suits this machine, never more than the photo has.",
         group=PICTURE,
         least=16,
         most=1 << 16,
@@ -117,8 +117,8 @@ class StylizeOptions:
 
     content_weight: float = _option(
         0.15,
-        "How much the photo counts; with style weight 1, from 0.01 (all painting) to 1 (barely "
-        "touched).",
+        "How much the photo counts; with style weight 1, from 0.03 (nearly all painting) to 1 "
+        "(barely touched).",
         group=LOOK,
         least=0,
         most=HEAVIEST,
@@ -176,7 +176,9 @@ class StylizeOptions:
     )
     """``content``, ``noise``, ``gray`` or the path of a picture."""
 
-    seed: int = _option(0, "Same seed, same picture.", group=LOOK, least=0, most=2**63 - 1)
+    seed: int = _option(
+        0, "Same seed, same picture, on the same machine.", group=LOOK, least=0, most=2**63 - 1
+    )
     """Seed of the noise."""
 
     iterations: tuple[int, ...] = _option(

@@ -93,7 +93,7 @@ def choose_provider(asked: str, loads: Callable[[str], bool]) -> ProviderChoice:
     passed: list[str] = []
     for provider in PREFERENCE:
         if loads(provider):
-            without = f" ({', '.join(passed)} not there)" if passed else ""
+            without = f": no {', '.join(passed)} here" if passed else ""
             return ProviderChoice(
                 provider=provider, reason=f"provider {provider} chosen automatically{without}"
             )

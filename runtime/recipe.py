@@ -48,6 +48,7 @@ def recipe_of(
         "versions": versions(),
         "losses": {**asdict(terms), "painted": painted},
         "steps": steps,
+        "stopped": steps < plan.steps,
         "seconds": round(seconds, 2),
     }
     if start is not None:

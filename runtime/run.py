@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
-from nstrt.runtime.model import TooLargeError
+from nstrt.runtime.model import PictureReadError, TooLargeError
 from nstrt.runtime.options import INITS
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, enlarge, resize
 from nstrt.runtime.plan import Plan
@@ -37,7 +37,8 @@ class Run:
         started: float,
     ) -> None:
         self._planner = planner
-        self._sources = content, style
+        self.sources = content, style
+        """The photo and the painting, as they were given."""
         self._preview_steps = preview_steps
         self._preview_seconds = preview_seconds
         self._started = started
@@ -69,10 +70,10 @@ class Run:
 
     def _paint(self) -> Iterator[Event]:
         options = self._planner.options
-        content, style = (as_picture(source) for source in self._sources)
+        content, style = (as_picture(source) for source in self.sources)
         # What lies under transparent pixels is nobody's style.
         style = style.opaque()
-        start = None if options.init in INITS else as_picture(options.init).opaque()
+        start = None if options.init in INITS else _start(options.init)
         plan, engine = self._planner.prepare(content.size, style.size)
         weights = engine.weights
         from nstrt.runtime.loop import optimize
@@ -202,6 +203,14 @@ class Run:
                 seconds=seconds,
             ),
         )
+
+
+def _start(name: str) -> Picture:
+    """The picture file that the painting starts from."""
+    try:
+        return as_picture(name).opaque()
+    except PictureReadError as error:
+        raise PictureReadError(f"{error} Or start from {', '.join(INITS)} (--init).") from error
 
 
 def _out_of_memory(error: BaseException) -> bool:

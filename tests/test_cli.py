@@ -245,3 +245,25 @@ def test_a_picture_on_the_way_that_cannot_be_saved_stops_nothing(
     assert run(["stylize", CAT, NIGHT, "-o", str(out), *SMALL, "--save-every", "1"]) == 0
     assert "no room on the disk" in capsys.readouterr().err
     assert out.exists()
+
+
+def test_what_people_type_first_is_answered(capsys: Capture) -> None:
+    assert run([]) == 0
+    assert capsys.readouterr().out.startswith("Usage: nstrt")
+    assert run([CAT, NIGHT]) == 2
+    assert "nstrt stylize PHOTO PAINTING" in capsys.readouterr().err
+    assert run(["stylize", CAT, NIGHT, "-o", "out.png", "--size", "big"]) == 2
+    assert "--size" in (said := capsys.readouterr().err)
+    assert "it must be a whole number." in said
+
+
+def test_a_stopped_picture_says_so(tmp_path: Path, capsys: Capture) -> None:
+    from nstrt.runtime import Step, StyleTransfer
+
+    painting = StyleTransfer(StylizeOptions.of(size=64, iterations=9, scales=1)).run(CAT, NIGHT)
+    for event in painting:
+        if isinstance(event, Step) and event.step == 2:
+            painting.stop()
+    painting.result().save(tmp_path / "out.png")
+    assert run(["info", str(tmp_path / "out.png")]) == 0
+    assert "stopped after 2 steps" in capsys.readouterr().out.splitlines()[0]

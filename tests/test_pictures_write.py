@@ -166,7 +166,7 @@ def test_saving_what_was_read_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_names_that_say_no_format(tmp_path: Path) -> None:
-    assert "no ending" in refusal(tmp_path / "result")
+    assert "in which format" in refusal(tmp_path / "result")
     assert ".gif" in refusal(tmp_path / "result.gif")
     assert ".png" in refusal(tmp_path / ".png")
     assert "too long" in refusal(tmp_path / f"{'ä' * 120}.png")

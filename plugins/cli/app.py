@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -20,7 +22,6 @@ app = typer.Typer(
     help="Repaint a photo in the style of a painting.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -63,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     may show its trace.
     """
     try:
-        code = app(list(arguments), standalone_mode=False)
+        code = app(list(arguments) or ["--help"], standalone_mode=False)
     except NstrtError as error:
         return _refuse(str(error))
     except Exception as error:
@@ -72,10 +73,29 @@ def run(arguments: Sequence[str]) -> int:
             if type(error).__name__ == "Abort":
                 return _refuse("Nothing was written.")
             raise
-        context, message = getattr(error, "ctx", None), error.format_message()
-        hint = f" Try '{context.command_path} --help'." if context else ""
-        return _refuse(message.rstrip(".") + "." + hint) if message else 2
+        return _refuse(_usage(error, arguments)) if error.format_message() else 2
     return code if isinstance(code, int) else 0
+
+
+def _usage(error: Any, arguments: Sequence[str]) -> str:
+    """A usage error in plain words, and where to look."""
+    message = str(error.format_message())
+    for technical, plain in _PLAIN_WORDS:
+        message = re.sub(technical, plain, message)
+    context = getattr(error, "ctx", None)
+    if "No such command" in message and os.path.exists(arguments[0]):
+        return "Say what to do with the picture first: nstrt stylize PHOTO PAINTING -o RESULT.png"
+    if not message.endswith((".", "?", "!")):
+        message += "."
+    return message + (f" Try '{context.command_path} --help'." if context else "")
+
+
+_PLAIN_WORDS = (
+    (r"Input should be a valid integer.*", "it must be a whole number."),
+    (r"Input should be a valid number.*", "it must be a number."),
+    (r"Got unexpected extra arguments? ?\(s?\)?", "There is one name too many "),
+    (r" \(Possible options: ([^,)]+)[^)]*\)", r" Did you mean \1?"),
+)
 
 
 def _refuse(sentence: str) -> int:

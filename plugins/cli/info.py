@@ -36,8 +36,10 @@ def command(
         facts = {**describe(), "weights": _weights()}
     if as_json:
         tell(json.dumps(facts, indent=1))
-    else:
-        _show(facts)
+        return 0
+    if picture is not None:
+        tell(_in_short(facts))
+    _show(facts)
     return 0
 
 
@@ -51,6 +53,17 @@ def _recipe(picture: Path) -> dict[str, Any]:
             "program saved it since."
         )
     return recipe
+
+
+def _in_short(recipe: dict[str, Any]) -> str:
+    """What most people want to know of a picture, in one line."""
+    finest = recipe["plan"]["scales"][-1]
+    stopped = f", stopped after {recipe['steps']} steps" if recipe.get("stopped") else ""
+    return (
+        f"{recipe['content']['name'] or 'a picture'} in the style of "
+        f"{recipe['style']['name'] or 'a picture'}: preset {recipe['options']['preset']}, worked "
+        f"at {finest['width']}x{finest['height']} pixels, {recipe['seconds']:.0f} s{stopped}"
+    )
 
 
 def _weights() -> dict[str, str]:
@@ -81,6 +94,8 @@ def _show(facts: dict[str, Any], indent: int = 0) -> None:
 def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ":".join(_plain(item) for item in value)
+    if value is None:
+        return "none"
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)

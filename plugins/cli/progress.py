@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nstrt.plugins.cli.console import complain
-from nstrt.runtime.events import Event, ScaleDone, Started, Step
+from nstrt.runtime.events import Event, ScaleDone, Started
 
 __all__ = ["progress_display"]
 
@@ -21,7 +21,7 @@ def progress_display(*, quiet: bool) -> Iterator[Display]:
     if quiet:
         yield lambda event: None
     elif not sys.stderr.isatty():
-        yield _line
+        yield _Lines().show
     else:
         with _bar() as show:
             yield show
@@ -61,16 +61,22 @@ def _bar() -> Iterator[Display]:
         yield show
 
 
-def _line(event: Event) -> None:
-    if isinstance(event, ScaleDone):
-        left = _left(event.seconds_left)
-        complain(
-            f"scale {event.scale}  {event.width}x{event.height}  {event.iteration} steps  "
-            f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
-            + (f"  {left}" if left else "")
-        )
-    elif isinstance(event, Step) and event.step == 1 and event.seconds_left:
-        complain(f"first step after {event.seconds:.1f} s")
+class _Lines:
+    """A line for each scale, where no bar can be drawn."""
+
+    _scales = 0
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._scales = len(event.plan.scales)
+        elif isinstance(event, ScaleDone):
+            left = _left(event.seconds_left)
+            steps = f"{event.iteration} step{'s' * (event.iteration != 1)}"
+            complain(
+                f"scale {event.scale} of {self._scales}  {event.width}x{event.height}  {steps}  "
+                f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
+                + (f"  {left}" if left else "")
+            )
 
 
 def _left(seconds: float | None) -> str:

@@ -20,7 +20,7 @@ from nstrt.plugins.cli.log import StepLog
 from nstrt.runtime.model.errors import OutputExistsError, PictureWriteError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.events import Preview
+    from nstrt.runtime.events import Preview, Started
     from nstrt.runtime.result import Result
     from nstrt.runtime.run import Run
 
@@ -50,7 +50,7 @@ def command(
         "-o",
         "--output",
         metavar="FILE",
-        help="The result: .png, .tif, .jpg, .webp or .avif.",
+        help="The result: .png, .tif, .jpg, .webp or .avif; 8 or 16 bits as the photo.",
         rich_help_panel=OUTPUT,
         show_default=False,
     ),
@@ -116,12 +116,14 @@ def _follow(
 ) -> Result:
     """Draw, log and save what the run tells until it is over."""
     from nstrt.plugins.cli.progress import progress_display
-    from nstrt.runtime.events import Finished, Preview, Step
+    from nstrt.runtime.events import Finished, Preview, Started, Step
 
     with progress_display(quiet=quiet) as display:
         for event in run:
             display(event)
-            if isinstance(event, Step):
+            if isinstance(event, Started) and not quiet:
+                say(_intention(run, event))
+            elif isinstance(event, Step):
                 lines.write(event)
             elif isinstance(event, Preview):
                 _save_step(event, output, say)
@@ -207,8 +209,9 @@ def _save_step(event: Preview, output: Path, say: Callable[[str], None]) -> None
 def _report(result: Result, output: Path, notes: list[str]) -> None:
     plan = result.plan
     picture = result.picture
-    head = "Stopped; the best picture so far is" if result.stopped else "Saved"
-    tell(f"{head} {output} ({picture.width}x{picture.height} pixels)")
+    if result.stopped:
+        tell(f"Stopped after {result.steps} of {plan.steps} steps; the best picture so far is kept")
+    tell(f"Saved {output} ({picture.width}x{picture.height} pixels)")
     tell(
         f"  {result.seconds:.0f} s, {result.steps} steps, engine {plan.engine} on {plan.provider} "
         f"({plan.device}, {plan.threads} threads, {plan.precision})"
@@ -221,12 +224,21 @@ def _report(result: Result, output: Path, notes: list[str]) -> None:
         tell(f"  {line}")
 
 
+def _intention(run: Run, event: Started) -> str:
+    """What is about to be done, so that swapped pictures are noticed."""
+    finest = event.plan.scales[-1]
+    photo, painting = (Path(str(source)).name for source in run.sources)
+    return (
+        f"Painting {photo} in the style of {painting}: {finest.width}x{finest.height} pixels, "
+        f"{len(event.plan.scales)} scales, {event.plan.steps} steps"
+    )
+
+
 def _summary(result: Result, output: Path, notes: list[str]) -> dict[str, Any]:
     return {
         "output": str(output),
         "width": result.picture.width,
         "height": result.picture.height,
-        "stopped": result.stopped,
         "notes": notes,
         **result.recipe,
     }

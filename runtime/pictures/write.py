@@ -105,7 +105,6 @@ def check_writable(
     """
     target = Path(path)
     name = shown(target)
-    format_ = _format(target)
     if "\0" in name:
         raise PictureWriteError("The result's name has a character that no file can have.")
     try:
@@ -122,13 +121,14 @@ def check_writable(
             )
         if os.path.lexists(target) and not overwrite:
             raise OutputExistsError(
-                f"The result '{name}' exists already; choose another name, or add --force to "
-                "replace it."
+                f"The result '{name}' exists already; choose another name, or allow it to be "
+                "replaced (--force; in Python overwrite=True)."
             )
     except OSError as error:
         raise PictureWriteError(
             f"The result cannot be saved as '{name}'; choose another name or folder."
         ) from error
+    format_ = _format(target)
     if len(os.fsencode(target.name)) > _LONGEST_NAME:
         raise PictureWriteError(f"The name '{name}' is too long for a file; choose a shorter one.")
     _check_folder(target.parent)
@@ -168,10 +168,12 @@ def _format(target: Path) -> _Format:
     suffix = target.suffix.lower()
     if suffix in _FORMATS:
         return _FORMATS[suffix]
-    fault = f"ends in {shown(suffix)}" if suffix else "has no ending"
+    known = ", ".join(SUFFIXES)
+    if suffix:
+        raise PictureWriteError(f"nstrt does not save {shown(suffix)} files; use one of {known}.")
     raise PictureWriteError(
-        f"The name '{shown(target.name)}' {fault}, which says no format to save in; use one of "
-        f"{', '.join(SUFFIXES)}."
+        f"The name '{shown(target.name)}' does not say in which format to save; end it in one of "
+        f"{known}."
     )
 
 
