@@ -185,10 +185,10 @@ def _same_area(
     return max(16, round(painting[0] * factor)), max(16, round(painting[1] * factor))
 
 
-# Measured on two cores: peak resident memory of whole runs at 256 to 768 pixels, less that of
-# the process before it, over the picture's pixels (docs/architecture.md says how).
-_BASE = 900_000_000
-_BYTES_PER_PIXEL: Mapping[str, int] = {"onnx": 3400, "torch": 3000}
+# Fitted to the peak resident memory of whole runs at 256 to 768 pixels on a processor
+# (benchmarks/memory.py): interpreter and libraries, then activations and gradients by the pixel.
+_BASE = 790_000_000
+_BYTES_PER_PIXEL: Mapping[str, int] = {"onnx": 6100, "torch": 3600}
 
 _BYTES_ENLARGED = 72
 """Bytes for each pixel while a result is enlarged, given its transparency and written."""

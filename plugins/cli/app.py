@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     may show its trace.
     """
     try:
-        code = app(list(arguments) or ["--help"], standalone_mode=False)
+        code = app(list(arguments) or ["--help"], prog_name="nstrt", standalone_mode=False)
     except NstrtError as error:
         return _refuse(str(error))
     except Exception as error:
