@@ -7,7 +7,6 @@ that could run code, and nothing is accepted whose names or shapes are not VGG19
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import re
 import socket
@@ -22,7 +21,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
-from nstrt.runtime.model import LAYERS, PackageMissingError, WeightsError
+from nstrt.runtime.model import LAYERS, PackageMissingError, WeightsError, sha256_of
 
 __all__ = [
     "Convolution",
@@ -133,7 +132,7 @@ def torchvision_file(*, url: str | None = None, folder: Path | None = None) -> P
                 f"connection, put the file at {path} yourself, or use --weights oxford, which "
                 "needs no download."
             ) from error
-    if not _sha256(path).startswith(prefix):
+    if not sha256_of(path).startswith(prefix):
         raise WeightsError(
             f"The weights {path} are not the ones torchvision publishes (their checksum differs); "
             "delete the file and it will be downloaded again."
@@ -154,7 +153,7 @@ def _patience(seconds: float) -> Iterator[None]:
 
 def _oxford(deepest: str) -> Weights:
     path = oxford_file()
-    sha256 = _sha256(path)
+    sha256 = sha256_of(path)
     if sha256 != OXFORD_SHA256:
         raise WeightsError(
             f"The weights in the package '{OXFORD_PACKAGE}' are not the ones nstrt knows (their "
@@ -180,7 +179,7 @@ def _oxford(deepest: str) -> Weights:
 def _torchvision(path: Path, deepest: str) -> Weights:
     return _retrained(
         _by_torchvision_names(_unpickled(path), path, deepest),
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
         description="VGG19, torchvision IMAGENET1K_V1",
         origin=f"torchvision, {path.name}",
         licence="BSD 3-Clause (torchvision)",
@@ -209,7 +208,7 @@ def _from_file(path: Path, deepest: str) -> Weights:
     convolutions = reader(path, deepest)
     original = path.suffix.lower() in (".h5", ".hdf5") or _is_original(convolutions)
     terms = {
-        "sha256": _sha256(path),
+        "sha256": sha256_of(path),
         "origin": path.name,
     }
     if original:
@@ -400,11 +399,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "of unknown version"
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: Exception) -> str:

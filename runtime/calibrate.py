@@ -59,7 +59,8 @@ def measure_step(engine: Engine) -> float:
     source = torch.Generator().manual_seed(0)
     image = torch.rand((1, 3, *SIDES), generator=source).to(engine.device)
     features = engine.features(image)
-    first, *_, deepest = features
+    layers = list(features)
+    first, deepest = layers[0], layers[-1]
     weights = LossWeights(
         content=1,
         style=1,

@@ -14,6 +14,7 @@ from nstrt.runtime.machine import (
 )
 from nstrt.runtime.model import ModelStore, cache_folder
 from nstrt.runtime.plan import default_size
+from nstrt.runtime.planner import serves
 from nstrt.runtime.providers import PROVIDERS, choose_provider, loads
 
 __all__ = ["describe"]
@@ -21,7 +22,7 @@ __all__ = ["describe"]
 
 def describe() -> dict[str, Any]:
     """Facts about this machine and installation, as plain values."""
-    choice = choose_provider("auto", loads)
+    choice = choose_provider("auto", serves)
     store = ModelStore()
     return {
         "versions": {

@@ -17,7 +17,7 @@ from nstrt.runtime.providers import Shape, choose_precision, choose_provider, lo
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
 
-__all__ = ["Planner"]
+__all__ = ["Planner", "serves"]
 
 
 class Planner:
@@ -74,21 +74,14 @@ class Planner:
     def _choose_site(self) -> tuple[Site, str]:
         options = self.options
         asked = options.provider
-        choice = choose_provider(asked, self._serves if asked == "auto" else loads)
+        auto = partial(serves, engine=options.engine)
+        choice = choose_provider(asked, auto if asked == "auto" else loads)
         site = Site(
             provider=choice.provider,
             precision=choose_precision(options.precision, choice.provider),
             threads=options.threads or default_threads(),
         )
         return site, choice.reason
-
-    def _serves(self, provider: str) -> bool:
-        """Whether both halves of a step run there: ONNX Runtime's, and torch's."""
-        if not loads(provider):
-            return False
-        if provider == "coreml":
-            return self.options.engine != "torch"
-        return provider == "cpu" or torch_sees_card()
 
     def _choose_model(self) -> tuple[ModelSpec, StoredModel, str]:
         """The network's specification and file, and why if the weights were chosen."""
@@ -127,6 +120,15 @@ class Planner:
         other = max(seconds, key=seconds.__getitem__)
         ratio = seconds[other] / seconds[name]
         return name, f"engine {name} measured {ratio:.2f} times as fast as {other} here"
+
+
+def serves(provider: str, *, engine: str = "auto") -> bool:
+    """Whether both halves of a step run on a provider: ONNX Runtime's, and torch's."""
+    if not loads(provider):
+        return False
+    if provider == "coreml":
+        return engine != "torch"
+    return provider == "cpu" or torch_sees_card()
 
 
 def _history(options: StylizeOptions, scales: Sequence[Scale]) -> int:

@@ -246,8 +246,9 @@ def test_auto_measures_once_and_remembers(own_cache: Path) -> None:
     assert (own_cache / "engines.json").read_text() == remembered
 
 
-def test_shallow_layers_are_measured_too(own_cache: Path) -> None:
-    given = {"content_layers": "relu2_1", "style_layers": "relu1_1", "engine": "auto"}
+@pytest.mark.parametrize("deepest", ["relu2_1", "relu1_1"])
+def test_shallow_layers_are_measured_too(deepest: str) -> None:
+    given = {"content_layers": deepest, "style_layers": "relu1_1", "engine": "auto"}
     plan = transfer(**given, iterations=1).plan((64, 64), (64, 64))
     assert any("measured" in reason for reason in plan.reasons)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["remove_leftovers", "write_whole", "written_whole"]
+__all__ = ["remove_leftovers", "sha256_of", "write_whole", "written_whole"]
 
 _MARK = ".nstrt-"
 
@@ -57,6 +57,12 @@ def remove_leftovers(folder: Path) -> None:
         # Another machine or container that shares the folder has process numbers of its own.
         if host == _host() and owner.isdigit() and not _alive(int(owner)):
             path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _host() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nstrt.runtime.model.errors import OptionError, WeightsError
+from nstrt.runtime.model.files import sha256_of
 from nstrt.runtime.model.layers import in_network_order, layers_through, taps_for_gradient
 
 __all__ = [
@@ -148,5 +149,4 @@ def file_sha256(path: str) -> str:
 
 @lru_cache(maxsize=16)
 def _hashed(path: str, size: int, changed: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(Path(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nstrt.runtime.model.errors import ModelBuilderMissingError, ModelFileError
-from nstrt.runtime.model.files import remove_leftovers, write_whole, written_whole
+from nstrt.runtime.model.files import remove_leftovers, sha256_of, write_whole, written_whole
 from nstrt.runtime.model.spec import FORMAT, ModelSpec
 
 __all__ = ["BUILDER_GROUP", "ModelBuilder", "ModelStore", "StoredModel", "cache_folder"]
@@ -145,7 +144,7 @@ class ModelStore:
         stat = path.stat()
         state = (path, stat.st_mtime_ns, stat.st_size)
         if state not in self._checked:
-            if _sha256(path) != expected:
+            if sha256_of(path) != expected:
                 return None, "is damaged"
             self._checked[state] = StoredModel(path=path, sha256=expected, nstrt=written_by)
         return self._checked[state], ""
@@ -171,9 +170,4 @@ def _record_path(path: Path) -> Path:
 def _record(path: Path) -> dict[str, object]:
     from importlib.metadata import version
 
-    return {"sha256": _sha256(path), "format": FORMAT, "nstrt": version("nstrt")}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": sha256_of(path), "format": FORMAT, "nstrt": version("nstrt")}
