@@ -9,8 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nstrt.runtime.estimate import Estimate
     from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
     from nstrt.runtime.extraction import features
+    from nstrt.runtime.interrupt import Interrupted
     from nstrt.runtime.model import (
         ExportCheckError,
         LayerNameError,
@@ -49,6 +51,8 @@ _HOMES = {
     "ModelBuilderMissingError": "model",
     "LayerNameError": "model",
     "ExportCheckError": "model",
+    "Estimate": "estimate",
+    "Interrupted": "interrupt",
     "Event": "events",
     "Finished": "events",
     "LossTerms": "terms",
@@ -74,9 +78,11 @@ _HOMES = {
 
 __all__ = [
     "PRESETS",
+    "Estimate",
     "Event",
     "ExportCheckError",
     "Finished",
+    "Interrupted",
     "LayerNameError",
     "LossTerms",
     "ModelBuilderMissingError",

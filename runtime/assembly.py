@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Assembly", "Site", "import_torch", "torch_sees_card"]
 
+NETWORKS = 2
+"""Networks kept in memory on one site: each takes some hundred megabytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
@@ -57,7 +60,14 @@ class Assembly:
         self._site = site
         self._mirrors: dict[str, Mirror] = {}
         self._engines: dict[tuple[str, str, tuple[Shape, ...]], Engine] = {}
-        _check_torch(site)
+        self._used: list[str] = []
+
+    def set_up(self) -> None:
+        """Set torch up for the site, which another one may have changed.
+
+        Raises :class:`ProviderUnavailableError` if torch cannot run there.
+        """
+        _check_torch(self._site)
 
     def engine(self, name: str, spec: ModelSpec, shapes: Sequence[Shape]) -> Engine:
         """The engine ``onnx`` or ``torch`` for pictures of ``shapes``.
@@ -71,6 +81,7 @@ class Assembly:
         # Only TensorRT's engines depend on the shapes of the run.
         kept = tuple(shapes) if self._site.provider == "tensorrt" else ()
         key = (name, spec.key, kept)
+        self._forget_but(spec)
         if key not in self._engines:
             if kept:
                 # Each holds the card's memory for its own shapes: one at a time.
@@ -94,6 +105,14 @@ class Assembly:
             identity={"model": model.sha256, "device": device_name(site.provider)},
         )
         return OnnxEngine(mirror, session)
+
+    def _forget_but(self, spec: ModelSpec) -> None:
+        """Drop the networks beyond :data:`NETWORKS` that were not used for longest."""
+        self._used = [key for key in self._used if key != spec.key] + [spec.key]
+        for old in self._used[:-NETWORKS]:
+            self._mirrors.pop(old, None)
+            self._engines = {key: e for key, e in self._engines.items() if key[1] != old}
+        del self._used[:-NETWORKS]
 
     def _mirror(self, spec: ModelSpec) -> Mirror:
         from nstrt.runtime.mirror import read_mirror

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.losses import Objective
 from nstrt.runtime.mirror import Mirror
 from nstrt.runtime.session import FeatureSession
@@ -31,6 +32,10 @@ class Engine(Protocol):
 
     weights: dict[str, str]
     """What the model file says of its weights: description, licence, origin, SHA-256."""
+
+    interrupt: Interrupt
+    """Who may end a computation between two layers, which then raises
+    :class:`~nstrt.runtime.interrupt.Interrupted`; a run puts its own here."""
 
     def features(self, image: Tensor) -> Mapping[str, Tensor]:
         """Activations of all taps for a 1 x 3 x height x width image, RGB in 0..1.
@@ -61,12 +66,14 @@ class _Mirrored:
         self.mirror = mirror
         self.device = mirror.device
         self.weights = mirror.weights
+        self.interrupt = Interrupt()
 
     def features(self, image: Tensor) -> Mapping[str, Tensor]:
         raise NotImplementedError
 
     def evaluate(self, image: Tensor, objective: Objective) -> tuple[LossTerms, Tensor]:
         activations = self.features(image)
+        self.interrupt.check()
         half = activations[objective.layers[0]].dtype == torch.float16
         leaves = {
             name: (activations[name].float() if half else activations[name].detach())
@@ -80,7 +87,7 @@ class _Mirrored:
             *at_taps, at_picture = torch.autograd.grad(loss, [*leaves.values(), picture])
         gradients = dict(zip(leaves, at_taps, strict=True))
         scale = _into_half(gradients) if half else 1.0
-        through = self.mirror.gradient(image, activations, gradients)
+        through = self.mirror.gradient(image, activations, gradients, self.interrupt.check)
         return terms, at_picture.add_(through, alpha=scale)
 
     def measure(self, image: Tensor, objective: Objective) -> LossTerms:
@@ -100,7 +107,7 @@ class TorchEngine(_Mirrored):
     name = "torch"
 
     def features(self, image: Tensor) -> Mapping[str, Tensor]:
-        return self.mirror.activations(image)
+        return self.mirror.activations(image, self.interrupt.check)
 
 
 class OnnxEngine(_Mirrored):
@@ -113,7 +120,7 @@ class OnnxEngine(_Mirrored):
         self.session = session
 
     def features(self, image: Tensor) -> Mapping[str, Tensor]:
-        return self.session.bound(image.detach().contiguous())
+        return self.session.bound(image.detach().contiguous(), self.interrupt)
 
     def nodes_by_provider(self) -> dict[str, int]:
         return self.session.nodes_by_provider()

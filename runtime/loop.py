@@ -64,7 +64,7 @@ def optimize(
     when ``stopped`` says so; a picture is given out in any case.
     """
     weights = LossWeights(
-        content=options.content_weight,
+        content=options.hold,
         style=options.style_weight,
         tv=options.tv_weight,
         content_layers=dict(options.content_layers),

@@ -7,7 +7,7 @@ computed and run only backwards through them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = ["Mirror", "read_mirror"]
+
+
+Check = Callable[[], None]
+"""Called before each operation; leaves the computation by raising."""
+
+
+def _go_on() -> None:
+    pass
 
 
 class Node(Protocol):
@@ -166,14 +174,16 @@ class Segment:
     tap: str
     nodes: tuple[Node, ...]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, check: Check) -> Tensor:
         for node in self.nodes:
+            check()
             x = node.forward(x)
         return x
 
-    def backward(self, grad: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def backward(self, grad: Tensor, x: Tensor, y: Tensor, check: Check) -> Tensor:
         last = len(self.nodes) - 1
         for index, node in reversed(list(enumerate(self.nodes))):
+            check()
             grad = node.backward(grad, x if index == 0 else None, y if index == last else None)
         return grad
 
@@ -201,18 +211,22 @@ class Mirror:
         return tuple(segment.tap for segment in self.segments)
 
     @torch.no_grad()
-    def activations(self, image: Tensor) -> dict[str, Tensor]:
+    def activations(self, image: Tensor, check: Check = _go_on) -> dict[str, Tensor]:
         """Every tap's activation for an image, RGB in 0..1, without a graph for autograd."""
         found: dict[str, Tensor] = {}
         x = image
         for segment in self.segments:
-            x = segment.forward(x)
+            x = segment.forward(x, check)
             found[segment.tap] = x
         return found
 
     @torch.no_grad()
     def gradient(
-        self, image: Tensor, activations: Mapping[str, Tensor], at: Mapping[str, Tensor]
+        self,
+        image: Tensor,
+        activations: Mapping[str, Tensor],
+        at: Mapping[str, Tensor],
+        check: Check = _go_on,
     ) -> Tensor:
         """The gradient at the image from the gradients ``at`` some of the taps.
 
@@ -227,7 +241,7 @@ class Mirror:
             if grad is None:
                 continue
             x = activations[self.segments[position - 1].tap] if position else image
-            grad = segment.backward(grad, x, activations[segment.tap])
+            grad = segment.backward(grad, x, activations[segment.tap], check)
         return torch.zeros_like(image) if grad is None else grad
 
 

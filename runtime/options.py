@@ -16,6 +16,7 @@ from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec, OptionError, chec
 from nstrt.runtime.providers import PRECISIONS, PROVIDERS
 
 __all__ = [
+    "COLORS",
     "ENGINES",
     "INITS",
     "OPTIMIZERS",
@@ -29,6 +30,7 @@ __all__ = [
 ENGINES = ("auto", "onnx", "torch")
 OPTIMIZERS = ("adam", "lbfgs")
 INITS = ("content", "noise", "gray")
+COLORS = ("style", "content")
 
 LayerWeights = tuple[tuple[str, float], ...]
 """Layers with the weight of each."""
@@ -114,6 +116,24 @@ class StylizeOptions:
         False, "Bring the result up to the photo's own size.", group=PICTURE
     )
     """Enlarge the result to the photo's own size."""
+
+    strength: float = _option(
+        0.5,
+        "How strongly the painting takes hold, from 0 (barely touched) to 1 (all painting).",
+        group=LOOK,
+        least=0,
+        most=1,
+    )
+    """The content weight is multiplied by 10^(1 - 2 strength): tenfold at 0, as it is at a half,
+    a tenth at 1."""
+
+    color: str = _option(
+        "style",
+        "Whose colours the result has: the style's, or the content's (painted in lightness alone).",
+        group=LOOK,
+        choices=COLORS,
+    )
+    """``style``, or ``content``: see :func:`nstrt.runtime.pictures.luminance.gray_pair`."""
 
     content_weight: float = _option(
         0.15,
@@ -349,6 +369,11 @@ class StylizeOptions:
             padding=self.padding,  # type: ignore[arg-type]
             normalize=self.normalize,
         )
+
+    @property
+    def hold(self) -> float:
+        """The weight of the content loss: the content weight as ``strength`` changes it."""
+        return self.content_weight * 10 ** (1 - 2 * self.strength)
 
     @property
     def schedule(self) -> tuple[int, ...]:

@@ -107,6 +107,11 @@ class Plan:
         """Steps over the whole run."""
         return sum(scale.iterations for scale in self.scales)
 
+    @property
+    def work(self) -> int:
+        """Pixels times steps over the whole run, to which the time is proportional."""
+        return sum(scale.work for scale in self.scales)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they are recorded in a result."""
         return asdict(self)

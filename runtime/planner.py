@@ -24,14 +24,58 @@ class Planner:
     """Decides what runs where, once, and keeps what several pictures can share."""
 
     def __init__(
-        self, options: StylizeOptions, store: ModelStore, notify: Callable[[str], None]
+        self,
+        options: StylizeOptions,
+        store: ModelStore,
+        notify: Callable[[str], None],
+        assemblies: dict[Site, Assembly] | None = None,
     ) -> None:
         self.options = options
         self._store = store
         self._notify = notify
+        self._assemblies: dict[Site, Assembly] = {} if assemblies is None else assemblies
         self._site: tuple[Site, str] | None = None
-        self._assembly: Assembly | None = None
         self._model: tuple[ModelSpec, StoredModel, str] | None = None
+
+    def with_options(self, options: StylizeOptions) -> Planner:
+        """A planner for other options that shares the networks that are loaded."""
+        return Planner(options, self._store, self._notify, self._assemblies)
+
+    def load(self) -> Engine:
+        """The engine for these options, its network loaded, for small pictures."""
+        from nstrt.runtime.calibrate import SIDES
+
+        site, _ = self._site = self._site or self._choose_site()
+        assembly = self._assembly(site)
+        spec, _, _ = self._model = self._model or self._choose_model()
+        name, _ = self._engine_name(assembly, site, spec)
+        return assembly.engine(name, spec, [SIDES])
+
+    def pace_key(self, plan: Plan) -> str:
+        """What a run's time depends on, besides its pixels and steps."""
+        return machine_id(
+            device=plan.device,
+            provider=plan.provider,
+            precision=plan.precision,
+            threads=plan.threads,
+            engine=plan.engine,
+            optimizer=plan.optimizer,
+            pooling=self.options.pooling,
+            deepest=self.options.spec.taps[-1],
+            versions=versions(),
+        )
+
+    def free_memory(self) -> int:
+        """Bytes free where the options run."""
+        site, _ = self._site = self._site or self._choose_site()
+        return site.free_memory()
+
+    def _assembly(self, site: Site) -> Assembly:
+        if site not in self._assemblies:
+            self._assemblies[site] = Assembly(self._store, site)
+        assembly = self._assemblies[site]
+        assembly.set_up()
+        return assembly
 
     def prepare(self, photo: tuple[int, int], painting: tuple[int, int]) -> tuple[Plan, Engine]:
         """The plan for a photo and a painting of (width, height) pixels, and its engine.
@@ -48,7 +92,7 @@ class Planner:
         # Before the model is touched: what cannot fit with any engine is refused at once.
         if site.torch_device == "cpu":
             check_memory("torch", scales, history, site.free_memory(), enlarged=enlarged)
-        assembly = self._assembly = self._assembly or Assembly(self._store, site)
+        assembly = self._assembly(site)
         free = site.free_memory()
         spec, model, why_these = self._model = self._model or self._choose_model()
         name, why_so = self._engine_name(assembly, site, spec)

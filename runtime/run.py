@@ -8,19 +8,39 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from nstrt.runtime.estimate import Paces
 from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
+from nstrt.runtime.interrupt import Interrupt, Interrupted
 from nstrt.runtime.model import PictureReadError, TooLargeError
-from nstrt.runtime.options import INITS
-from nstrt.runtime.pictures import Picture, PictureSource, as_picture, enlarge, resize
+from nstrt.runtime.options import INITS, StylizeOptions
+from nstrt.runtime.pace import Pace
+from nstrt.runtime.pictures import (
+    Picture,
+    PictureSource,
+    as_picture,
+    enlarge,
+    gray_pair,
+    resize,
+    with_colours_of,
+)
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.planner import Planner
 from nstrt.runtime.recipe import recipe_of
 from nstrt.runtime.result import Result
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from nstrt.runtime.loop import Progress
 
 __all__ = ["Run"]
+
+_SEEN = 5
+"""Steps after which there is something to see: the first are nearly the photo."""
+
+_TELLING = 200_000
+"""Pixels times steps of a run whose time says something about other runs."""
 
 
 class Run:
@@ -43,6 +63,8 @@ class Run:
         self._preview_seconds = preview_seconds
         self._started = started
         self._stop = threading.Event()
+        self._interrupt = Interrupt()
+        self._cancelled = False
         self._result: Result | None = None
         self._events = self._paint()
         self.painting = False
@@ -52,8 +74,19 @@ class Run:
         return self._events
 
     def stop(self) -> None:
-        """End after the step that is under way, with the best picture so far. From any thread."""
+        """End with the best picture so far, within a layer of the network; before there is a
+        picture, after the first step. From any thread."""
         self._stop.set()
+        if self.painting:
+            self._interrupt.ask()
+
+    def cancel(self) -> None:
+        """End within a layer of the network and keep nothing. From any thread.
+
+        The iteration then raises :class:`~nstrt.runtime.interrupt.Interrupted`.
+        """
+        self._cancelled = True
+        self._interrupt.ask()
 
     @property
     def stop_asked(self) -> bool:
@@ -70,15 +103,20 @@ class Run:
 
     def _paint(self) -> Iterator[Event]:
         options = self._planner.options
+        self._interrupt.check()
         content, style = (as_picture(source) for source in self.sources)
         # What lies under transparent pixels is nobody's style.
         style = style.opaque()
         start = None if options.init in INITS else _start(options.init)
+        painted = _Painted(options, content, style)
+        self._interrupt.check()
         plan, engine = self._planner.prepare(content.size, style.size)
+        self._interrupt.check()
+        engine.interrupt = self._interrupt
         weights = engine.weights
         from nstrt.runtime.loop import optimize
 
-        pace = _Pace(plan)
+        pace = Pace(plan)
         first = plan.scales[0]
         yield Started(
             scale=1,
@@ -94,15 +132,15 @@ class Run:
             plan=plan,
         )
         last: Progress | None = None
-        shown = time.perf_counter()
+        shown: float | None = None
         pace.begin()
         try:
             for progress in optimize(
                 engine,
                 options,
                 plan,
-                content=content,
-                style=style,
+                content=painted.content,
+                style=painted.style,
                 start=start,
                 stopped=self._stop.is_set,
             ):
@@ -115,7 +153,12 @@ class Run:
                 yield Step(**place)
                 if self._preview_due(progress, shown):
                     shown = time.perf_counter()
-                    yield Preview(**place, rgb=progress.picture())
+                    yield Preview(**place, rgb=painted.coloured(progress.picture()))
+            if last is not None and last.step == plan.steps and plan.work > _TELLING:
+                Paces().learn(self._planner.pace_key(plan), pace.mean())
+        except Interrupted:
+            if self._cancelled or last is None:
+                raise
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
@@ -128,16 +171,19 @@ class Run:
             )
         finally:
             engine.release()
+            engine.interrupt = Interrupt()
         assert last is not None
         place = self._place(last, plan, pace)
-        self._result = self._finish(last, plan, weights, content, style, start)
+        self._result = self._finish(last, plan, weights, painted, start)
+        if self._cancelled:
+            raise Interrupted
         place["seconds"] = self._seconds()
         yield Finished(**place, result=self._result)
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._started
 
-    def _place(self, progress: Progress, plan: Plan, pace: _Pace) -> dict[str, Any]:
+    def _place(self, progress: Progress, plan: Plan, pace: Pace) -> dict[str, Any]:
         scale = plan.scales[progress.scale]
         fraction, left = pace.at(progress)
         return {
@@ -153,30 +199,31 @@ class Run:
             "seconds_left": left,
         }
 
-    def _preview_due(self, progress: Progress, shown: float) -> bool:
+    def _preview_due(self, progress: Progress, shown: float | None) -> bool:
         if self._preview_steps and progress.step % self._preview_steps == 0:
             return True
-        return (
-            self._preview_seconds is not None
-            and time.perf_counter() - shown >= self._preview_seconds
-        )
+        if self._preview_seconds is None:
+            return False
+        if shown is None:
+            return progress.step >= _SEEN
+        return time.perf_counter() - shown >= self._preview_seconds
 
     def _finish(
         self,
         last: Progress,
         plan: Plan,
         weights: dict[str, str],
-        content: Picture,
-        style: Picture,
+        painted: _Painted,
         start: Picture | None,
     ) -> Result:
-        options = self._planner.options
+        options, content = self._planner.options, painted.photo
         rgb = last.picture()
         finest = plan.scales[-1]
         if rgb.shape[:2] != (finest.height, finest.width):
             rgb = resize(rgb, finest.width, finest.height)
         if options.original_size:
-            rgb = enlarge(rgb, content.rgb)
+            rgb = enlarge(rgb, painted.content.rgb)
+        rgb = painted.coloured(rgb)
         alpha = content.alpha
         if alpha is not None and alpha.shape != rgb.shape[:2]:
             alpha = resize(alpha, rgb.shape[1], rgb.shape[0])
@@ -195,7 +242,7 @@ class Run:
                 plan,
                 weights=weights,
                 content=content,
-                style=style,
+                style=painted.painting,
                 start=start,
                 terms=last.terms,
                 painted=last.painted,
@@ -203,6 +250,19 @@ class Run:
                 seconds=seconds,
             ),
         )
+
+
+class _Painted:
+    """What is painted from, and what is made of it: the pictures themselves, or their grays."""
+
+    def __init__(self, options: StylizeOptions, photo: Picture, painting: Picture) -> None:
+        self.photo, self.painting = photo, painting
+        self._gray = options.color == "content"
+        self.content, self.style = gray_pair(photo, painting) if self._gray else (photo, painting)
+
+    def coloured(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A painted picture with the colours that it is to have."""
+        return with_colours_of(rgb, self.photo.rgb) if self._gray else rgb
 
 
 def _start(name: str) -> Picture:
@@ -217,33 +277,3 @@ def _out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch or ONNX Runtime is about memory; they have no common type."""
     words = ("out of memory", "not enough memory", "failed to allocate", "bad_alloc")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
-
-
-class _Pace:
-    """How far a run is and how long it still takes, from the time its steps took."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._total = sum(scale.work for scale in plan.scales)
-        self._last = 0.0
-        self._rate: float | None = None
-
-    def begin(self) -> None:
-        """The first step is about to start."""
-        self._last = time.perf_counter()
-
-    def at(self, progress: Progress) -> tuple[float, float | None]:
-        """The fraction of the work that is done, and the seconds to go."""
-        now = time.perf_counter()
-        scales = self._plan.scales
-        here = scales[progress.scale]
-        done = sum(scale.work for scale in scales[: progress.scale])
-        done += here.width * here.height * progress.iteration
-        if not progress.scale_done:
-            rate = (now - self._last) / (here.width * here.height)
-            # The first step of a scale also prepares its targets: it says little about the rest.
-            if self._rate is None or progress.iteration > 1:
-                self._rate = rate if self._rate is None else 0.8 * self._rate + 0.2 * rate
-        self._last = now
-        left = None if self._rate is None else (self._total - done) * self._rate
-        return done / self._total, left

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.model import (
     CHANNELS,
     ModelFileError,
@@ -88,11 +89,12 @@ class FeatureSession:
         found = self.session.run(list(layers), {"image": image})
         return dict(zip(layers, (values.astype(np.float32) for values in found), strict=True))
 
-    def bound(self, image: Tensor) -> dict[str, Tensor]:
+    def bound(self, image: Tensor, interrupt: Interrupt | None = None) -> dict[str, Tensor]:
         """All taps for an image, in buffers that the next call with this shape writes again.
 
         The image is read where it lies and the activations are written where torch reads them:
-        nothing is copied. Only the buffers of the last shape are kept.
+        nothing is copied. Only the buffers of the last shape are kept. ``interrupt`` ends the
+        computation between two nodes, with :class:`~nstrt.runtime.interrupt.Interrupted`.
         """
         if self._binding is not None and self._binding.image.data_ptr() != image.data_ptr():
             if self._binding.image.shape != image.shape:
@@ -106,10 +108,23 @@ class FeatureSession:
             import torch
 
             torch.cuda.synchronize()
-        self.session.run_with_iobinding(entry.binding)
+        self._run(entry.binding, interrupt or Interrupt())
         if image.is_cuda:
             entry.binding.synchronize_outputs()
         return entry.outputs
+
+    def _run(self, binding: Any, interrupt: Interrupt) -> None:
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        # A run that is ended complains to the log.
+        options.log_severity_level = 4
+
+        def end() -> None:
+            options.terminate = True
+
+        with interrupt.ending(end):
+            self.session.run_with_iobinding(binding, options)
 
     def release(self) -> None:
         """Give the buffers back."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
+from nstrt.runtime.estimate import Estimate, Paces
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import PictureSource
@@ -38,6 +40,37 @@ class StyleTransfer:
         self.options = options or StylizeOptions.of()
         notify = notify or (lambda line: None)
         self._planner = Planner(self.options, store or ModelStore(notify=notify), notify)
+
+    def with_options(self, options: StylizeOptions) -> StyleTransfer:
+        """The same for other options, sharing the networks that are loaded."""
+        other = copy(self)
+        other.options = options
+        other._planner = self._planner.with_options(options)
+        return other
+
+    def prepare(self) -> None:
+        """Load what a run needs and take one small step, so that runs start at once."""
+        from nstrt.runtime.calibrate import measure_step
+
+        engine = self._planner.load()
+        measure_step(engine)
+        engine.release()
+
+    def estimate(self, photo: tuple[int, int], painting: tuple[int, int] | None = None) -> Estimate:
+        """What a run would take for a photo and a painting of (width, height) pixels.
+
+        The time is that of this machine's runs before, or else of a small step taken now.
+        Raises what the run would raise.
+        """
+        plan, engine = self._planner.prepare(photo, painting or photo)
+        pace = Paces().of(self._planner.pace_key(plan))
+        if pace is None:
+            from nstrt.runtime.calibrate import SIDES, measure_step
+
+            measure_step(engine)
+            pace = measure_step(engine) / (SIDES[0] * SIDES[1])
+            engine.release()
+        return Estimate(plan=plan, seconds=plan.work * pace, available=self._planner.free_memory())
 
     def run(
         self,

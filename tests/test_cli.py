@@ -187,7 +187,7 @@ def test_ctrl_c_keeps_the_best_picture_so_far(tmp_path: Path) -> None:
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not (log.exists() and log.read_text().count("\n") >= 3):
+    while not (log.exists() and log.read_text().count("\n") >= 8):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 __all__ = [
     "ExportCheckError",
     "LayerNameError",
@@ -22,9 +24,14 @@ __all__ = [
 class NstrtError(Exception):
     """What nstrt refuses or cannot do, in one sentence meant for the person who asked."""
 
+    code: ClassVar[str]
+    """What other programs know the kind by: see ``docs/worker.md``. Each kind has one."""
+
 
 class OptionError(NstrtError, ValueError):
     """An option has a value that cannot be used."""
+
+    code = "option"
 
 
 class LayerNameError(OptionError):
@@ -34,9 +41,13 @@ class LayerNameError(OptionError):
 class PictureReadError(NstrtError):
     """A picture file that cannot be read, or holds nothing that can be used."""
 
+    code = "picture"
+
 
 class PictureWriteError(NstrtError):
     """A result that cannot be written where it was asked for."""
+
+    code = "picture"
 
 
 class OutputExistsError(PictureWriteError):
@@ -46,9 +57,13 @@ class OutputExistsError(PictureWriteError):
 class TooLargeError(NstrtError):
     """Work that does not fit in this machine's memory."""
 
+    code = "too-large"
+
 
 class ModelFileError(NstrtError):
     """A model file that is missing, damaged or of another version, and could not be rebuilt."""
+
+    code = "model"
 
 
 class ModelBuilderMissingError(ModelFileError):
@@ -58,14 +73,22 @@ class ModelBuilderMissingError(ModelFileError):
 class ExportCheckError(NstrtError):
     """An exported model that does not agree with the network it was made from."""
 
+    code = "model"
+
 
 class WeightsError(NstrtError):
     """Weights that are missing, damaged or not VGG19's."""
+
+    code = "weights"
 
 
 class ProviderUnavailableError(NstrtError):
     """A processor, provider or precision that was asked for and cannot run here."""
 
+    code = "provider"
+
 
 class PackageMissingError(NstrtError):
     """A part of nstrt that needs a package which is not installed."""
+
+    code = "package"

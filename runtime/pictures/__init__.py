@@ -1,6 +1,7 @@
 """Pictures: read from files and memory, resized, enlarged, and written with their recipe."""
 
 from nstrt.runtime.pictures.enlarge import enlarge
+from nstrt.runtime.pictures.luminance import gray_pair, with_colours_of
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture, PictureSource, as_picture
 from nstrt.runtime.pictures.read import MAX_BYTES, MAX_PIXELS, decode_picture, read_picture
 from nstrt.runtime.pictures.recipe import embed, extract, read_recipe
@@ -20,8 +21,10 @@ __all__ = [
     "embed",
     "enlarge",
     "extract",
+    "gray_pair",
     "read_picture",
     "read_recipe",
     "resize",
     "save",
+    "with_colours_of",
 ]

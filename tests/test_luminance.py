@@ -1,0 +1,69 @@
+"""Painting in lightness alone: formulas against scikit-image, and what holds of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from skimage.color import lab2rgb, rgb2lab
+
+from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
+from nstrt.runtime.pictures import as_picture, gray_pair, resize, with_colours_of
+from nstrt.runtime.pictures.luminance import lightness
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CAT, EMBER = EXAMPLES / "cat.jpg", EXAMPLES / "ember.jpg"
+
+
+def noise(height: int, width: int, low: float = 0, high: float = 1) -> NDArray[np.float32]:
+    return np.random.default_rng(1).uniform(low, high, (height, width, 3)).astype(np.float32)
+
+
+def test_lightness_is_that_of_cie_lab() -> None:
+    values = noise(40, 50)
+    np.testing.assert_allclose(lightness(values), rgb2lab(values)[..., 0], atol=0.02)
+
+
+def test_grays_have_the_photo_s_mean_and_spread() -> None:
+    photo = Picture(rgb=noise(40, 50, 0.3, 0.6))
+    painting = Picture(rgb=noise(30, 60, 0.35, 0.9))
+    gray, matched = gray_pair(photo, painting)
+    for picture in (gray, matched):
+        np.testing.assert_allclose(
+            picture.rgb, picture.rgb.mean(2, keepdims=True).repeat(3, 2), atol=2e-4
+        )
+    of_photo, of_painting = lightness(gray.rgb), lightness(matched.rgb)
+    np.testing.assert_allclose(of_photo, lightness(photo.rgb), atol=0.02)
+    assert of_painting.mean() == pytest.approx(of_photo.mean(), abs=0.02)
+    assert of_painting.std() == pytest.approx(of_photo.std(), abs=0.02)
+    expected = lightness(painting.rgb)
+    expected = (expected - expected.mean()) / expected.std() * of_photo.std() + of_photo.mean()
+    np.testing.assert_allclose(of_painting, expected, atol=0.02)
+
+
+def test_a_painting_of_one_tone_gives_no_nan() -> None:
+    flat = Picture(rgb=np.full((20, 20, 3), 0.4, np.float32))
+    _, matched = gray_pair(Picture(rgb=noise(20, 20)), flat)
+    assert np.isfinite(matched.rgb).all()
+
+
+def test_colours_come_from_the_photo_and_lightness_stays() -> None:
+    painted = noise(24, 36, 0.4, 0.6)
+    photo = noise(24, 36, 0.45, 0.55)
+    found = with_colours_of(painted, photo)
+    lab = np.concatenate([rgb2lab(painted)[..., :1], rgb2lab(photo)[..., 1:]], axis=2)
+    np.testing.assert_allclose(found, lab2rgb(lab), atol=2e-3)
+
+
+def test_a_result_with_the_photo_s_colours_has_them() -> None:
+    options = StylizeOptions.of(size=96, scales=1, iterations=12, color="content", engine="onnx")
+    result = StyleTransfer(options).stylize(CAT, EMBER)
+    photo = resize(as_picture(CAT).rgb, result.picture.width, result.picture.height)
+    off = np.abs(rgb2lab(result.picture.rgb)[..., 1:] - rgb2lab(photo)[..., 1:])
+    # One unit of a* or b* is about what can be told apart; clipped colours may be farther off.
+    assert off.mean() < 1
+    assert result.painted > 0.3
+    # It was painted, not only kept.
+    assert np.abs(lightness(result.picture.rgb) - lightness(photo)).mean() > 2
