@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Planner", "serves"]
 
+SITES = 2
+"""Sites (a provider with its precision and threads) whose networks are kept in memory."""
+
 
 class Planner:
     """Decides what runs where, once, and keeps what several pictures can share."""
@@ -71,9 +74,11 @@ class Planner:
         return site.free_memory()
 
     def _assembly(self, site: Site) -> Assembly:
-        if site not in self._assemblies:
-            self._assemblies[site] = Assembly(self._store, site)
-        assembly = self._assemblies[site]
+        assembly = self._assemblies.pop(site, None) or Assembly(self._store, site)
+        # The last one used is the last one; what was not used for longest goes first.
+        self._assemblies[site] = assembly
+        while len(self._assemblies) > SITES:
+            del self._assemblies[next(iter(self._assemblies))]
         assembly.set_up()
         return assembly
 

@@ -112,29 +112,29 @@ class Run:
         self._interrupt.check()
         plan, engine = self._planner.prepare(content.size, style.size)
         self._interrupt.check()
-        engine.interrupt = self._interrupt
         weights = engine.weights
         from nstrt.runtime.loop import optimize
 
         pace = Pace(plan)
         first = plan.scales[0]
-        yield Started(
-            scale=1,
-            width=first.width,
-            height=first.height,
-            iteration=0,
-            step=0,
-            terms=None,
-            painted=0.0,
-            fraction=0.0,
-            seconds=self._seconds(),
-            seconds_left=None,
-            plan=plan,
-        )
         last: Progress | None = None
         shown: float | None = None
-        pace.begin()
+        engine.interrupt = self._interrupt
         try:
+            yield Started(
+                scale=1,
+                width=first.width,
+                height=first.height,
+                iteration=0,
+                step=0,
+                terms=None,
+                painted=0.0,
+                fraction=0.0,
+                seconds=self._seconds(),
+                seconds_left=None,
+                plan=plan,
+            )
+            pace.begin()
             for progress in optimize(
                 engine,
                 options,

@@ -1,0 +1,169 @@
+"""How soon the worker shows something, and how soon it lets go.
+
+python benchmarks/worker.py [--cancels 8]
+
+First preview of a 1200 x 800 photo, as its pixels: cold (a new process, the network exported
+already), again in the same process, and after ``prepare``. Then seconds from ``cancel`` to its
+``ok`` and to the job's ``cancelled``, at 512 pixels, at random moments of getting ready and of
+painting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PATIENCE = 300.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cancels", type=int, default=8)
+    given = parser.parse_args(arguments)
+    with Image.open(EXAMPLES / "cat.jpg") as picture:
+        photo = np.asarray(picture.convert("RGB").resize((1200, 800)))
+
+    # Exports and measures what is missing, so that the rest finds it.
+    first = Host()
+    first.job({"op": "estimate", "content": {"width": 1200, "height": 800}, "options": FAST})
+    first.until("estimate")
+    first.end()
+
+    host = Host()
+    print(f"hello                        {host.started:6.2f} s after the start")
+    print(f"first preview, cold          {first_preview(host, photo):6.2f} s")
+    print(f"first preview, warm          {first_preview(host, photo):6.2f} s")
+    host.end()
+    host = Host()
+    started = time.perf_counter()
+    host.job({"op": "prepare", "options": FAST})
+    host.until("ready")
+    print(f"prepare                      {time.perf_counter() - started:6.2f} s")
+    print(f"first preview, prepared      {first_preview(host, photo):6.2f} s")
+    print("cancel at 512 pixels      after  acknowledged    done")
+    source = random.Random(3)
+    for number in range(given.cancels):
+        if number == given.cancels // 2:
+            host.end()
+        # The second half each in a new process, while it gets ready or just after.
+        if number >= given.cancels // 2:
+            host = Host()
+        seconds = source.uniform(0.2, 8.0) if number < given.cancels // 2 else number % 4 + 0.4
+        job = stylize(host, photo, previews=1.0, scales=1)
+        moment = host.wait(seconds)
+        asked = time.perf_counter()
+        host.send({"op": "cancel", "id": f"cancel {number}", "job": job})
+        acknowledged = host.until("ok")[0] - asked
+        done = host.until("cancelled")[0] - asked
+        print(
+            f"  {moment[:24]:<24} {seconds:4.1f} s  {acknowledged:8.3f} s  {done:8.3f} s",
+            flush=True,
+        )
+        if number >= given.cancels // 2:
+            host.end()
+
+
+FAST: dict[str, Any] = {"preset": "fast", "size": 512, "original_size": True}
+
+
+def first_preview(host: Host, photo: np.ndarray[Any, Any]) -> float:
+    """Seconds to the first preview; the job is then cancelled."""
+    asked = time.perf_counter()
+    job = stylize(host, photo, previews=1.0)
+    seconds = host.until("preview")[0] - asked
+    host.send({"op": "cancel", "id": "end", "job": job})
+    host.until("cancelled")
+    return seconds
+
+
+def stylize(host: Host, photo: np.ndarray[Any, Any], *, previews: float, **options: Any) -> int:
+    height, width, _ = photo.shape
+    return host.job(
+        {
+            "op": "stylize",
+            "content": {"width": width, "height": height, "format": "rgb8"},
+            "style": {"file": str(EXAMPLES / "night.jpg")},
+            "options": {**FAST, **options},
+            "previews": previews,
+            "nbytes": photo.nbytes,
+        },
+        photo.tobytes(),
+    )
+
+
+class Host:
+    """A worker of its own, whose events are read as they come."""
+
+    def __init__(self) -> None:
+        started = time.perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "nstrt.plugins.cli", "worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._events: queue.Queue[tuple[float, dict[str, Any]]] = queue.Queue()
+        self._job = 0
+        threading.Thread(target=self._read, daemon=True).start()
+        self.send({"op": "hello", "id": 0, "protocol": 1})
+        self.started = self.until("hello")[0] - started
+
+    def send(self, request: dict[str, Any], pixels: bytes = b"") -> None:
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(request).encode() + b"\n" + pixels)
+        self._process.stdin.flush()
+
+    def job(self, request: dict[str, Any], pixels: bytes = b"") -> int:
+        self._job += 1
+        self.send({"id": self._job, **request}, pixels)
+        return self._job
+
+    def until(self, kind: str) -> tuple[float, dict[str, Any]]:
+        """The next event of a kind, and when it came."""
+        while True:
+            at, event = self._events.get(timeout=PATIENCE)
+            if event["event"] == kind:
+                return at, event
+            if event["event"] == "error":
+                raise SystemExit(event["message"])
+
+    def wait(self, seconds: float) -> str:
+        """Read for so long; gives the last message of a progress event."""
+        end = time.perf_counter() + seconds
+        message = ""
+        while (left := end - time.perf_counter()) > 0:
+            try:
+                message = self._events.get(timeout=left)[1].get("message", message)
+            except queue.Empty:
+                break
+        return message
+
+    def end(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(10)
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        while line := self._process.stdout.readline():
+            event = json.loads(line)
+            self._process.stdout.read(event.get("nbytes", 0))
+            self._events.put((time.perf_counter(), event))
+
+
+if __name__ == "__main__":
+    main()

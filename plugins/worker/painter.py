@@ -1,0 +1,194 @@
+"""What jobs do: the one place where the worker meets the runtime."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from nstrt.plugins.worker.jobs import Job
+from nstrt.plugins.worker.pixels import FORMATS, from_pixels, to_pixels
+from nstrt.plugins.worker.preload import load_libraries
+from nstrt.plugins.worker.requests import (
+    Estimate,
+    FilePicture,
+    PictureSize,
+    PixelPicture,
+    Prepare,
+    Stylize,
+)
+
+if TYPE_CHECKING:
+    from nstrt.runtime.events import Event, Finished, Preview
+    from nstrt.runtime.options import StylizeOptions
+    from nstrt.runtime.pictures import Picture
+    from nstrt.runtime.transfer import StyleTransfer
+
+__all__ = ["Painter"]
+
+LOG = logging.getLogger("nstrt.worker")
+
+MOST_SIZES = 64
+"""Picture files whose sizes are remembered."""
+
+
+class Painter:
+    """Carries out jobs, one at a time, with networks that stay loaded between them."""
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self._notify = notify
+        self._root: StyleTransfer | None = None
+        self._sizes: dict[tuple[str, int, int], tuple[int, int]] = {}
+
+    def do(self, job: Job) -> None:
+        """Carry out a job; what goes wrong is raised."""
+        job.get_ready()
+        request = job.request
+        match request:
+            case Prepare():
+                self._transfer(request.options).prepare()
+                job.finish("ready", {})
+            case Estimate():
+                self._estimate(job, request)
+            case Stylize():
+                self._stylize(job, request)
+
+    def _transfer(self, options: StylizeOptions) -> StyleTransfer:
+        from nstrt.runtime.transfer import StyleTransfer
+
+        if self._root is None:
+            load_libraries()
+            self._root = StyleTransfer(options, notify=self._notify)
+        return self._root.with_options(options)
+
+    def _estimate(self, job: Job, request: Estimate) -> None:
+        style = None if request.style is None else self._size(request.style)
+        estimate = self._transfer(request.options).estimate(self._size(request.content), style)
+        plan = estimate.plan
+        finest = plan.scales[-1]
+        job.finish(
+            "estimate",
+            {
+                "seconds": round(estimate.seconds, 2),
+                "memory": plan.memory,
+                "available": estimate.available,
+                "width": finest.width,
+                "height": finest.height,
+                "steps": plan.steps,
+                "message": f"About {_duration(estimate.seconds)} for {finest.width} x "
+                f"{finest.height} pixels, with {plan.memory / 1e9:.1f} GB of memory.",
+            },
+        )
+
+    def _size(self, picture: FilePicture | PictureSize) -> tuple[int, int]:
+        """A picture's size; files are read whole, for a damaged one has none."""
+        if isinstance(picture, PictureSize):
+            return picture.width, picture.height
+        from nstrt.runtime.pictures import read_picture
+
+        try:
+            status = os.stat(picture.path)
+            key = picture.path, status.st_mtime_ns, status.st_size
+        except (OSError, ValueError):
+            return read_picture(picture.path).size
+        if key not in self._sizes:
+            if len(self._sizes) >= MOST_SIZES:
+                self._sizes.clear()
+            self._sizes[key] = read_picture(picture.path).size
+        return self._sizes[key]
+
+    def _stylize(self, job: Job, request: Stylize) -> None:
+        from nstrt.runtime.events import Finished, Preview, Started, Step
+
+        content, style = _pictures(job, request)
+        run = self._transfer(request.options).run(
+            content, style, preview_seconds=request.previews or None, started=job.asked
+        )
+        job.runs(run)
+        steps = 0
+        for event in run:
+            if isinstance(event, Started):
+                steps = event.plan.steps
+                job.paints()
+            if isinstance(event, Started | Step):
+                job.tell_progress(event.fraction, event.seconds_left, _where(event, steps))
+            elif isinstance(event, Preview):
+                _tell_preview(job, event, content)
+            elif isinstance(event, Finished):
+                _finish(job, request, event)
+
+
+def _pictures(job: Job, request: Stylize) -> tuple[Picture, Picture]:
+    """The photo and the painting of a request, whose bytes are then let go."""
+    from nstrt.runtime.pictures import read_picture
+
+    payload = job.take_pixels()
+    found = []
+    at = 0
+    for picture in (request.content, request.style):
+        if isinstance(picture, PixelPicture):
+            pixels = payload[at : at + picture.nbytes]
+            at += picture.nbytes
+            found.append(
+                from_pixels(
+                    pixels, width=picture.width, height=picture.height, format=picture.format
+                )
+            )
+        else:
+            found.append(read_picture(picture.path))
+    return found[0], found[1]
+
+
+def _tell_preview(job: Job, event: Preview, content: Picture) -> None:
+    from nstrt.runtime.pictures import resize
+
+    height, width = event.rgb.shape[:2]
+    alpha = content.alpha
+    if alpha is not None and alpha.shape != (height, width):
+        alpha = resize(alpha, width, height)
+    pixels = to_pixels(event.rgb, alpha, FORMATS["rgba8"])
+    job.tell_preview({"width": width, "height": height, "format": "rgba8"}, pixels)
+
+
+def _finish(job: Job, request: Stylize, event: Finished) -> None:
+    result = event.result
+    picture = result.picture
+    job.finish(
+        "result",
+        {
+            "width": picture.width,
+            "height": picture.height,
+            "format": request.result_name,
+            "stopped": result.stopped,
+            "seconds": round(job.seconds, 2),
+            "painted": round(result.painted, 4),
+            "recipe": _plain(result.recipe),
+        },
+        to_pixels(picture.rgb, picture.alpha, request.result),
+    )
+
+
+def _where(event: Event, steps: int) -> str:
+    return f"Painting at {event.width} x {event.height} pixels, step {event.step} of {steps}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "a second"
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def _plain(value: Any) -> Any:
+    """A recipe with null where a number is none, which JSON cannot say."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value

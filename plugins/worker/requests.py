@@ -1,0 +1,330 @@
+"""What hosts can ask for, checked wholly before any of it is acted on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from nstrt.plugins.worker.messages import RequestError, announced
+from nstrt.plugins.worker.pixels import FORMATS, PixelFormat
+from nstrt.runtime.model.errors import NstrtError, OptionError, PictureReadError, TooLargeError
+from nstrt.runtime.options import INITS, StylizeOptions
+
+__all__ = [
+    "Cancel",
+    "Estimate",
+    "FilePicture",
+    "Hello",
+    "Id",
+    "PictureSize",
+    "PixelPicture",
+    "Prepare",
+    "Quit",
+    "Request",
+    "Stop",
+    "Stylize",
+    "Work",
+    "id_of",
+    "op_of",
+    "request_of",
+]
+
+Id: TypeAlias = int | str
+"""What a host calls a request by."""
+
+LARGEST_ID = 2**53
+"""Beyond it not every JSON reader keeps whole numbers whole."""
+
+LONGEST_ID = 64
+"""Characters of an id that is a string."""
+
+MAX_PIXELS = 400_000_000
+"""The most pixels of a picture, as for picture files."""
+
+MIN_SIDE = 16
+"""The fewest pixels of a side, as for picture files."""
+
+_NAMED_WEIGHTS = ("oxford", "torchvision", "auto")
+
+
+@dataclass(frozen=True)
+class FilePicture:
+    """A picture in a file."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class PictureSize:
+    """A picture of which only the size is known."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class PixelPicture:
+    """A picture whose pixels follow."""
+
+    width: int
+    height: int
+    format: PixelFormat
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its pixels."""
+        return self.width * self.height * self.format.size
+
+
+@dataclass(frozen=True)
+class Hello:
+    id: Id
+    protocol: int
+    token: object
+
+
+@dataclass(frozen=True)
+class Prepare:
+    id: Id
+    options: StylizeOptions
+
+
+@dataclass(frozen=True)
+class Estimate:
+    id: Id
+    content: FilePicture | PictureSize
+    style: FilePicture | PictureSize | None
+    options: StylizeOptions
+
+
+@dataclass(frozen=True)
+class Stylize:
+    id: Id
+    content: FilePicture | PixelPicture
+    style: FilePicture | PixelPicture
+    options: StylizeOptions
+    previews: float
+    """Seconds between previews; 0 for none."""
+    result: PixelFormat
+    result_name: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels that follow."""
+        return sum(picture.nbytes for picture in self.pixels)
+
+    @property
+    def pixels(self) -> list[PixelPicture]:
+        """The pictures whose pixels follow, in their order."""
+        return [p for p in (self.content, self.style) if isinstance(p, PixelPicture)]
+
+
+@dataclass(frozen=True)
+class Cancel:
+    id: Id
+    job: Id
+
+
+@dataclass(frozen=True)
+class Stop:
+    id: Id
+    job: Id
+
+
+@dataclass(frozen=True)
+class Quit:
+    id: Id
+
+
+Work: TypeAlias = Prepare | Estimate | Stylize
+"""What waits in the queue."""
+
+Request: TypeAlias = Hello | Cancel | Stop | Quit | Work
+
+
+def id_of(header: Mapping[str, Any]) -> Id:
+    """The id of a request."""
+    return _id(header, "id")
+
+
+def op_of(header: Mapping[str, Any]) -> str:
+    """What a request asks for."""
+    op = header.get("op")
+    if not isinstance(op, str):
+        raise RequestError("malformed", "A request needs 'op', a string.")
+    return op
+
+
+def request_of(header: Mapping[str, Any]) -> Request:
+    """The request that a header makes.
+
+    Raises :class:`RequestError`, or a :class:`NstrtError` with a sentence for the person.
+    """
+    size = announced(header)
+    name = id_of(header)
+    match op_of(header):
+        case "hello":
+            return Hello(name, _whole(header, "protocol"), header.get("token"))
+        case "prepare":
+            return Prepare(name, _options(header))
+        case "estimate":
+            style = None if header.get("style") is None else _known(header, "style")
+            return Estimate(name, _known(header, "content"), style, _options(header))
+        case "stylize":
+            return _stylize(name, header, size)
+        case "cancel":
+            return Cancel(name, _id(header, "job"))
+        case "stop":
+            return Stop(name, _id(header, "job"))
+        case "quit":
+            return Quit(name)
+        case op:
+            raise RequestError("unknown-op", f"There is no request '{op}'.")
+
+
+def _stylize(name: Id, header: Mapping[str, Any], size: int) -> Stylize:
+    result = header.get("result", "rgba8")
+    request = Stylize(
+        id=name,
+        content=_given(header, "content"),
+        style=_given(header, "style"),
+        options=_options(header),
+        previews=_seconds(header, "previews"),
+        result=_format(result, "result"),
+        result_name=result,
+    )
+    if request.nbytes != size:
+        raise RequestError(
+            "malformed",
+            f"The pictures have {request.nbytes} bytes, and 'nbytes' is another number.",
+        )
+    for picture in request.pixels:
+        _check_size(picture.width, picture.height)
+    return request
+
+
+def _given(header: Mapping[str, Any], key: str) -> FilePicture | PixelPicture:
+    picture = _object(header, key)
+    if "file" in picture:
+        return _file(picture, key)
+    return PixelPicture(
+        _pixels(picture, key, "width"),
+        _pixels(picture, key, "height"),
+        _format(picture.get("format"), f"{key}.format"),
+    )
+
+
+def _known(header: Mapping[str, Any], key: str) -> FilePicture | PictureSize:
+    picture = _object(header, key)
+    if "file" in picture:
+        return _file(picture, key)
+    width, height = _pixels(picture, key, "width"), _pixels(picture, key, "height")
+    _check_size(width, height)
+    return PictureSize(width, height)
+
+
+def _file(picture: Mapping[str, Any], key: str) -> FilePicture:
+    path = picture["file"]
+    if not isinstance(path, str) or not path:
+        raise RequestError("malformed", f"'{key}.file' must be a string.")
+    if "\0" in path or not os.path.isabs(path):
+        raise PictureReadError(f"A picture is named by its whole path, not '{path}'.")
+    return FilePicture(path)
+
+
+def _check_size(width: int, height: int) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise PictureReadError(
+            f"The picture is {width} x {height} pixels; it must be at least {MIN_SIDE} pixels "
+            "wide and high."
+        )
+    if width * height > MAX_PIXELS:
+        raise TooLargeError(
+            f"The picture is {width} x {height} pixels; at most {MAX_PIXELS // 10**6} megapixels "
+            "can be painted."
+        )
+
+
+def _options(header: Mapping[str, Any]) -> StylizeOptions:
+    given = header.get("options", {})
+    if not isinstance(given, dict):
+        raise RequestError("malformed", "'options' must be an object.")
+    if "cls" in given:
+        # The one name that the function below has and that is no option.
+        raise OptionError("There is no option 'cls'.")
+    try:
+        options = StylizeOptions.of(**given)
+    except NstrtError:
+        raise
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise OptionError(f"The option {_culprit(given)} cannot have that value.") from error
+    for option, value, names in (
+        ("init", options.init, INITS),
+        ("weights", options.weights, _NAMED_WEIGHTS),
+    ):
+        if value not in names and ("\0" in value or not os.path.isabs(value)):
+            raise OptionError(
+                f"The option '{option}' is one of {', '.join(names)}, or a file by its whole "
+                f"path, not '{value}'."
+            )
+    return options
+
+
+def _culprit(given: Mapping[str, Any]) -> str:
+    """The first option that fails alone."""
+    for name, value in given.items():
+        try:
+            StylizeOptions.of(**{name: value})
+        except NstrtError:
+            continue
+        except Exception:
+            return f"'{name}'"
+    return "list"
+
+
+def _object(header: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = header.get(key)
+    if not isinstance(value, dict):
+        raise RequestError("malformed", f"'{key}' must be an object.")
+    return value
+
+
+def _pixels(picture: Mapping[str, Any], key: str, side: str) -> int:
+    value = _whole(picture, side, f"{key}.{side}")
+    if not 0 < value < 2**31:
+        raise RequestError("malformed", f"'{key}.{side}' must be a number of pixels.")
+    return value
+
+
+def _whole(header: Mapping[str, Any], key: str, shown: str = "") -> int:
+    value = header.get(key)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RequestError("malformed", f"'{shown or key}' must be a whole number.")
+    return value
+
+
+def _seconds(header: Mapping[str, Any], key: str) -> float:
+    value = header.get(key, 0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise RequestError("malformed", f"'{key}' must be a number of seconds.")
+    return float(value)
+
+
+def _format(value: object, shown: str) -> PixelFormat:
+    if not isinstance(value, str) or value not in FORMATS:
+        raise RequestError("malformed", f"'{shown}' must be one of {', '.join(FORMATS)}.")
+    return FORMATS[value]
+
+
+def _id(header: Mapping[str, Any], key: str) -> Id:
+    value = header.get(key)
+    if isinstance(value, str) and len(value) <= LONGEST_ID:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_ID:
+        return value
+    raise RequestError(
+        "malformed",
+        f"'{key}' must be a whole number or a string of up to {LONGEST_ID} characters.",
+    )
