@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from nstrt.plugins.cli import export, info, stylize
+from nstrt.plugins.cli import export, gimp, info, stylize, worker
 from nstrt.plugins.cli.console import complain
 from nstrt.plugins.cli.help import GroupedCommand
 from nstrt.runtime.model.errors import NstrtError
@@ -51,10 +51,23 @@ def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
     return wrapper
 
 
-for module in (stylize, export, info):
+for module in (stylize, export, info, worker):
     app.command(module.NAME, cls=GroupedCommand, epilog=module.EXAMPLES)(
         _interruptible(module.command)
     )
+
+group = typer.Typer(help=gimp.HELP, rich_markup_mode=None)
+
+
+@group.callback(invoke_without_command=True)
+def _gimp(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for name, sub in gimp.COMMANDS.items():
+    group.command(name, cls=GroupedCommand, epilog=sub.examples)(_interruptible(sub.function))
+app.add_typer(group, name=gimp.NAME)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -9,15 +9,17 @@ from typing import Any
 import typer
 
 from nstrt.plugins.cli.console import tell
-from nstrt.runtime.model.errors import PictureReadError
+from nstrt.plugins.cli.facts import as_lines
+from nstrt.runtime.model.errors import OptionError, PictureReadError
 
-__all__ = ["EXAMPLES", "NAME", "command"]
+__all__ = ["EXAMPLES", "NAME", "command", "weights"]
 
 NAME = "info"
 EXAMPLES = """
 nstrt info
 nstrt info out.png
 nstrt info --json
+nstrt info --report
 """
 
 
@@ -26,20 +28,33 @@ def command(
         None, metavar="[PICTURE]", help="A result: shows how it was made.", show_default=False
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    report: bool = typer.Option(
+        False, "--report", help="Print all that helps to find a fault, GIMP's part too, to paste."
+    ),
 ) -> int:
     """Show what would run on this machine, or how PICTURE was made."""
+    if report:
+        if as_json or picture is not None:
+            other = "--json" if as_json else "a picture"
+            raise OptionError(f"--report is a text of its own; ask for it without {other}.")
+        from nstrt.plugins.cli.report import report_lines
+
+        for line in report_lines():
+            tell(line)
+        return 0
     if picture is not None:
         facts = _recipe(picture)
     else:
         from nstrt.runtime.info import describe
 
-        facts = {**describe(), "weights": _weights()}
+        facts = {**describe(), "weights": weights()}
     if as_json:
         tell(json.dumps(facts, indent=1))
         return 0
     if picture is not None:
         tell(_in_short(facts))
-    _show(facts)
+    for line in as_lines(facts):
+        tell(line)
     return 0
 
 
@@ -66,36 +81,10 @@ def _in_short(recipe: dict[str, Any]) -> str:
     )
 
 
-def _weights() -> dict[str, str]:
+def weights() -> dict[str, str]:
     """Which weights can be had here; only the exporter knows."""
     try:
         from nstrt.exporter.weights import weights_found
     except ImportError:
         return {"exporter": 'not installed; add it with: pip install "nstrt[full]"'}
     return weights_found()
-
-
-def _show(facts: dict[str, Any], indent: int = 0) -> None:
-    for name, value in facts.items():
-        label = " " * indent + name.replace("_", " ")
-        if isinstance(value, dict):
-            tell(label)
-            _show(value, indent + 2)
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            tell(label)
-            for item in value:
-                tell(" " * (indent + 2) + ", ".join(f"{k} {v}" for k, v in item.items()))
-        elif isinstance(value, list):
-            tell(f"{label}: {', '.join(_plain(item) for item in value) or 'none'}")
-        else:
-            tell(f"{label}: {_plain(value)}")
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ":".join(_plain(item) for item in value)
-    if value is None:
-        return "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)

@@ -1,0 +1,173 @@
+"""``nstrt gimp``: the filter in GIMP put in place, taken away, looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from nstrt.plugins.cli.console import tell
+
+if TYPE_CHECKING:
+    from nstrt.plugins.gimp.status import Status
+    from nstrt.plugins.gimp.survey import Survey
+
+__all__ = ["COMMANDS", "HELP", "NAME", "status_lines"]
+
+NAME = "gimp"
+HELP = "The filter in GIMP 3: Filters > Artistic > Neural Style."
+
+MENU = "Filters > Artistic > Neural Style"
+
+_FOLDER = typer.Option(
+    None,
+    "--folder",
+    metavar="DIR",
+    help="The folder in which a GIMP 3 keeps its settings. Default: every one that is found.",
+    show_default=False,
+)
+
+
+def install(
+    folder: Path = _FOLDER,
+    export: bool = typer.Option(
+        True,
+        "--export/--no-export",
+        help="Prepare the network too, so that the first picture starts at once.",
+    ),
+) -> int:
+    """Put the filter into GIMP 3.
+
+    It goes into the folder of every GIMP 3 that is found; then nstrt is started as GIMP will start
+    it, to see whether it answers.
+    """
+    from nstrt.plugins.gimp.errors import GimpError
+    from nstrt.plugins.gimp.greeting import greet
+    from nstrt.plugins.gimp.install import Place, filter_source
+    from nstrt.plugins.gimp.install import install as put
+    from nstrt.plugins.gimp.settings import current
+    from nstrt.plugins.gimp.survey import survey
+
+    found = survey(folder, start=True)
+    if not found.usable:
+        raise GimpError(_nothing_usable(found))
+    source, settings = filter_source(), current()
+    for item in found.folders:
+        if item.obstacle:
+            tell(f"{item.owner}: left alone, because {item.obstacle}")
+            continue
+        place = Place(gimp=item.path)
+        put(place, source, settings)
+        linked = " (a link, whose nstrt.py stays as it is)" if place.linked else ""
+        tell(f"{item.owner}: the filter is in {place.folder}{linked}.")
+    greeting = greet(settings.command, settings.environment, protocol=settings.protocol)
+    if greeting.fault:
+        raise GimpError(
+            f"The filter is in place, but its worker does not answer: {greeting.fault}; more may "
+            f"stand in {settings.log}."
+        )
+    if export:
+        from nstrt.runtime import StyleTransfer
+
+        StyleTransfer(notify=tell).prepare()
+    tell(f"Restart GIMP. Then: open a photo, {MENU}...")
+    return 0
+
+
+def uninstall(folder: Path = _FOLDER) -> int:
+    """Take the filter out of GIMP 3."""
+    from nstrt.plugins.gimp.install import Place
+    from nstrt.plugins.gimp.install import uninstall as take
+    from nstrt.plugins.gimp.survey import survey
+
+    found = survey(folder)
+    done = [place for item in found.folders if take(place := Place(gimp=item.path))]
+    for place in done:
+        tell(f"The filter is gone from {place.folder}.")
+    if done:
+        tell("Restart GIMP if it is open.")
+    else:
+        tell(found.lack or "The filter was not installed.")
+    return 0
+
+
+def status(
+    folder: Path = _FOLDER,
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> int:
+    """Say whether the filter works.
+
+    Where it is, of which version, whether GIMP would load it, whether nstrt answers when it is
+    started from there; and why not. The exit code is 1 if it works nowhere.
+    """
+    from importlib.metadata import version
+
+    from nstrt.plugins.gimp.status import status as look
+    from nstrt.plugins.gimp.survey import survey
+
+    found = survey(folder)
+    states = [look(item) for item in found.folders]
+    fine = any(state.fine for state in states)
+    if as_json:
+        facts = {
+            "nstrt": version("nstrt"),
+            "fine": fine,
+            "folders": [state.as_dict() for state in states],
+            "programs": [
+                {"path": str(program.path), "version": program.version}
+                for program in found.programs
+            ],
+            "lack": found.lack or None,
+        }
+        tell(json.dumps(facts, indent=1))
+    else:
+        for line in status_lines(found, states):
+            tell(line)
+        if found.usable and not fine:
+            tell("To put it in place: nstrt gimp install")
+    return 0 if fine else 1
+
+
+def status_lines(found: Survey, states: list[Status]) -> list[str]:
+    """What was found, in lines for a person."""
+    lines = [f"{program.path} is GIMP {program.version}." for program in found.programs]
+    if found.lack:
+        lines.append(found.lack)
+    for state in states:
+        how = "works" if state.fine else "does not work" if state.installed else "is not installed"
+        of = f", nstrt {state.version}" if state.version else ""
+        lines.append(f"{state.owner}: the filter {how} ({state.folder}{of}).")
+        lines += [f"  {sentence}" for sentence in (*state.faults, *state.notes)]
+    return lines
+
+
+def _nothing_usable(found: Survey) -> str:
+    if not found.folders:
+        return found.lack
+    first = found.folders[0]
+    return f"The filter cannot be put into {first.owner}: {first.obstacle}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subcommand:
+    """One of the commands after ``nstrt gimp``."""
+
+    function: Callable[..., int]
+    """What it does."""
+
+    examples: str
+    """Command lines for its help."""
+
+
+COMMANDS: Mapping[str, Subcommand] = {
+    "install": Subcommand(
+        function=install,
+        examples="nstrt gimp install\nnstrt gimp install --folder ~/.config/GIMP/3.0",
+    ),
+    "uninstall": Subcommand(function=uninstall, examples="nstrt gimp uninstall"),
+    "status": Subcommand(function=status, examples="nstrt gimp status\nnstrt gimp status --json"),
+}

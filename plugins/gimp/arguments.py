@@ -1,0 +1,191 @@
+"""What the filter's dialog offers: options of the runtime in a painter's words.
+
+Defaults, ranges and choices come from :class:`~nstrt.runtime.options.StylizeOptions`; the list
+travels to the plug-in in ``nstrt.json``, because GIMP's own Python cannot import nstrt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from nstrt.runtime.options import PRESETS, StylizeOptions
+from nstrt.runtime.plan import default_size
+
+__all__ = ["Argument", "arguments"]
+
+LARGEST_INT = 2**31 - 1
+"""GIMP's whole numbers have 32 bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    """One argument of the procedure ``plug-in-nstrt-stylize``, one line of its dialog."""
+
+    name: str
+    """The name in GIMP's procedure browser, with dashes."""
+
+    option: str | None
+    """The option it sets; None for what the plug-in turns into options itself."""
+
+    kind: str
+    """``double``, ``int`` or ``choice``."""
+
+    label: str
+    """In the dialog, with an underscore before the key that leads to it."""
+
+    help: str
+    """What shows when the pointer rests on it."""
+
+    default: float | int | str
+    """The value to begin with."""
+
+    least: float | None = None
+    """Of numbers."""
+
+    most: float | None = None
+    """Of numbers."""
+
+    choices: tuple[tuple[str, str], ...] = ()
+    """Of choices: the value, and its words."""
+
+    unset: int | None = None
+    """The value with which the option is left to the preset or the machine."""
+
+    advanced: bool = False
+    """Whether it is folded away."""
+
+
+def arguments() -> list[dict[str, Any]]:
+    """All arguments but the picture, the layer and the painting, in the dialog's order."""
+    return [asdict(item) for item in _ARGUMENTS]
+
+
+def _rule(option: str) -> tuple[Any, Mapping[str, Any]]:
+    """The default of an option, and what its field says of it."""
+    (item,) = (item for item in fields(StylizeOptions) if item.name == option)
+    return item.default, item.metadata
+
+
+def _number(option: str, label: str, help: str, *, kind: str = "double", **more: Any) -> Argument:
+    default, rule = _rule(option)
+    most = rule["most"]
+    return Argument(
+        name=option.replace("_", "-"),
+        option=option,
+        kind=kind,
+        label=label,
+        help=help,
+        default=default,
+        least=rule["least"],
+        most=min(most, LARGEST_INT) if kind == "int" else most,
+        **more,
+    )
+
+
+def _choice(option: str, label: str, help: str, words: Mapping[str, str], **more: Any) -> Argument:
+    default, _ = _rule(option)
+    return Argument(
+        name=option.replace("_", "-"),
+        option=option,
+        kind="choice",
+        label=label,
+        help=help,
+        default=default,
+        choices=tuple(words.items()),
+        **more,
+    )
+
+
+def _steps(preset: str) -> str:
+    return f"{PRESETS[preset].schedule[0]} steps at the coarsest scale"
+
+
+_ARGUMENTS = (
+    _number(
+        "strength",
+        "S_trength",
+        "How strongly the painting takes hold: 0 barely touches the photo, 1 is all painting.",
+    ),
+    Argument(
+        name="detail",
+        option=None,
+        kind="choice",
+        label="_Detail",
+        help="The size at which the picture is painted before it is brought up to the layer's "
+        "size. More detail takes longer; the time is shown below.",
+        default="normal",
+        choices=(
+            ("draft", "Draft (256 pixels)"),
+            ("normal", f"Normal ({default_size('cpu')} pixels, more with a graphics card)"),
+            ("fine", "Fine (768 pixels)"),
+            ("full", "Full size of the layer"),
+        ),
+    ),
+    _number(
+        "style_scale",
+        "Stro_ke size",
+        "Size of the painting's strokes against the photo: 0.5 is finer, 2 is coarser.",
+    ),
+    _choice(
+        "color",
+        "Colo_urs of",
+        "The painting's colours, or the photo's own with the painting's strokes.",
+        {"style": "The painting", "content": "The photo"},
+    ),
+    _choice(
+        "preset",
+        "_Quality",
+        "How long the picture is worked on.",
+        {
+            "fast": f"Fast ({_steps('fast')})",
+            "balanced": f"Balanced ({_steps('balanced')})",
+            "best": f"Best ({_steps('best')})",
+        },
+    ),
+    _number(
+        "seed",
+        "S_eed",
+        "Only for pictures that start from noise: each number gives another picture, the same "
+        "number the same one.",
+        kind="int",
+    ),
+    Argument(
+        name="size",
+        option="size",
+        kind="int",
+        label="_Work at (pixels)",
+        help="Long side in pixels at which the picture is painted; 0 leaves it to Detail.",
+        default=0,
+        least=0,
+        most=LARGEST_INT,
+        unset=0,
+        advanced=True,
+    ),
+    Argument(
+        name="iterations",
+        option="iterations",
+        kind="int",
+        label="_Iterations",
+        help="Steps at each scale; 0 leaves them to Quality.",
+        default=0,
+        least=0,
+        most=_rule("iterations")[1]["most"],
+        unset=0,
+        advanced=True,
+    ),
+    _number(
+        "tv_weight",
+        "S_moothness",
+        "How smooth the paint is (total variation); 0 leaves all grain.",
+        advanced=True,
+    ),
+    _choice(
+        "init",
+        "Start _from",
+        "What the painting starts from.",
+        {"content": "The photo", "noise": "Noise", "gray": "Plain gray"},
+        advanced=True,
+    ),
+)
