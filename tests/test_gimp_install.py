@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from nstrt.plugins.cli.app import run
 from nstrt.plugins.cli.report import report_lines, without_home
+from nstrt.plugins.gimp import greeting, programs, settings, survey
 from nstrt.plugins.gimp import install as installing
-from nstrt.plugins.gimp import programs, settings, survey
 from nstrt.plugins.gimp import status as looking
 from nstrt.plugins.gimp.folders import (
     FLATPAK,
@@ -523,3 +526,28 @@ def test_the_home_folder_is_hidden_however_it_is_written() -> None:
 
 def test_the_package_carries_the_filter() -> None:
     assert installing.filter_source().startswith(b"#!")
+
+
+def test_report_shows_the_log_that_the_filter_writes(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gimp: Place
+) -> None:
+    """It was installed with another cache, and the log has just been rotated."""
+    monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / "other"))
+    assert run(["gimp", "install", "--no-export"]) == 0
+    logs = tmp_path / "other" / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    (logs / "worker.log.1").write_text("what was before\n")
+    (logs / "worker.log").write_text("what came last\n")
+    monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / "mine"))
+    capsys.readouterr()
+    assert run(["info", "--report"]) == 0
+    said = capsys.readouterr().out
+    assert "what was before" in said
+    assert "what came last" in said
+
+
+def test_the_worker_is_greeted_in_the_environment_that_the_filter_gives_it() -> None:
+    """The filter is a file of its own, so the list stands there a second time."""
+    text = files("nstrt.plugins.gimp").joinpath("filter/nstrt.py").read_text()
+    (listed,) = re.findall(r"^GIMPS_OWN = (\(.*?\))", text, re.MULTILINE | re.DOTALL)
+    assert ast.literal_eval(listed) == greeting.GIMPS_OWN

@@ -67,3 +67,14 @@ def test_a_result_with_the_photo_s_colours_has_them() -> None:
     assert result.painted > 0.3
     # It was painted, not only kept.
     assert np.abs(lightness(result.picture.rgb) - lightness(photo)).mean() > 2
+
+
+def test_what_is_transparent_does_not_count() -> None:
+    photo, painting = noise(40, 50, 0.3, 0.6), noise(30, 60, 0.35, 0.9)
+    alpha = np.zeros((40, 50), np.float32)
+    alpha[:, :25] = 1
+    hidden = photo.copy()
+    hidden[:, 25:] = 1
+    _, seen = gray_pair(Picture(rgb=hidden, alpha=alpha), Picture(rgb=painting))
+    _, expected = gray_pair(Picture(rgb=photo[:, :25].copy()), Picture(rgb=painting))
+    np.testing.assert_allclose(seen.rgb, expected.rgb, atol=2e-4)

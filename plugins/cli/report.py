@@ -100,9 +100,32 @@ def _gimp() -> Iterator[str]:
 def _log() -> Iterator[str]:
     from nstrt.plugins.worker.log import log_file
 
-    path = log_file()
-    yield str(path)
-    if not path.exists():
-        yield "There is none: no worker has run yet."
+    paths = dict.fromkeys([log_file(), *_logs_of_filters()])
+    for path in paths:
+        yield str(path)
+        # What was written last may have been moved aside just now.
+        parts = [path.with_name(path.name + ".1"), path]
+        lines = [
+            line
+            for part in parts
+            if part.exists()
+            for line in part.read_text(errors="replace").splitlines()
+        ]
+        yield from lines[-LOG_LINES:] or ["There is none: no worker has run yet."]
+
+
+def _logs_of_filters() -> Iterator[Path]:
+    """The logs that the installed filters' workers write, which may have another cache."""
+    from nstrt.plugins.gimp import settings
+    from nstrt.plugins.gimp.survey import survey
+
+    try:
+        folders = survey().folders
+    except Exception:
+        # The part about GIMP says what is wrong.
         return
-    yield from path.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    for folder in folders:
+        try:
+            yield Path(settings.read(folder.path / "plug-ins" / "nstrt" / "nstrt.json").log)
+        except settings.SettingsError:
+            continue

@@ -15,6 +15,9 @@ from typing import IO, Any
 
 __all__ = ["Greeting", "greet"]
 
+GIMPS_OWN = ("GI_TYPELIB_PATH", "LD_LIBRARY_PATH", "GEGL_PATH", "BABL_PATH", "NSTRT_CACHE")
+"""Variables that the plug-in does not hand on either: the two lists must be equal."""
+
 SECONDS = 20.0
 """How long a worker may take to answer."""
 
@@ -132,6 +135,6 @@ def _clean(environment: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("PYTHON") and name not in ("GI_TYPELIB_PATH", "NSTRT_CACHE")
+        if not name.startswith("PYTHON") and name not in GIMPS_OWN
     }
     return {**kept, **environment}

@@ -22,10 +22,11 @@ def gray_pair(content: Picture, style: Picture) -> tuple[Picture, Picture]:
     Transfer, 2016, section 4), with L the lightness of CIE L*a*b*.
     """
     photo, painting = lightness(content.rgb), lightness(style.rgb)
-    spread = float(painting.std())
+    mean, deviation = _statistics(photo, content.alpha)
+    own_mean, own_deviation = _statistics(painting, style.alpha)
     # A painting of one tone has no contrast to match.
-    gain = float(photo.std()) / spread if spread > 1e-3 else 1.0
-    matched = (painting - painting.mean()) * gain + photo.mean()
+    gain = deviation / own_deviation if own_deviation > 1e-3 else 1.0
+    matched = (painting - np.float32(own_mean)) * np.float32(gain) + np.float32(mean)
     return replace(content, rgb=_gray(photo)), replace(style, rgb=_gray(matched))
 
 
@@ -43,6 +44,16 @@ def with_colours_of(rgb: NDArray[np.float32], photo: NDArray[np.float32]) -> NDA
 def lightness(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     """L* of sRGB values (height, width, 3), from 0 to 100."""
     return np.ascontiguousarray(_lab(rgb)[..., 0])
+
+
+def _statistics(
+    values: NDArray[np.float32], alpha: NDArray[np.float32] | None
+) -> tuple[float, float]:
+    """Mean and deviation of what can be seen."""
+    if alpha is None or not alpha.any():
+        return float(values.mean()), float(values.std())
+    mean = float(np.average(values, weights=alpha))
+    return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=alpha)))
 
 
 def _gray(values: NDArray[np.float32]) -> NDArray[np.float32]:

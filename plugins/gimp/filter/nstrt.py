@@ -12,6 +12,7 @@ import os
 import re
 import select
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -33,10 +34,16 @@ WORKING_SIZES = {"draft": 256, "normal": None, "fine": 768}
 CONTEXT = 0.25
 """How much of the picture round a selection is painted with it, as a share of its long side."""
 
+RARELY = 4
+"""A picture on the way is shown again after so many times as long as it took to show the last."""
+
 SMALLEST = 64
 """Pixels that are painted at least, however small the selection."""
 
 PREVIEW_SECONDS = 2.0
+
+GIMPS_OWN = ("GI_TYPELIB_PATH", "LD_LIBRARY_PATH", "GEGL_PATH", "BABL_PATH", "NSTRT_CACHE")
+"""Variables of GIMP's environment that the worker's does not have (nor Python's)."""
 
 
 class Trouble(Exception):  # noqa: N818 - not always an error of the program
@@ -60,6 +67,9 @@ class Settings:
         self.log = content["log"]
         self.mend = content["mend"]
         self.arguments = content["arguments"]
+        for item in self.arguments:
+            # Raises if one is of no use.
+            [item[key] for key in ("name", "option", "kind", "default", "unset", "advanced")]
 
     @classmethod
     def read(cls):
@@ -90,16 +100,18 @@ class Worker:
         self._wait = wait
         self._buffer = bytearray()
         self._ids = 0
-        self._socket = self._reach()
-        hello = self._greet()
-        if hello["nstrt"] != settings.version:
-            # Installed anew while the old one was still warm.
-            self.ask("quit")
-            self.close()
-            self._gone(hello["pid"])
-            self._buffer.clear()
+        self._socket = None
+        for attempt in (1, 2):
             self._socket = self._reach()
-            self._greet()
+            try:
+                self._greet()
+                break
+            except Trouble:
+                # One that was just ending, after its idle time, is followed by a fresh one.
+                self.close()
+                self._buffer.clear()
+                if attempt == 2:
+                    raise
 
     def ask(self, op, payload=b"", **fields):
         """Send a request; gives its id."""
@@ -128,7 +140,8 @@ class Worker:
 
     def close(self):
         """End the connection, and with it whatever was asked for over it."""
-        self._socket.close()
+        if self._socket:
+            self._socket.close()
 
     def _readable(self, seconds):
         """Read what there is; whether there was anything within so many seconds."""
@@ -169,8 +182,9 @@ class Worker:
         """A socket to the worker that runs already, or to one started now."""
         folder = _own_folder()
         posix = hasattr(socket, "AF_UNIX")
-        name = f"gimp-{os.getppid()}" + (".sock" if posix else ".json")
-        place = os.path.join(folder, name)
+        # A newer nstrt, installed while an older worker is warm, has a worker of its own.
+        name = f"gimp-{os.getppid()}-{self.settings.version}-{PROTOCOL}"
+        place = os.path.join(folder, name + (".sock" if posix else ".json"))
         found = self._connect(place)
         if found:
             return found
@@ -188,14 +202,26 @@ class Worker:
                     raise self._not_started(complaints.read().decode(errors="replace"))
                 self._wait(0.03)
             process.kill()
-        raise Trouble(f"The program that paints does not answer; look into {self.log}")
+        raise Trouble(
+            "The program that paints does not answer; start GIMP again, and if it happens again, "
+            f"look into {self.log}"
+        )
 
     def _not_started(self, said):
         """Why the worker ended at once, from what it said."""
         lines = [line for line in said.splitlines() if line.startswith("nstrt: ")]
-        why = lines[-1].removeprefix("nstrt: ").rstrip(".") if lines else "its Python is damaged"
-        if "No module named" in said:
-            why = "nstrt was removed from its Python"
+        missing = re.search(r"No module named '?([\w.]+)", said)
+        if missing:
+            return Trouble(
+                f"The Python of nstrt has no {missing[1].split('.')[0]} any more; set nstrt up "
+                "again, then run in a terminal: nstrt gimp install"
+            )
+        if not lines:
+            return Trouble(
+                "The program that paints ended as soon as it was started; try again, and if it "
+                f"happens again, run in a terminal: {self.settings.mend}"
+            )
+        why = lines[-1].removeprefix("nstrt: ").rstrip(".")
         return Trouble(
             f"The program that paints does not start ({why}); mend it by running this in a "
             f"terminal: {self.settings.mend}"
@@ -203,11 +229,10 @@ class Worker:
 
     def _start(self, place, complaints):
         command = [*self.settings.command, *place, "--host-pid", str(os.getppid())]
-        dropped = ("GI_TYPELIB_PATH", "LD_LIBRARY_PATH", "GEGL_PATH", "BABL_PATH")
         environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("PYTHON") and name not in dropped
+            if not name.startswith("PYTHON") and name not in GIMPS_OWN
         }
         environment.update(self.settings.environment)
         windows = sys.platform == "win32"
@@ -266,17 +291,10 @@ class Worker:
                     return event
                 raise Trouble(event.get("message", "The program that paints does not answer."))
             self._wait(0.02)
-        raise Trouble(f"The program that paints does not answer; look into {self.log}")
-
-    def _gone(self, pid):
-        """Wait for an old worker's end."""
-        until = time.monotonic() + 5
-        while time.monotonic() < until and os.name == "posix":
-            try:
-                os.kill(pid, 0)
-            except OSError:
-                return
-            self._wait(0.05)
+        raise Trouble(
+            "The program that paints does not answer; start GIMP again, and if it happens again, "
+            f"look into {self.log}"
+        )
 
 
 def _own_folder():
@@ -291,8 +309,11 @@ def _own_folder():
         state = os.lstat(folder)
     except OSError as error:
         raise Trouble(f"The folder {folder} cannot be made ({error.strerror})") from None
-    if hasattr(os, "getuid") and (state.st_uid != user or state.st_mode & 0o077):
-        raise Trouble(f"The folder {folder} belongs to somebody else; delete it and try again")
+    if hasattr(os, "getuid"):
+        if not stat.S_ISDIR(state.st_mode) or state.st_uid != user:
+            raise Trouble(f"The folder {folder} belongs to somebody else, who has to delete it")
+        if state.st_mode & 0o077:
+            os.chmod(folder, 0o700)
     return folder
 
 
@@ -315,23 +336,35 @@ class Canvas:
             drawable = Gimp.Layer.from_mask(drawable)
         if not drawable.is_layer():
             raise Trouble("A channel cannot be painted; choose a layer, then try again")
+        if drawable.is_floating_sel():
+            raise Trouble(
+                "A pasted piece is still floating; choose Layer > To New Layer or Anchor Floating "
+                "Layer, then try again"
+            )
         self.image, self.layer = image, drawable
         self._preview = None
-        found, x, y, width, height = drawable.mask_intersect()
-        if not found or width < 1 or height < 1:
-            raise Trouble(
-                "The selection lies outside of the layer; choose Select > None, or select a part "
-                "of the layer"
-            )
-        self.selected = not Gimp.Selection.is_empty(image)
+        self._costs = 0.0
+        self._shown = float("-inf")
         whole = drawable.get_width(), drawable.get_height()
-        if not self.selected:
+        if min(whole) < 1:
+            raise Trouble("The layer is empty; choose another one")
+        selected = not Gimp.Selection.is_empty(image)
+        if selected:
+            found, x, y, width, height = drawable.mask_intersect()
+            if not found or width < 1 or height < 1:
+                raise Trouble(
+                    "The selection lies outside of the layer; choose Select > None, or select a "
+                    "part of the layer"
+                )
+        else:
             x, y, width, height = 0, 0, *whole
         self.x, self.y, self.width, self.height = self._surrounded(x, y, width, height, whole)
         # Eight bits a channel are enough for a picture that has them; all others travel as sixteen.
         # Linear light has finer shadows than eight bits of a screen's encoding can tell apart.
         eight = image.get_precision() == Gimp.Precision.U8_NON_LINEAR
         self.format = "rgba8" if eight else "rgba16"
+        # As it is now: the painter may select something else while it is painted.
+        self._mask = self._selection() if selected else None
 
     @staticmethod
     def _surrounded(x, y, width, height, whole):
@@ -345,8 +378,16 @@ class Canvas:
         (left, wide), (top, high) = spans
         return left, top, wide, high
 
+    def _selection(self):
+        """The selection over the rectangle, 32-bit floats, 0 beyond the canvas."""
+        _, left, top = self.layer.get_offsets()
+        place = Gegl.Rectangle.new(left + self.x, top + self.y, self.width, self.height)
+        selection = self.image.get_selection().get_buffer()
+        return selection.get(place, 1.0, "Y float", Gegl.AbyssPolicy.NONE)
+
     def pixels(self):
         """What is painted, sRGB encoded with transparency."""
+        self.check()
         place = Gegl.Rectangle.new(self.x, self.y, self.width, self.height)
         found = self.layer.get_buffer().get(
             place, 1.0, BABL_FORMATS[self.format], Gegl.AbyssPolicy.CLAMP
@@ -362,16 +403,29 @@ class Canvas:
 
     def show(self, width, height, pixels, name):
         """Show a picture on the way, of any size, in a layer that no undo step knows of."""
+        begun = time.monotonic()
+        if begun - self._shown < RARELY * self._costs:
+            # Large pictures take long to show; the time is better spent painting.
+            return
+        self.check()
         layer = self._preview or self._new_layer(name)
-        if self._preview and not self._in_image(layer):
-            # The painter deleted it; that is an answer.
-            raise Cancelled
+        if self._preview:
+            if not self._in_image(layer):
+                # The painter deleted it; that is an answer.
+                raise Cancelled
+            if _locked(layer):
+                # GIMP ends a plug-in that writes into a locked layer.
+                return
         _write_enlarged(layer.get_buffer(), width, height, self.width, self.height, pixels)
         if self._preview is None:
             self._quietly(lambda: self._insert(layer))
             self._preview = layer
+            # What the painter does meanwhile is meant for the photo.
+            self.image.set_selected_layers([self.layer])
         layer.update(0, 0, self.width, self.height)
         Gimp.displays_flush()
+        self._shown = time.monotonic()
+        self._costs = self._shown - begun
 
     def hide(self):
         """Take the picture on the way away again, as if it had never been there."""
@@ -380,8 +434,6 @@ class Canvas:
             return
         if self._in_image(preview):
             self._quietly(lambda: self.image.remove_layer(preview))
-            if self._in_image(self.layer):
-                self.image.set_selected_layers([self.layer])
         Gimp.displays_flush()
 
     def keep(self, pixels, name):
@@ -421,8 +473,12 @@ class Canvas:
         position = self.image.get_item_position(self.layer)
         if not self.image.insert_layer(layer, self.layer.get_parent(), position):
             raise Trouble("GIMP could not add the new layer; save the picture and try again")
-        if self.selected:
-            mask = layer.create_mask(Gimp.AddMaskType.SELECTION)
+        if self._mask is not None:
+            mask = layer.create_mask(Gimp.AddMaskType.WHITE)
+            buffer = mask.get_buffer()
+            whole = Gegl.Rectangle.new(0, 0, self.width, self.height)
+            buffer.set(whole, "Y float", self._mask)
+            buffer.flush()
             if not layer.add_mask(mask):
                 raise Trouble("GIMP could not add the layer's mask; the layer has none")
             layer.set_edit_mask(False)
@@ -438,14 +494,22 @@ class Canvas:
     def _in_image(self, layer):
         """Whether a layer still is in the picture: one that only the undo history holds is valid
         too, but GIMP ends a plug-in that touches its pixels."""
-        waiting = list(self.image.get_layers())
-        while waiting:
-            other = waiting.pop()
-            if other.get_id() == layer.get_id():
-                return True
-            if other.is_group():
-                waiting.extend(other.get_children())
-        return False
+        if not layer.is_valid():
+            return False
+        parent = layer.get_parent()
+        if parent is not None and not self._in_image(parent):
+            return False
+        beside = self.image.get_layers() if parent is None else parent.get_children()
+        return any(other.get_id() == layer.get_id() for other in beside)
+
+
+def _locked(layer):
+    """Whether a layer or a group it is in must not be painted on."""
+    while layer is not None:
+        if layer.get_lock_content():
+            return True
+        layer = layer.get_parent()
+    return False
 
 
 BABL_FORMATS = {"rgba8": "R'G'B'A u8", "rgba16": "R'G'B'A u16"}
@@ -524,6 +588,7 @@ def paint(worker, canvas, config, sight):
         result=canvas.format,
     )
     asked = None
+    looked = time.monotonic()
     try:
         while True:
             for event, pixels in worker.answers(sight.patience):
@@ -533,16 +598,20 @@ def paint(worker, canvas, config, sight):
                 if kind == "progress":
                     sight.progress(event["fraction"], _in_words(event))
                 elif kind == "preview" and asked is None:
-                    canvas.check()
                     canvas.show(event["width"], event["height"], pixels, name)
                 elif kind == "result":
                     canvas.hide()
                     return canvas.keep(pixels, name)
                 elif kind == "cancelled":
-                    raise Cancelled
+                    if asked == "stop":
+                        # There was nothing to keep yet.
+                        raise Cancelled
+                    raise Trouble("The painting was ended by the program that paints; try again")
                 elif kind == "error":
                     raise Trouble(_explained(event))
-            canvas.check()
+            if time.monotonic() > looked + 0.5:
+                canvas.check()
+                looked = time.monotonic()
             wish = sight.wish()
             if wish and wish != asked:
                 worker.ask(wish, job=job)
@@ -562,7 +631,7 @@ def _explained(event):
     text = event["message"].rstrip(".")
     # The worker speaks of the command line's flags; here they are lines of the dialog.
     text = re.sub(r"use --size (\d+)", r"choose less Detail, or Work at \1 pixels", text)
-    text = re.sub(r"use a (\w+) --size", r"choose a \1 size under Detail", text)
+    text = re.sub(r"use a (\w+) --size( or fewer --scales)?", r"choose a \1 Detail", text)
     text = text.replace("leave --original-size out", "scale the picture down first")
     if event["code"] in ("internal", "malformed"):
         text += f" (details in {event['log']})"
@@ -589,12 +658,18 @@ class Console:
     def __init__(self):
         Gimp.progress_init(TITLE)
 
+    def close(self):
+        Gimp.progress_end()
+
     def progress(self, fraction, text):
         Gimp.progress_set_text(text)
         Gimp.progress_update(fraction)
 
     def wish(self):
         return None
+
+    def wait(self, seconds):
+        time.sleep(seconds)
 
 
 # Windows ------------------------------------------------------------------------------------------
@@ -653,6 +728,18 @@ class Progress:
         self._window.add(column)
         self._window.show_all()
         wait_in_gtk(0.05)
+        self._move_aside()
+
+    def _move_aside(self):
+        """To the lower edge of the screen, where the picture can be seen (not under Wayland)."""
+        display = self._window.get_display()
+        monitor = display.get_primary_monitor() or display.get_monitor(0)
+        if monitor:
+            area = monitor.get_workarea()
+            width, height = self._window.get_size()
+            # The title bar and a little air come on top.
+            top = area.y + area.height - height - 80
+            self._window.move(area.x + (area.width - width) // 2, max(area.y, top))
 
     def progress(self, fraction, text):
         self._bar.set_fraction(min(1.0, fraction))
@@ -663,6 +750,12 @@ class Progress:
         """What the painter has asked for by now: None, ``stop`` or ``cancel``."""
         wait_in_gtk(0.03)
         return self._wish
+
+    def wait(self, seconds):
+        """Wait while there is nothing to keep; raises Cancelled if the painter wishes an end."""
+        wait_in_gtk(seconds)
+        if self._wish:
+            raise Cancelled
 
     def close(self):
         self._window.destroy()
@@ -687,6 +780,7 @@ class Dialog:
         gtk, gimp_ui = toolkit()
         self._gtk, self._config, self._settings, self._canvas = gtk, config, settings, canvas
         self._worker = None
+        self._answered = False
         self._estimate = None
         self._due = None
         self._dialog = gimp_ui.ProcedureDialog.new(procedure, config, TITLE)
@@ -696,6 +790,8 @@ class Dialog:
         painting = self._dialog.fill_box("painting", ["style"])
         self._thumbnail = gtk.Image(height_request=140)
         painting.pack_start(self._thumbnail, False, False, 6)
+        self._hint = gtk.Label()
+        painting.pack_start(self._hint, False, False, 0)
         self._dialog.fill_box("advanced-box", folded)
         self._dialog.get_label("advanced-title", "Advanced", False, False)
         self._dialog.fill_expander("advanced", "advanced-title", False, "advanced-box")
@@ -708,10 +804,12 @@ class Dialog:
             config.connect(f"notify::{name}", self._changed)
         self._show_painting()
         self._says.show()
+        self._hint.show()
         self._thumbnail.show()
 
     def run(self):
         """Whether the painter wants it painted."""
+        self._dialog.connect("response", self._answer)
         GLib.idle_add(self._begin)
         timer = GLib.timeout_add(60, self._listen)
         try:
@@ -726,7 +824,7 @@ class Dialog:
     def _begin(self):
         """Start the worker while the painter still chooses."""
         try:
-            self._worker = Worker(self._settings, wait_in_gtk)
+            self._worker = Worker(self._settings, self._wait)
             options = options_of(
                 self._config, self._settings, self._canvas.width, self._canvas.height
             )
@@ -734,18 +832,34 @@ class Dialog:
             self._ask()
         except Trouble as trouble:
             self._says.set_text(f"{trouble}.")
+        except Cancelled:
+            pass
         return GLib.SOURCE_REMOVE
+
+    def _answer(self, dialog, response):
+        # Help and Reset are answers too, after which the dialog goes on.
+        kinds = self._gtk.ResponseType
+        self._answered = response in (kinds.OK, kinds.CANCEL, kinds.DELETE_EVENT)
+
+    def _wait(self, seconds):
+        """Wait for the worker, unless the dialog is over before it is there."""
+        wait_in_gtk(seconds)
+        if self._answered:
+            raise Cancelled
 
     def _changed(self, config, parameter):
         if parameter.name == "style":
             self._show_painting()
-        self._due = time.monotonic() + 0.3
+        if parameter.name not in ("style", "strength", "color", "seed", "style-scale"):
+            self._due = time.monotonic() + 0.3
 
     def _ask(self):
         """Ask how long it would take."""
         canvas = self._canvas
         options = options_of(self._config, self._settings, canvas.width, canvas.height)
         size = {"width": canvas.width, "height": canvas.height}
+        if self._estimate is not None:
+            self._worker.ask("cancel", job=self._estimate)
         self._estimate = self._worker.ask("estimate", content=size, options=options)
 
     def _listen(self):
@@ -755,8 +869,14 @@ class Dialog:
                     self._due = None
                     self._ask()
                 for event, _ in self._worker.answers():
-                    if event.get("id") == self._estimate:
+                    if event.get("id") != self._estimate:
+                        continue
+                    if event["event"] == "progress":
+                        self._says.set_text(event["message"])
+                        continue
+                    if event["event"] != "cancelled":
                         self._says.set_text(self._told(event))
+                    self._estimate = None
         except Trouble as trouble:
             self._worker = None
             self._says.set_text(f"{trouble}.")
@@ -776,7 +896,10 @@ class Dialog:
         file = self._config.get_property("style")
         path = file.get_path() if file else None
         self._thumbnail.set_tooltip_text("The painting whose style is taken")
-        if path and os.path.isfile(path):
+        there = bool(path) and os.path.isfile(path)
+        self._dialog.set_response_sensitive(self._gtk.ResponseType.OK, there)
+        self._hint.set_text("" if there else "Choose a painting: any picture whose style you like.")
+        if there:
             try:
                 from gi.repository import GdkPixbuf
 
@@ -831,7 +954,11 @@ class NeuralStyle(Gimp.PlugIn):
             # The procedure is there all the same, and says what is wrong when it is run.
             arguments = []
         for item in arguments:
-            _add(procedure, item)
+            try:
+                _add(procedure, item)
+            except (KeyError, TypeError, ValueError):
+                # A damaged nstrt.json: running it says so.
+                break
         return procedure
 
     def run(self, procedure, mode, image, drawables, config, data):
@@ -857,8 +984,7 @@ class NeuralStyle(Gimp.PlugIn):
         settings = Settings.read()
         canvas = Canvas(image, drawables)
         if mode == Gimp.RunMode.NONINTERACTIVE:
-            painting_of(config)
-            paint(Worker(settings, time.sleep), canvas, config, Console())
+            self._paint(canvas, config, settings, Console)
             return
         _, gimp_ui = toolkit()
         gimp_ui.init(NAME)
@@ -867,12 +993,25 @@ class NeuralStyle(Gimp.PlugIn):
             and not Dialog(procedure, config, settings, canvas).run()
         ):
             raise Cancelled
+        if mode == Gimp.RunMode.INTERACTIVE:
+            # The picture, the layer and the selection may be others by now.
+            canvas.check()
+            canvas = Canvas(image, drawables)
+        self._paint(canvas, config, settings, Progress)
+
+    @staticmethod
+    def _paint(canvas, config, settings, sights):
         painting_of(config)
-        window = Progress()
+        sight = sights()
         try:
-            paint(Worker(settings, wait_in_gtk), canvas, config, window)
+            worker = Worker(settings, sight.wait)
+            try:
+                paint(worker, canvas, config, sight)
+            finally:
+                # Whatever may still be under way ends with the connection.
+                worker.close()
         finally:
-            window.close()
+            sight.close()
 
 
 def _add(procedure, item):
