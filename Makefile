@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 # mypy looks for packages by folder: this link makes the checkout a folder called nstrt.
 TYPING = $(VENV)/typing
 
-.PHONY: demo test test-gimp lint format setup export examples sheets clean
+.PHONY: demo test test-gimp screenshots lint format setup export examples sheets clean
 
 demo: setup export ## set up, export, repaint an example, say where the picture is
 	@mkdir -p out
@@ -21,6 +21,9 @@ test: setup ## set up and run all tests
 test-gimp: setup ## test the filter in a real GIMP 3, which is built first where there is none
 	$(BIN)/python tests/gimp/prepare.py
 	$(BIN)/pytest -q --tb=short tests/gimp
+
+screenshots: test-gimp ## take the screenshots of docs/gimp.md again
+	$(BIN)/python tests/gimp/pictures.py
 
 lint: setup ## style and types
 	$(BIN)/ruff check .

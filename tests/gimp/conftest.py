@@ -1,0 +1,88 @@
+"""What the tests in GIMP share: the GIMP itself, the filter installed in it, photos."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import prepare
+import pytest
+from gimp import CAT, Gimp, Photo, Profile
+
+from nstrt.runtime.model import ModelStore, cache_folder
+
+
+def pytest_configure() -> None:
+    """End GIMP and the screen also when the tests are told to end."""
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", 143))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache() -> Path:
+    """Unlike other tests these take the model from the user's cache, or from ``NSTRT_CACHE``."""
+    return cache_folder().absolute()
+
+
+@pytest.fixture(scope="session")
+def place() -> prepare.Place:
+    found = prepare.find()
+    if not found:
+        pytest.exit("There is no GIMP 3: run tests/gimp/prepare.py first.", 2)
+    return found
+
+
+@pytest.fixture(scope="session")
+def new_profile(
+    place: prepare.Place, own_cache: Path
+) -> Callable[[], AbstractContextManager[Profile]]:
+    """A profile with the filter in it, as ``nstrt gimp install`` puts it there."""
+    if not ModelStore(own_cache / "models").list():
+        _nstrt("export", cache=own_cache)
+
+    @contextmanager
+    def profile() -> Iterator[Profile]:
+        with Profile.temporary(place, own_cache) as made:
+            folder = str(made.gimp_folder)
+            _nstrt("gimp", "install", "--no-export", "--folder", folder, cache=own_cache)
+            yield made
+
+    return profile
+
+
+@pytest.fixture(scope="session")
+def profile(new_profile: Callable[[], AbstractContextManager[Profile]]) -> Iterator[Profile]:
+    with new_profile() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def console(profile: Profile) -> Iterator[Gimp]:
+    """One GIMP without windows for all tests, and so one worker."""
+    with Gimp.console(profile) as gimp:
+        yield gimp
+
+
+@pytest.fixture
+def open_photo(console: Gimp) -> Iterator[Callable[..., Photo]]:
+    """Opens photos that are closed after the test: ``open_photo(precision="half")``."""
+    with ExitStack() as stack:
+
+        def opened(path: Path = CAT, **kind: object) -> Photo:
+            photo = stack.enter_context(Photo.loaded(console, path))
+            console.do("convert", photo.image, **kind)
+            return photo
+
+        yield opened
+
+
+def _nstrt(*words: str, cache: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "nstrt.plugins.cli", *words],
+        env=os.environ | {"NSTRT_CACHE": str(cache)},
+        check=True,
+    )
