@@ -383,7 +383,11 @@ def _is_filter(process: psutil.Process) -> bool:
     return False
 
 
-def wait_until_gone(processes: Sequence[psutil.Process], timeout: float) -> None:
+SOON = 10.0
+"""Seconds for what takes one on a quiet machine: benchmarks/filter.py measures it."""
+
+
+def wait_until_gone(processes: Sequence[psutil.Process], timeout: float = SOON) -> None:
     """Wait until none of the processes runs any more."""
 
     def running() -> list[int]:

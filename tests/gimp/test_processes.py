@@ -10,6 +10,7 @@ from gimp import (
     CAT,
     NIGHT,
     QUICK,
+    SOON,
     Gimp,
     Photo,
     Profile,
@@ -53,14 +54,14 @@ def test_the_worker_stays_warm_and_ends_with_gimp(own: Photo) -> None:
     assert processor_seconds([worker], during=1.0) < 0.1
     own.gimp.end()
     assert own.gimp.process.returncode == 0
-    wait_until_gone([worker], 1.0)
+    wait_until_gone([worker])
 
 
 def test_gimp_is_killed_while_the_worker_idles(own: Photo) -> None:
     own.stylize(style=NIGHT, **QUICK)
     worker = only_worker(own.gimp)
     own.gimp.kill()
-    wait_until_gone([worker], 1.0)
+    wait_until_gone([worker])
 
 
 def test_gimp_is_killed_while_the_worker_paints(own: Photo) -> None:
@@ -69,7 +70,7 @@ def test_gimp_is_killed_while_the_worker_paints(own: Photo) -> None:
     plugins = own.gimp.plugins()
     assert plugins
     own.gimp.kill()
-    wait_until_gone([worker, *plugins], 1.0)
+    wait_until_gone([worker, *plugins])
 
 
 def test_the_worker_is_killed_while_it_paints(own: Photo) -> None:
@@ -92,7 +93,7 @@ def test_the_worker_is_killed_while_it_idles(own: Photo) -> None:
     own.stylize(style=NIGHT, **QUICK)
     worker = only_worker(own.gimp)
     worker.kill()
-    wait_until_gone([worker], 5.0)
+    wait_until_gone([worker])
     again = own.stylize(style=NIGHT, **QUICK)
     assert (again.status, again.message) == ("success", "")
 
@@ -106,7 +107,7 @@ def test_the_plug_in_is_killed_while_the_worker_paints(own: Photo) -> None:
         plugin.kill()
     answer = run.result(timeout=10)
     assert answer["status"] != "success"
-    wait_for(lambda: processor_seconds([worker], during=0.2) < 0.05, "an idle worker", 1.0)
+    wait_for(lambda: processor_seconds([worker], during=0.2) < 0.05, "an idle worker", SOON)
     assert own.layers() == before
     again = own.stylize(style=NIGHT, **QUICK)
     assert (again.status, again.message) == ("success", "")

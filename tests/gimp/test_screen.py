@@ -5,7 +5,6 @@ Screenshots go to ``out/gimp/``: they are for eyes, nothing compares them.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import time
@@ -21,6 +20,7 @@ from gimp import (
     NIGHT,
     PICTURES,
     QUICK,
+    SOON,
     GimpError,
     Photo,
     Profile,
@@ -119,13 +119,13 @@ def start(screen: Screen, photo: Photo, **options: object) -> str:
     return window
 
 
-def assert_over(screen: Screen, plugins: list[psutil.Process], seconds: float = 1.0) -> None:
-    """The plug-in is gone and the worker idle, both within some seconds from now."""
-    start = time.monotonic()
-    wait_until_gone(plugins, seconds)
-    left = max(0.0, start + seconds - time.monotonic())
-    time.sleep(left)
-    assert processor_seconds(screen.workers(), during=1.0) < 0.1
+def assert_over(screen: Screen, plugins: list[psutil.Process]) -> None:
+    """The plug-in is gone soon, and the worker is there and idle."""
+    wait_until_gone(plugins)
+    workers = screen.workers()
+    assert workers
+    wait_for(lambda: processor_seconds(workers, during=0.3) < 0.03, "an idle worker", SOON)
+    assert screen.workers() == workers
 
 
 def undo(screen: Screen) -> None:
@@ -196,7 +196,7 @@ def test_the_menu_opens_the_dialog(screen: Screen, photo: Photo) -> None:
     screen.screenshot("dialog-empty")
     screen.keys("Escape", window=dialog)
     screen.gone(TITLE)
-    wait_until_gone(screen.plugins(), 5.0)
+    wait_until_gone(screen.plugins())
     assert_no_step(screen, photo)
 
 
@@ -312,7 +312,7 @@ def test_stop_keeps_the_layer(screen: Screen, photo: Photo) -> None:
     window = start(screen, photo)
     plugins = screen.plugins()
     screen.keys("alt+s", window=window)
-    wait_until_gone(plugins, 5.0)
+    wait_until_gone(plugins)
     assert photo.names()[0].startswith("Neural Style: night")
     new = photo.above(photo.layer)
     size = screen.do("describe", photo.layer)
@@ -340,7 +340,7 @@ def test_undo_while_it_paints(screen: Screen, photo: Photo) -> None:
     wait_for(lambda: not is_named(photo), "the step before")
     assert len(photo.layers()) == 2
     screen.keys("alt+s", window=window)
-    wait_until_gone(plugins, 5.0)
+    wait_until_gone(plugins)
     assert len(photo.layers()) == 2
     undo(screen)
     wait_for(lambda: len(photo.layers()) == 1, "the end of the layer after Ctrl+Z")
@@ -351,7 +351,7 @@ def test_removing_the_preview_ends_the_run(screen: Screen, photo: Photo) -> None
     start(screen, photo)
     plugins = screen.plugins()
     screen.do("remove_layer", preview(photo)["id"])
-    wait_until_gone(plugins, 10.0)
+    wait_until_gone(plugins)
     screen.gone(TITLE)
     assert_over(screen, plugins)
     assert len(photo.layers()) == 1
@@ -362,7 +362,7 @@ def test_closing_the_image_while_it_paints(screen: Screen, photo: Photo) -> None
     plugins = screen.plugins()
     screen.keys("ctrl+w", window=screen.window(MAIN))
     discard_changes(screen, "^Close ")
-    wait_until_gone(plugins, 10.0)
+    wait_until_gone(plugins)
     screen.gone(TITLE)
     assert_over(screen, plugins)
     wait_for(lambda: photo.image not in screen.do("images"), "the end of the image")
@@ -374,7 +374,7 @@ def test_the_worker_is_killed_while_it_paints(screen: Screen, photo: Photo) -> N
     plugins, said = screen.plugins(), len(screen.output())
     for worker in screen.workers():
         worker.kill()
-    wait_until_gone(plugins, 10.0)
+    wait_until_gone(plugins)
     screen.gone(TITLE)
     assert_no_step(screen, photo)
     assert is_sentence(error_said(screen, said))
@@ -403,7 +403,7 @@ def test_gimp_is_killed_while_it_paints(own: Photo) -> None:
     processes = screen.plugins() + screen.workers()
     assert len(processes) >= 2
     screen.kill()
-    wait_until_gone(processes, 1.0)
+    wait_until_gone(processes)
 
 
 def test_gimp_quits_while_it_paints(own: Photo) -> None:
@@ -416,30 +416,23 @@ def test_gimp_quits_while_it_paints(own: Photo) -> None:
     discard_changes(screen, "^Quit GIMP")
     wait_for(lambda: screen.process.poll() is not None, "the end of GIMP", 10.0)
     assert screen.process.returncode == 0
-    wait_until_gone(processes, 1.0)
+    wait_until_gone(processes)
 
 
-def test_the_first_preview_comes_soon(profile: Profile) -> None:
-    """Of a photo of 1200 x 800: 8 s after OK with a cold worker, 3 s with a warm one."""
+def test_the_first_preview_comes_long_before_the_end(profile: Profile) -> None:
+    """Of a photo of 1200 x 800, with a cold worker and with a warm one."""
     file = profile.folder / "large.png"
     with Image.open(CAT) as cat:
         cat.resize((1200, 800)).save(file)
-    took = []
     with Screen.opened(profile, CAT) as screen, Photo.loaded(screen, file) as photo:
         for _ in ("cold", "warm"):
             remember(profile, style=NIGHT.as_uri())
             dialog = open_dialog(screen)
             press_ok(screen, dialog)
-            begun = time.monotonic()
             wait_for(lambda: len(photo.layers()) == 2, "a preview")
-            took.append(time.monotonic() - begun)
+            assert screen.plugins()
             screen.keys("alt+c", window=progress_window(screen, dialog))
             wait_for(lambda: not screen.plugins(), "the end of the run")
-    print(f"first preview after {took[0]:.1f} s cold, {took[1]:.1f} s warm")
-    # Other programs may be busy, too.
-    slack = 2.0 if os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1) else 1.0
-    assert took[0] < 8.0 * slack
-    assert took[1] < 3.0 * slack
 
 
 def on_screen(photo: Photo) -> Screen:
