@@ -34,6 +34,9 @@ WORKING_SIZES = {"draft": 256, "normal": None, "fine": 768}
 CONTEXT = 0.25
 """How much of the picture round a selection is painted with it, as a share of its long side."""
 
+LARGE = 4_000_000
+"""Pixels above which pictures on the way are enlarged in the simplest way."""
+
 RARELY = 4
 """A picture on the way is shown again after so many times as long as it took to show the last."""
 
@@ -401,22 +404,26 @@ class Canvas:
         if not (self.image.is_valid() and self._in_image(self.layer)):
             raise Trouble("The picture or its layer was closed or deleted; nothing was painted")
 
-    def show(self, width, height, pixels, name):
-        """Show a picture on the way, of any size, in a layer that no undo step knows of."""
+    def show(self, width, height, pixels, name, go_on):
+        """Show a picture on the way, of any size, in a layer that no undo step knows of.
+
+        A large one takes seconds: it is left as it is when ``go_on`` says so.
+        """
         begun = time.monotonic()
         if begun - self._shown < RARELY * self._costs:
             # Large pictures take long to show; the time is better spent painting.
             return
         self.check()
         layer = self._preview or self._new_layer(name)
-        if self._preview:
-            if not self._in_image(layer):
+        for _ in _enlarging(layer.get_buffer(), width, height, self.width, self.height, pixels):
+            if not go_on():
+                return
+            if self._preview and not self._in_image(layer):
                 # The painter deleted it; that is an answer.
                 raise Cancelled
-            if _locked(layer):
+            if self._preview and _locked(layer):
                 # GIMP ends a plug-in that writes into a locked layer.
                 return
-        _write_enlarged(layer.get_buffer(), width, height, self.width, self.height, pixels)
         if self._preview is None:
             self._quietly(lambda: self._insert(layer))
             self._preview = layer
@@ -516,8 +523,8 @@ BABL_FORMATS = {"rgba8": "R'G'B'A u8", "rgba16": "R'G'B'A u16"}
 PIXEL_BYTES = {"rgba8": 4, "rgba16": 8}
 
 
-def _write_enlarged(target, width, height, whole_width, whole_height, pixels):
-    """Write a small picture into a larger buffer, interpolated."""
+def _enlarging(target, width, height, whole_width, whole_height, pixels):
+    """Write a small picture into a larger buffer, interpolated, yielding before each part."""
     small = Gegl.Buffer.new("R'G'B'A u8", 0, 0, width, height)
     small.set(Gegl.Rectangle.new(0, 0, width, height), "R'G'B'A u8", pixels)
     graph = Gegl.Node()
@@ -526,13 +533,18 @@ def _write_enlarged(target, width, height, whole_width, whole_height, pixels):
     scale = graph.create_child("gegl:scale-size")
     scale.set_property("x", float(whole_width))
     scale.set_property("y", float(whole_height))
-    scale.set_property("sampler", Gegl.SamplerType.CUBIC)
+    large = whole_width * whole_height > LARGE
+    scale.set_property("sampler", Gegl.SamplerType.LINEAR if large else Gegl.SamplerType.CUBIC)
     scale.set_property("abyss-policy", Gegl.AbyssPolicy.CLAMP)
     sink = graph.create_child("gegl:write-buffer")
     sink.set_property("buffer", target)
     source.link(scale)
     scale.link(sink)
-    sink.process()
+    processor = sink.new_processor(Gegl.Rectangle.new(0, 0, whole_width, whole_height))
+    more = True
+    while more:
+        yield
+        more, _ = processor.work()
     target.flush()
 
 
@@ -598,7 +610,7 @@ def paint(worker, canvas, config, sight):
                 if kind == "progress":
                     sight.progress(event["fraction"], _in_words(event))
                 elif kind == "preview" and asked is None:
-                    canvas.show(event["width"], event["height"], pixels, name)
+                    canvas.show(event["width"], event["height"], pixels, name, sight.goes_on)
                 elif kind == "result":
                     canvas.hide()
                     return canvas.keep(pixels, name)
@@ -750,6 +762,11 @@ class Progress:
         """What the painter has asked for by now: None, ``stop`` or ``cancel``."""
         wait_in_gtk(0.03)
         return self._wish
+
+    def goes_on(self):
+        """Let the windows live for a moment; whether nothing is wished."""
+        wait_in_gtk(0.001)
+        return self._wish is None
 
     def wait(self, seconds):
         """Wait while there is nothing to keep; raises Cancelled if the painter wishes an end."""
