@@ -125,6 +125,16 @@ def kind_of(image):
 
 def layers(image):
     """All layers from top to bottom, groups before what is in them."""
+    for _ in range(50):
+        try:
+            return _layers(image)
+        except (AttributeError, TypeError):
+            # The filter took its picture on the way away while it was being described.
+            time.sleep(0.05)
+    return _layers(image)
+
+
+def _layers(image):
     found = []
 
     def walk(items):

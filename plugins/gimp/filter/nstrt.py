@@ -414,15 +414,11 @@ class Canvas:
             # Large pictures take long to show; the time is better spent painting.
             return
         self.check()
+        if not self._paintable():
+            return
         layer = self._preview or self._new_layer(name)
         for _ in _enlarging(layer.get_buffer(), width, height, self.width, self.height, pixels):
-            if not go_on():
-                return
-            if self._preview and not self._in_image(layer):
-                # The painter deleted it; that is an answer.
-                raise Cancelled
-            if self._preview and _locked(layer):
-                # GIMP ends a plug-in that writes into a locked layer.
+            if not (go_on() and self._paintable()):
                 return
         if self._preview is None:
             self._quietly(lambda: self._insert(layer))
@@ -433,6 +429,16 @@ class Canvas:
         Gimp.displays_flush()
         self._shown = time.monotonic()
         self._costs = self._shown - begun
+
+    def _paintable(self):
+        """Whether the picture on the way may be written to."""
+        if self._preview is None:
+            return True
+        if not self._in_image(self._preview):
+            # The painter deleted it; that is an answer.
+            raise Cancelled
+        # GIMP ends a plug-in that writes into a locked layer.
+        return not _locked(self._preview)
 
     def hide(self):
         """Take the picture on the way away again, as if it had never been there."""
