@@ -227,7 +227,8 @@ def check_memory(
     finest = scales[-1]
     longest = max(finest.width, finest.height)
     fixed = peak_memory(engine, (_shrunk(finest, 0),), history)
-    factor = math.sqrt(max(0.0, (available - fixed) / (needed - fixed)))
+    # A little less than there is: by the time it is tried, it may be less.
+    factor = math.sqrt(max(0.0, (0.95 * available - fixed) / (needed - fixed)))
     fits = int(longest * factor) // 16 * 16
     advice = f"use --size {fits}" if fits >= 64 else "close other programs, or use a larger machine"
     raise TooLargeError(

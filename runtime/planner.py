@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nstrt.runtime.assembly import Assembly, Site, torch_sees_card
 from nstrt.runtime.machine import default_threads, device_name, machine_id, versions
-from nstrt.runtime.model import ModelSpec, ModelStore, StoredModel, WeightsError
+from nstrt.runtime.model import ModelSpec, ModelStore, StoredModel, TooLargeError, WeightsError
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.plan import Plan, Scale, check_memory, default_size, plan_scales
 from nstrt.runtime.providers import Shape, choose_precision, choose_provider, loads
@@ -96,12 +96,19 @@ class Planner:
         enlarged = photo[0] * photo[1] if options.original_size else 0
         # Before the model is touched: what cannot fit with any engine is refused at once.
         if site.torch_device == "cpu":
-            check_memory("torch", scales, history, site.free_memory(), enlarged=enlarged)
+            least = "torch" if options.engine == "auto" else options.engine
+            check_memory(least, scales, history, site.free_memory(), enlarged=enlarged)
         assembly = self._assembly(site)
         free = site.free_memory()
         spec, model, why_these = self._model = self._model or self._choose_model()
         name, why_so = self._engine_name(assembly, site, spec)
-        memory = check_memory(name, scales, history, free, enlarged=enlarged)
+        try:
+            memory = check_memory(name, scales, history, free, enlarged=enlarged)
+        except TooLargeError:
+            if options.engine != "auto" or name == "torch" or site.provider == "coreml":
+                raise
+            name, why_so = "torch", "engine torch, because onnx would take more memory than is free"
+            memory = check_memory(name, scales, history, free, enlarged=enlarged)
         engine = assembly.engine(name, spec, _shapes(scales))
         plan = Plan(
             engine=name,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from nstrt.runtime import options
+from nstrt.runtime import StylizeOptions, options
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,3 +36,10 @@ def test_links_in_the_docs_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_worker_s_page_lists_every_option() -> None:
+    page = (ROOT / "docs" / "worker.md").read_text()
+    section = page.partition("## Options")[2].partition("## Errors")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert listed == [item.name for item in fields(StylizeOptions)]

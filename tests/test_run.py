@@ -25,7 +25,10 @@ from nstrt.runtime import (
     read_recipe,
     stylize,
 )
-from nstrt.runtime.model import OptionError, ProviderUnavailableError
+from nstrt.runtime.assembly import Site
+from nstrt.runtime.model import OptionError, ProviderUnavailableError, TooLargeError
+from nstrt.runtime.plan import Plan
+from nstrt.runtime.planner import Planner
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"
@@ -294,3 +297,24 @@ def test_a_starved_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_recipe_calls_the_weights_what_they_are(result: Result) -> None:
     assert "8-bit quantised original weights" in result.recipe["weights"]["description"]
     assert "CC BY 4.0" in result.recipe["weights"]["licence"]
+
+
+def test_where_the_quicker_engine_does_not_fit_the_other_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And what is refused names a size that is not refused."""
+    monkeypatch.setattr(Planner, "_engine_name", lambda *_: ("onnx", "measured"))
+    photo = painting = (3000, 2000)
+
+    def plan(free: float, **given: Any) -> Plan:
+        monkeypatch.setattr(Site, "free_memory", lambda self: int(free))
+        return transfer(scales=None, engine="auto", **given).plan(photo, painting)
+
+    assert plan(2.4e9, size=512).engine == "onnx"
+    tight = plan(1.7e9, size=512)
+    assert tight.engine == "torch"
+    assert tight.memory < 1.7e9
+    with pytest.raises(TooLargeError, match="use --size") as refused:
+        plan(1.7e9, size=2000)
+    suggested = int(str(refused.value).rpartition("--size ")[2].rstrip("."))
+    assert plan(1.7e9, size=suggested).memory < 1.7e9

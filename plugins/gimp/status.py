@@ -149,7 +149,7 @@ def _differences(place: Place, found: Settings | None, source: bytes | None) -> 
     try:
         if place.plugin.read_bytes() != (filter_source() if source is None else source):
             # Another version's file is bound to differ.
-            notes += [] if other else ["nstrt.py is not this nstrt's file, byte for byte."]
+            notes += [] if other else ["nstrt.py was changed: it is not this nstrt's file."]
     except (OSError, GimpError):
         pass
     return notes

@@ -202,7 +202,7 @@ def test_the_menu_opens_the_dialog(screen: Screen, photo: Photo) -> None:
 
 def test_a_painter_paints_the_part_that_is_selected(screen: Screen, photo: Photo) -> None:
     """From the menu over the dialog and the preview to the layer with its mask."""
-    remember(screen.profile, preset="fast", size=256, seed=1)
+    remember(screen.profile, preset="fast", detail="draft", seed=1)
     screen.do("select_ellipse", photo.image, 60, 30, 330, 240, 40.0)
     selected = photo.selection()
     screen.keys("ctrl+shift+j", window=screen.window(MAIN))  # Fit the image in the window.

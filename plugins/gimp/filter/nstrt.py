@@ -804,6 +804,8 @@ class Dialog:
         self._gtk, self._config, self._settings, self._canvas = gtk, config, settings, canvas
         self._worker = None
         self._answered = False
+        self._painting = None
+        self._refused = False
         self._estimate = None
         self._due = None
         self._dialog = gimp_ui.ProcedureDialog.new(procedure, config, TITLE)
@@ -873,7 +875,7 @@ class Dialog:
     def _changed(self, config, parameter):
         if parameter.name == "style":
             self._show_painting()
-        if parameter.name not in ("style", "strength", "color", "seed", "style-scale"):
+        if parameter.name not in ("strength", "color", "seed"):
             self._due = time.monotonic() + 0.3
 
     def _ask(self):
@@ -883,7 +885,8 @@ class Dialog:
         size = {"width": canvas.width, "height": canvas.height}
         if self._estimate is not None:
             self._worker.ask("cancel", job=self._estimate)
-        self._estimate = self._worker.ask("estimate", content=size, options=options)
+        style = {"style": {"file": self._painting}} if self._painting else {}
+        self._estimate = self._worker.ask("estimate", content=size, options=options, **style)
 
     def _listen(self):
         try:
@@ -899,28 +902,41 @@ class Dialog:
                         continue
                     if event["event"] != "cancelled":
                         self._says.set_text(self._told(event))
+                        self._refused = event["event"] == "error"
+                        self._offer()
                     self._estimate = None
         except Trouble as trouble:
             self._worker = None
             self._says.set_text(f"{trouble}.")
         return GLib.SOURCE_CONTINUE
 
-    @staticmethod
-    def _told(event):
+    def _offer(self):
+        """OK can be pressed when there is a painting, and nothing is known that would fail."""
+        able = self._painting is not None and not self._refused
+        self._dialog.set_response_sensitive(self._gtk.ResponseType.OK, able)
+
+    def _told(self, event):
         if event["event"] == "error":
             return f"{_explained(event)}."
         text = duration(event["seconds"])
         return (
             f"{text[0].upper()}{text[1:]}, painted at {event['width']} × {event['height']} pixels, "
-            f"{event['memory'] / 1e9:.1f} GB of memory."
+            f"{event['memory'] / 1e9:.1f} GB of memory{self._overridden()}."
         )
+
+    def _overridden(self):
+        """What is set where it may be folded away."""
+        values = self._config.get_property("size"), self._config.get_property("iterations")
+        return " (as set under Advanced)" if any(values) else ""
 
     def _show_painting(self):
         file = self._config.get_property("style")
         path = file.get_path() if file else None
         self._thumbnail.set_tooltip_text("The painting whose style is taken")
         there = bool(path) and os.path.isfile(path)
-        self._dialog.set_response_sensitive(self._gtk.ResponseType.OK, there)
+        self._painting = path if there else None
+        self._refused = False
+        self._offer()
         self._hint.set_text("" if there else "Choose a painting: any picture whose style you like.")
         if there:
             try:
