@@ -10,12 +10,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    """Write docs/pictures/gimp-*.png, in 256 colours."""
+    """Write docs/pictures/gimp-*.jpg."""
     for name in ("menu", "dialog", "preview", "result"):
-        target = ROOT / "docs" / "pictures" / f"gimp-{name}.png"
+        target = ROOT / "docs" / "pictures" / f"gimp-{name}.jpg"
         with Image.open(ROOT / "out" / "gimp" / f"{name}.png") as shot:
-            small = shot.convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
-            small.save(target, optimize=True)
+            shot.convert("RGB").save(target, quality=88, subsampling=0, optimize=True)
         print(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1000:.0f} kB")
 
 
