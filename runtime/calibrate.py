@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 
 from nstrt.runtime.engines import Engine
 from nstrt.runtime.losses import LossWeights, Objective
-from nstrt.runtime.model import cache_folder, write_whole
+from nstrt.runtime.remembered import recall, remember
 
 __all__ = ["SIDES", "faster", "measure_step"]
 
@@ -30,9 +28,8 @@ def faster(
     ``key`` stands for all that the measurement depends on. What was measured for it before is
     taken again, so that equal commands give equal pictures.
     """
-    path = cache_folder() / "engines.json"
-    known = _known(path)
-    if set(known.get(key, {})) != set(engines):
+    seconds = recall("engines").get(key, {})
+    if set(seconds) != set(engines):
         made = {name: make() for name, make in engines.items()}
         times: dict[str, list[float]] = {name: [] for name in made}
         # In turn, A B A B: what else the machine does then falls on all of them.
@@ -43,14 +40,8 @@ def faster(
                     times[name].append(took)
         for engine in made.values():
             engine.release()
-        known = {**_known(path), key: {name: min(values) for name, values in times.items()}}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(known, indent=1).encode())
-        except OSError:
-            # A folder that cannot be written costs the next run the measurement again.
-            pass
-    seconds = known[key]
+        seconds = {name: min(values) for name, values in times.items()}
+        remember("engines", key, seconds)
     return min(seconds, key=seconds.__getitem__), seconds
 
 
@@ -72,11 +63,3 @@ def measure_step(engine: Engine) -> float:
     started = time.perf_counter()
     engine.evaluate(image, objective)
     return time.perf_counter() - started
-
-
-def _known(path: Path) -> dict[str, dict[str, float]]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
-from nstrt.runtime.model import cache_folder, write_whole
 from nstrt.runtime.plan import Plan
+from nstrt.runtime.remembered import recall, remember
 
-__all__ = ["Estimate", "Paces"]
+__all__ = ["Estimate", "known_pace", "learn_pace"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,31 +24,13 @@ class Estimate:
     """Bytes of memory that are free where it would run; :attr:`Plan.memory` is what it takes."""
 
 
-class Paces:
-    """Seconds for a step of one pixel, as this machine's runs took them."""
+def known_pace(key: str) -> float | None:
+    """Seconds for a step of one pixel in this machine's runs like ``key``, if there were any."""
+    value = recall("paces").get(key)
+    return value if isinstance(value, float) and value > 0 else None
 
-    def __init__(self) -> None:
-        self._path = cache_folder() / "paces.json"
 
-    def of(self, key: str) -> float | None:
-        """The pace of runs like ``key``, if there were any."""
-        value = self._known().get(key)
-        return value if isinstance(value, float) and value > 0 else None
-
-    def learn(self, key: str, pace: float) -> None:
-        """A run took ``pace``: half of what is known from now on, the runs before the rest."""
-        before = self.of(key)
-        known = {**self._known(), key: pace if before is None else (before + pace) / 2}
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._path, json.dumps(known, indent=1).encode())
-        except OSError:
-            # A folder that cannot be written costs the next estimate a measurement.
-            pass
-
-    def _known(self) -> dict[str, object]:
-        try:
-            content = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+def learn_pace(key: str, pace: float) -> None:
+    """A run took ``pace``: half of what is known from now on, the runs before the rest."""
+    before = known_pace(key)
+    remember("paces", key, pace if before is None else (before + pace) / 2)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nstrt.runtime.estimate import Paces
+from nstrt.runtime.estimate import learn_pace
 from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
 from nstrt.runtime.interrupt import Interrupt, Interrupted
 from nstrt.runtime.model import PictureReadError, TooLargeError
@@ -155,7 +155,7 @@ class Run:
                     shown = time.perf_counter()
                     yield Preview(**place, rgb=painted.coloured(progress.picture()))
             if last is not None and last.step == plan.steps and plan.work > _TELLING:
-                Paces().learn(self._planner.pace_key(plan), pace.mean())
+                learn_pace(self._planner.pace_key(plan), pace.mean())
         except Interrupted:
             if self._cancelled or last is None:
                 raise

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-from nstrt.runtime.estimate import Estimate, Paces
+from nstrt.runtime.estimate import Estimate, known_pace
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import PictureSource
@@ -63,7 +63,7 @@ class StyleTransfer:
         Raises what the run would raise.
         """
         plan, engine = self._planner.prepare(photo, painting or photo)
-        pace = Paces().of(self._planner.pace_key(plan))
+        pace = known_pace(self._planner.pace_key(plan))
         if pace is None:
             from nstrt.runtime.calibrate import SIDES, measure_step
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +320,33 @@ def test_where_the_quicker_engine_does_not_fit_the_other_is_taken(
         plan(1.7e9, size=2000)
     suggested = int(str(refused.value).rpartition("--size ")[2].rstrip("."))
     assert plan(1.7e9, size=suggested).memory < 1.7e9
+
+
+def test_strength_is_the_weight_of_the_photo() -> None:
+    """A tenth of the weight, or ten times as much, and nothing else."""
+    plain = transfer(iterations=1)
+    for strength, factor in ((0.0, 10.0), (0.5, 1.0), (1.0, 0.1)):
+        strong = plain.with_options(replace(plain.options, strength=strength))
+        weighted = plain.with_options(
+            replace(plain.options, content_weight=plain.options.content_weight * factor)
+        )
+        assert strong.options.hold == pytest.approx(weighted.options.hold)
+        one, other = strong.stylize(CAT, NIGHT), weighted.stylize(CAT, NIGHT)
+        assert one.terms.loss == pytest.approx(other.terms.loss, rel=1e-4)
+
+
+def test_estimates_learn_from_runs(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paces = own_cache / "paces.json"
+    paces.unlink(missing_ok=True)
+    monkeypatch.setattr("nstrt.runtime.run._TELLING", 0)
+    fast = transfer(iterations=3)
+    made = fast.stylize(CAT, NIGHT)
+    (pace,) = json.loads(paces.read_text()).values()
+    assert 0 < pace * made.plan.work <= made.seconds
+    estimate = fast.estimate((1200, 800), (600, 400))
+    assert estimate.seconds == pytest.approx(estimate.plan.work * pace)
+    run = transfer(iterations=300).run(CAT, NIGHT)
+    next(event for event in run if isinstance(event, Step))
+    run.stop()
+    run.result()
+    assert list(json.loads(paces.read_text()).values()) == [pace]

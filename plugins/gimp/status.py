@@ -14,6 +14,7 @@ from nstrt.plugins.gimp.folders import GimpFolder
 from nstrt.plugins.gimp.greeting import greet
 from nstrt.plugins.gimp.install import Place, filter_source
 from nstrt.plugins.gimp.settings import Settings, SettingsError, read
+from nstrt.plugins.gimp.survey import as_sentence
 from nstrt.plugins.worker.connection import PROTOCOL
 
 __all__ = ["PROCEDURE", "Status", "registration", "status"]
@@ -70,7 +71,7 @@ def status(folder: GimpFolder, source: bytes | None = None) -> Status:
     place = Place(gimp=folder.path)
     faults, notes = [], []
     if folder.obstacle:
-        faults.append(_sentence(folder.obstacle))
+        faults.append(as_sentence(folder.obstacle))
     there = [path for path in (place.settings, place.plugin) if os.path.lexists(path)]
     found: Settings | None = None
     if there:
@@ -153,7 +154,3 @@ def _differences(place: Place, found: Settings | None, source: bytes | None) -> 
     except (OSError, GimpError):
         pass
     return notes
-
-
-def _sentence(clause: str) -> str:
-    return clause[0].upper() + clause[1:]

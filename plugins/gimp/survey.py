@@ -22,7 +22,7 @@ from nstrt.plugins.gimp.folders import (
 )
 from nstrt.plugins.gimp.programs import GimpProgram, find_programs, make_user_folder
 
-__all__ = ["Survey", "nothing_found", "survey"]
+__all__ = ["Survey", "as_sentence", "nothing_found", "survey"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +91,9 @@ def nothing_found(
     if serving:
         return f"GIMP {serving[0].version} was never started here; {again}"
     if flatpak:
-        return _sentence(FLATPAK)
+        return as_sentence(FLATPAK)
     if snap:
-        return _sentence(SNAP)
+        return as_sentence(SNAP)
     if programs:
         return f"Only GIMP {programs[0].version} is here, and this filter needs GIMP 3."
     if old_folder:
@@ -126,5 +126,6 @@ def _any_there(paths: Sequence[Path]) -> bool:
     return any(path.exists() for path in paths)
 
 
-def _sentence(clause: str) -> str:
+def as_sentence(clause: str) -> str:
+    """A clause with a capital at its start."""
     return clause[0].upper() + clause[1:]
