@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.extraction import variant_for
-from nstrt.runtime.machine import available_memory, device_name
+from nstrt.runtime.machine import available_memory, device_name, machine_id, versions
 from nstrt.runtime.model import (
     ModelSpec,
     ModelStore,
@@ -35,7 +35,7 @@ class Site:
     """``cpu``, ``cuda``, ``tensorrt`` or ``coreml``."""
 
     precision: str
-    """``fp32``, ``tf32`` or ``fp16``."""
+    """``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
 
     threads: int
     """Processor threads."""
@@ -59,7 +59,7 @@ class Assembly:
         self._store = store
         self._site = site
         self._mirrors: dict[str, Mirror] = {}
-        self._engines: dict[tuple[str, str, tuple[Shape, ...]], Engine] = {}
+        self._engines: dict[tuple[str, str, str, tuple[Shape, ...]], Engine] = {}
         self._used: list[str] = []
 
     def set_up(self) -> None:
@@ -69,8 +69,11 @@ class Assembly:
         """
         _check_torch(self._site)
 
-    def engine(self, name: str, spec: ModelSpec, shapes: Sequence[Shape]) -> Engine:
-        """The engine ``onnx`` or ``torch`` for pictures of ``shapes``.
+    def engine(
+        self, name: str, spec: ModelSpec, shapes: Sequence[Shape], precision: str | None = None
+    ) -> Engine:
+        """The engine ``onnx`` or ``torch`` for pictures of ``shapes``, in the site's precision or
+        another one.
 
         Raises :class:`ProviderUnavailableError` if it cannot run on the site.
         """
@@ -80,31 +83,35 @@ class Assembly:
             )
         # Only TensorRT's engines depend on the shapes of the run.
         kept = tuple(shapes) if self._site.provider == "tensorrt" else ()
-        key = (name, spec.key, kept)
+        precision = precision or self._site.precision
+        key = (name, spec.key, precision, kept)
         self._forget_but(spec)
         if key not in self._engines:
             if kept:
                 # Each holds the card's memory for its own shapes: one at a time.
-                self._engines = {k: e for k, e in self._engines.items() if not k[2]}
-            self._engines[key] = self._build(name, spec, shapes)
+                self._engines = {k: e for k, e in self._engines.items() if not k[-1]}
+            self._engines[key] = self._build(name, spec, shapes, precision)
         return self._engines[key]
 
-    def _build(self, name: str, spec: ModelSpec, shapes: Sequence[Shape]) -> Engine:
+    def _build(self, name: str, spec: ModelSpec, shapes: Sequence[Shape], precision: str) -> Engine:
         from nstrt.runtime.engines import OnnxEngine, TorchEngine
 
         mirror, site = self._mirror(spec), self._site
+        key = machine_id(
+            device=device_name(site.provider), threads=site.threads, versions=versions()
+        )
         if name == "torch":
-            return TorchEngine(mirror)
-        model = self._store.obtain(spec.as_variant(variant_for(site.provider, site.precision)))
+            return TorchEngine(mirror, precision=precision, key=key)
+        model = self._store.obtain(spec.as_variant(variant_for(site.provider, precision)))
         session = open_session(
             model.path,
             provider=site.provider,
-            precision=site.precision,
+            precision=precision,
             shapes=shapes,
             threads=site.threads,
             identity={"model": model.sha256, "device": device_name(site.provider)},
         )
-        return OnnxEngine(mirror, session)
+        return OnnxEngine(mirror, session, precision=precision, key=key)
 
     def _forget_but(self, spec: ModelSpec) -> None:
         """Drop the networks beyond :data:`NETWORKS` that were not used for longest."""
@@ -119,11 +126,9 @@ class Assembly:
 
         torch = import_torch()
         if spec.key not in self._mirrors:
-            half = self._site.precision == "fp16"
             self._mirrors[spec.key] = read_mirror(
                 self._store.obtain(spec).path,
                 device=torch.device(self._site.torch_device),
-                dtype=torch.float16 if half else torch.float32,
             )
         return self._mirrors[spec.key]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 import torch
 
 from nstrt.runtime.engines import Engine
-from nstrt.runtime.losses import LossWeights, Objective
+from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.losses import LossWeights
 from nstrt.runtime.remembered import recall, remember
 
 __all__ = ["SIDES", "faster", "measure_step"]
@@ -28,7 +29,7 @@ def faster(
     ``key`` stands for all that the measurement depends on. What was measured for it before is
     taken again, so that equal commands give equal pictures.
     """
-    seconds = recall("engines").get(key, {})
+    seconds = recall("steps").get(key, {})
     if set(seconds) != set(engines):
         made = {name: make() for name, make in engines.items()}
         times: dict[str, list[float]] = {name: [] for name in made}
@@ -41,7 +42,7 @@ def faster(
         for engine in made.values():
             engine.release()
         seconds = {name: min(values) for name, values in times.items()}
-        remember("engines", key, seconds)
+        remember("steps", key, seconds)
     return min(seconds, key=seconds.__getitem__), seconds
 
 
@@ -49,17 +50,16 @@ def measure_step(engine: Engine) -> float:
     """Seconds of one loss and gradient, through the whole model, on a small noise picture."""
     source = torch.Generator().manual_seed(0)
     image = torch.rand((1, 3, *SIDES), generator=source).to(engine.device)
-    features = engine.features(image)
-    layers = list(features)
-    first, deepest = layers[0], layers[-1]
+    layers = engine.taps
     weights = LossWeights(
         content=1,
         style=1,
         tv=0,
-        content_layers={deepest: 1.0},
-        style_layers={first: 1.0, deepest: 1.0},
+        content_layers={layers[-1]: 1.0},
+        style_layers={layers[0]: 1.0, layers[-1]: 1.0},
     )
-    objective = Objective.from_style(weights, features).with_content(features)
+    evaluation = Evaluation(engine)
+    objective, _ = evaluation.objective(weights, image, image)
     started = time.perf_counter()
-    engine.evaluate(image, objective)
+    evaluation.evaluate(image, objective)
     return time.perf_counter() - started

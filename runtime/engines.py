@@ -1,7 +1,8 @@
-"""Engines: given an image, the loss terms and the gradient with respect to the image.
+"""Engines: through the network and back, for a picture or a part of one.
 
-Both engines share the losses and the way back to the image; they differ in who computes the
-activations. ``torch`` computes them in the mirrored graph, ``onnx`` in ONNX Runtime.
+Both engines share the way back to the image; they differ in who computes the features. ``torch``
+computes them in the mirrored graph, ``onnx`` in ONNX Runtime. What the loss makes of them is the
+matter of :mod:`nstrt.runtime.evaluation`.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ import torch
 from torch import Tensor
 
 from nstrt.runtime.interrupt import Interrupt
-from nstrt.runtime.losses import Objective
 from nstrt.runtime.mirror import Mirror
+from nstrt.runtime.passes import Passes, Trace, Watcher
 from nstrt.runtime.session import FeatureSession
-from nstrt.runtime.terms import LossTerms
 
 __all__ = ["Engine", "OnnxEngine", "TorchEngine"]
 
 
 class Engine(Protocol):
-    """What the loop asks of an engine."""
+    """What the evaluation of a loss asks of an engine."""
 
     name: str
     """``torch`` or ``onnx``."""
@@ -33,22 +33,29 @@ class Engine(Protocol):
     weights: dict[str, str]
     """What the model file says of its weights: description, licence, origin, SHA-256."""
 
+    taps: tuple[str, ...]
+    """The layers that the model gives out, in network order."""
+
     interrupt: Interrupt
     """Who may end a computation between two layers, which then raises
     :class:`~nstrt.runtime.interrupt.Interrupted`; a run puts its own here."""
 
-    def features(self, image: Tensor) -> Mapping[str, Tensor]:
-        """Activations of all taps for a 1 x 3 x height x width image, RGB in 0..1.
+    @property
+    def recordable(self) -> bool:
+        """Whether its work is nothing but kernels on a card, launched by torch, which can be
+        recorded and launched again as one."""
 
-        They are valid until the engine is used again.
-        """
+    def forward(self, image: Tensor, watcher: Watcher, *, keep: bool) -> Trace:
+        """Show ``watcher`` its layers' features of a 1 x 3 x height x width image, RGB in 0..1;
+        with ``keep``, for a way back."""
 
-    def evaluate(self, image: Tensor, objective: Objective) -> tuple[LossTerms, Tensor]:
-        """The loss terms at ``image`` (1 x 3 x height x width, RGB in 0..1), and their gradient
-        with respect to it, of the same shape."""
+    def backward(self, trace: Trace, watcher: Watcher) -> Tensor:
+        """The gradient at the image of a forward pass, of which there was none since, as
+        ``watcher`` pulls at the features. It is valid until the engine is used again."""
 
-    def measure(self, image: Tensor, objective: Objective) -> LossTerms:
-        """The loss terms at ``image`` alone."""
+    def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
+        """The algorithm of each convolution that torch computes for a picture, by its name and
+        way (``on`` or ``back``)."""
 
     def nodes_by_provider(self) -> dict[str, int]:
         """How many nodes of the network ONNX Runtime runs on which provider; empty for torch."""
@@ -57,86 +64,87 @@ class Engine(Protocol):
         """Give back the memory that is kept between steps."""
 
 
-class _Mirrored:
-    """The half that both engines share: from activations to losses and back to the image."""
+class TorchEngine:
+    """Everything in the mirrored PyTorch graph.
 
-    name: str
+    ``precision`` is that of the products in its convolutions; ``key`` stands for what their speed
+    depends on, see :class:`~nstrt.runtime.convolution.Chooser`.
+    """
 
-    def __init__(self, mirror: Mirror) -> None:
+    name = "torch"
+
+    def __init__(self, mirror: Mirror, *, precision: str = "fp32", key: str = "") -> None:
         self.mirror = mirror
         self.device = mirror.device
         self.weights = mirror.weights
+        self.taps = mirror.taps
         self.interrupt = Interrupt()
+        self.passes = Passes(mirror, precision=precision, key=key)
 
-    def features(self, image: Tensor) -> Mapping[str, Tensor]:
-        raise NotImplementedError
+    @property
+    def recordable(self) -> bool:
+        return self.device.type == "cuda"
 
-    def evaluate(self, image: Tensor, objective: Objective) -> tuple[LossTerms, Tensor]:
-        activations = self.features(image)
-        self.interrupt.check()
-        half = activations[objective.layers[0]].dtype == torch.float16
-        leaves = {
-            name: (activations[name].float() if half else activations[name].detach())
-            for name in objective.layers
-        }
-        picture = image.detach().requires_grad_()
-        for leaf in leaves.values():
-            leaf.requires_grad_()
-        with torch.enable_grad():
-            loss, terms = objective.terms(picture, leaves)
-            *at_taps, at_picture = torch.autograd.grad(loss, [*leaves.values(), picture])
-        gradients = dict(zip(leaves, at_taps, strict=True))
-        scale = _into_half(gradients) if half else 1.0
-        through = self.mirror.gradient(image, activations, gradients, self.interrupt.check)
-        return terms, at_picture.add_(through, alpha=scale)
+    def forward(self, image: Tensor, watcher: Watcher, *, keep: bool) -> Trace:
+        region = self.mirror.head.forward(image)
+        return self.passes.forward(region, watcher, keep=keep, check=self.interrupt.check)
 
-    def measure(self, image: Tensor, objective: Objective) -> LossTerms:
-        with torch.no_grad():
-            return objective.terms(image, self.features(image))[1]
+    def backward(self, trace: Trace, watcher: Watcher) -> Tensor:
+        found = self.passes.backward(trace, watcher, self.interrupt.check)
+        return self.mirror.head.backward(found)
+
+    def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
+        return self.passes.kernels(height, width, layers)
 
     def nodes_by_provider(self) -> dict[str, int]:
         return {}
 
     def release(self) -> None:
-        """Nothing is kept between steps."""
+        self.passes.scratch.clear()
 
 
-class TorchEngine(_Mirrored):
-    """Everything in the mirrored PyTorch graph."""
-
-    name = "torch"
-
-    def features(self, image: Tensor) -> Mapping[str, Tensor]:
-        return self.mirror.activations(image, self.interrupt.check)
-
-
-class OnnxEngine(_Mirrored):
+class OnnxEngine(TorchEngine):
     """ONNX Runtime forwards, without copies; the mirrored graph backwards on its activations."""
 
     name = "onnx"
 
-    def __init__(self, mirror: Mirror, session: FeatureSession) -> None:
-        super().__init__(mirror)
+    def __init__(
+        self, mirror: Mirror, session: FeatureSession, *, precision: str = "fp32", key: str = ""
+    ) -> None:
+        super().__init__(mirror, precision=precision, key=key)
         self.session = session
 
-    def features(self, image: Tensor) -> Mapping[str, Tensor]:
+    @property
+    def recordable(self) -> bool:
+        # ONNX Runtime launches on a stream of its own.
+        return False
+
+    def activations(self, image: Tensor) -> Mapping[str, Tensor]:
+        """Every output of the model for an image, 1 x channels x height x width, in buffers that
+        the next call writes again."""
         return self.session.bound(image.detach().contiguous(), self.interrupt)
+
+    def forward(self, image: Tensor, watcher: Watcher, *, keep: bool) -> Trace:
+        # Loss and gradient are summed in single precision, whatever the model's own.
+        found = {name: value[0].float() for name, value in self.activations(image).items()}
+        self.interrupt.check()
+        for layer in watcher.layers:
+            watcher.see(layer, found[layer], 0)
+        trace = Trace(image.shape[2], image.shape[3])
+        if keep:
+            # What may have been a tap of its own for somebody else says where a ReLU is open.
+            trace.values = found
+            for stage in self.mirror.until(watcher.layers):
+                if stage.relu and stage.pool:
+                    trace.codes[stage.pool] = self.passes.codes(stage, found[stage.relu])
+        return trace
+
+    def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
+        return self.passes.kernels(height, width, layers, forward=False)
 
     def nodes_by_provider(self) -> dict[str, int]:
         return self.session.nodes_by_provider()
 
     def release(self) -> None:
+        super().release()
         self.session.release()
-
-
-def _into_half(gradients: dict[str, Tensor]) -> float:
-    """Turn gradients at the taps into half precision; returns what undoes the scaling.
-
-    Gradients of means over a million positions lie far below half precision's smallest numbers,
-    so they are scaled up together first.
-    """
-    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
-    scale = max(largest, 1e-30)
-    for name, gradient in gradients.items():
-        gradients[name] = (gradient / scale).half()
-    return scale

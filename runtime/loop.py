@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nstrt.runtime.engines import Engine
+from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights, Objective
 from nstrt.runtime.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
 from nstrt.runtime.options import StylizeOptions
@@ -44,6 +46,9 @@ class Progress:
     scale_done: bool
     """Whether this is the end of a scale."""
 
+    complete: bool
+    """Whether the scale has all the steps that it was to take, or that still gained something."""
+
     picture: Callable[[], NDArray[np.float32]]
     """The best picture so far: height x width x 3 in 0..1."""
 
@@ -72,13 +77,14 @@ def optimize(
         relative=options.relative,
         gram_mean=options.gram_mean,
     )
-    optimizer = _optimizer(options)
+    optimizer = _optimizer(options, plan)
     image: Tensor | None = None
     step = 0
     for index, scale in enumerate(plan.scales):
         photo = _tensor(content, scale.width, scale.height, engine.device)
         painting = _tensor(style, scale.style_width, scale.style_height, engine.device)
-        objective, baseline = _targets(engine, weights, photo, painting)
+        evaluation = Evaluation(engine, tile=scale.tile)
+        objective, baseline = evaluation.objective(weights, photo, painting)
         del painting
         if image is None:
             image = _first(options, scale, photo, start, engine.device)
@@ -91,41 +97,66 @@ def optimize(
 
         average = options.optimizer == "adam" and options.average
         best = _Best(average=average, last=options.keep == "last")
+        gain = _Gain(options.tolerance)
+        complete = False
         for iteration in range(1, scale.iterations + 1):
-            terms, gradient = engine.evaluate(image, objective)
+            terms, gradient = evaluation.evaluate(image, objective)
             best.see(image, terms)
             optimizer.update(image, terms.loss, gradient)
             del gradient
             best.moved(image)
             step += 1
-            yield _progress(index, iteration, step, terms, baseline, best, done=False)
-            if stopped():
+            complete = iteration == scale.iterations or not gain.goes_on(terms.loss)
+            at = _At(index, iteration, step, complete)
+            yield _progress(at, terms, baseline, best, done=False)
+            if complete or stopped():
                 break
-        image, terms = best.settle(image, engine, objective)
-        yield _progress(index, iteration, step, terms, baseline, best, done=True)
+        image, terms = best.settle(image, evaluation, objective)
+        yield _progress(at, terms, baseline, best, done=True)
         if stopped():
             return
 
 
-def _progress(
-    scale: int,
-    iteration: int,
-    step: int,
-    terms: LossTerms,
-    baseline: LossTerms,
-    best: _Best,
-    *,
-    done: bool,
-) -> Progress:
+@dataclass(frozen=True)
+class _At:
+    """A place in the run, as in :class:`Progress`."""
+
+    scale: int
+    iteration: int
+    step: int
+    complete: bool
+
+
+def _progress(at: _At, terms: LossTerms, baseline: float, best: _Best, *, done: bool) -> Progress:
     return Progress(
-        scale=scale,
-        iteration=iteration,
-        step=step,
+        scale=at.scale,
+        iteration=at.iteration,
+        step=at.step,
+        complete=at.complete,
         terms=terms,
         painted=_painted(terms, baseline),
         scale_done=done,
         picture=best.picture,
     )
+
+
+class _Gain:
+    """Whether the last steps at a scale still lowered its loss by the share of ``tolerance``."""
+
+    def __init__(self, tolerance: float) -> None:
+        self._tolerance = tolerance
+        self._lowest: deque[float] = deque(maxlen=_STEPS_THAT_GAIN + 1)
+
+    def goes_on(self, loss: float) -> bool:
+        """Take in a step's loss."""
+        self._lowest.append(min([loss, *self._lowest]))
+        if not self._tolerance or len(self._lowest) <= _STEPS_THAT_GAIN:
+            return True
+        return self._lowest[-1] <= (1 - self._tolerance) * self._lowest[0]
+
+
+_STEPS_THAT_GAIN = 10
+"""Steps after which something must have been gained: L-BFGS may shorten a few in a row."""
 
 
 class _Best:
@@ -156,7 +187,7 @@ class _Best:
             self._average.add(image)
 
     def settle(
-        self, image: Tensor, engine: Engine, objective: Objective
+        self, image: Tensor, evaluation: Evaluation, objective: Objective
     ) -> tuple[Tensor, LossTerms]:
         """The picture to go on from, and its loss.
 
@@ -164,7 +195,7 @@ class _Best:
         """
         if self._average is not None:
             image = self._average.value()
-        terms = engine.measure(image, objective)
+        terms = evaluation.measure(image, objective)
         if self._average is not None or self._better(terms):
             self._image, self._terms = image.clone(), terms
         assert self._image is not None
@@ -179,30 +210,18 @@ class _Best:
         return clamped
 
 
-def _optimizer(options: StylizeOptions) -> Optimizer:
+def _optimizer(options: StylizeOptions, plan: Plan) -> Optimizer:
     if options.optimizer == "adam":
         return Adam(
             learning_rate=options.learning_rate, beta2=options.adam_beta2, clamp=options.clamp
         )
-    return Lbfgs(history=options.history, clamp=options.clamp)
+    return Lbfgs(history=max(1, plan.history), clamp=options.clamp)
 
 
-def _targets(
-    engine: Engine, weights: LossWeights, photo: Tensor, painting: Tensor
-) -> tuple[Objective, LossTerms]:
-    """The targets of a scale, and the loss of the untouched photo against them."""
-    with torch.no_grad():
-        style = Objective.from_style(weights, engine.features(painting))
-        features = engine.features(photo)
-        objective = style.with_content(features)
-        _, baseline = objective.terms(photo, features)
-    return objective, baseline
-
-
-def _painted(terms: LossTerms, baseline: LossTerms) -> float:
-    if not baseline.style > 0:
+def _painted(terms: LossTerms, baseline: float) -> float:
+    if not baseline > 0:
         return 1.0
-    return min(1.0, max(0.0, 1 - terms.style / baseline.style))
+    return min(1.0, max(0.0, 1 - terms.style / baseline))
 
 
 def _first(

@@ -17,6 +17,7 @@ __all__ = [
     "device_name",
     "machine_id",
     "processor",
+    "rounds_fast",
     "versions",
 ]
 
@@ -81,6 +82,18 @@ def device_name(provider: str) -> str:
         if torch.cuda.is_available():
             return str(torch.cuda.get_device_name())
     return processor()
+
+
+def rounds_fast() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware, as far as torch knows."""
+    import torch
+
+    # Private, and others than Intel's and AMD's have none of them: without, it is not tried.
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        with contextlib.suppress(Exception):
+            if getattr(torch.cpu, name)():
+                return True
+    return False
 
 
 def versions() -> dict[str, str]:

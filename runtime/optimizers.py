@@ -78,14 +78,35 @@ class Lbfgs:
     The full step is tried first; one that does not lower the loss is taken back and shortened,
     so that the loss never rises. Pixels held at the edge of the box by their gradient take no
     part in the step. The first step moves pixels by ``first_step`` on average (root mean square).
+
+    Where the history knows nothing, the inverse of the Hessian is taken to be gamma P, with
+
+        P = F^-1 diag(1 / (f + f0)^smoothing) F
+
+    for the Fourier transform F of each channel and frequencies f in cycles per pixel: losses of
+    convolutions curve most along fine patterns. It is as if the picture were painted in a Fourier
+    basis scaled by (f + f0)^(-smoothing / 2), as feature visualisation does (Olah, Mordvintsev
+    and Schubert, 2017). With ``smoothing`` 0 it is the usual gamma I.
+
+    Nothing here waits for a GPU: products stay where they are computed.
     """
 
-    def __init__(self, *, history: int = 20, first_step: float = 0.01, clamp: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        history: int = 20,
+        first_step: float = 0.01,
+        clamp: bool = True,
+        smoothing: float = 1.0,
+    ) -> None:
         self.history = history
         self.first_step = first_step
         self.clamp = clamp
-        self._pairs: list[tuple[Tensor, Tensor, float]] = []
+        self.smoothing = smoothing
+        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._spare: list[tuple[Tensor, Tensor]] = []
+        self._gamma: Tensor | None = None
+        self._weights: Tensor | None = None
         self._at: _Point | None = None
 
     def update(self, image: Tensor, loss: float, gradient: Tensor) -> None:
@@ -102,12 +123,15 @@ class Lbfgs:
     def rescaled(self, resize: Resize) -> None:
         """Steps and gradient changes are resampled. Each pixel of a finer scale has a smaller
         share of the same loss, so gradients shrink with the number of pixels."""
-        pairs = self._pairs
-        self._pairs, self._spare, self._at = [], [], None
+        pairs, gamma = self._pairs, self._gamma
+        self._pairs, self._spare = [], []
+        self._gamma = self._weights = self._at = None
         for step, change, _ in pairs:
             finer_step, finer_change = resize(step), resize(change)
-            finer_change *= step.numel() / finer_step.numel()
-            self._keep(finer_step, finer_change)
+            share = step.numel() / finer_step.numel()
+            if self._gamma is None and gamma is not None:
+                self._gamma = gamma / share
+            self._keep(finer_step, finer_change.mul_(share))
 
     def _shorten(self, image: Tensor, at: _Point) -> None:
         at.shortened += 1
@@ -115,6 +139,7 @@ class Lbfgs:
             # The history misleads: fall back to the gradient's own direction.
             self._spare += [(step, change) for step, change, _ in self._pairs]
             self._pairs.clear()
+            self._gamma = None
             at.direction = self._direction(at.image, at.gradient)
             # The gradient's direction is sure, its length is a guess: start with less each time.
             at.length, at.shortened = 4.0**-at.restarts, 0
@@ -129,6 +154,8 @@ class Lbfgs:
             image.clamp_(0, 1)
 
     def _remember(self, image: Tensor, gradient: Tensor, at: _Point) -> None:
+        if len(self._pairs) >= self.history:
+            self._spare.append(self._pairs.pop(0)[:2])
         if not self._spare:
             self._spare.append((torch.empty_like(image), torch.empty_like(image)))
         step, change = self._spare.pop()
@@ -137,42 +164,60 @@ class Lbfgs:
         self._keep(step, change)
 
     def _keep(self, step: Tensor, change: Tensor) -> None:
-        curvature = float(torch.vdot(step.flatten(), change.flatten()))
-        if curvature <= 1e-10 * float(change.square().sum()):
-            self._spare.append((step, change))
-            return
-        self._pairs.append((step, change, 1 / curvature))
-        if len(self._pairs) > self.history:
-            old = self._pairs.pop(0)
-            self._spare.append((old[0], old[1]))
+        """Take in the step s, the gradient's change y, rho = 1 / s'y and gamma = s'y / y'Py
+        (Nocedal and Wright, 2006, equation 7.20, in P's metric). A pair without positive curvature
+        gets rho 0, with which it counts for nothing."""
+        flat = change.flatten()
+        curvature = torch.vdot(step.flatten(), flat)
+        usable = curvature > 1e-10 * torch.vdot(flat, flat)
+        gamma = curvature / torch.vdot(flat, self._smoothed(change).flatten())
+        self._gamma = gamma if self._gamma is None else torch.where(usable, gamma, self._gamma)
+        self._pairs.append((step, change, torch.where(usable, 1 / curvature, 0.0)))
 
     def _direction(self, image: Tensor, gradient: Tensor) -> Tensor:
         """-H g by the two-loop recursion (Nocedal and Wright, 2006, algorithm 7.4)."""
         free = self._free(image, gradient)
         q = (gradient * free if free is not None else gradient.clone()).contiguous()
-        flat = q.view(-1)
-        if not self._pairs:
-            scale = self.first_step / max(float(q.square().mean().sqrt()), 1e-30)
-            return q.mul_(-scale)
-        along: list[float] = []
+        along: list[Tensor] = []
         for step, change, rho in reversed(self._pairs):
-            alpha = rho * float(torch.vdot(step.flatten(), flat))
-            flat.add_(change.flatten(), alpha=-alpha)
+            alpha = rho * torch.vdot(step.flatten(), q.view(-1))
+            q.addcmul_(change, alpha, value=-1)
             along.append(alpha)
-        _, newest, rho = self._pairs[-1]
-        flat.mul_(1 / (rho * float(newest.square().sum())))
+        q = self._smoothed(q)
+        if self._gamma is None:
+            moved = q * free if free is not None else q
+            self._gamma = self.first_step / moved.square().mean().sqrt().clamp_min(1e-30)
+        q.mul_(self._gamma)
         for (step, change, rho), alpha in zip(self._pairs, reversed(along), strict=True):
-            beta = rho * float(torch.vdot(change.flatten(), flat))
-            flat.add_(step.flatten(), alpha=alpha - beta)
+            beta = rho * torch.vdot(change.flatten(), q.view(-1))
+            q.addcmul_(step, alpha - beta)
         if free is not None:
             q.mul_(free)
         return q.neg_()
+
+    def _smoothed(self, tensor: Tensor) -> Tensor:
+        """P times a tensor; for P = I the tensor itself."""
+        if not self.smoothing:
+            return tensor
+        height, width = tensor.shape[-2:]
+        if self._weights is None:
+            rows = torch.fft.fftfreq(height, dtype=tensor.dtype, device=tensor.device)
+            columns = torch.fft.rfftfreq(width, dtype=tensor.dtype, device=tensor.device)
+            frequencies = torch.hypot(rows[:, None], columns)
+            self._weights = frequencies.add_(_FLAT_BELOW).pow_(-self.smoothing)
+        spectrum = torch.fft.rfft2(tensor).mul_(self._weights)
+        found: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+        return found.contiguous()
 
     def _free(self, image: Tensor, gradient: Tensor) -> Tensor | None:
         if not self.clamp:
             return None
         held = ((image <= 0) & (gradient > 0)) | ((image >= 1) & (gradient < 0))
         return held.logical_not_()
+
+
+_FLAT_BELOW = 0.02
+"""f0, cycles per pixel: P hardly tells patterns apart that are coarser than fifty pixels."""
 
 
 class _Point:

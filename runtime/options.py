@@ -212,6 +212,15 @@ class StylizeOptions:
     """Steps at each scale, one number or one for each from coarse to fine; empty for the
     preset's."""
 
+    tolerance: float = _option(
+        2e-3,
+        "Leave a scale when ten steps lower its loss by less than this share; 0 takes every step.",
+        group=EFFORT,
+        least=0,
+        most=1,
+    )
+    """Share of the loss that ten steps have to gain for a scale to go on."""
+
     scales: int | None = _option(
         None,
         "How many scales, each the square root of 2 finer than the last; 1 for none. Default: "
@@ -268,11 +277,24 @@ class StylizeOptions:
 
     precision: str = _option(
         "auto",
-        "Number format: fp32, or tf32 and fp16 on NVIDIA cards.",
+        "Number format of products: fp32; bf16 where the processor has it; tf32, bf16 and fp16 on "
+        "NVIDIA cards.",
         group=MACHINE,
         choices=PRECISIONS,
     )
-    """``fp32``, ``tf32``, ``fp16`` or ``auto``."""
+    """``fp32``, ``tf32``, ``bf16``, ``fp16`` or ``auto``. Sums, losses and the optimiser are in
+    single precision with each."""
+
+    max_memory: float | None = _option(
+        None,
+        "Most memory to take, in GB; what does not fit is painted in tiles, with the same result. "
+        "Default: a safe share of what is free.",
+        group=MACHINE,
+        above=0,
+        most=1e6,
+    )
+    """Bytes of memory to take at most, in units of 10^9; None for a safe share of what is free,
+    of the card's where the network runs there."""
 
     threads: int = _option(
         0, "Processor threads; 0 for one per core.", group=MACHINE, least=0, most=1024
@@ -371,6 +393,11 @@ class StylizeOptions:
         )
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that the loss looks at."""
+        return tuple(dict.fromkeys(name for name, _ in (*self.content_layers, *self.style_layers)))
+
+    @property
     def hold(self) -> float:
         """The weight of the content loss: the content weight as ``strength`` changes it."""
         return self.content_weight * 10 ** (1 - 2 * self.strength)
@@ -413,6 +440,7 @@ PRESETS: Mapping[str, Preset] = {
         schedule=(300,),
         values={
             "weights": "auto",
+            "precision": "fp32",
             "normalize": False,
             "padding": "zero",
             "pooling": "avg-unscaled",
@@ -432,6 +460,7 @@ PRESETS: Mapping[str, Preset] = {
             "clamp": False,
             "average": False,
             "keep": "last",
+            "tolerance": 0.0,
         },
     ),
 }

@@ -34,8 +34,9 @@ class Pace:
         now = time.perf_counter()
         scales = self._plan.scales
         here = scales[progress.scale]
+        finished = progress.scale_done and progress.complete
         done = sum(scale.work for scale in scales[: progress.scale])
-        done += here.width * here.height * progress.iteration
+        done += here.work if finished else here.width * here.height * progress.iteration
         if not progress.scale_done:
             rate = (now - self._last) / (here.width * here.height)
             # The first step of a scale also prepares its targets: it says little about the rest.

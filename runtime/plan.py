@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nstrt.runtime.model import OptionError, TooLargeError
+from nstrt.runtime.model import OptionError
 from nstrt.runtime.options import StylizeOptions
 
 __all__ = [
@@ -18,9 +18,7 @@ __all__ = [
     "STEP",
     "Plan",
     "Scale",
-    "check_memory",
     "default_size",
-    "peak_memory",
     "plan_scales",
 ]
 
@@ -53,6 +51,9 @@ class Scale:
     iterations: int
     """Steps at this scale."""
 
+    tile: int | None = None
+    """Longest side in pixels of the tiles it is computed in; None for the whole at once."""
+
     @property
     def work(self) -> int:
         """Pixels times steps, to which the time is proportional."""
@@ -70,7 +71,7 @@ class Plan:
     """ONNX Runtime's provider, or where torch runs: ``cpu``, ``cuda``, ``tensorrt``, ``coreml``."""
 
     precision: str
-    """``fp32``, ``tf32`` or ``fp16``."""
+    """``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
 
     device: str
     """The processor or card, by name."""
@@ -95,6 +96,10 @@ class Plan:
 
     memory: int
     """Bytes that the run will take at its peak, as predicted."""
+
+    kernels: Mapping[str, str]
+    """The algorithm of each convolution that torch computes at the finest scale, by its layer and
+    way: ``on``, or ``back`` for the gradient."""
 
     nodes: Mapping[str, int]
     """Nodes of the network by ONNX Runtime's provider, as it recorded them; empty for torch."""
@@ -188,60 +193,3 @@ def _same_area(
         return width, height
     factor = math.sqrt(width * height / (painting[0] * painting[1])) * options.style_scale
     return max(16, round(painting[0] * factor)), max(16, round(painting[1] * factor))
-
-
-# Fitted to the peak resident memory of whole runs at 256 to 768 pixels on a processor
-# (benchmarks/memory.py): interpreter and libraries, then activations and gradients by the pixel.
-_BASE = 790_000_000
-_BYTES_PER_PIXEL: Mapping[str, int] = {"onnx": 6100, "torch": 3600}
-
-_BYTES_ENLARGED = 72
-"""Bytes for each pixel while a result is enlarged, given its transparency and written."""
-
-
-def peak_memory(engine: str, scales: tuple[Scale, ...], history: int, *, enlarged: int = 0) -> int:
-    """Bytes that a run takes at its peak, interpreter and libraries included.
-
-    ``enlarged`` is the pixels of a result that is brought up to the photo's size at the end.
-    """
-    pixels = max(max(s.width * s.height, s.style_width * s.style_height) for s in scales)
-    finest = scales[-1].width * scales[-1].height
-    pictures = 2 * history + 8
-    painting = pixels * _BYTES_PER_PIXEL[engine] + finest * pictures * 12
-    return _BASE + max(painting, enlarged * _BYTES_ENLARGED)
-
-
-def check_memory(
-    engine: str, scales: tuple[Scale, ...], history: int, available: int, *, enlarged: int = 0
-) -> int:
-    """The predicted peak; raises :class:`TooLargeError` with the size that fits if it does not."""
-    needed = peak_memory(engine, scales, history)
-    whole = peak_memory(engine, scales, history, enlarged=enlarged)
-    if whole <= available:
-        return whole
-    if needed <= available:
-        raise TooLargeError(
-            f"The photo's own size would take {whole / 1e9:.1f} GB of memory and "
-            f"{available / 1e9:.1f} GB are free; leave --original-size out."
-        )
-    finest = scales[-1]
-    longest = max(finest.width, finest.height)
-    fixed = peak_memory(engine, (_shrunk(finest, 0),), history)
-    # A little less than there is: by the time it is tried, it may be less.
-    factor = math.sqrt(max(0.0, (0.95 * available - fixed) / (needed - fixed)))
-    fits = int(longest * factor) // 16 * 16
-    advice = f"use --size {fits}" if fits >= 64 else "close other programs, or use a larger machine"
-    raise TooLargeError(
-        f"{finest.width}x{finest.height} pixels would take {needed / 1e9:.1f} GB of memory and "
-        f"{available / 1e9:.1f} GB are free; {advice}."
-    )
-
-
-def _shrunk(scale: Scale, factor: float) -> Scale:
-    return Scale(
-        width=int(scale.width * factor),
-        height=int(scale.height * factor),
-        style_width=int(scale.style_width * factor),
-        style_height=int(scale.style_height * factor),
-        iterations=scale.iterations,
-    )

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from nstrt.runtime.assembly import Assembly, Site, torch_sees_card
-from nstrt.runtime.machine import default_threads, device_name, machine_id, versions
-from nstrt.runtime.model import ModelSpec, ModelStore, StoredModel, TooLargeError, WeightsError
+from nstrt.runtime.machine import (
+    default_threads,
+    device_name,
+    machine_id,
+    rounds_fast,
+    versions,
+)
+from nstrt.runtime.memory import SAFE_SHARE, Demand, fitted
+from nstrt.runtime.model import ModelSpec, ModelStore, StoredModel, WeightsError
 from nstrt.runtime.options import StylizeOptions
-from nstrt.runtime.plan import Plan, Scale, check_memory, default_size, plan_scales
+from nstrt.runtime.plan import Plan, Scale, default_size, plan_scales
 from nstrt.runtime.providers import Shape, choose_precision, choose_provider, loads
 
 if TYPE_CHECKING:
@@ -51,8 +58,8 @@ class Planner:
         site, _ = self._site = self._site or self._choose_site()
         assembly = self._assembly(site)
         spec, _, _ = self._model = self._model or self._choose_model()
-        name, _ = self._engine_name(assembly, site, spec)
-        return assembly.engine(name, spec, [SIDES])
+        choice = self._choose_engine(assembly, site, spec)
+        return assembly.engine(choice.name, spec, [SIDES], choice.precision)
 
     def pace_key(self, plan: Plan) -> str:
         """What a run's time depends on, besides its pixels and steps."""
@@ -92,40 +99,65 @@ class Planner:
         scales = plan_scales(
             options, photo=photo, painting=painting, default=default_size(site.provider)
         )
-        history = _history(options, scales)
-        enlarged = photo[0] * photo[1] if options.original_size else 0
-        # Before the model is touched: what cannot fit with any engine is refused at once.
-        if site.torch_device == "cpu":
-            least = "torch" if options.engine == "auto" else options.engine
-            check_memory(least, scales, history, site.free_memory(), enlarged=enlarged)
-        assembly = self._assembly(site)
-        free = site.free_memory()
-        spec, model, why_these = self._model = self._model or self._choose_model()
-        name, why_so = self._engine_name(assembly, site, spec)
-        try:
-            memory = check_memory(name, scales, history, free, enlarged=enlarged)
-        except TooLargeError:
-            if options.engine != "auto" or name == "torch" or site.provider == "coreml":
-                raise
-            name, why_so = "torch", "engine torch, because onnx would take more memory than is free"
-            memory = check_memory(name, scales, history, free, enlarged=enlarged)
-        engine = assembly.engine(name, spec, _shapes(scales))
-        plan = Plan(
-            engine=name,
-            provider=site.provider,
+        # The leanest engine first, before the model is touched: what it cannot do, none can.
+        demand = Demand(
+            engine="torch",
             precision=site.precision,
+            on_card=site.torch_device != "cpu",
+            options=options,
+            scales=scales,
+            history=_history(options, scales),
+            sources=photo[0] * photo[1] + painting[0] * painting[1],
+            enlarged=photo[0] * photo[1] if options.original_size else 0,
+        )
+        fitted(demand, self._budget(site))
+        assembly = self._assembly(site)
+        spec, model, why_these = self._model = self._model or self._choose_model()
+        choice = self._choose_engine(assembly, site, spec)
+        demand, why_so = self._fitted(replace(demand, engine=choice.name), site, choice)
+        precision = choice.precision if demand.engine == choice.name else site.precision
+        engine = assembly.engine(demand.engine, spec, _shapes(demand.scales), precision)
+        finest = demand.scales[-1]
+        plan = Plan(
+            engine=demand.engine,
+            provider=site.provider,
+            precision=precision,
             device=device_name(site.provider),
             threads=site.threads,
-            scales=scales,
+            scales=demand.scales,
             optimizer=options.optimizer,
-            history=history,
+            history=demand.history,
             model=model.path.name,
             model_sha256=model.sha256,
-            memory=memory,
+            memory=demand.peak,
+            kernels=engine.kernels(
+                min(finest.height, finest.tile or finest.height),
+                min(finest.width, finest.tile or finest.width),
+                options.layers,
+            ),
             nodes=engine.nodes_by_provider(),
-            reasons=tuple(reason for reason in (why_there, why_so, why_these) if reason),
+            reasons=tuple(
+                reason for reason in (why_there, why_so, why_these, *_sacrifices(demand)) if reason
+            ),
         )
         return plan, engine
+
+    def _budget(self, site: Site) -> int:
+        """Bytes that a run may take."""
+        if self.options.max_memory is not None:
+            return int(self.options.max_memory * 1e9)
+        return int(SAFE_SHARE * site.free_memory())
+
+    def _fitted(self, demand: Demand, site: Site, choice: _Choice) -> tuple[Demand, str]:
+        """The demand as it fits, and why its engine; the leaner one where it does not fit whole."""
+        budget = self._budget(site)
+        free = self.options.engine == "auto" and site.provider != "coreml"
+        demand = replace(demand, precision=choice.precision)
+        if free and demand.engine != "torch" and demand.peak > budget:
+            leaner = replace(demand, engine="torch", precision=site.precision)
+            reason = "engine torch, because onnx would take more memory than it may"
+            return fitted(leaner, budget), reason
+        return fitted(demand, budget), choice.reason
 
     def _choose_site(self) -> tuple[Site, str]:
         options = self.options
@@ -153,12 +185,20 @@ class Planner:
             spec = replace(options, weights="oxford").spec
             return spec, self._store.obtain(spec), reason
 
-    def _engine_name(self, assembly: Assembly, site: Site, spec: ModelSpec) -> tuple[str, str]:
-        """The engine to use and, when it was measured, why."""
-        if self.options.engine != "auto":
-            return self.options.engine, ""
-        if site.provider == "coreml":
-            return "onnx", "engine onnx, because torch does not run on Core ML"
+    def _choose_engine(self, assembly: Assembly, site: Site, spec: ModelSpec) -> _Choice:
+        """The engine to use, the precision of its products and, where measured, why."""
+        options = self.options
+        if site.provider == "coreml" and options.engine == "auto":
+            reason = "engine onnx, because torch does not run on Core ML"
+            return _Choice(name="onnx", precision=site.precision, reason=reason)
+        names = ["onnx", "torch"] if options.engine == "auto" else [options.engine]
+        choices = {name: _Choice(name=name, precision=site.precision) for name in names}
+        free = options.precision == "auto" and "torch" in names and site.provider == "cpu"
+        if free and rounds_fast():
+            # The loss falls the same way, step by step, only sooner.
+            choices["torch in bf16"] = _Choice(name="torch", precision="bf16")
+        if len(choices) == 1:
+            return next(iter(choices.values()))
         from nstrt.runtime.calibrate import SIDES, faster
 
         key = machine_id(
@@ -170,12 +210,35 @@ class Planner:
             versions=versions(),
         )
         engines = {
-            name: partial(assembly.engine, name, spec, [SIDES]) for name in ("onnx", "torch")
+            words: partial(assembly.engine, choice.name, spec, [SIDES], choice.precision)
+            for words, choice in choices.items()
         }
-        name, seconds = faster(key, engines)
-        other = max(seconds, key=seconds.__getitem__)
-        ratio = seconds[other] / seconds[name]
-        return name, f"engine {name} measured {ratio:.2f} times as fast as {other} here"
+        words, seconds = faster(key, engines)
+        second = min((other for other in seconds if other != words), key=seconds.__getitem__)
+        ratio = seconds[second] / seconds[words]
+        reason = f"engine {words} measured {ratio:.2f} times as fast as {second} here"
+        return replace(choices[words], reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """An engine and the precision of its products, and why."""
+
+    name: str
+    precision: str
+    reason: str = ""
+
+
+def _sacrifices(demand: Demand) -> Iterator[str]:
+    """What was given up to fit into memory, in sentences."""
+    tiled = [scale for scale in demand.scales if scale.tile]
+    if tiled:
+        yield (
+            f"in tiles of {tiled[-1].tile} pixels from {tiled[0].width}x{tiled[0].height} on, to "
+            "fit into memory; the result is the same"
+        )
+    if demand.history and demand.history < _history(demand.options, demand.scales):
+        yield f"a history of {demand.history} steps for L-BFGS, to fit into memory"
 
 
 def serves(provider: str, *, engine: str = "auto") -> bool:
@@ -194,6 +257,10 @@ def _history(options: StylizeOptions, scales: Sequence[Scale]) -> int:
 
 
 def _shapes(scales: Sequence[Scale]) -> tuple[Shape, ...]:
-    photos = [(scale.height, scale.width) for scale in scales]
-    paintings = [(scale.style_height, scale.style_width) for scale in scales]
+    photos = [_within(scale.tile, scale.height, scale.width) for scale in scales]
+    paintings = [_within(scale.tile, scale.style_height, scale.style_width) for scale in scales]
     return tuple(dict.fromkeys([*photos, *paintings]))
+
+
+def _within(tile: int | None, height: int, width: int) -> Shape:
+    return (height, width) if tile is None else (min(tile, height), min(tile, width))

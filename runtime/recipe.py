@@ -28,6 +28,7 @@ def recipe_of(
     terms: LossTerms,
     painted: float,
     steps: int,
+    stopped: bool,
     seconds: float,
 ) -> dict[str, Any]:
     """The facts of one run as plain values.
@@ -48,7 +49,7 @@ def recipe_of(
         "versions": versions(),
         "losses": {**asdict(terms), "painted": painted},
         "steps": steps,
-        "stopped": steps < plan.steps,
+        "stopped": stopped,
         "seconds": round(seconds, 2),
     }
     if start is not None:

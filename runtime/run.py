@@ -228,6 +228,7 @@ class Run:
         if alpha is not None and alpha.shape != rgb.shape[:2]:
             alpha = resize(alpha, rgb.shape[1], rgb.shape[0])
         seconds = self._seconds()
+        stopped = not (last.complete and last.scale == len(plan.scales) - 1)
         return Result(
             picture=Picture(rgb=rgb, alpha=alpha, depth=content.depth),
             options=options,
@@ -235,7 +236,7 @@ class Run:
             terms=last.terms,
             painted=last.painted,
             seconds=seconds,
-            stopped=last.step < plan.steps,
+            stopped=stopped,
             steps=last.step,
             recipe=recipe_of(
                 options,
@@ -247,6 +248,7 @@ class Run:
                 terms=last.terms,
                 painted=last.painted,
                 steps=last.step,
+                stopped=stopped,
                 seconds=seconds,
             ),
         )

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.model import (
-    CHANNELS,
     ModelFileError,
     ProviderUnavailableError,
     cache_folder,
-    stride_of,
+    shape_of,
 )
 from nstrt.runtime.providers import (
     Shape,
@@ -31,7 +30,7 @@ from nstrt.runtime.providers import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FeatureSession", "open_session", "tap_shape"]
+__all__ = ["FeatureSession", "open_session"]
 
 
 @dataclass
@@ -139,7 +138,7 @@ class FeatureSession:
         for output in self.session.get_outputs():
             half = output.type == "tensor(float16)"
             buffer = torch.empty(
-                tap_shape(output.name, image.shape[2], image.shape[3]),
+                (1, *shape_of(output.name, image.shape[2], image.shape[3])),
                 dtype=torch.float16 if half else torch.float32,
                 device=image.device,
             )
@@ -155,13 +154,6 @@ class FeatureSession:
         bound = _Binding(binding=binding, image=image, outputs=outputs)
         bound.take(image)
         return bound
-
-
-def tap_shape(name: str, height: int, width: int) -> tuple[int, int, int, int]:
-    """1 x channels x height x width of a layer for a picture of the given sides."""
-    block = int(name[4])  # conv3_1, relu3_1, pool3
-    stride = stride_of(name)
-    return 1, CHANNELS[block - 1], height // stride, width // stride
 
 
 def open_session(

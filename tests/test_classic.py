@@ -78,7 +78,11 @@ def test_classic_is_the_published_recipe(engine: str) -> None:
     ours = [event.terms.loss for event in run if isinstance(event, Step) and event.terms]
     assert ours == pytest.approx(losses, rel=1e-4)
     expected = image[0].permute(1, 2, 0).clamp(0, 1).numpy()
-    assert np.abs(run.result().to_array() - expected).max() < 2e-3
+    # Adam moves a pixel by a whole step however small its gradient is: where that is about zero,
+    # rounding alone decides the direction.
+    off = np.abs(run.result().to_array() - expected)
+    assert np.sqrt(np.square(off).mean()) < 1e-4
+    assert off.max() < 2e-2
 
 
 def test_classic_says_which_weights_it_took(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nstrt.runtime import passes as passes_module
+from nstrt.runtime.convolution import choice as choice_module
+from nstrt.runtime.convolution.kernels import Direct
 from nstrt.runtime.engines import OnnxEngine, TorchEngine
-from nstrt.runtime.losses import LossWeights, Objective
+from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.losses import Contents, LossWeights, Objective
 from nstrt.runtime.mirror import read_mirror
 from nstrt.runtime.model import (
     LAYERS,
@@ -22,12 +27,13 @@ from nstrt.runtime.model import (
     ModelSpec,
     ModelStore,
     ProviderUnavailableError,
+    shape_of,
 )
 from nstrt.runtime.optimizers import Adam
-from nstrt.runtime.session import FeatureSession, open_session, tap_shape
+from nstrt.runtime.session import FeatureSession, open_session
 
 if TYPE_CHECKING:
-    from tests.conftest import Crop, Network, Reference
+    from conftest import Crop, Network, Reference
 
 SIZES = [(64, 64), (75, 101)]
 WEIGHTS = LossWeights(
@@ -53,8 +59,16 @@ def onnx_engine(path: Path) -> OnnxEngine:
 
 
 def objective_of(engine: TorchEngine | OnnxEngine, photo: Tensor, painting: Tensor) -> Objective:
-    style = Objective.from_style(WEIGHTS, engine.features(painting))
-    return style.with_content(engine.features(photo))
+    return Evaluation(engine).objective(WEIGHTS, photo, painting)[0]
+
+
+def features(
+    engine: TorchEngine | OnnxEngine, image: Tensor, layers: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """Copies of an engine's features, 1 x channels x height x width."""
+    copies = Contents(layers or engine.taps, image.shape[2], image.shape[3])
+    engine.forward(image, copies, keep=False)
+    return {name: values[None] for name, values in copies.values.items()}
 
 
 def plain_loss(
@@ -95,14 +109,14 @@ def test_both_engines_are_plain_autograd(
     (gradient,) = torch.autograd.grad(expected[0], leaf)
     for engine in (torch_engine(network.path), onnx_engine(network.path)):
         objective = objective_of(engine, photo(*size), painting(*size))
-        terms, found = engine.evaluate(image, objective)
+        terms, found = Evaluation(engine).evaluate(image, objective)
         assert (terms.loss, terms.content, terms.style, terms.tv) == pytest.approx(
             [float(value.detach()) for value in expected], rel=1e-4
         )
         assert (found.shape, found.dtype) == (image.shape, torch.float32)
         # Masks that flip under rounding allow no closer agreement end to end.
         assert error(found, gradient) < 1e-2
-        assert engine.measure(image, objective) == terms
+        assert Evaluation(engine).measure(image, objective) == terms
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -111,16 +125,18 @@ def test_engines_agree_with_each_other(
 ) -> None:
     image = (photo(*size) * 0.7 + 0.1).clamp(0, 1)
     one, other = torch_engine(network.path), onnx_engine(network.path)
-    features = other.features(image)
-    for name, values in one.features(image).items():
-        assert error(features[name], values) < 1e-4, name
+    assert one.taps == other.taps == network.spec.taps
+    found = features(other, image)
+    assert set(found) == set(one.taps)
+    for name, values in features(one, image).items():
+        assert error(found[name], values) < 1e-4, name
     objective = objective_of(one, photo(*size), painting(*size))
-    terms, gradient = one.evaluate(image, objective)
-    again, found = other.evaluate(image, objective)
+    terms, gradient = Evaluation(one).evaluate(image, objective)
+    again, other_gradient = Evaluation(other).evaluate(image, objective)
     assert (again.loss, again.content, again.style) == pytest.approx(
         (terms.loss, terms.content, terms.style), rel=1e-4
     )
-    assert error(found, gradient) < 1e-2
+    assert error(other_gradient, gradient) < 1e-2
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -130,15 +146,11 @@ def test_gradients_from_the_same_activations_agree_closely(
     """ONNX Runtime's activations put into torchvision's network, and autograd from there."""
     image = (photo(*size) * 0.7 + 0.1).clamp(0, 1)
     engine = onnx_engine(network.path)
-    content, style = (
-        {name: value.clone() for name, value in engine.features(crop(*size)).items()}
-        for crop in (photo, painting)
-    )
-    objective = Objective.from_style(WEIGHTS, style).with_content(content)
-    _, found = engine.evaluate(image, objective)
+    content, style = (features(engine, crop(*size)) for crop in (photo, painting))
+    objective = objective_of(engine, photo(*size), painting(*size))
+    _, found = Evaluation(engine).evaluate(image, objective)
     leaf = image.clone().requires_grad_()
-    given = {name: value.clone() for name, value in engine.features(image).items()}
-    activations = reference(leaf, network.spec, given=given)
+    activations = reference(leaf, network.spec, given=features(engine, image))
     loss = plain_loss(leaf, activations, content, style)[0]
     assert error(found, torch.autograd.grad(loss, leaf)[0]) < 1e-5
 
@@ -156,34 +168,64 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.counts[func.overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))
 
-    @property
-    def forward(self) -> int:
-        """Convolutions computed forwards, under whatever name."""
-        return sum(
-            count
-            for name, count in self.counts.items()
-            if "conv" in name and "backward" not in name
-        )
+
+def use_torchs_own_convolution(patch: pytest.MonkeyPatch) -> None:
+    """Of whole layers, so that each is one operation."""
+    patch.setattr(passes_module, "_BAND_PIXELS", 1 << 30)
+    patch.setattr(
+        choice_module,
+        "candidates",
+        lambda weights, scratch, *, transposed, precision: {
+            "direct": lambda: Direct(weights.one_way(transposed=transposed))
+        },
+    )
 
 
 def test_the_onnx_engine_computes_no_convolution_twice(
-    network: Network, photo: Crop, painting: Crop
+    network: Network, photo: Crop, painting: Crop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    use_torchs_own_convolution(monkeypatch)
     layers = sum(name.startswith("conv") for name in network.spec.layers)
-    for engine, forward in ((onnx_engine(network.path), 0), (torch_engine(network.path), layers)):
+    for engine, ways in ((onnx_engine(network.path), 1), (torch_engine(network.path), 2)):
         objective = objective_of(engine, photo(64, 64), painting(64, 64))
         for _ in range(2):
             with Operations() as operations:
-                engine.evaluate(photo(64, 64), objective)
-            assert operations.forward == forward, engine.name
-            assert operations.counts["convolution_backward"] == layers, engine.name
-            assert not any("pool2d" in name for name in operations.counts) or forward
+                Evaluation(engine).evaluate(photo(64, 64), objective)
+            convolutions = sum(count for name, count in operations.counts.items() if "conv" in name)
+            assert convolutions == ways * layers, engine.name
+            assert not any("pool2d" in name for name in operations.counts)
+            with Operations() as operations:
+                Evaluation(engine).measure(photo(64, 64), objective)
+            assert any("conv" in name for name in operations.counts) == (ways == 2)
+
+
+def test_kernels_are_named_for_what_torch_computes(network: Network) -> None:
+    convolutions = [name for name in network.spec.layers if name.startswith("conv")]
+    back = {f"{name} back" for name in convolutions}
+    on = {f"{name} on" for name in convolutions}
+    layers = WEIGHTS.layers
+    assert set(onnx_engine(network.path).kernels(64, 64, layers)) == back
+    assert set(torch_engine(network.path).kernels(64, 64, layers)) == back | on
+    assert set(torch_engine(network.path).kernels(64, 64, ("relu1_1",))) == {
+        "conv1_1 back",
+        "conv1_1 on",
+    }
 
 
 def test_nothing_is_computed_beyond_the_deepest_layer(models: ModelStore, photo: Crop) -> None:
     spec = ModelSpec.for_losses(("relu1_1", "relu2_1"))
     engine = onnx_engine(models.obtain(spec).path)
-    assert list(engine.features(photo(64, 64))) == ["relu1_1", "relu1_2", "pool1", "relu2_1"]
+    found = engine.activations(photo(64, 64))
+    assert list(found) == ["relu1_1", "relu1_2", "pool1", "relu2_1"]
+    assert engine.taps == tuple(found)
+
+
+def test_only_the_layers_that_are_looked_at_are_shown(
+    default_network: Network, photo: Crop
+) -> None:
+    for engine in (torch_engine(default_network.path), onnx_engine(default_network.path)):
+        found = features(engine, photo(48, 48), ("relu3_1", "pool1"))
+        assert set(found) == {"relu3_1", "pool1"}
 
 
 def test_binding_reads_the_image_where_it_lies_and_writes_where_torch_reads(
@@ -191,12 +233,12 @@ def test_binding_reads_the_image_where_it_lies_and_writes_where_torch_reads(
 ) -> None:
     engine = onnx_engine(default_network.path)
     image = photo(64, 64)
-    first = engine.features(image)
+    first = engine.activations(image)
     pointers = {name: value.data_ptr() for name, value in first.items()}
     values = {name: value.clone() for name, value in first.items()}
     image.copy_(painting(64, 64))
-    second = engine.features(image)
-    expected = torch_engine(default_network.path).features(painting(64, 64))
+    second = engine.activations(image)
+    expected = features(torch_engine(default_network.path), painting(64, 64))
     for name, value in second.items():
         assert value.data_ptr() == pointers[name]
         assert error(value, expected[name]) < 1e-4, name
@@ -209,13 +251,13 @@ def test_a_step_of_the_onnx_engine_keeps_its_buffers(
     engine = onnx_engine(default_network.path)
     objective = objective_of(engine, photo(64, 64), painting(64, 64))
     image = photo(64, 64)
-    engine.evaluate(image, objective)
-    pointers = {name: value.data_ptr() for name, value in engine.features(image).items()}
+    Evaluation(engine).evaluate(image, objective)
+    pointers = {name: value.data_ptr() for name, value in engine.activations(image).items()}
     optimizer = Adam(learning_rate=0.02)
     for _ in range(3):
-        terms, gradient = engine.evaluate(image, objective)
+        terms, gradient = Evaluation(engine).evaluate(image, objective)
         optimizer.update(image, terms.loss, gradient)
-        after = {name: value.data_ptr() for name, value in engine.features(image).items()}
+        after = {name: value.data_ptr() for name, value in engine.activations(image).items()}
         assert after == pointers
 
 
@@ -224,21 +266,24 @@ def test_another_image_or_shape_is_never_answered_from_old_buffers(
 ) -> None:
     engine, mirror = onnx_engine(default_network.path), torch_engine(default_network.path)
     for image in (photo(64, 64), painting(64, 64), photo(48, 64), photo(64, 64), photo(64, 48)):
-        found, expected = engine.features(image), mirror.features(image)
+        found, expected = features(engine, image), features(mirror, image)
         for name, value in expected.items():
             assert found[name].shape == value.shape
             assert error(found[name], value) < 1e-4, name
     engine.release()
     again = photo(64, 64)
-    assert error(engine.features(again)["relu5_1"], mirror.features(again)["relu5_1"]) < 1e-4
+    mirror.release()
+    assert mirror.passes.scratch.bytes == 0
+    found, expected = features(engine, again), features(mirror, again)
+    assert error(found["relu5_1"], expected["relu5_1"]) < 1e-4
 
 
 def test_a_piece_of_a_larger_tensor_is_read_right(default_network: Network, photo: Crop) -> None:
     whole = photo(96, 96)
     piece = whole[:, :, 8:72, 16:80]
-    found = onnx_engine(default_network.path).features(piece)["relu3_1"]
-    expected = torch_engine(default_network.path).features(piece)["relu3_1"]
-    assert error(found, expected) < 1e-4
+    expected = features(torch_engine(default_network.path), piece.clone())["relu3_1"]
+    for engine in (onnx_engine(default_network.path), torch_engine(default_network.path)):
+        assert error(features(engine, piece)["relu3_1"], expected) < 1e-4
 
 
 def test_the_image_is_not_changed_and_gets_no_graph(
@@ -247,7 +292,7 @@ def test_the_image_is_not_changed_and_gets_no_graph(
     for engine in (torch_engine(default_network.path), onnx_engine(default_network.path)):
         objective = objective_of(engine, photo(64, 64), painting(64, 64))
         image = photo(64, 64)
-        _, gradient = engine.evaluate(image, objective)
+        _, gradient = Evaluation(engine).evaluate(image, objective)
         assert torch.equal(image, photo(64, 64))
         assert not image.requires_grad
         assert image.grad is None
@@ -259,8 +304,8 @@ def test_an_evaluation_repeats_to_the_last_bit(
 ) -> None:
     for engine in (torch_engine(default_network.path), onnx_engine(default_network.path)):
         objective = objective_of(engine, photo(64, 64), painting(64, 64))
-        terms, gradient = engine.evaluate(photo(64, 64), objective)
-        again, found = engine.evaluate(photo(64, 64), objective)
+        terms, gradient = Evaluation(engine).evaluate(photo(64, 64), objective)
+        again, found = Evaluation(engine).evaluate(photo(64, 64), objective)
         assert again == terms
         assert torch.equal(found, gradient)
 
@@ -275,7 +320,7 @@ def test_ten_steps_of_adam_take_both_engines_the_same_way(
         image, optimizer = photo(48, 48) * 0.7 + 0.1, Adam(learning_rate=0.01)
         losses[engine.name] = []
         for _ in range(10):
-            terms, gradient = engine.evaluate(image, objective)
+            terms, gradient = Evaluation(engine).evaluate(image, objective)
             losses[engine.name].append(terms.loss)
             optimizer.update(image, terms.loss, gradient)
     assert losses["onnx"] == pytest.approx(losses["torch"], rel=1e-3)
@@ -286,20 +331,56 @@ def test_half_precision_gives_nearly_the_same_gradient(
     models: ModelStore, default_network: Network, photo: Crop, painting: Crop
 ) -> None:
     half = OnnxEngine(
-        read_mirror(default_network.path, dtype=torch.float16),
+        read_mirror(default_network.path),
         open_session(models.obtain(default_network.spec.as_variant("fp16")).path, provider="cpu"),
+        precision="fp16",
     )
-    assert {value.dtype for value in half.features(photo(64, 64)).values()} == {torch.float16}
+    found = half.activations(photo(64, 64))
+    assert {value.dtype for value in found.values()} == {torch.float16}
+    assert set(half.kernels(64, 64, WEIGHTS.layers).values()) == {"half"}
     whole = onnx_engine(default_network.path)
     image = (photo(64, 64) * 0.7 + 0.1).clamp(0, 1)
     answers = []
     for engine in (whole, half):
         objective = objective_of(engine, photo(64, 64), painting(64, 64))
-        answers.append(engine.evaluate(image, objective))
+        assert {target.dtype for target in objective.contents.values()} == {torch.float32}
+        answers.append(Evaluation(engine).evaluate(image, objective))
     (terms, gradient), (half_terms, half_gradient) = answers
     assert half_terms.loss == pytest.approx(terms.loss, rel=1e-2)
     assert half_gradient.dtype == torch.float32
     assert error(half_gradient, gradient) < 5e-2
+
+
+def test_gradients_far_below_halfs_smallest_numbers_survive(
+    models: ModelStore, default_network: Network, photo: Crop, painting: Crop
+) -> None:
+    """As those of a large picture's means are."""
+    path = models.obtain(default_network.spec.as_variant("fp16")).path
+    half = OnnxEngine(
+        read_mirror(default_network.path), open_session(path, provider="cpu"), precision="fp16"
+    )
+    tiny = replace(WEIGHTS, content=1e-6, style=20e-6, tv=0.0)
+    image = (photo(64, 64) * 0.7 + 0.1).clamp(0, 1)
+    gradients = []
+    for weights in (replace(WEIGHTS, tv=0.0), tiny):
+        objective, _ = Evaluation(half).objective(weights, photo(64, 64), painting(64, 64))
+        gradients.append(Evaluation(half).evaluate(image, objective)[1])
+    assert error(gradients[1] * 1e6, gradients[0]) < 1e-3
+
+
+def test_brain_floats_give_nearly_the_same_gradient(
+    default_network: Network, photo: Crop, painting: Crop
+) -> None:
+    rounded = TorchEngine(read_mirror(default_network.path), precision="bf16")
+    whole = torch_engine(default_network.path)
+    assert "rounded" in rounded.kernels(64, 64, WEIGHTS.layers).values()
+    image = (photo(64, 64) * 0.7 + 0.1).clamp(0, 1)
+    objective = objective_of(whole, photo(64, 64), painting(64, 64))
+    terms, gradient = Evaluation(whole).evaluate(image, objective)
+    found_terms, found = Evaluation(rounded).evaluate(image, objective)
+    assert found_terms.loss == pytest.approx(terms.loss, rel=2e-2)
+    assert found.dtype == torch.float32
+    assert error(found, gradient) < 0.15
 
 
 @pytest.mark.parametrize("size", [(16, 16), (33, 50), (47, 31)])
@@ -308,10 +389,10 @@ def test_tap_shapes_are_those_of_the_network(
 ) -> None:
     session = open_session(default_network.path, provider="cpu")
     for name, values in session.features(photo(*size).numpy(), session.taps).items():
-        assert values.shape == tap_shape(name, *size), name
+        assert values.shape == (1, *shape_of(name, *size)), name
         assert values.dtype == np.float32
-    assert tap_shape("relu5_4", 35, 64) == (1, 512, 2, 4)
-    assert all(tap_shape(name, 64, 64) for name in LAYERS)
+    assert shape_of("relu5_4", 35, 64) == (512, 2, 4)
+    assert all(shape_of(name, 64, 64) for name in LAYERS)
 
 
 def test_a_session_says_what_it_runs(default_network: Network) -> None:

@@ -13,11 +13,13 @@ import torch
 
 from nstrt.runtime import Finished, Interrupted, Preview, Step, StyleTransfer, StylizeOptions
 from nstrt.runtime.engines import OnnxEngine, TorchEngine
+from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.interrupt import Interrupt
-from nstrt.runtime.losses import LossWeights, Objective
+from nstrt.runtime.losses import LossWeights
 from nstrt.runtime.mirror import read_mirror
 from nstrt.runtime.run import Run
 from nstrt.runtime.session import open_session
+from nstrt.runtime.tiles import tiles_of
 
 if TYPE_CHECKING:
     from conftest import Network
@@ -62,18 +64,43 @@ def test_every_layer_of_a_step_looks(default_network: Network, name: str) -> Non
     weights = LossWeights(
         content=1, style=1, tv=0, content_layers={"relu4_1": 1.0}, style_layers={"relu5_1": 1.0}
     )
-    found = engine.features(image)
-    objective = Objective.from_style(weights, found).with_content(found)
-    # Backwards through sixteen layers in either engine, forwards through them in torch.
-    layers = 13 + 4 + 13
-    for looks in range(0, layers * (2 if name == "torch" else 1), 7):
+    evaluation = Evaluation(engine)
+    objective, _ = evaluation.objective(weights, image, image.flip(3))
+    expected = evaluation.evaluate(image.square(), objective)
+    # Backwards through thirteen layers in either engine, forwards through them in torch; each
+    # is at least one band.
+    layers = 13
+    for looks in range(0, layers * (2 if name == "torch" else 1), 5):
         engine.interrupt = Countdown(looks)
         with pytest.raises(Interrupted):
-            engine.evaluate(image, objective)
+            evaluation.evaluate(image.square(), objective)
     engine.interrupt = Interrupt()
-    terms, gradient = engine.evaluate(image, objective)
-    assert np.isfinite(terms.loss)
-    assert bool(gradient.isfinite().all())
+    # What was left in the middle leaves no trace.
+    terms, gradient = evaluation.evaluate(image.square(), objective)
+    assert terms == expected[0]
+    assert torch.equal(gradient, expected[1])
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_looks_come_often_while_a_picture_is_in_tiles(default_network: Network, name: str) -> None:
+    engine = mirrored_engine(default_network, name)
+    image = torch.rand(1, 3, 64, 96)
+    weights = LossWeights(
+        content=1, style=1, tv=0, content_layers={"relu2_1": 1.0}, style_layers={"relu3_1": 1.0}
+    )
+    evaluation = Evaluation(engine, tile=48)
+    objective, _ = evaluation.objective(weights, image, image.flip(3))
+    counted = engine.interrupt = Countdown(1 << 30)
+    evaluation.evaluate(image, objective)
+    looks = (1 << 30) - counted.looks
+    tiles = len(tiles_of(64, 96, 48, weights.layers))
+    # In each tile two ways forward, of which ONNX Runtime has one look of its own, and one back.
+    assert tiles > 2
+    assert looks >= tiles * (5 + (10 if name == "torch" else 2))
+    for left in range(0, looks, looks // 4):
+        engine.interrupt = Countdown(left)
+        with pytest.raises(Interrupted):
+            evaluation.evaluate(image, objective)
 
 
 def test_onnx_runtime_itself_is_ended_in_the_middle(default_network: Network) -> None:

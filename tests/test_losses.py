@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -15,13 +16,17 @@ from torch import Tensor
 
 from nstrt.runtime.losses import (
     EPSILON,
+    Contents,
+    Grams,
     LossWeights,
     Objective,
+    Together,
     content_loss,
     gram_matrix,
     style_loss,
     tv_loss,
 )
+from nstrt.runtime.terms import LossTerms
 
 Array = NDArray[np.float64]
 
@@ -137,19 +142,61 @@ CONTENT = {name: noise(*value.shape[1:], seed=3) for name, value in FEATURES.ite
 STYLE = {name: noise(value.shape[1], 7, 5, seed=4) for name, value in FEATURES.items()}
 IMAGE = noise(3, 6, 5, seed=5)
 
+every_kind = pytest.mark.parametrize(
+    ("relative", "gram_mean"), [(True, True), (True, False), (False, True), (False, False)]
+)
+
+Pieces = Sequence[tuple[slice, slice]]
+"""Rows and columns of each piece of a layer."""
+
+WHOLE: Pieces = [(slice(0, None), slice(0, None))]
+ROWS: Pieces = [(slice(top, top + 1), slice(0, None)) for top in range(5)]
+WINDOWS: Pieces = [
+    (slice(0, 2), slice(0, 1)),
+    (slice(0, 2), slice(1, None)),
+    (slice(2, None), slice(0, 2)),
+    (slice(2, None), slice(2, None)),
+]
+
+in_any_pieces = pytest.mark.parametrize(
+    "pieces", [WHOLE, ROWS, WINDOWS], ids=["whole", "rows", "windows"]
+)
+
 
 def objective_of(
-    weights: LossWeights, content: dict[str, Tensor], style: dict[str, Tensor]
+    weights: LossWeights, content: Mapping[str, Tensor], style: Mapping[str, Tensor]
 ) -> Objective:
-    return Objective.from_style(weights, style).with_content(content)
+    return Objective(
+        weights=weights,
+        contents={name: content[name][0] for name in weights.content_layers},
+        grams={
+            name: gram_matrix(style[name], mean=weights.gram_mean).to(style[name].dtype)
+            for name in weights.style_layers
+        },
+    )
 
 
-@pytest.mark.parametrize("gram_mean", [True, False])
-@pytest.mark.parametrize("relative", [True, False])
-def test_the_total_is_the_weighted_sum(relative: bool, gram_mean: bool) -> None:
+def show(watcher: Any, features: Mapping[str, Tensor], pieces: Pieces = WHOLE) -> None:
+    for layer in watcher.layers:
+        for rows, columns in pieces:
+            part = features[layer][0, :, rows, columns]
+            if part.numel():
+                watcher.see(layer, part, rows.start, columns.start)
+
+
+def terms_of(objective: Objective, image: Tensor, features: Mapping[str, Tensor]) -> LossTerms:
+    tally = objective.tally()
+    show(tally, features)
+    return tally.settle(image)
+
+
+@every_kind
+@in_any_pieces
+def test_the_total_is_the_weighted_sum(pieces: Pieces, relative: bool, gram_mean: bool) -> None:
     weights = LossWeights(**WEIGHTS, relative=relative, gram_mean=gram_mean)
-    objective = objective_of(weights, CONTENT, STYLE)
-    loss, terms = objective.terms(IMAGE, FEATURES)
+    tally = objective_of(weights, CONTENT, STYLE).tally()
+    show(tally, FEATURES, pieces)
+    terms = tally.settle(IMAGE)
 
     content = sum(
         weight
@@ -171,22 +218,137 @@ def test_the_total_is_the_weighted_sum(relative: bool, gram_mean: bool) -> None:
     assert terms.style == pytest.approx(style)
     assert terms.tv == pytest.approx(looped_tv(double(IMAGE)))
     assert terms.loss == pytest.approx(3 * terms.content + 5 * terms.style + 7 * terms.tv)
-    assert float(loss) == terms.loss
+
+
+def plainly(
+    weights: LossWeights, image: Tensor, features: Mapping[str, Tensor], dtype: torch.dtype
+) -> Tensor:
+    """The loss by the public functions, for autograd; Grams in their own precision."""
+    relative = weights.relative
+
+    def gram(values: Tensor) -> Tensor:
+        flat = values.to(dtype).flatten(2)[0]
+        return flat @ flat.T / (flat.shape[1] if weights.gram_mean else 1)
+
+    content = sum(
+        weight * content_loss(features[name], CONTENT[name].to(dtype), relative=relative)
+        for name, weight in weights.normalized(weights.content_layers).items()
+    )
+    style = sum(
+        weight * style_loss(gram(features[name]), gram(STYLE[name]), relative=relative)
+        for name, weight in weights.normalized(weights.style_layers).items()
+    )
+    found = weights.content * content + weights.style * style + weights.tv * tv_loss(image)
+    assert isinstance(found, Tensor)
+    return found
+
+
+@every_kind
+@in_any_pieces
+def test_the_pull_is_autograds_gradient(pieces: Pieces, relative: bool, gram_mean: bool) -> None:
+    weights = LossWeights(**WEIGHTS, relative=relative, gram_mean=gram_mean)
+    leaves = {name: value.clone().requires_grad_() for name, value in FEATURES.items()}
+    loss = plainly(weights, IMAGE, leaves, torch.float32)
+    expected = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+    tally = objective_of(weights, CONTENT, STYLE).tally()
+    show(tally, FEATURES)
+    assert tally.settle(IMAGE).loss == pytest.approx(float(loss.detach()))
+    for layer in tally.layers:
+        before = noise(*FEATURES[layer].shape[1:], seed=6)[0]
+        gradient, values = before.clone(), FEATURES[layer][0].clone()
+        for rows, columns in pieces:
+            part = gradient[:, rows, columns]
+            if part.numel():
+                seen = values[:, rows, columns]
+                tally.pull(layer, seen, part, rows.start, columns.start)
+        # It is added to what was there.
+        assert torch.allclose(gradient - before, expected[layer][0], rtol=1e-4, atol=1e-6), layer
+        assert torch.equal(values, FEATURES[layer][0])
+
+
+def test_pulls_of_a_gradient_of_its_own_memory_are_the_same() -> None:
+    tally = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE).tally()
+    show(tally, FEATURES)
+    tally.settle(IMAGE)
+    found = torch.zeros(3, 5, 4)
+    tally.pull("one", FEATURES["one"][0], found, 0)
+    larger = torch.zeros(3, 9, 7)
+    tally.pull("one", FEATURES["one"][0], larger[:, 2:7, 1:5], 0)
+    assert torch.allclose(larger[:, 2:7, 1:5], found)
+    assert larger.count_nonzero() == found.count_nonzero()
+
+
+@every_kind
+def test_in_double_precision_the_pull_is_a_difference_quotient(
+    relative: bool, gram_mean: bool
+) -> None:
+    weights = LossWeights(**WEIGHTS, relative=relative, gram_mean=gram_mean)
+    features, content, style = (
+        {name: value.double() for name, value in each.items()}
+        for each in (FEATURES, CONTENT, STYLE)
+    )
+    objective, image = objective_of(weights, content, style), IMAGE.double()
+    tally = objective.tally()
+    show(tally, features)
+    tally.settle(image)
+    slope = 0.0
+    direction = {name: noise(*value.shape[1:], seed=8).double() for name, value in features.items()}
+    for layer, value in features.items():
+        gradient = torch.zeros_like(value[0])
+        tally.pull(layer, value[0], gradient, 0)
+        slope += float((gradient * direction[layer][0]).sum())
+    step = 1e-5
+    ends = [
+        terms_of(objective, image, {n: v + sign * step * direction[n] for n, v in features.items()})
+        for sign in (1, -1)
+    ]
+    assert (ends[0].loss - ends[1].loss) / (2 * step) == pytest.approx(slope, rel=1e-6)
+
+
+@given(st.integers(1, 6), st.integers(2, 6), st.floats(0.1, 10))
+@settings(max_examples=20, deadline=None)
+def test_variation_adds_its_gradient(height: int, width: int, weight: float) -> None:
+    weights = LossWeights(**{**WEIGHTS, "tv": weight})
+    leaf = noise(3, height, width).requires_grad_()
+    (expected,) = torch.autograd.grad(weight * tv_loss(leaf), leaf)
+    before = noise(3, height, width, seed=1)
+    found = before.clone()
+    objective_of(weights, CONTENT, STYLE).tally().add_variation(leaf.detach(), found)
+    assert torch.allclose(found - before, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_no_weight_of_variation_adds_nothing() -> None:
+    tally = objective_of(LossWeights(**{**WEIGHTS, "tv": 0.0}), CONTENT, STYLE).tally()
+    found = torch.full_like(IMAGE, 3.0)
+    tally.add_variation(IMAGE, found)
+    assert torch.equal(found, torch.full_like(IMAGE, 3.0))
+
+
+def test_a_tally_counts_one_image() -> None:
+    """Another tally of the same objective begins anew."""
+    objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
+    first = terms_of(objective, IMAGE, FEATURES)
+    terms_of(objective, IMAGE, CONTENT)
+    assert terms_of(objective, IMAGE, FEATURES) == first
+
+
+def test_targets_stay_as_they_are() -> None:
+    objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
+    grams = {name: gram.clone() for name, gram in objective.grams.items()}
+    tally = objective.tally()
+    show(tally, FEATURES)
+    tally.settle(IMAGE)
+    for layer in tally.layers:
+        tally.pull(layer, FEATURES[layer][0], torch.zeros_like(FEATURES[layer][0]), 0)
+    assert all(torch.equal(objective.grams[name], gram) for name, gram in grams.items())
+    assert all(torch.equal(value, CONTENT[name][0]) for name, value in objective.contents.items())
 
 
 def test_relative_layer_weights_sum_to_one_and_raw_ones_stay() -> None:
     layers = {"one": 2.0, "two": 6.0}
     assert LossWeights(**WEIGHTS).normalized(layers) == {"one": 0.25, "two": 0.75}
     assert LossWeights(**WEIGHTS, relative=False).normalized(layers) == layers
-
-
-def test_the_terms_gradient_reaches_features_and_image() -> None:
-    objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
-    image = IMAGE.clone().requires_grad_()
-    features = {name: value.clone().requires_grad_() for name, value in FEATURES.items()}
-    loss, _ = objective.terms(image, features)
-    for gradient in torch.autograd.grad(loss, [image, *features.values()]):
-        assert float(gradient.abs().max()) > 0
 
 
 @pytest.mark.parametrize("factor", [3.0, 0.03])
@@ -197,7 +359,7 @@ def test_relative_losses_do_not_depend_on_the_scale_of_activations(factor: float
             {name: value * factor for name, value in CONTENT.items()},
             {name: value * factor for name, value in STYLE.items()},
         )
-        found = objective.terms(IMAGE, {n: v * factor for n, v in FEATURES.items()})[1]
+        found = terms_of(objective, IMAGE, {n: v * factor for n, v in FEATURES.items()})
         return found.content, found.style
 
     assert terms(factor, True) == pytest.approx(terms(1, True), rel=1e-4)
@@ -210,20 +372,105 @@ def test_relative_losses_do_not_depend_on_the_number_of_positions() -> None:
         return {name: value.tile(1, 1, 2, 3) for name, value in features.items()}
 
     weights = LossWeights(**WEIGHTS)
-    one = objective_of(weights, CONTENT, STYLE).terms(IMAGE, FEATURES)[1]
+    one = terms_of(objective_of(weights, CONTENT, STYLE), IMAGE, FEATURES)
     more = objective_of(weights, tiled(CONTENT), tiled(STYLE))
-    found = more.terms(IMAGE, tiled(FEATURES))[1]
+    found = terms_of(more, IMAGE, tiled(FEATURES))
     assert (found.content, found.style) == pytest.approx((one.content, one.style), rel=1e-4)
 
 
-def test_targets_are_copies() -> None:
-    content = {name: value.clone() for name, value in CONTENT.items()}
-    objective = objective_of(LossWeights(**WEIGHTS), content, STYLE)
-    for value in content.values():
-        value.zero_()  # as when an engine writes into its buffers again
-    assert torch.equal(objective.contents["one"], CONTENT["one"])
+def test_targets_of_nothing_do_not_divide_by_zero() -> None:
+    black = {name: torch.zeros_like(value) for name, value in FEATURES.items()}
+    objective = objective_of(LossWeights(**WEIGHTS), black, black)
+    terms = terms_of(objective, torch.zeros_like(IMAGE), black)
+    assert terms.loss == terms.content == terms.style == terms.tv == 0
+
+
+@pytest.mark.parametrize("gram_mean", [True, False])
+def test_the_style_of_a_picture_is_the_style_loss_it_would_have(gram_mean: bool) -> None:
+    weights = LossWeights(**WEIGHTS, gram_mean=gram_mean)
+    objective = objective_of(weights, CONTENT, STYLE)
+    own = Grams(weights.style_layers)
+    show(own, FEATURES)
+    found = objective.style_of(own.matrices(mean=gram_mean))
+    assert found == pytest.approx(terms_of(objective, IMAGE, FEATURES).style)
+
+
+def test_a_loss_may_lack_style_or_content() -> None:
+    only_content = LossWeights(**{**WEIGHTS, "style_layers": {}, "style": 0.0})
+    terms = terms_of(objective_of(only_content, CONTENT, STYLE), IMAGE, FEATURES)
+    assert (terms.style, terms.content > 0) == (0, True)
+    only_style = LossWeights(**{**WEIGHTS, "content_layers": {}, "content": 0.0})
+    objective = objective_of(only_style, CONTENT, STYLE)
+    terms = terms_of(objective, IMAGE, FEATURES)
+    assert (terms.content, terms.style > 0) == (0, True)
+    assert objective_of(only_content, CONTENT, STYLE).style_of({}) == 0
 
 
 def test_the_layers_of_an_objective_come_once_each() -> None:
     objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
-    assert objective.layers == ("one", "two", "three")
+    assert objective.layers == objective.tally().layers == ("one", "two", "three")
+
+
+@in_any_pieces
+@pytest.mark.parametrize("mean", [True, False])
+def test_grams_add_up_over_pieces(pieces: Pieces, mean: bool) -> None:
+    grams = Grams(("one", "three"))
+    show(grams, FEATURES, pieces)
+    found = grams.matrices(mean=mean)
+    assert set(found) == {"one", "three"}
+    for name, gram in found.items():
+        assert np.allclose(double(gram), looped_gram(double(FEATURES[name]), mean=mean), atol=1e-5)
+        assert grams.positions(name) == FEATURES[name][0, 0].numel()
+
+
+def test_grams_of_many_positions_are_those_of_the_plain_product() -> None:
+    """They are added up in pieces; the last one is shorter."""
+    features = noise(6, 71, 67)
+    grams = Grams(("one",))
+    grams.see("one", features[0], 0)
+    flat = features.double()[0].flatten(1)
+    assert torch.allclose(grams.matrices(mean=False)["one"].double(), flat @ flat.T, rtol=1e-5)
+
+
+def test_grams_of_half_precision_are_summed_in_single() -> None:
+    grams = Grams(("one",))
+    grams.see("one", torch.full((2, 32, 32), 100.0, dtype=torch.float16), 0)
+    found = grams.matrices(mean=False)["one"]
+    assert found.dtype == torch.float32
+    assert found[0, 0] == pytest.approx(1e4 * 1024)  # far above half precision's 65504
+
+
+@in_any_pieces
+def test_contents_are_copies(pieces: Pieces) -> None:
+    values = {"relu3_1": noise(256, 5, 4)}
+    contents = Contents(("relu3_1",), 23, 19)
+    show(contents, values, pieces)
+    expected = values["relu3_1"][0].clone()
+    values["relu3_1"].zero_()  # as when an engine writes into its buffers again
+    assert torch.equal(contents.values["relu3_1"], expected)
+
+
+def test_contents_of_half_precision_are_kept_in_single() -> None:
+    contents = Contents(("relu1_1",), 5, 4)
+    contents.see("relu1_1", noise(64, 5, 4)[0].half(), 0)
+    assert contents.values["relu1_1"].dtype == torch.float32
+    contents = Contents(("relu1_1",), 5, 4)
+    contents.see("relu1_1", noise(64, 5, 4)[0].double(), 0)
+    assert contents.values["relu1_1"].dtype == torch.float64
+
+
+def test_several_look_together_each_at_its_own() -> None:
+    values = {"relu1_1": noise(64, 5, 4), "relu2_1": noise(128, 2, 2)}
+    contents, grams = Contents(("relu2_1",), 5, 4), Grams(("relu1_1", "relu2_1"))
+    together = Together(contents, grams)
+    assert together.layers == ("relu2_1", "relu1_1")
+    show(together, values)
+    assert set(contents.values) == {"relu2_1"}
+    assert torch.equal(contents.values["relu2_1"], values["relu2_1"][0])
+    found = grams.matrices(mean=True)
+    for name, value in values.items():
+        assert torch.allclose(found[name], gram_matrix(value), rtol=1e-4, atol=1e-6)
+    gradient = torch.zeros(64, 5, 4)
+    for watcher in (contents, grams, together):
+        watcher.pull("relu1_1", values["relu1_1"][0], gradient, 0)
+    assert not gradient.any()

@@ -1,11 +1,11 @@
-"""The mirrored graph: its activations are ONNX Runtime's, its gradient is autograd's."""
+"""The mirrored graph: read from the model file's nodes, it computes what ONNX Runtime computes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
 import pytest
@@ -15,16 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime import mirror as mirror_module
-from nstrt.runtime.mirror import Mirror, read_mirror
+from nstrt.runtime.losses import Contents
+from nstrt.runtime.mirror import Head, Mirror, Stage, read_mirror
 from nstrt.runtime.model import ModelFileError, ModelSpec, ModelStore, PackageMissingError
+from nstrt.runtime.passes import Passes
 from nstrt.runtime.session import open_session
 
 if TYPE_CHECKING:
-    from tests.conftest import Crop, Network, Reference
-
-SIZES = [(64, 64), (67, 49), (33, 50)]
-INJECTED = ("relu1_1", "conv3_1", "pool2", "conv4_2", "relu5_1")
+    from conftest import Crop, Network
 
 
 def error(found: Tensor, expected: Tensor) -> float:
@@ -32,183 +30,128 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
-def noise_like(activations: Mapping[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
-    """Gradients at some taps, such that each adds about as much as the others."""
-    generator = torch.Generator().manual_seed(3)
-    return {
-        name: torch.randn(activations[name].shape, generator=generator, dtype=torch.float64).to(
-            activations[name].dtype
-        )
-        / activations[name].norm()
-        for name in names
-    }
+def features(mirror: Mirror, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Layers of a mirror, 1 x channels x height x width."""
+    copies = Contents(layers, image.shape[2], image.shape[3])
+    Passes(mirror).forward(mirror.head.forward(image), copies, keep=False)
+    return {name: values[None] for name, values in copies.values.items()}
 
 
-def by_autograd(
-    reference: Reference,
-    spec: ModelSpec,
-    image: Tensor,
-    activations: Mapping[str, Tensor],
-    at: Mapping[str, Tensor],
-) -> Tensor:
-    """The gradient through torchvision's module with the masks of ``activations``."""
-    leaf = image.clone().requires_grad_()
-    found = reference(leaf, spec, given=activations)
-    return torch.autograd.grad([found[name] for name in at], leaf, list(at.values()))[0]
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_activations_are_onnx_runtimes(
-    network: Network, size: tuple[int, int], photo: Crop
-) -> None:
+@pytest.mark.parametrize("size", [(64, 64), (67, 49), (33, 50)])
+def test_features_are_onnx_runtimes(network: Network, size: tuple[int, int], photo: Crop) -> None:
     image = photo(*size)
     mirror = read_mirror(network.path)
     assert mirror.taps == network.spec.taps
-    found = mirror.activations(image)
-    session = open_session(network.path, provider="cpu")
-    expected = session.features(image.numpy(), network.spec.taps)
-    assert tuple(found) == network.spec.taps
+    found = features(mirror, image, mirror.taps)
+    expected = open_session(network.path, provider="cpu").features(image.numpy(), mirror.taps)
+    assert set(found) == set(expected)
     for name, values in expected.items():
         assert found[name].shape == values.shape
         assert error(found[name], torch.from_numpy(values)) < 1e-4, name
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_the_gradient_is_plain_autograds(
-    network: Network, size: tuple[int, int], photo: Crop, reference: Reference
-) -> None:
-    image = photo(*size)
+def test_the_stages_are_those_of_vgg19(network: Network) -> None:
     mirror = read_mirror(network.path)
-    activations = mirror.activations(image)
-    at = noise_like(activations, INJECTED)
-    expected = by_autograd(reference, network.spec, image, activations, at)
-    found = mirror.gradient(image, activations, {name: g.clone() for name, g in at.items()})
-    assert found.shape == image.shape
-    assert error(found, expected) < 1e-5
+    relus = [name for name in network.spec.layers if name.startswith("relu")]
+    assert [stage.relu for stage in mirror.stages] == relus
+    pools = {stage.relu: stage.pool for stage in mirror.stages if stage.pool}
+    assert pools == {
+        "relu1_2": "pool1",
+        "relu2_2": "pool2",
+        "relu3_4": "pool3",
+        "relu4_4": "pool4",
+    }
+    assert [stage.conv for stage in mirror.stages] == [
+        name for name in network.spec.layers if name.startswith("conv")
+    ]
+    assert all(
+        stage.average == (network.spec.pooling == "avg") for stage in mirror.stages if stage.pool
+    )
+    assert mirror.head.replicate == (network.spec.padding == "replicate")
+    channels = [stage.filter.channels for stage in mirror.stages]
+    assert channels[:5] == [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256)]
+    assert channels[-1] == (512, 512)
 
 
-@pytest.mark.parametrize("tap", ["conv1_1", "relu1_1", "pool1", "conv3_1", "relu5_1"])
-def test_each_tap_alone_reaches_the_image(
-    default_network: Network, tap: str, photo: Crop, reference: Reference
-) -> None:
+def test_what_comes_after_the_deepest_layer_is_left_out(default_network: Network) -> None:
+    mirror = read_mirror(default_network.path)
+
+    def last(*layers: str) -> tuple[int, Stage]:
+        found = mirror.until(layers)
+        assert found[:-1] == mirror.stages[: len(found) - 1]
+        return len(found), found[-1]
+
+    for layers, count, relu, pool in (
+        (("relu1_1",), 1, "relu1_1", None),
+        (("conv1_1",), 1, None, None),
+        (("relu1_2", "conv1_1"), 2, "relu1_2", None),
+        (("pool1", "relu1_1"), 2, "relu1_2", "pool1"),
+        (("relu1_1", "relu5_1"), 13, "relu5_1", None),
+        (("conv4_2", "relu3_4"), 10, None, None),
+    ):
+        number, stage = last(*layers)
+        assert (number, stage.relu, stage.pool) == (count, relu, pool), layers
+        assert stage.filter is mirror.stages[count - 1].filter
+    assert mirror.until(()) == ()
+
+
+@pytest.mark.parametrize("replicate", [True, False])
+@given(height=st.integers(1, 6), width=st.integers(1, 6))
+@settings(max_examples=20)
+def test_the_heads_gradient_is_autograds(replicate: bool, height: int, width: int) -> None:
+    generator = torch.Generator().manual_seed(height + 7 * width)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    mean, std = noise(1, 3, 1, 1), noise(1, 3, 1, 1).abs() + 0.5
+    head = Head(mean, std, replicate)
+    leaf = noise(1, 3, height, width).requires_grad_()
+    mode = "replicate" if replicate else "constant"
+    expected = functional.pad((leaf - mean) / std, (1, 1, 1, 1), mode=mode)[0]
+    assert torch.equal(head.forward(leaf.detach()), expected)
+    pull = noise(*expected.shape)
+    (wanted,) = torch.autograd.grad(expected, leaf, pull)
+    found = head.backward(pull.clone())
+    assert found.shape == leaf.shape
+    assert torch.allclose(found, wanted)
+
+
+def test_zeros_around_a_picture_are_put_there_after_the_mean_is_taken_off() -> None:
+    head = Head(torch.full((1, 3, 1, 1), 0.5), torch.ones(1, 3, 1, 1), replicate=False)
+    found = head.forward(torch.ones(1, 3, 2, 2))
+    assert found[:, 1:-1, 1:-1].eq(0.5).all()
+    assert found.sum() == 3 * 4 * 0.5
+
+
+def test_the_picture_stays_as_it_is(network: Network, photo: Crop) -> None:
     image = photo(33, 50)
-    mirror = read_mirror(default_network.path)
-    activations = mirror.activations(image)
-    at = noise_like(activations, (tap,))
-    expected = by_autograd(reference, default_network.spec, image, activations, at)
-    found = mirror.gradient(image, activations, {tap: at[tap].clone()})
-    assert error(found, expected) < 1e-5
-
-
-def test_the_gradient_uses_the_activations_it_is_given(
-    default_network: Network, photo: Crop, painting: Crop, reference: Reference
-) -> None:
-    mirror = read_mirror(default_network.path)
-    image, other = photo(64, 64), mirror.activations(painting(64, 64))
-    at = noise_like(other, INJECTED)
-    expected = by_autograd(reference, default_network.spec, image, other, at)
-    found = mirror.gradient(image, other, {name: g.clone() for name, g in at.items()})
-    assert error(found, expected) < 1e-5
-    own = by_autograd(reference, default_network.spec, image, mirror.activations(image), at)
-    assert error(found, own) > 0.1
-
-
-def test_ties_of_a_flat_picture_count_once(network: Network, reference: Reference) -> None:
-    """In a picture of one colour all values of a pooling window are equal."""
-    image = torch.full((1, 3, 64, 48), 0.6)
-    mirror = read_mirror(network.path)
-    activations = mirror.activations(image)
-    at = noise_like(activations, ("relu5_1",))
-    expected = by_autograd(reference, network.spec, image, activations, at)
-    found = mirror.gradient(image, activations, {name: g.clone() for name, g in at.items()})
-    assert error(found, expected) < 1e-5
-
-
-def test_no_gradient_injected_is_no_gradient(default_network: Network, photo: Crop) -> None:
-    image = photo(33, 50)
-    mirror = read_mirror(default_network.path)
-    found = mirror.gradient(image, mirror.activations(image), {})
-    assert torch.equal(found, torch.zeros_like(image))
+    found = features(read_mirror(network.path), image, ("conv1_1", "relu2_1", "relu5_1"))
+    assert torch.equal(image, photo(33, 50))
+    assert not any(value.requires_grad for value in found.values())
 
 
 def test_convolutions_that_are_taps_keep_their_own_values(
     default_network: Network, photo: Crop
 ) -> None:
-    activations = read_mirror(default_network.path).activations(photo(64, 64))
+    mirror = read_mirror(default_network.path)
+    found = features(mirror, photo(64, 64), mirror.taps)
     for name in ("conv1_1", "conv3_1", "conv4_2"):
-        assert float(activations[name].min()) < 0
-        rectified = activations.get(name.replace("conv", "relu"))
-        assert rectified is not None
-        assert torch.equal(rectified, activations[name].relu())
+        assert float(found[name].min()) < 0
+        assert torch.equal(found[name.replace("conv", "relu")], found[name].relu())
 
 
-def test_the_picture_and_the_activations_stay_as_they_are(network: Network, photo: Crop) -> None:
-    image = photo(33, 50)
-    mirror = read_mirror(network.path)
-    activations = mirror.activations(image)
-    before = {name: value.clone() for name, value in activations.items()}
-    at = noise_like(activations, INJECTED)
-    mirror.gradient(image, activations, at)
-    assert torch.equal(image, photo(33, 50))
-    assert all(torch.equal(activations[name], before[name]) for name in before)
-    assert all(not value.requires_grad for value in activations.values())
-
-
-def test_finite_differences_agree(network: Network, photo: Crop) -> None:
-    """In double precision, along the gradient itself, where the difference is largest."""
-    mirror = read_mirror(network.path, dtype=torch.float64)
-    image = photo(35, 32).double()
-    activations = mirror.activations(image)
-    at = noise_like(activations, INJECTED)
-    gradient = mirror.gradient(image, activations, {n: g.clone() for n, g in at.items()}).double()
-
-    def weighted_sum(picture: Tensor) -> float:
-        found = mirror.activations(picture)
-        return sum(float((found[name] * at[name]).sum()) for name in at)
-
-    step = 1e-7 * gradient / gradient.abs().max()
-    difference = weighted_sum(image + step) - weighted_sum(image - step)
-    assert difference == pytest.approx(2 * float((gradient * step).sum()), rel=1e-4)
-
-
-Forward = Callable[[Tensor], Tensor]
-
-CONVOLUTION = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(1))
-NODES: dict[str, tuple[Any, Forward]] = {
-    "max pool": (mirror_module.MaxPool(), lambda x: functional.max_pool2d(x, 2, 2)),
-    "average pool": (mirror_module.AveragePool(), lambda x: functional.avg_pool2d(x, 2, 2)),
-    "relu": (mirror_module.Relu(over_input=False), functional.relu),
-    "pad": (
-        mirror_module.ReplicatePad(),
-        lambda x: functional.pad(x, (1, 1, 1, 1), mode="replicate"),
-    ),
-    "convolution": (
-        mirror_module.Convolution(CONVOLUTION, torch.ones(4), padding=1),
-        lambda x: functional.conv2d(x, CONVOLUTION, torch.ones(4), padding=1),
-    ),
-    "convolution without padding": (
-        mirror_module.Convolution(CONVOLUTION, torch.ones(4), padding=0),
-        lambda x: functional.conv2d(x, CONVOLUTION, torch.ones(4)),
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", NODES)
-@given(height=st.integers(3, 9), width=st.integers(3, 9), seed=st.integers(0, 1000))
-@settings(max_examples=15, deadline=None)
-def test_every_nodes_gradient_is_autograds(kind: str, height: int, width: int, seed: int) -> None:
-    node, forward = NODES[kind]
-    generator = torch.Generator().manual_seed(seed)
-    # Small integers: most windows of a max pooling are tied.
-    x = torch.randint(-1, 3, (1, 2, height, width), generator=generator).float()
-    leaf = x.clone().requires_grad_()
-    y = forward(leaf)
-    grad = torch.randn(y.shape, generator=generator)
-    (expected,) = torch.autograd.grad(y, leaf, grad)
-    assert torch.equal(node.forward(x.clone()), y)
-    assert torch.allclose(node.backward(grad.clone(), x, y.detach()), expected, atol=1e-5)
-    if "convolution" in kind:
-        assert torch.allclose(node.backward(grad.clone(), None, None), expected, atol=1e-5)
+def test_a_mirror_computes_in_the_precision_that_is_asked_for(
+    small_network: Network, photo: Crop
+) -> None:
+    double = read_mirror(small_network.path, dtype=torch.float64)
+    single = read_mirror(small_network.path)
+    assert (double.dtype, single.dtype) == (torch.float64, torch.float32)
+    assert double.device == single.device == torch.device("cpu")
+    exact = features(double, photo(32, 32).double(), ("relu2_1",))["relu2_1"]
+    found = features(single, photo(32, 32), ("relu2_1",))["relu2_1"]
+    assert exact.dtype == torch.float64
+    assert 1e-9 < error(found, exact) < 1e-5
 
 
 def edited(source: Path, target: Path, edit: Callable[[onnx.GraphProto], object]) -> Path:
@@ -240,9 +183,34 @@ def widen_a_pooling(graph: onnx.GraphProto) -> None:
     next(item for item in node.attribute if item.name == "kernel_shape").ints[:] = [3, 3]
 
 
+def lose_the_mean(graph: onnx.GraphProto) -> None:
+    first, second = graph.node[:2]
+    second.input[0] = first.input[0]
+    graph.node.remove(first)
+
+
+def widen_a_convolution(graph: onnx.GraphProto) -> None:
+    node = [node for node in graph.node if node.op_type == "Conv"][-1]
+    next(item for item in node.attribute if item.name == "pads").ints[:] = [2, 2, 2, 2]
+
+
+def pad_another_way(graph: onnx.GraphProto) -> None:
+    node = next(node for node in graph.node if node.op_type == "Pad")
+    next(item for item in node.attribute if item.name == "mode").s = b"reflect"
+
+
 @pytest.mark.parametrize(
     "edit",
-    [lose_an_output, lose_a_pooling, change_an_operation, take_a_branch, widen_a_pooling],
+    [
+        lose_an_output,
+        lose_a_pooling,
+        change_an_operation,
+        take_a_branch,
+        widen_a_pooling,
+        lose_the_mean,
+        widen_a_convolution,
+        pad_another_way,
+    ],
 )
 def test_another_network_is_refused(
     small_network: Network, tmp_path: Path, edit: Callable[[onnx.GraphProto], object]
@@ -286,7 +254,7 @@ def test_the_mirror_needs_no_session_and_no_weights_but_the_files(
     changed = edited(small_network.path, tmp_path / "changed.onnx", double_the_biases)
 
     def value(mirror: Mirror) -> Tensor:
-        return mirror.activations(photo(32, 32))["relu2_1"]
+        return features(mirror, photo(32, 32), ("relu2_1",))["relu2_1"]
 
     expected = open_session(changed, provider="cpu").features(photo(32, 32).numpy(), ["relu2_1"])
     assert error(value(read_mirror(changed)), torch.from_numpy(expected["relu2_1"])) < 1e-4

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nstrt.runtime import Scale, StylizeOptions
-from nstrt.runtime.model import OptionError, TooLargeError
-from nstrt.runtime.plan import COARSEST, STEP, check_memory, peak_memory, plan_scales
+from nstrt.runtime.model import OptionError
+from nstrt.runtime.plan import COARSEST, STEP, plan_scales
 
 SIDES = st.integers(16, 6000)
 
@@ -86,23 +86,3 @@ def test_style_scale_is_a_length() -> None:
 def test_too_many_scales_say_so() -> None:
     with pytest.raises(OptionError, match="use a larger --size or fewer --scales"):
         scales_of((100, 100), scales=12)
-
-
-def test_what_does_not_fit_names_the_size_that_does() -> None:
-    scales = scales_of((6000, 4000), size=6000)
-    needed = peak_memory("onnx", scales, 20)
-    with pytest.raises(TooLargeError, match=r"use --size \d+") as caught:
-        check_memory("onnx", scales, 20, needed // 4)
-    fits = int(str(caught.value).rpartition("--size ")[2].rstrip("."))
-    smaller = scales_of((6000, 4000), size=fits)
-    assert check_memory("onnx", smaller, 20, needed // 4) <= needed // 4
-    # And not much smaller than what would have fitted.
-    larger = scales_of((6000, 4000), size=int(fits * 1.1))
-    with pytest.raises(TooLargeError):
-        check_memory("onnx", larger, 20, needed // 4)
-
-
-def test_the_painting_counts_for_memory_too() -> None:
-    small = scales_of((800, 600), size=400)
-    large = scales_of((800, 600), size=400, style_scale=3)
-    assert peak_memory("onnx", large, 20) > 2 * peak_memory("onnx", small, 20) - 1.2e9

@@ -72,7 +72,7 @@ def _kind(item: Any) -> tuple[Any, str | None]:
             return bool, None
         case "int" | "int | None":
             return int, "N"
-        case "float":
+        case "float" | "float | None":
             return float, "X"
         case "LayerWeights":
             return str, "LAYERS"

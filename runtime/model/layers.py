@@ -19,6 +19,7 @@ __all__ = [
     "check_layer",
     "in_network_order",
     "layers_through",
+    "shape_of",
     "stride_of",
     "taps_for_gradient",
 ]
@@ -83,3 +84,9 @@ def stride_of(name: str) -> int:
     """Picture pixels per position of a layer, along each side: 1, 2, 4, 8 or 16."""
     block = int(check_layer(name)[4])  # conv3_1, relu3_1, pool3
     return 1 << (block if name.startswith("pool") else block - 1)
+
+
+def shape_of(name: str, height: int, width: int) -> tuple[int, int, int]:
+    """Channels, height and width of a layer for a picture of the given sides."""
+    stride = stride_of(name)
+    return CHANNELS[int(name[4]) - 1], height // stride, width // stride

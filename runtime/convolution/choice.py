@@ -1,0 +1,113 @@
+"""Which algorithm is quickest for a convolution: measured once on a machine, then remembered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nstrt.runtime.convolution.kernels import Filter, Kernel, candidates
+from nstrt.runtime.convolution.scratch import Scratch
+from nstrt.runtime.remembered import recall, remember
+
+__all__ = ["Chooser", "band_for"]
+
+_REPEATS = 3
+"""Runs of each algorithm that count, after one that warms up."""
+
+_LARGEST = 1 << 13
+"""Pixels of a band beyond which algorithms keep their order."""
+
+
+class Chooser:
+    """Kernels for the convolutions of one network, each made once.
+
+    ``key`` stands for all that the measurements depend on besides the convolution's shape.
+    """
+
+    def __init__(self, scratch: Scratch, *, precision: str = "fp32", key: str = "") -> None:
+        self._key = key
+        self._precision = precision
+        self._scratch = scratch
+        self._kernels: dict[tuple[int, bool, str], Kernel] = {}
+        self._names: dict[str, str] = {}
+
+    def kernel(
+        self, weights: Filter, rows: int, columns: int, *, transposed: bool
+    ) -> tuple[str, Kernel]:
+        """The quickest algorithm for bands of ``rows`` x ``columns`` pixels, and its name."""
+        makers = candidates(
+            weights, self._scratch, transposed=transposed, precision=self._precision
+        )
+
+        def make(name: str) -> Kernel:
+            at = (id(weights), transposed, name)
+            if at not in self._kernels:
+                self._kernels[at] = makers[name]()
+            return self._kernels[at]
+
+        if len(makers) == 1:
+            name = next(iter(makers))
+            return name, make(name)
+        inputs, outputs = weights.channels
+        size = min(_LARGEST, 1 << (max(1, rows * columns) - 1).bit_length())
+        way = "back" if transposed else "on"
+        key = f"{self._key} {way} {inputs} {outputs} {size}"
+        chosen = self._names.get(key) or self._known(key, makers)
+        if chosen is None:
+            kernels = {name: make(name) for name in makers}
+            seconds = self._measured(kernels, weights, rows, columns, transposed=transposed)
+            remember("kernels", key, seconds)
+            chosen = min(seconds, key=seconds.__getitem__)
+            # What lost is not kept in memory.
+            for loser in set(makers) - {chosen}:
+                self._kernels.pop((id(weights), transposed, loser), None)
+        self._names[key] = chosen
+        return chosen, make(chosen)
+
+    def _known(self, key: str, makers: Mapping[str, object]) -> str | None:
+        seconds: object = recall("kernels").get(key)
+        if not isinstance(seconds, dict) or set(seconds) != set(makers):
+            return None
+        return str(min(seconds, key=seconds.__getitem__))
+
+    def _measured(
+        self,
+        kernels: Mapping[str, Kernel],
+        weights: Filter,
+        rows: int,
+        columns: int,
+        *,
+        transposed: bool,
+    ) -> dict[str, float]:
+        inputs, outputs = weights.channels[:: -1 if transposed else 1]
+        out = torch.empty((outputs, rows, columns))
+        times: dict[str, list[float]] = {name: [] for name in kernels}
+        # In turn, A B A B: what else the machine does then falls on all of them.
+        for repeat in range(_REPEATS + 1):
+            for name, kernel in kernels.items():
+                band = band_for(self._scratch, kernel, inputs, rows, columns)
+                band.normal_()
+                started = time.perf_counter()
+                kernel.apply(band, out, None)
+                if repeat:
+                    times[name].append(time.perf_counter() - started)
+        return {name: min(values) for name, values in times.items()}
+
+
+def band_for(
+    scratch: Scratch,
+    kernel: Kernel,
+    channels: int,
+    rows: int,
+    columns: int,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """A band for a kernel, with room for the pixel around and for its tiles; not filled."""
+    multiple = kernel.multiple
+    down, across = -(-rows // multiple) * multiple + 2, -(-columns // multiple) * multiple + 2
+    if kernel.rounded is not None:
+        return scratch.take("band", (down, across, channels), kernel.rounded).permute(2, 0, 1)
+    return scratch.take("band", (channels, down, across), dtype)

@@ -1,0 +1,249 @@
+"""What a run takes at its peak, and how to make it fit: a shorter history, then tiles.
+
+The bytes follow from what the code keeps: features of the loss's layers, a bit or byte for the
+other ReLUs and poolings, two passing layers, an algorithm's buffers, and the pictures that the
+optimiser remembers. What interpreter and libraries take was measured (benchmarks/memory.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from nstrt.runtime.model import CHANNELS, TooLargeError, layers_through, stride_of
+from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.plan import Scale
+from nstrt.runtime.tiles import margin_of
+
+__all__ = ["SAFE_SHARE", "Demand", "fitted"]
+
+SAFE_SHARE = 0.85
+"""The share of free memory that a run takes at most."""
+
+_NUMBER = 4
+"""Bytes of a number in single precision."""
+
+_PICTURE = 3 * _NUMBER
+"""Bytes of a pixel of a picture."""
+
+_LIBRARIES = 680_000_000
+"""Interpreter, torch and ONNX Runtime, loaded."""
+
+_BUFFERS = 75_000_000
+"""An algorithm's buffers for a band, and what the allocator holds back."""
+
+_SESSION_PIXEL = 2700
+"""Bytes by the pixel of ONNX Runtime's own buffers, where it computes all layers."""
+
+_ENLARGED = 72
+"""Bytes for each pixel while a result is enlarged, given its transparency and written."""
+
+_LEAST_HISTORY = 4
+"""Steps that L-BFGS must remember to be worth its name."""
+
+_GOOD_HISTORY = 10
+"""Steps that are enough for it: rather this than tiles."""
+
+_GOOD_CORE = 256
+"""Pixels a side of a tile's core that make its margins bearable: rather a shorter history than
+smaller ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What decides about a run's memory."""
+
+    engine: str
+    """``onnx`` or ``torch``."""
+
+    precision: str
+    """That of the products in convolutions."""
+
+    on_card: bool
+    """Whether the activations lie on a card, whose memory is counted alone."""
+
+    options: StylizeOptions
+    """The run's options."""
+
+    scales: tuple[Scale, ...]
+    """From coarse to fine, with their tiles."""
+
+    history: int
+    """Pairs that L-BFGS remembers; 0 for Adam."""
+
+    sources: int = 0
+    """Pixels of the photo and the painting as they were read."""
+
+    enlarged: int = 0
+    """Pixels of a result that is brought up to the photo's size at the end."""
+
+    @property
+    def peak(self) -> int:
+        """Bytes that the run takes at its peak, interpreter and libraries included."""
+        finest = self.scales[-1]
+        pixels = finest.width * finest.height
+        painting: float = self._network + self._pictures * pixels * _PICTURE
+        painting += pixels * self._contents
+        fixed = 0 if self.on_card else _LIBRARIES + self.sources * _PICTURE
+        return int(fixed + self._weights + max(painting, self.enlarged * _ENLARGED))
+
+    @property
+    def _pictures(self) -> int:
+        """Pictures of the finest scale: the image, its gradient, the best one, and what the
+        optimiser and its arithmetic hold."""
+        return 2 * self.history + 8 if self.history else 10
+
+    @property
+    def _contents(self) -> float:
+        """Bytes by the pixel of the content targets."""
+        return sum(_layer(name) for name, _ in self.options.content_layers)
+
+    @property
+    def _network(self) -> int:
+        """Bytes of one forward and backward pass, of the largest part that is done at once."""
+        by_pixel = self.bytes_per_pixel
+        largest = max(_part(side, scale.tile) for scale in self.scales for side in _sides(scale))
+        return int(largest * by_pixel) + _BUFFERS
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """Bytes that stay of a pass, by the pixel that it is over."""
+        layers = self.options.layers
+        through = layers_through(layers)
+        if self.engine == "onnx":
+            held = sum(_layer(name) for name in through if not name.startswith("conv"))
+            return held + _SESSION_PIXEL + 2 * _layer("pool1")
+        kept = sum(_kept(name, layers, through) for name in through)
+        passing = [_layer(name) for name in _passing(layers, through)]
+        return kept + sum(sorted(passing)[-2:]) + 3 * _PICTURE + 20
+
+    @property
+    def _weights(self) -> int:
+        """Bytes of the network's weights, in all the forms that they are kept in."""
+        count, inputs = 0, 3
+        for name in layers_through(self.options.layers):
+            if name.startswith("conv"):
+                outputs = CHANNELS[int(name[4]) - 1]
+                count += 9 * inputs * outputs
+                inputs = outputs
+        plain = count * _NUMBER
+        if self.engine == "onnx":
+            return 4 * plain
+        return 2 * plain if self.precision != "fp32" or self.on_card else plain * 6
+
+
+def fitted(demand: Demand, available: int) -> Demand:
+    """The same with as short a history and as small tiles as fit into ``available`` bytes.
+
+    Raises :class:`TooLargeError`, saying what to do, if nothing fits.
+    """
+    for candidate in _candidates(demand):
+        if candidate.peak <= available:
+            return candidate
+    raise TooLargeError(_advice(demand, available))
+
+
+def _candidates(demand: Demand) -> Iterator[Demand]:
+    """From the best to the slowest."""
+    histories = _histories(demand.history)
+    for history in histories:
+        if history == demand.history or history >= _GOOD_HISTORY:
+            yield replace(demand, history=history)
+    layers = demand.options.layers
+    margin, longest = margin_of(layers), max(max(s.width, s.height) for s in demand.scales)
+    cores = [16 * count for count in range(longest // 16, 3, -1)]
+    for least in (_GOOD_CORE, 0):
+        for history in histories:
+            for core in cores:
+                if core >= least:
+                    yield _tiled(replace(demand, history=history), core + 2 * margin)
+
+
+def _tiled(demand: Demand, side: int) -> Demand:
+    """With tiles of at most ``side`` pixels a side at the scales that are larger."""
+
+    def tiled(scale: Scale) -> Scale:
+        longest = max(max(width, height) for width, height in _sides(scale))
+        return replace(scale, tile=side) if longest > side else scale
+
+    return replace(demand, scales=tuple(map(tiled, demand.scales)))
+
+
+def _histories(history: int) -> list[int]:
+    """Shorter and shorter, by halves."""
+    found = [history]
+    while found[-1] // 2 >= _LEAST_HISTORY:
+        found.append(found[-1] // 2)
+    return found
+
+
+def _advice(demand: Demand, available: int) -> str:
+    """What does fit, or that nothing does."""
+    finest = demand.scales[-1]
+    least = list(_candidates(demand))[-1]
+    free = f"{available / 1e9:.1f} GB may be used"
+    if demand.enlarged and replace(least, enlarged=0).peak <= available:
+        return (
+            f"The photo's own size would take {least.peak / 1e9:.1f} GB of memory and {free}; "
+            "leave --original-size out."
+        )
+    start = f"{finest.width}x{finest.height} pixels would take {least.peak / 1e9:.1f} GB of memory"
+    # By the time that it is tried, there may be a little less.
+    fixed = least.peak - _by_pixel(least)
+    factor = math.sqrt(max(0.0, (0.95 * available - fixed) / _by_pixel(least)))
+    size = int(max(finest.width, finest.height) * factor) // 16 * 16
+    if size < 64:
+        more = "close other programs, or use a larger machine"
+        if demand.options.max_memory is not None:
+            more = "allow more with --max-memory"
+        return f"{start} and {free}; {more}."
+    return f"{start} and {free}; use --size {size}."
+
+
+def _by_pixel(demand: Demand) -> int:
+    """The part of the peak that grows with the picture, tiles being as small as they get."""
+    finest = demand.scales[-1]
+    tiny = replace(finest, width=0, height=0)
+    return demand.peak - replace(demand, scales=(*demand.scales[:-1], tiny)).peak
+
+
+def _sides(scale: Scale) -> Sequence[tuple[int, int]]:
+    return (scale.width, scale.height), (scale.style_width, scale.style_height)
+
+
+def _part(size: tuple[int, int], tile: int | None) -> int:
+    """Pixels of the largest part of a picture that is done at once."""
+    width, height = size
+    return width * height if tile is None else min(width, tile) * min(height, tile)
+
+
+def _layer(name: str) -> float:
+    """Bytes of a layer's features by the pixel of the picture."""
+    return _NUMBER * CHANNELS[int(name[4]) - 1] / stride_of(name) ** 2
+
+
+def _kept(name: str, layers: Sequence[str], through: Sequence[str]) -> float:
+    """Bytes by the pixel that the way back keeps of a layer."""
+    if name in layers:
+        return _layer(name)
+    if name.startswith("relu") and not _pooled(name, through):
+        return _layer(name) / _NUMBER
+    if name.startswith("pool"):
+        return _layer(name) / _NUMBER
+    return 0
+
+
+def _passing(layers: Sequence[str], through: Sequence[str]) -> Iterator[str]:
+    """Layers that lie in memory as a whole only until the next one is computed."""
+    for name in through:
+        if name.startswith("pool") or (
+            name.startswith("relu") and name not in layers and not _pooled(name, through)
+        ):
+            yield name
+
+
+def _pooled(name: str, through: Sequence[str]) -> bool:
+    """Whether a pooling follows, so that its input need never lie in memory as a whole."""
+    after = list(through).index(name) + 1
+    return after < len(through) and through[after].startswith("pool")

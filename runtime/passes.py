@@ -1,0 +1,473 @@
+"""Through the network and back, in bands of rows, keeping only what the way back needs.
+
+A band is computed, rectified, pooled, looked at by the loss and forgotten while it lies in the
+processor's cache. What stays of a forward pass is the features that the loss is made of, a bit
+for each other number that a ReLU let through, and where each pooling's maximum was. On the way
+back, the gradient at a layer is written over its features.
+
+This is the vector-Jacobian product that autograd would compute, with no gradient for the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nstrt.runtime.convolution import Chooser, Filter, Kernel, Scratch, band_for
+from nstrt.runtime.mirror import Mirror, Stage
+
+__all__ = ["Check", "Passes", "Trace", "Watcher"]
+
+Check = Callable[[], None]
+"""Called before each band; leaves the computation by raising."""
+
+_BAND_BYTES = 16_000_000
+"""What an algorithm's buffers for one band may take: small enough for a processor's caches."""
+
+_BAND_PIXELS = 4096
+"""Pixels of a band that make it worth reading a layer's weights, of which deep ones have many."""
+
+_NOWHERE = 4
+"""Added to the codes of a pooling where no position has a gradient: its maximum was not above
+zero."""
+
+
+class Watcher(Protocol):
+    """Somebody who looks at features, and pulls at them on the way back."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers it looks at."""
+
+    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+        """Features, channels x rows x columns, from row ``top`` and column ``left`` on; they are
+        valid until it returns."""
+
+    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+        """Add the loss's gradient with respect to the features ``values`` to ``gradient``."""
+
+
+@dataclass
+class Trace:
+    """What a forward pass left for the way back; valid until the next one."""
+
+    height: int
+    width: int
+    values: dict[str, Tensor] = field(default_factory=dict)
+    """Features, channels x height x width; the way back overwrites them."""
+
+    passed: dict[str, Tensor] = field(default_factory=dict)
+    """Where a ReLU let its input through."""
+
+    codes: dict[str, Tensor] = field(default_factory=dict)
+    """For each window of a pooling: which of its four positions was the maximum, or one bit for
+    each that counts towards the mean."""
+
+
+class Passes:
+    """Computes a mirror's features and gradients in memory of its own.
+
+    ``precision`` is that of the products in convolutions; sums and all else are in the mirror's
+    own. ``key`` stands for what the speed of convolutions depends on, see :class:`Chooser`.
+    """
+
+    def __init__(self, mirror: Mirror, *, precision: str = "fp32", key: str = "") -> None:
+        self.mirror = mirror
+        self.scratch = Scratch(mirror.device)
+        self._chooser = Chooser(self.scratch, precision=precision, key=key)
+
+    def kernels(
+        self, height: int, width: int, layers: tuple[str, ...], *, forward: bool = True
+    ) -> dict[str, str]:
+        """The algorithms for a picture, by convolution and way; measured here if need be."""
+        found = {}
+        sizes = _sizes(self.mirror.until(layers), height, width)
+        for number, (stage, rows, columns) in enumerate(sizes):
+            for transposed in (False, True) if forward else (True,):
+                edge = 2 if transposed and not number else 0
+                size = (rows + edge, columns + edge)
+                name, _ = self._kernel(stage.filter, *size, transposed=transposed)
+                found[f"{stage.conv} {'back' if transposed else 'on'}"] = name
+        return found
+
+    def forward(
+        self, region: Tensor, watcher: Watcher, *, keep: bool, check: Check = lambda: None
+    ) -> Trace:
+        """Show ``watcher`` its layers' features of a normalised and padded picture, or of a part
+        of one, 3 x (height + 2) x (width + 2); with ``keep``, for a way back."""
+        height, width = region.shape[1] - 2, region.shape[2] - 2
+        trace = Trace(height, width)
+        stages = self.mirror.until(watcher.layers)
+        source, inset = region, 0
+        for number, (stage, rows, columns) in enumerate(_sizes(stages, height, width)):
+            step = _Forward(self, stage, number, watcher, trace, keep=keep)
+            source = step.run(source, inset, rows, columns, check)
+            inset = 1
+        return trace
+
+    def backward(self, trace: Trace, watcher: Watcher, check: Check = lambda: None) -> Tensor:
+        """The gradient at what :meth:`forward` was given, of the same shape."""
+        stages = self.mirror.until(watcher.layers)
+        sizes = list(_sizes(stages, trace.height, trace.width))
+        arrivals = [
+            _Arrival(self, stage, number, watcher, trace, rows, columns)
+            for number, (stage, rows, columns) in enumerate(sizes)
+        ]
+        arrivals[-1].begin()
+        for number in reversed(range(1, len(stages))):
+            self._back(arrivals[number], arrivals[number - 1].take, check)
+        found = self.scratch.take("image", (3, trace.height + 2, trace.width + 2), self._dtype)
+
+        def last(rows: Tensor, top: int) -> None:
+            found[:, top : top + rows.shape[1]].copy_(rows)
+
+        self._back(arrivals[0], last, check, edge=1)
+        return found
+
+    def codes(self, stage: Stage, values: Tensor) -> Tensor:
+        """The codes of a pooling whose input somebody else computed."""
+        name = stage.pool or ""
+        shape = (values.shape[0], values.shape[1] // 2, values.shape[2] // 2)
+        found = self.scratch.take(f"codes {name}", shape, torch.uint8)
+        for top, rows in _bands(2 * shape[1], _even(values.shape[1], values)):
+            half = slice(top // 2, (top + rows) // 2)
+            _pool(values[:, top : top + rows], None, found[:, half], average=stage.average)
+        return found
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.mirror.dtype
+
+    def _back(
+        self, arrival: _Arrival, give: Callable[[Tensor, int], None], check: Check, edge: int = 0
+    ) -> None:
+        """Through one convolution; with ``edge``, also to the pixel around its input."""
+        weights = arrival.stage.filter
+        rows, columns = arrival.rows + 2 * edge, arrival.columns + 2 * edge
+        _, kernel = self._kernel(weights, rows, columns, transposed=True)
+        inputs, outputs = weights.channels
+        for top, count in _bands(rows, self._rows(weights, rows, columns)):
+            check()
+            band = self._band(kernel, outputs, count, columns)
+            arrival.fill(band, top, count, 1 + edge)
+            out = self.scratch.take("out", (inputs, count, columns), self._dtype)
+            kernel.apply(band, out, None)
+            give(out, top)
+
+    def _band(self, kernel: Kernel, channels: int, rows: int, columns: int) -> Tensor:
+        return band_for(self.scratch, kernel, channels, rows, columns, self._dtype)
+
+    def _kernel(
+        self, weights: Filter, rows: int, columns: int, *, transposed: bool
+    ) -> tuple[str, Kernel]:
+        band = min(rows, self._rows(weights, rows, columns))
+        return self._chooser.kernel(weights, band, columns, transposed=transposed)
+
+    def _rows(self, weights: Filter, rows: int, columns: int) -> int:
+        """Rows of a band, a multiple of four."""
+        if self.mirror.device.type != "cpu":
+            return _even(rows, weights.weight)
+        # Winograd's buffers take 36 numbers for 16 pixels and each channel, twice.
+        pixels = _BAND_BYTES / (2 * 36 / 16 * 4 * max(weights.channels))
+        return max(4, int(max(pixels, _BAND_PIXELS) / columns) // 4 * 4)
+
+
+class _Forward:
+    """One stage, forwards."""
+
+    def __init__(
+        self,
+        passes: Passes,
+        stage: Stage,
+        number: int,
+        watcher: Watcher,
+        trace: Trace,
+        *,
+        keep: bool,
+    ) -> None:
+        self._passes = passes
+        self._scratch = passes.scratch
+        self._stage = stage
+        self._number = number
+        self._watcher = watcher
+        self._trace = trace
+        self._keep = keep
+        self._dtype = passes.mirror.dtype
+
+    def run(self, source: Tensor, inset: int, rows: int, columns: int, check: Check) -> Tensor:
+        """The stage's output for its whole input, whose edge is ``inset`` pixels from that of
+        what the convolution sees."""
+        stage, layers = self._stage, self._watcher.layers
+        weights = stage.filter
+        inputs, outputs = weights.channels
+        _, kernel = self._passes._kernel(weights, rows, columns, transposed=False)
+        # Where each band goes: to a place of its own if it is needed as a whole.
+        plane = self._plane(outputs, rows, columns)
+        raw = None
+        if self._keep and stage.conv in layers:
+            raw = self._kept(stage.conv, outputs, rows, columns)
+        pooled = self._pooled(outputs, rows // 2, columns // 2) if stage.pool else None
+        for top, count in _bands(rows, self._passes._rows(weights, rows, columns)):
+            check()
+            band = self._passes._band(kernel, inputs, count, columns)
+            _fill(band, source, top, count + 2, inset)
+            if plane is None:
+                out = self._scratch.take("out", (outputs, count, columns), self._dtype)
+            else:
+                out = plane[:, top : top + count]
+            kernel.apply(band, out, weights.bias)
+            if stage.conv in layers:
+                self._watcher.see(stage.conv, out, top)
+                if raw is not None:
+                    raw[:, top : top + count].copy_(out)
+            if stage.relu:
+                self._relu(out, top)
+            if pooled is not None:
+                self._pool(out, pooled, top)
+        found = plane if pooled is None else pooled
+        assert found is not None
+        return found
+
+    def _relu(self, out: Tensor, top: int) -> None:
+        stage = self._stage
+        assert stage.relu
+        out.relu_()
+        if stage.relu in self._watcher.layers:
+            self._watcher.see(stage.relu, out, top)
+        elif self._keep and not stage.pool:
+            torch.gt(out, 0, out=self._trace.passed[stage.relu][:, top : top + out.shape[1]])
+
+    def _pool(self, out: Tensor, pooled: Tensor, top: int) -> None:
+        stage = self._stage
+        assert stage.pool
+        half = out.shape[1] // 2
+        if not half:
+            return
+        rows = pooled[:, top // 2 : top // 2 + half]
+        codes = self._trace.codes[stage.pool] if self._keep else None
+        _pool(
+            out,
+            rows,
+            None if codes is None else codes[:, top // 2 : top // 2 + half],
+            average=stage.average,
+        )
+        if stage.pool in self._watcher.layers:
+            self._watcher.see(stage.pool, rows, top // 2)
+
+    def _plane(self, channels: int, rows: int, columns: int) -> Tensor | None:
+        """Where the convolution's output goes as a whole, rectified; None if nobody needs it."""
+        stage, shape = self._stage, (channels, rows, columns)
+        last = stage.relu or stage.conv
+        if self._keep and stage.relu and last not in self._watcher.layers and not stage.pool:
+            self._trace.passed[last] = self._scratch.take(f"passed {last}", shape, torch.bool)
+        if self._keep and last in self._watcher.layers:
+            return self._kept(last, *shape)
+        if stage.pool:
+            return None
+        if last in self._watcher.layers:
+            # A step will want the same memory.
+            return self._scratch.take(f"values {last}", shape, self._dtype)
+        return self._scratch.take(f"plane {self._number % 2}", shape, self._dtype)
+
+    def _pooled(self, channels: int, rows: int, columns: int) -> Tensor:
+        stage, shape = self._stage, (channels, rows, columns)
+        assert stage.pool
+        if self._keep:
+            self._trace.codes[stage.pool] = self._scratch.take(
+                f"codes {stage.pool}", shape, torch.uint8
+            )
+            if stage.pool in self._watcher.layers:
+                return self._kept(stage.pool, *shape)
+        return self._scratch.take(f"plane {self._number % 2}", shape, self._dtype)
+
+    def _kept(self, layer: str, channels: int, rows: int, columns: int) -> Tensor:
+        if layer not in self._trace.values:
+            place = self._scratch.take(f"values {layer}", (channels, rows, columns), self._dtype)
+            self._trace.values[layer] = place
+        return self._trace.values[layer]
+
+
+class _Arrival:
+    """The gradient at the output of a stage, as it comes in from the stage after it."""
+
+    def __init__(
+        self,
+        passes: Passes,
+        stage: Stage,
+        number: int,
+        watcher: Watcher,
+        trace: Trace,
+        rows: int,
+        columns: int,
+    ) -> None:
+        self.stage = stage
+        self.rows = rows
+        self.columns = columns
+        """Size of the convolution's output."""
+        self._scratch = passes.scratch
+        self._watcher = watcher
+        self._trace = trace
+        self._dtype = passes.mirror.dtype
+        self._channels = stage.filter.channels[1]
+        self._number = number
+        self._gradient: Tensor | None = None
+
+    def begin(self) -> None:
+        """At the deepest stage nothing comes in but the loss's own pull."""
+        rows, columns = self._output
+        for top, count in _bands(rows, 64):
+            place = self._scratch.take("out", (self._channels, count, columns), self._dtype)
+            self.take(place.zero_(), top)
+
+    def take(self, gradient: Tensor, top: int) -> None:
+        """Rows of the gradient at the stage's output, from row ``top`` on."""
+        rows = slice(top, top + gradient.shape[1])
+        stage = self.stage
+        if stage.pool:
+            # Windows leave out an odd last row and column.
+            self._pull(stage.pool, gradient, top)
+            self._plane()[:, rows].copy_(gradient)
+            return
+        if stage.relu:
+            self._pull(stage.relu, gradient, top)
+            features = self._trace.values.get(stage.relu)
+            place = self._plane()[:, rows]
+            if features is not None:
+                _through(gradient, features[:, rows], place)
+            else:
+                torch.mul(gradient, self._trace.passed[stage.relu][:, rows], out=place)
+            self._pull(stage.conv, place, top)
+            return
+        self._pull(stage.conv, gradient, top)
+        self._plane()[:, rows].copy_(gradient)
+
+    def fill(self, band: Tensor, top: int, count: int, inset: int) -> None:
+        """The gradient at the convolution's output, with the pixels around, as a band."""
+        if not self.stage.pool:
+            _fill(band, self._plane(), top, count + 2, inset)
+            return
+        low, high = max(0, top - inset), min(self.rows, top + count + 2 - inset)
+        start = low + inset - top
+        band.zero_()
+        inner = band[:, start : start + high - low, inset : inset + self.columns]
+        self._unpool(inner, low)
+        relu = self.stage.relu
+        assert relu
+        if relu in self._watcher.layers:
+            features = self._trace.values[relu][:, low:high]
+            self._watcher.pull(relu, features, inner, low)
+            inner *= features > 0
+        if self.stage.conv in self._watcher.layers:
+            self._watcher.pull(
+                self.stage.conv, self._trace.values[self.stage.conv][:, low:high], inner, low
+            )
+
+    def _unpool(self, inner: Tensor, low: int) -> None:
+        """Write the gradient of the rows from ``low`` on to where their windows took it from."""
+        stage = self.stage
+        assert stage.pool
+        gradient, codes = self._plane(), self._trace.codes[stage.pool]
+        half_rows, half_columns = gradient.shape[1:]
+        high = min(low + inner.shape[1], 2 * half_rows)
+        for down in range(2):
+            first = low + (low + down) % 2
+            half = slice(first // 2, first // 2 + len(range(first, high, 2)))
+            part, code = gradient[:, half], codes[:, half]
+            for across in range(2):
+                place = inner[:, first - low : high - low : 2, across : 2 * half_columns : 2]
+                corner = 2 * down + across
+                if stage.average:
+                    torch.mul(part, code.bitwise_and(1 << corner).ne(0), out=place)
+                    place *= 0.25
+                else:
+                    torch.mul(part, code == corner, out=place)
+
+    @property
+    def _output(self) -> tuple[int, int]:
+        if self.stage.pool:
+            return self.rows // 2, self.columns // 2
+        return self.rows, self.columns
+
+    def _plane(self) -> Tensor:
+        """Where the gradient is collected: over the features that it belongs to, if it can."""
+        if self._gradient is None:
+            stage = self.stage
+            over = None if stage.pool or not stage.relu else self._trace.values.get(stage.relu)
+            shape = (self._channels, *self._output)
+            name = f"plane {self._number % 2}"
+            self._gradient = self._scratch.take(name, shape, self._dtype) if over is None else over
+        return self._gradient
+
+    def _pull(self, layer: str, gradient: Tensor, top: int) -> None:
+        if layer in self._watcher.layers:
+            values = self._trace.values[layer][:, top : top + gradient.shape[1]]
+            self._watcher.pull(layer, values, gradient, top)
+
+
+def _through(gradient: Tensor, features: Tensor, out: Tensor) -> None:
+    """The gradient where features are above zero, perhaps written over them."""
+    torch.ops.aten.threshold_backward.grad_input(gradient, features, 0, grad_input=out)
+
+
+def _pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average: bool) -> None:
+    """Pool 2x2 windows of rectified values, and say which positions the gradient goes to, see
+    :class:`Trace`. An odd last row or column is left out."""
+    rows, columns = values.shape[1] // 2 * 2, values.shape[2] // 2 * 2
+    corners = [values[:, down:rows:2, across:columns:2] for down in (0, 1) for across in (0, 1)]
+    if average:
+        if pooled is not None:
+            torch.add(corners[0], corners[1], out=pooled)
+            pooled.add_(corners[2]).add_(corners[3]).mul_(0.25)
+        if codes is not None:
+            codes.copy_(corners[0] > 0)
+            for number, corner in enumerate(corners[1:], start=1):
+                codes += (corner > 0).byte() << number
+        return
+    upper = torch.maximum(corners[0], corners[1])
+    lower = torch.maximum(corners[2], corners[3])
+    highest = torch.maximum(upper, lower, out=pooled)
+    if codes is not None:
+        # The first of equal values wins, as in torch: ties must not be counted twice. The code's
+        # bits are: in the right column, in the lower row, nowhere.
+        above = (corners[0] < upper).view(torch.uint8)
+        below = (corners[2] < lower).view(torch.uint8)
+        lower_wins = (upper < lower).view(torch.uint8)
+        torch.bitwise_xor(above, below.bitwise_xor_(above).bitwise_and_(lower_wins), out=codes)
+        codes += lower_wins * 2
+        codes += (highest <= 0).view(torch.uint8) * _NOWHERE
+
+
+def _fill(band: Tensor, plane: Tensor, top: int, rows: int, inset: int) -> None:
+    """Rows of a plane, from ``top`` on in terms of the plane with ``inset`` pixels of zeros
+    around, as a band."""
+    low, high = max(0, top - inset), min(plane.shape[1], top + rows - inset)
+    first, last = low + inset - top, high + inset - top
+    band[:, :first] = 0
+    band[:, last:] = 0
+    inner = band[:, first:last]
+    inner[..., :inset] = 0
+    inner[..., inset + plane.shape[2] :] = 0
+    inner[..., inset : inset + plane.shape[2]].copy_(plane[:, low:high])
+
+
+def _sizes(stages: tuple[Stage, ...], height: int, width: int) -> Iterator[tuple[Stage, int, int]]:
+    """Each stage with the height and width of its convolution's output."""
+    for stage in stages:
+        yield stage, height, width
+        if stage.pool:
+            height, width = height // 2, width // 2
+
+
+def _bands(rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """First row and number of rows of each band."""
+    for top in range(0, rows, most):
+        yield top, min(most, rows - top)
+
+
+def _even(rows: int, tensor: Tensor) -> int:
+    """Rows of a band that takes all of them on a card, and few on a processor."""
+    return (rows + 1) // 2 * 2 if tensor.device.type != "cpu" else 64

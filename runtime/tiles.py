@@ -1,0 +1,157 @@
+"""A picture in tiles whose loss and gradient are those of the whole.
+
+Each position of each layer belongs to the core of exactly one tile. A tile is its core and a
+margin around it, as wide as the network can carry the tile's edge into its features: inside the
+core they are those of the whole picture. A loss made of sums over positions, as Gram matrices and
+squared differences are, adds up over cores; its gradient adds up over whole tiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from nstrt.runtime.model import layers_through, stride_of
+from nstrt.runtime.passes import Watcher
+
+__all__ = ["Span", "Tile", "Window", "margin_of", "tiles_of"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A tile along one side of the picture, in pixels."""
+
+    start: int
+    """First pixel of the tile."""
+
+    stop: int
+    """One beyond its last pixel."""
+
+    core_start: int
+    """First pixel of its core."""
+
+    core_stop: int | None
+    """One beyond the core's last pixel; None at the picture's end, where layers may leave out
+    an odd pixel."""
+
+    def core(self, stride: int) -> slice:
+        """The core within the tile, at a layer of ``stride``."""
+        first = (self.core_start - self.start) // stride
+        if self.core_stop is None:
+            return slice(first, None)
+        return slice(first, (self.core_stop - self.start) // stride)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of the picture."""
+
+    rows: Span
+    columns: Span
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, margins included."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    def of(self, image: Tensor) -> Tensor:
+        """The tile's part of a 1 x 3 x height x width image."""
+        rows, columns = self.rows, self.columns
+        return image[:, :, rows.start : rows.stop, columns.start : columns.stop]
+
+
+def margin_of(layers: Iterable[str]) -> int:
+    """Pixels around a core that its features, down to the deepest of ``layers``, may need."""
+    tainted = 0
+    needed = 0
+    for name in layers_through(layers):
+        if name.startswith("conv"):
+            tainted += 1
+        elif name.startswith("pool"):
+            tainted = math.ceil(tainted / 2)
+        needed = max(needed, tainted * stride_of(name))
+    step = _step(layers)
+    return math.ceil(needed / step) * step
+
+
+def _step(layers: Iterable[str]) -> int:
+    """What tiles are multiples of, so that all poolings' windows lie as in the whole."""
+    return max(stride_of(name) for name in layers_through(layers))
+
+
+def tiles_of(height: int, width: int, side: int | None, layers: Sequence[str]) -> list[Tile]:
+    """Tiles of at most ``side`` pixels a side, margins included, that make up a picture; one
+    tile if ``side`` is None."""
+    return [
+        Tile(rows, columns)
+        for rows in _spans(height, side, layers)
+        for columns in _spans(width, side, layers)
+    ]
+
+
+def _spans(length: int, side: int | None, layers: Sequence[str]) -> list[Span]:
+    if side is None or length <= side:
+        return [Span(0, length, 0, None)]
+    margin, step = margin_of(layers), _step(layers)
+    most = max(step, (side - 2 * margin) // step * step)
+    count = math.ceil(length / most)
+    # As even as whole steps allow: a last sliver would cost a margin of its own.
+    core = math.ceil(length / count / step) * step
+    starts = range(0, length, core)
+    # What the deepest layer would leave out has no features of its own to make up a core.
+    while len(starts) > 1 and length - starts[-1] < step:
+        starts = starts[:-1]
+    found = []
+    for start in starts:
+        last = start == starts[-1]
+        stop = length if last else min(length, start + core + margin)
+        found.append(Span(max(0, start - margin), stop, start, None if last else start + core))
+    return found
+
+
+class Window:
+    """Shows somebody the core of a tile, in the whole picture's places."""
+
+    def __init__(self, watcher: Watcher, tile: Tile, *, seen: bool = False) -> None:
+        self._watcher = watcher
+        self._tile = tile
+        self._seen = seen
+        """Whether it was shown before, and only the pull is asked for."""
+        self.layers = watcher.layers
+
+    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+        """Features of the tile, channels x rows x width, from its row ``top`` on."""
+        if self._seen:
+            return
+        part = _Part(self._tile, layer, values, top)
+        if part:
+            self._watcher.see(layer, part.of(values), part.top, part.left)
+
+    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+        """The pull at the core; margins belong to other tiles."""
+        part = _Part(self._tile, layer, values, top)
+        if part:
+            self._watcher.pull(layer, part.of(values), part.of(gradient), part.top, part.left)
+
+
+class _Part:
+    """The part of some rows of a layer that lies in a tile's core."""
+
+    def __init__(self, tile: Tile, layer: str, values: Tensor, top: int) -> None:
+        stride = stride_of(layer)
+        rows, columns = tile.rows.core(stride), tile.columns.core(stride)
+        low = max(top, rows.start)
+        high = top + values.shape[1] if rows.stop is None else min(top + values.shape[1], rows.stop)
+        self._count: int = max(0, high - low)
+        self._rows, self._columns = slice(low - top, low - top + self._count), columns
+        self.top = low + tile.rows.start // stride
+        self.left = columns.start + tile.columns.start // stride
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def of(self, values: Tensor) -> Tensor:
+        return values[:, self._rows, self._columns]

@@ -1,0 +1,563 @@
+"""Algorithms for convolutions against double precision and autograd; the choice between them."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+import weakref
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from nstrt.runtime.convolution import Chooser, Filter, Kernel, Scratch, band_for, choice, kernels
+from nstrt.runtime.convolution import winograd as winograd_module
+from nstrt.runtime.convolution.kernels import candidates, nnpack_works
+from nstrt.runtime.convolution.winograd import TILE, Winograd, transform_weight
+
+SIZES = [(4, 4), (8, 12), (1, 1), (5, 7), (3, 18), (19, 22), (4, 41)]
+CHANNELS = [(16, 16), (24, 40), (3, 20), (20, 3)]
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    """||found - expected|| / ||expected||."""
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+def filter_of(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> Filter:
+    weight = noise(outputs, inputs, 3, 3, seed=1) / 3 / inputs**0.5
+    return Filter(weight.to(dtype), noise(outputs, seed=2).to(dtype))
+
+
+def plainly(seen: Tensor, weight: Tensor, *, transposed: bool) -> Tensor:
+    """The convolution of channels x (rows + 2) x (columns + 2) in double precision; its transpose
+    by autograd."""
+    seen, weight = seen.double(), weight.double()
+    if not transposed:
+        return functional.conv2d(seen[None], weight)[0]
+    # The gradient at whatever has all its neighbours among ``seen``.
+    shape = (weight.shape[1], seen.shape[1] + 2, seen.shape[2] + 2)
+    leaf = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(functional.conv2d(leaf[None], weight)[0], leaf, seen)
+    return found[:, 2:-2, 2:-2]
+
+
+def applied(
+    kernel: Kernel,
+    seen: Tensor,
+    scratch: Scratch,
+    *,
+    outputs: int,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """What a kernel makes of a band with the content ``seen``, after other content was there."""
+    channels, rows, columns = seen.shape[0], seen.shape[1] - 2, seen.shape[2] - 2
+    band_for(scratch, kernel, channels, rows, columns).fill_(7)
+    band = band_for(scratch, kernel, channels, rows, columns)
+    band.zero_()
+    band[:, : rows + 2, : columns + 2] = seen
+    out = torch.full((outputs, rows, columns), 9.0) if out is None else out
+    kernel.apply(band, out, bias)
+    return out
+
+
+def serving() -> list[tuple[str, str, tuple[int, int], bool, float]]:
+    """Each algorithm with channels that it serves, its way, and the error it may make."""
+    found = []
+    for (inputs, outputs), transposed in product(CHANNELS, (False, True)):
+        for precision in ("fp32", "bf16", "fp16"):
+            makers = candidates(
+                filter_of(inputs, outputs), Scratch(), transposed=transposed, precision=precision
+            )
+            allowed = 1e-5 if precision == "fp32" else 1e-2
+            found += [
+                (precision, name, (inputs, outputs), transposed, allowed)
+                for name in makers
+                if precision == "fp32" or name in ("rounded", "half")
+            ]
+    return found
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("precision", "name", "channels", "transposed", "allowed"), serving())
+def test_every_algorithm_computes_the_convolution(
+    precision: str,
+    name: str,
+    channels: tuple[int, int],
+    transposed: bool,
+    allowed: float,
+    biased: bool,
+) -> None:
+    weights, scratch = filter_of(*channels), Scratch()
+    inputs, outputs = channels[::-1] if transposed else channels
+    makers = candidates(weights, scratch, transposed=transposed, precision=precision)
+    kernel = makers[name]()
+    bias = noise(outputs, 1, 1, seed=4) if biased else None
+    for rows, columns in SIZES:
+        seen = noise(inputs, rows + 2, columns + 2, seed=rows)
+        expected = plainly(seen, weights.weight, transposed=transposed)
+        found = applied(
+            kernel,
+            seen,
+            scratch,
+            outputs=outputs,
+            bias=None if bias is None else bias.float(),
+        )
+        wanted = expected if bias is None else expected + bias
+        assert error(found, wanted) < allowed, (rows, columns)
+
+
+@pytest.mark.parametrize(("precision", "name", "channels", "transposed", "allowed"), serving())
+def test_nothing_is_written_beside_the_rows_that_were_asked_for(
+    precision: str, name: str, channels: tuple[int, int], transposed: bool, allowed: float
+) -> None:
+    weights, scratch = filter_of(*channels), Scratch()
+    inputs, outputs = channels[::-1] if transposed else channels
+    makers = candidates(weights, scratch, transposed=transposed, precision=precision)
+    kernel = makers[name]()
+    for (rows, columns), (left, right) in product([(8, 12), (5, 7)], [(0, 0), (4, 1)]):
+        plane = torch.full((outputs, rows + 7, left + columns + right), torch.nan)
+        out = plane[:, 4 : 4 + rows, left : left + columns]
+        seen = noise(inputs, rows + 2, columns + 2)
+        applied(kernel, seen, scratch, outputs=outputs, out=out)
+        assert error(out, plainly(seen, weights.weight, transposed=transposed)) < allowed
+        out.fill_(torch.nan)
+        assert bool(plane.isnan().all())
+
+
+@given(
+    rows=st.integers(1, 14),
+    columns=st.integers(1, 14),
+    inputs=st.integers(1, 5),
+    outputs=st.integers(1, 5),
+    transposed=st.booleans(),
+    biased=st.booleans(),
+)
+@settings(max_examples=60)
+def test_winograd_is_the_convolution_at_any_size(
+    rows: int, columns: int, inputs: int, outputs: int, transposed: bool, biased: bool
+) -> None:
+    weights, scratch = filter_of(inputs, outputs), Scratch()
+    kernel = kernels._Tiled(weights.transformed, scratch, transposed=transposed)
+    if transposed:
+        inputs, outputs = outputs, inputs
+    bias = noise(outputs, 1, 1, seed=4) if biased else torch.zeros(outputs, 1, 1).double()
+    seen = noise(inputs, rows + 2, columns + 2)
+    given_bias = bias.float() if biased else None
+    found = applied(kernel, seen, scratch, outputs=outputs, bias=given_bias)
+    expected = plainly(seen, weights.weight, transposed=transposed) + bias
+    # Sums of few channels may cancel.
+    assert error(found, expected) < 1e-4
+
+
+def test_bands_have_room_for_the_pixel_around_and_for_whole_tiles() -> None:
+    scratch, weights = Scratch(), filter_of(16, 16)
+    tiled = kernels._Tiled(weights.transformed, scratch, transposed=False)
+    assert tiled.multiple == TILE
+    assert band_for(scratch, tiled, 16, 5, 8).shape == (16, 10, 10)
+    assert band_for(scratch, kernels.Direct(weights.weight), 16, 5, 8).shape == (16, 7, 10)
+    double = band_for(scratch, kernels.Direct(weights.weight), 16, 5, 8, torch.float64)
+    assert double.dtype == torch.float64
+    rounded = band_for(scratch, kernels.Rounded(weights.weight), 16, 5, 8)
+    assert (rounded.dtype, rounded.shape) == (torch.bfloat16, (16, 7, 10))
+    assert rounded[None].is_contiguous(memory_format=torch.channels_last)
+
+
+def correlated(values: list[Fraction], weights: list[Fraction]) -> list[Fraction]:
+    return [
+        sum((values[i + k] * weights[k] for k in range(3)), start=Fraction(0)) for i in range(TILE)
+    ]
+
+
+@given(
+    st.lists(st.fractions(-9, 9, max_denominator=9), min_size=6, max_size=6),
+    st.lists(st.fractions(-9, 9, max_denominator=9), min_size=3, max_size=3),
+)
+@settings(max_examples=30)
+def test_winograds_matrices_are_exact(values: list[Fraction], weights: list[Fraction]) -> None:
+    """One row of a tile, in fractions: there is nothing to round."""
+    points = winograd_module._POINTS
+    transformed = winograd_module._weight_matrix(points) @ np.array(weights)
+    seen = winograd_module._input_matrix(points) @ np.array(values)
+    found = winograd_module._output_matrix(points) @ (transformed * seen)
+    assert list(found) == correlated(values, weights)
+
+    # The same transformed weights, at the reciprocal points, are those of the flipped filter.
+    points = tuple(map(winograd_module._reciprocal, points))
+    outputs = winograd_module._output_matrix(points) * winograd_module._flip_factors()
+    seen = winograd_module._input_matrix(points) @ np.array(values)
+    assert list(outputs @ (transformed * seen)) == correlated(values, weights[::-1])
+
+
+def test_weights_are_transformed_along_rows_and_columns() -> None:
+    weight = noise(2, 3, 3, 3)
+    matrix = torch.tensor(
+        [
+            [float(value) for value in row]
+            for row in winograd_module._weight_matrix(winograd_module._POINTS)
+        ],
+        dtype=torch.float64,
+    )
+    expected = torch.einsum("ij,ocjk,lk->iloc", matrix, weight, matrix).reshape(36, 2, 3)
+    assert error(transform_weight(weight), expected) < 1e-6
+
+
+def test_both_ways_share_one_transform_of_the_weights() -> None:
+    weights, scratch = filter_of(16, 32), Scratch()
+    assert weights.transformed is weights.transformed
+    on, back = (
+        Winograd(weights.transformed, scratch, transposed=transposed)
+        for transposed in (False, True)
+    )
+    assert on._weight.data_ptr() == back._weight.data_ptr() == weights.transformed.data_ptr()
+
+
+@pytest.mark.parametrize("kind", [kernels.Rounded, kernels.Half])
+@pytest.mark.parametrize("scale", [1e-12, 1e6])
+def test_numbers_far_from_one_survive_rounding(
+    kind: type[kernels.Rounded | kernels.Half], scale: float
+) -> None:
+    """Gradients of means over a million positions are tiny."""
+    weights, scratch = filter_of(16, 16), Scratch()
+    seen = noise(16, 10, 10) * scale
+    found = applied(kind(weights.weight), seen, scratch, outputs=16)
+    assert error(found, plainly(seen, weights.weight, transposed=False)) < 1e-2
+
+
+@pytest.mark.parametrize("kind", [kernels.Rounded, kernels.Half, kernels.Direct])
+def test_nothing_convolved_is_nothing(kind: Callable[[Tensor], Kernel]) -> None:
+    found = applied(kind(filter_of(16, 16).weight), torch.zeros(16, 6, 6), Scratch(), outputs=16)
+    assert torch.equal(found, torch.zeros(16, 4, 4))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_what_may_serve_depends_on_channels_and_precision(
+    transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def names(weights: Filter, precision: str = "fp32") -> set[str]:
+        makers = candidates(weights, Scratch(), transposed=transposed, precision=precision)
+        return set(makers)
+
+    wide, narrow = filter_of(16, 32), filter_of(3, 64)
+    for works in (True, False):
+        monkeypatch.setattr(kernels, "nnpack_works", lambda works=works: works)
+        assert names(wide) == {"direct", "winograd"} | ({"nnpack"} if works else set())
+        assert names(narrow) == {"direct", "products"}
+    assert names(wide, "bf16") == {"rounded"}
+    assert names(narrow, "bf16") == {"direct", "products"}
+    assert names(wide, "fp16") == names(narrow, "fp16") == {"half"}
+    assert names(filter_of(16, 32, torch.float64)) == {"direct"}
+    assert names(filter_of(3, 64, torch.float64)) == {"direct"}
+
+
+def test_doubles_stay_doubles() -> None:
+    weights, scratch = filter_of(16, 24, torch.float64), Scratch()
+    for transposed, (inputs, outputs) in ((False, (16, 24)), (True, (24, 16))):
+        kernel = candidates(weights, scratch, transposed=transposed)["direct"]()
+        seen = noise(inputs, 7, 9)
+        out = torch.empty(outputs, 5, 7, dtype=torch.float64)
+        kernel.apply(seen, out, None)
+        assert error(out, plainly(seen, weights.weight, transposed=transposed)) < 1e-14
+
+
+@pytest.fixture
+def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has asked yet whether NNPACK works."""
+    monkeypatch.setattr(kernels, "_works", [])
+
+
+def lose_the_operator(patch: pytest.MonkeyPatch) -> None:
+    patch.delattr(torch, "_nnpack_spatial_convolution", raising=False)
+
+
+def lose_the_backend(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch.backends, "nnpack", None)
+
+
+def have_no_library(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch.backends.nnpack, "is_available", lambda: False)
+
+
+def answer(result: Callable[[Tensor], Tensor]) -> Callable[[pytest.MonkeyPatch], None]:
+    def break_it(patch: pytest.MonkeyPatch) -> None:
+        def operator(x: Tensor, weight: Tensor, *rest: Any, **options: Any) -> Tensor:
+            return result(functional.conv2d(x, weight))
+
+        patch.setattr(torch.backends.nnpack, "is_available", lambda: True)
+        patch.setattr(torch, "_nnpack_spatial_convolution", operator, raising=False)
+
+    return break_it
+
+
+@pytest.mark.usefixtures("unasked")
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lose_the_operator,
+        lose_the_backend,
+        have_no_library,
+        answer(lambda y: y + 0.01),
+        answer(lambda y: y * torch.nan),
+        answer(lambda y: y[..., 1:]),
+        answer(lambda y: y.flip(-1)),
+    ],
+    ids=["no operator", "no backend", "no library", "wrong", "nan", "another shape", "flipped"],
+)
+def test_nnpack_that_is_absent_or_wrong_is_left_out(
+    break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_it(monkeypatch)
+    assert not nnpack_works()
+    assert "nnpack" not in candidates(filter_of(16, 16), Scratch(), transposed=False)
+
+
+@pytest.mark.usefixtures("unasked")
+def test_nnpack_that_agrees_is_taken_and_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(lambda y: y)(monkeypatch)
+    assert nnpack_works()
+    lose_the_operator(monkeypatch)
+    assert nnpack_works()
+    assert "nnpack" in candidates(filter_of(16, 16), Scratch(), transposed=False)
+
+
+def test_scratch_is_used_again_and_grows() -> None:
+    scratch = Scratch()
+    assert scratch.bytes == 0
+    first = scratch.take("a", (4, 6))
+    assert (first.shape, first.dtype, first.is_contiguous()) == ((4, 6), torch.float32, True)
+    first.fill_(3)
+    smaller = scratch.take("a", (2, 5))
+    assert smaller.data_ptr() == first.data_ptr()
+    assert torch.equal(smaller, torch.full((2, 5), 3.0))
+    assert scratch.bytes == 4 * 24
+    larger = scratch.take("a", (5, 6))
+    assert larger.numel() == 30
+    assert scratch.bytes == 4 * 30  # the smaller one is gone
+    assert scratch.take("a", (4, 6)).data_ptr() == larger.data_ptr()
+    other, bits = scratch.take("b", (4,)), scratch.take("a", (4,), torch.bool)
+    assert len({larger.data_ptr(), other.data_ptr(), bits.data_ptr()}) == 3
+    assert scratch.bytes == 4 * 30 + 4 * 4 + 4
+    scratch.clear()
+    assert scratch.bytes == 0
+
+
+def test_a_growing_buffer_lets_the_old_one_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = Scratch()
+    gone = weakref.ref(scratch.take("a", (8,))._base)
+    alive_then = []
+
+    def empty(*shape: Any, **options: Any) -> Tensor:
+        alive_then.append(gone() is not None)
+        return torch.zeros(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", empty)
+    scratch.take("a", (16,))
+    assert alive_then == [False]
+
+
+class Pretended:
+    """A kernel that computes nothing and takes its time over it."""
+
+    multiple = 1
+    rounded = None
+    applied: dict[str, int]
+
+    def __init__(self, name: str, seconds: float, applied: dict[str, int]) -> None:
+        self.name = name
+        self.seconds = seconds
+        self.applied = applied
+
+    def apply(self, band: Tensor, out: Tensor, bias: Tensor | None) -> None:
+        self.applied[self.name] = self.applied.get(self.name, 0) + 1
+        time.sleep(self.seconds)
+
+
+class Machine:
+    """A machine on which one algorithm is quick."""
+
+    def __init__(self) -> None:
+        self.seconds = {"tortoise": 0.004, "hare": 0.0, "snail": 0.004}
+        self.made: list[weakref.ref[Pretended]] = []
+        self.applied: dict[str, int] = {}
+
+    def candidates(self, *_: Any, **__: Any) -> dict[str, Callable[[], Pretended]]:
+        def make(name: str) -> Pretended:
+            found = Pretended(name, self.seconds[name], self.applied)
+            self.made.append(weakref.ref(found))
+            return found
+
+        return {name: lambda name=name: make(name) for name in self.seconds}
+
+    def alive(self) -> list[str]:
+        gc.collect()
+        return [found.name for each in self.made if (found := each()) is not None]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache in which nothing was measured."""
+    monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def machine(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine()
+    monkeypatch.setattr(choice, "candidates", made.candidates)
+    return made
+
+
+WIDE = filter_of(16, 32)
+
+
+def test_the_quickest_is_measured_once(machine: Machine) -> None:
+    chooser = Chooser(Scratch())
+    name, kernel = chooser.kernel(WIDE, 8, 8, transposed=False)
+    assert name == "hare"
+    # Each takes its turn as often, so that the first is not the one that warms the caches.
+    assert len(set(machine.applied.values())) == 1
+    assert set(machine.applied) == {"tortoise", "hare", "snail"}
+    before = dict(machine.applied)
+    for _ in range(3):
+        assert chooser.kernel(WIDE, 8, 8, transposed=False) == ("hare", kernel)
+    assert machine.applied == before
+
+
+def test_what_was_measured_is_remembered_and_not_measured_again(
+    machine: Machine, cache: Path
+) -> None:
+    Chooser(Scratch(), key="this machine").kernel(WIDE, 8, 8, transposed=False)
+    (seconds,) = json.loads((cache / "kernels.json").read_text()).values()
+    assert set(seconds) == {"tortoise", "hare", "snail"}
+    assert seconds["hare"] < 0.004 <= min(seconds["tortoise"], seconds["snail"])
+    machine.applied.clear()
+    machine.made.clear()
+    again, _ = Chooser(Scratch(), key="this machine").kernel(WIDE, 8, 8, transposed=False)
+    assert again == "hare"
+    assert machine.applied == {}
+    assert machine.alive() in ([], ["hare"])
+    assert len(machine.made) == 1
+
+
+def test_what_is_remembered_is_believed(machine: Machine, cache: Path) -> None:
+    """A machine that was busy once paints the same picture the next time."""
+    Chooser(Scratch()).kernel(WIDE, 8, 8, transposed=False)
+    path = cache / "kernels.json"
+    (key,) = json.loads(path.read_text())
+    path.write_text(json.dumps({key: {"tortoise": 1, "hare": 3, "snail": 2}}))
+    machine.applied.clear()
+    name, _ = Chooser(Scratch()).kernel(WIDE, 8, 8, transposed=False)
+    assert (name, machine.applied) == ("tortoise", {})
+
+
+def test_each_shape_way_and_machine_is_measured_by_itself(machine: Machine, cache: Path) -> None:
+    def measures(chooser: Chooser, weights: Filter, *size: int, transposed: bool = False) -> bool:
+        machine.applied.clear()
+        chooser.kernel(weights, *size, transposed=transposed)
+        return bool(machine.applied)
+
+    chooser = Chooser(Scratch())
+    assert measures(chooser, WIDE, 8, 8)
+    assert not measures(chooser, WIDE, 7, 9)  # about as many pixels
+    assert measures(chooser, WIDE, 16, 16)
+    assert measures(chooser, WIDE, 8, 8, transposed=True)
+    assert measures(chooser, filter_of(32, 32), 8, 8)
+    assert not measures(chooser, filter_of(16, 32), 8, 8)
+    assert measures(chooser, WIDE, 100, 100)
+    assert not measures(chooser, WIDE, 200, 200)  # they keep their order from there on
+    assert measures(Chooser(Scratch(), key="another machine"), WIDE, 8, 8)
+    assert len(json.loads((cache / "kernels.json").read_text())) == 6
+
+
+def test_another_choice_of_algorithms_is_measured_again(machine: Machine) -> None:
+    Chooser(Scratch()).kernel(WIDE, 8, 8, transposed=False)
+    machine.seconds = {"tortoise": 0.004, "cheetah": 0.0}
+    machine.applied.clear()
+    name, _ = Chooser(Scratch()).kernel(WIDE, 8, 8, transposed=False)
+    assert name == "cheetah"
+    assert set(machine.applied) == {"tortoise", "cheetah"}
+
+
+def test_one_algorithm_alone_is_not_measured(machine: Machine, cache: Path) -> None:
+    machine.seconds = {"tortoise": 1.0}
+    name, _ = Chooser(Scratch()).kernel(WIDE, 8, 8, transposed=False)
+    assert (name, machine.applied) == ("tortoise", {})
+    assert not cache.exists()
+
+
+def test_a_cache_that_cannot_be_written_only_costs_the_measurement(
+    machine: Machine, cache: Path
+) -> None:
+    cache.write_text("a file where the folder should be")
+    chooser = Chooser(Scratch())
+    assert chooser.kernel(WIDE, 8, 8, transposed=False)[0] == "hare"
+    machine.applied.clear()
+    assert chooser.kernel(WIDE, 8, 8, transposed=False)[0] == "hare"
+    assert machine.applied == {}
+
+
+def test_what_lost_is_not_kept_in_memory(machine: Machine) -> None:
+    chooser = Chooser(Scratch())
+    chooser.kernel(WIDE, 8, 8, transposed=False)
+    chooser.kernel(WIDE, 8, 8, transposed=True)
+    assert machine.alive() == ["hare", "hare"]
+
+
+@pytest.mark.usefixtures("cache")
+def test_transformed_weights_of_a_winograd_that_lost_both_ways_are_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are four times as large as the weights themselves."""
+    transformed: list[weakref.ref[Tensor]] = []
+
+    def transform(weight: Tensor) -> Tensor:
+        found = transform_weight(weight)
+        transformed.append(weakref.ref(found))
+        return found
+
+    def slowly(*_: Any) -> None:
+        time.sleep(0.02)
+
+    monkeypatch.setattr(kernels, "transform_weight", transform)
+    monkeypatch.setattr(kernels._Tiled, "apply", slowly)
+    chooser, weights = Chooser(Scratch()), filter_of(16, 32)
+    for transposed in (False, True):
+        name, _ = chooser.kernel(weights, 8, 8, transposed=transposed)
+        assert name != "winograd"
+    gc.collect()
+    assert transformed
+    assert all(each() is None for each in transformed)
+
+
+@pytest.mark.usefixtures("cache")
+def test_chosen_kernels_are_made_once() -> None:
+    chooser = Chooser(Scratch())
+    for transposed in (False, True):
+        _, first = chooser.kernel(WIDE, 8, 8, transposed=transposed)
+        _, second = chooser.kernel(WIDE, 8, 8, transposed=transposed)
+        assert first is second
+
+
+@pytest.mark.usefixtures("cache")
+def test_measuring_leaves_the_weights_as_they_are() -> None:
+    weights = filter_of(16, 32)
+    before = weights.weight.clone(), weights.bias.clone()
+    Chooser(Scratch()).kernel(weights, 9, 9, transposed=True)
+    assert torch.equal(weights.weight, before[0])
+    assert torch.equal(weights.bias, before[1])

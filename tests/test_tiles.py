@@ -1,0 +1,427 @@
+"""A picture in tiles: the same features, loss and gradient as of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nstrt.runtime import passes as passes_module
+from nstrt.runtime.convolution import Filter
+from nstrt.runtime.engines import OnnxEngine, TorchEngine
+from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.losses import Contents, Grams, LossWeights, Objective, gram_matrix
+from nstrt.runtime.mirror import Head, Mirror, Stage, read_mirror
+from nstrt.runtime.model import LAYERS, layers_through, stride_of
+from nstrt.runtime.session import open_session
+from nstrt.runtime.tiles import Span, margin_of, tiles_of
+
+if TYPE_CHECKING:
+    from conftest import Crop, Network
+
+DEFAULT = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "conv4_2", "relu5_1")
+DEEPEST = ("relu1_1", "relu1_2", "pool1", "relu2_1", "relu3_1", "conv4_2", "relu5_1", "relu5_4")
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    """||found - expected|| / ||expected||."""
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+# Where tiles lie.
+
+
+@pytest.mark.parametrize(
+    ("layer", "pixels"),
+    [
+        ("conv1_1", 1),
+        ("relu1_1", 1),
+        ("relu1_2", 2),
+        ("pool1", 2),
+        ("relu2_1", 4),
+        ("relu3_1", 12),
+        ("relu3_4", 24),
+        ("relu4_1", 32),
+        ("conv4_2", 40),
+        ("pool4", 64),
+        ("relu5_1", 80),
+        ("relu5_4", 128),
+    ],
+)
+def test_margins_are_as_wide_as_edges_reach(layer: str, pixels: int) -> None:
+    assert margin_of((layer,)) == pixels
+    assert margin_of(("relu1_1", layer)) == pixels
+
+
+def places(span: Span, stride: int) -> range:
+    """Where a span's core lies in a layer of the whole picture."""
+    features = range(
+        span.start // stride, span.start // stride + (span.stop - span.start) // stride
+    )
+    return features[span.core(stride)]
+
+
+@given(
+    height=st.integers(16, 400),
+    width=st.integers(16, 400),
+    side=st.integers(1, 420),
+    layers=st.lists(st.sampled_from(LAYERS), min_size=1, max_size=3),
+)
+@settings(max_examples=150)
+def test_every_position_of_every_layer_is_in_one_core(
+    height: int, width: int, side: int, layers: list[str]
+) -> None:
+    tiles = tiles_of(height, width, side, layers)
+    rows, columns = (
+        list(dict.fromkeys(spans))
+        for spans in zip(*((t.rows, t.columns) for t in tiles), strict=True)
+    )
+    assert [(tile.rows, tile.columns) for tile in tiles] == list(product(rows, columns))
+    margin = margin_of(layers)
+    step = max(stride_of(name) for name in layers_through(layers))
+    for spans, length in ((rows, height), (columns, width)):
+        for name in layers_through(layers):
+            stride = stride_of(name)
+            found = [place for span in spans for place in places(span, stride)]
+            assert found == list(range(length // stride)), name
+        for span in spans:
+            assert 0 <= span.start <= span.core_start < span.stop <= length
+            # Poolings' windows lie as in the whole, and margins are whole but at its edges.
+            assert span.start % step == 0
+            assert span.core_start - span.start >= margin or span.start == 0
+            stop = length if span.core_stop is None else span.core_stop
+            assert span.stop - stop >= margin or span.stop == length
+            assert span.stop - span.start <= max(side, 2 * margin + 2 * step)
+    if side >= 2 * margin + step:
+        assert all(max(tile.size) <= side for tile in tiles)
+
+
+def test_no_side_and_a_small_picture_are_one_tile() -> None:
+    for side in (None, 300, 1000):
+        (tile,) = tiles_of(200, 300, side, DEFAULT)
+        assert tile.size == (200, 300)
+        image = torch.rand(1, 3, 200, 300)
+        assert torch.equal(tile.of(image), image)
+
+
+def test_cores_are_about_equally_large() -> None:
+    """A last sliver would cost a margin of its own."""
+    spans = [tile.rows for tile in tiles_of(1000, 16, 560, ("relu5_1",))]
+    assert [span.core_start for span in spans] == [0, 336, 672]
+    assert [(span.start, span.stop) for span in spans] == [(0, 416), (256, 752), (592, 1000)]
+
+
+# What is computed in them.
+
+
+def thin_vgg(pooling: str, padding: str, channels: int = 6) -> Mirror:
+    """VGG19's stages with few channels, in double precision, where no mask flips."""
+    generator = torch.Generator().manual_seed(4)
+    stages = []
+    inputs = 3
+    for number, name in enumerate(LAYERS):
+        if not name.startswith("conv"):
+            continue
+        weight = torch.randn(channels, inputs, 3, 3, generator=generator, dtype=torch.float64)
+        bias = torch.randn(channels, generator=generator, dtype=torch.float64) / 4
+        after = LAYERS[number + 2] if number + 2 < len(LAYERS) else ""
+        pool = after if after.startswith("pool") else None
+        weights = Filter(weight * (2 / 9 / inputs) ** 0.5, bias)
+        stages.append(Stage(weights, name, LAYERS[number + 1], pool, pooling == "avg"))
+        inputs = channels
+    mean = torch.full((1, 3, 1, 1), 0.4, dtype=torch.float64)
+    head = Head(mean, mean / 2, replicate=padding == "replicate")
+    return Mirror(head, stages, taps=LAYERS)
+
+
+class Assembled:
+    """Puts features together from pieces, each of which has to come once."""
+
+    def __init__(self, layers: Sequence[str], height: int, width: int, channels: int = 6) -> None:
+        self.layers = tuple(layers)
+        self.values = {
+            layer: torch.full(
+                (channels, height // stride_of(layer), width // stride_of(layer)),
+                torch.nan,
+                dtype=torch.float64,
+            )
+            for layer in layers
+        }
+
+    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+        place = self.values[layer][:, top : top + values.shape[1], left : left + values.shape[2]]
+        assert place.isnan().all(), layer
+        place.copy_(values)
+
+    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+        raise AssertionError("nobody goes back")
+
+
+def random_picture(height: int, width: int, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, 3, height, width, generator=generator, dtype=torch.float64)
+
+
+def thin_objective(engine: TorchEngine, photo: Tensor, layers: Sequence[str]) -> Objective:
+    """Half of the layers hold the content, the others the style, of pictures of noise."""
+    weights = LossWeights(
+        content=1.0,
+        style=10.0,
+        tv=0.3,
+        content_layers=dict.fromkeys(layers[1::2], 1.0),
+        style_layers=dict.fromkeys(layers[::2], 1.0),
+    )
+    content, style = (Assembled(layers, *photo.shape[2:]) for _ in range(2))
+    Evaluation(engine).look(photo, content)
+    Evaluation(engine).look(photo.flip(2).square(), style)
+    grams = {}
+    for name in weights.style_layers:
+        flat = style.values[name].flatten(1)
+        grams[name] = flat @ flat.T / flat.shape[1]
+    contents = {name: content.values[name] for name in weights.content_layers}
+    return Objective(weights=weights, contents=contents, grams=grams)
+
+
+KINDS = [("max", "replicate"), ("avg", "zero"), ("max", "zero"), ("avg", "replicate")]
+
+TILINGS = [
+    # Height, width, side, layers.
+    (300, 420, 256, DEFAULT),
+    (301, 219, 228, DEFAULT),
+    (257, 90, 177, DEFAULT),
+    (90, 263, 200, ("pool4", "relu2_2", "conv1_1", "pool3", "relu4_1")),
+    (97, 131, 60, ("relu3_1", "conv2_2", "pool1")),
+    (65, 64, 16, ("relu2_1", "relu1_2")),
+    (33, 47, 20, ("conv1_1", "relu1_1")),
+    (40, 40, 1, ("pool1", "conv1_2")),
+    (150, 163, 146, ("relu4_4",)),
+    (291, 30, 272, DEEPEST),
+]
+
+kinds_in_turn = pytest.mark.parametrize(
+    ("kind", "tiling"),
+    # Each tiling with two kinds, of which one has maxima and the other means.
+    [
+        (KINDS[number % 4 - shift], tiling)
+        for number, tiling in enumerate(TILINGS)
+        for shift in (0, 1)
+    ],
+)
+
+
+@kinds_in_turn
+def test_features_in_tiles_are_those_of_the_whole(
+    kind: tuple[str, str], tiling: tuple[int, int, int, tuple[str, ...]]
+) -> None:
+    engine = TorchEngine(thin_vgg(*kind))
+    height, width, side, layers = tiling
+    image = random_picture(height, width)
+    assert len(tiles_of(height, width, side, layers)) > 1
+    whole, tiled = (Assembled(layers, height, width) for _ in range(2))
+    Evaluation(engine).look(image, whole)
+    Evaluation(engine, tile=side).look(image, tiled)
+    for layer in layers:
+        assert torch.allclose(tiled.values[layer], whole.values[layer], rtol=1e-12, atol=1e-12)
+
+
+@kinds_in_turn
+def test_loss_and_gradient_in_tiles_are_those_of_the_whole(
+    kind: tuple[str, str], tiling: tuple[int, int, int, tuple[str, ...]]
+) -> None:
+    engine = TorchEngine(thin_vgg(*kind))
+    height, width, side, layers = tiling
+    objective = thin_objective(engine, random_picture(height, width, seed=2), layers)
+    image = random_picture(height, width)
+    terms, gradient = Evaluation(engine).evaluate(image, objective)
+    evaluation = Evaluation(engine, tile=side)
+    found_terms, found = evaluation.evaluate(image, objective)
+    assert found_terms.loss == pytest.approx(terms.loss, rel=1e-10)
+    assert found_terms.content == pytest.approx(terms.content, rel=1e-10)
+    assert found_terms.style == pytest.approx(terms.style, rel=1e-10)
+    assert found_terms.tv == terms.tv
+    assert error(found, gradient) < 1e-9
+    assert evaluation.measure(image, objective) == found_terms
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+def test_tiles_in_bands_are_the_same(pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bands that begin or end in the middle of a margin, and lie wholly within one."""
+    engine = TorchEngine(thin_vgg(pooling, "replicate"))
+    objective = thin_objective(engine, random_picture(131, 150, seed=2), DEFAULT[:5])
+    image = random_picture(131, 150)
+    terms, gradient = Evaluation(engine).evaluate(image, objective)
+    monkeypatch.setattr(passes_module, "_BAND_BYTES", 0)
+    monkeypatch.setattr(passes_module, "_BAND_PIXELS", 300)
+    found_terms, found = Evaluation(engine, tile=110).evaluate(image, objective)
+    assert found_terms.loss == pytest.approx(terms.loss, rel=1e-10)
+    assert error(found, gradient) < 1e-9
+
+
+@given(
+    height=st.integers(16, 90),
+    width=st.integers(16, 90),
+    side=st.integers(40, 80),
+    layers=st.lists(
+        st.sampled_from(layers_through(("relu4_1",))), min_size=1, max_size=4, unique=True
+    ),
+    pooling=st.sampled_from(["max", "avg"]),
+)
+@settings(max_examples=15)
+def test_any_picture_in_any_tiles_has_its_gradient(
+    height: int, width: int, side: int, layers: list[str], pooling: str
+) -> None:
+    engine = TorchEngine(thin_vgg(pooling, "replicate"))
+    objective = thin_objective(engine, random_picture(height, width, seed=2), layers)
+    if len(layers) == 1:
+        weights = replace(objective.weights, content=0.0)
+        objective = replace(objective, weights=weights)
+    image = random_picture(height, width)
+    terms, gradient = Evaluation(engine).evaluate(image, objective)
+    found_terms, found = Evaluation(engine, tile=side).evaluate(image, objective)
+    assert found_terms.loss == pytest.approx(terms.loss, rel=1e-9)
+    assert error(found, gradient) < 1e-8
+
+
+# VGG19 itself, in both engines.
+
+WEIGHTS = LossWeights(
+    content=1.0,
+    style=20.0,
+    tv=0.5,
+    content_layers={"conv4_2": 1.0, "conv3_1": 0.5},
+    style_layers={"relu1_1": 1, "relu2_1": 1, "relu3_1": 1, "relu4_1": 1, "relu5_1": 1},
+)
+SHALLOW = replace(
+    WEIGHTS,
+    content_layers={"conv3_1": 1.0, "relu2_1": 1.0},
+    style_layers={"relu1_1": 1, "relu2_1": 1, "relu3_1": 1},
+)
+
+
+def engine_of(network: Network, name: str) -> TorchEngine:
+    mirror = read_mirror(network.path)
+    if name == "torch":
+        return TorchEngine(mirror)
+    return OnnxEngine(mirror, open_session(network.path, provider="cpu"))
+
+
+def large(crop: Crop, height: int, width: int) -> Tensor:
+    """More of a picture than the tests have: the same again, turned."""
+    one = crop(160, 160)
+    above = torch.cat([one, one.flip(3)], dim=3)
+    return torch.cat([above, above.flip(2)], dim=2)[:, :, :height, :width].contiguous()
+
+
+@pytest.mark.parametrize("name", ["torch", "onnx"])
+def test_both_engines_evaluate_in_tiles(
+    network: Network, name: str, photo: Crop, painting: Crop
+) -> None:
+    tiles_are_the_whole(engine_of(network, name), (131, 157), 80, SHALLOW, photo, painting)
+
+
+@pytest.mark.parametrize("name", ["torch", "onnx"])
+def test_all_of_vgg19_is_evaluated_in_tiles(
+    default_network: Network, name: str, photo: Crop, painting: Crop
+) -> None:
+    tiles_are_the_whole(engine_of(default_network, name), (99, 271), 256, WEIGHTS, photo, painting)
+
+
+def tiles_are_the_whole(
+    engine: TorchEngine,
+    size: tuple[int, int],
+    side: int,
+    weights: LossWeights,
+    photo: Crop,
+    painting: Crop,
+) -> None:
+    height, width = size
+    assert len(tiles_of(height, width, side, weights.layers)) > 2
+    whole, tiled = Evaluation(engine), Evaluation(engine, tile=side)
+    picture, style = large(photo, height, width), large(painting, height + 9, width - 5)
+    objective, before = whole.objective(weights, picture, style)
+    found, found_before = tiled.objective(weights, picture, style)
+    assert found_before == pytest.approx(before, rel=1e-5)
+    for layer, target in objective.contents.items():
+        assert error(found.contents[layer], target) < 1e-5, layer
+    for layer, gram in objective.grams.items():
+        assert error(found.grams[layer], gram) < 1e-5, layer
+
+    image = (picture * 0.7 + 0.1).clamp(0, 1)
+    terms, gradient = whole.evaluate(image, objective)
+    found_terms, found_gradient = tiled.evaluate(image, found)
+    for part in ("loss", "content", "style", "tv"):
+        assert getattr(found_terms, part) == pytest.approx(getattr(terms, part), rel=1e-5), part
+    # A tile's algorithms may be others than the whole picture's: a mask that flips under their
+    # rounding moves the gradient by 1e-3. In double precision, above, none does.
+    assert error(found_gradient, gradient) < 1e-2
+    assert tiled.measure(image, objective).loss == pytest.approx(terms.loss, rel=1e-5)
+
+
+def test_targets_are_the_features_and_grams_of_the_pictures(
+    default_network: Network, photo: Crop, painting: Crop
+) -> None:
+    engine = engine_of(default_network, "torch")
+    picture, style = photo(75, 101), painting(67, 90)
+    for gram_mean in (True, False):
+        weights = replace(WEIGHTS, gram_mean=gram_mean)
+        objective, before = Evaluation(engine).objective(weights, picture, style)
+        copies = Contents(default_network.spec.taps, 75, 101)
+        Evaluation(engine).look(picture, copies)
+        of_style = Contents(default_network.spec.taps, 67, 90)
+        Evaluation(engine).look(style, of_style)
+        assert set(objective.contents) == set(weights.content_layers)
+        for layer, target in objective.contents.items():
+            assert torch.equal(target, copies.values[layer])
+        expected = {
+            layer: gram_matrix(of_style.values[layer][None], mean=gram_mean)
+            for layer in weights.style_layers
+        }
+        own = {
+            layer: gram_matrix(copies.values[layer][None], mean=gram_mean)
+            for layer in weights.style_layers
+        }
+        for layer, gram in expected.items():
+            assert error(objective.grams[layer], gram) < 1e-5, layer
+        assert before == pytest.approx(
+            sum(
+                float((own[layer] - gram).square().mean() / gram.square().mean()) / 5
+                for layer, gram in expected.items()
+            ),
+            rel=1e-4,
+        )
+        # The photo itself has no content loss.
+        terms = Evaluation(engine).measure(picture, objective)
+        assert terms.content == 0
+        assert terms.style == pytest.approx(before, rel=1e-5)
+
+
+def test_the_gradient_is_the_callers_own(
+    default_network: Network, photo: Crop, painting: Crop
+) -> None:
+    for name, tile in product(("torch", "onnx"), (None, 64)):
+        evaluation = Evaluation(engine_of(default_network, name), tile=tile)
+        weights = replace(SHALLOW, content_layers={"conv3_1": 1.0})
+        objective, _ = evaluation.objective(weights, photo(96, 80), painting(96, 80))
+        _, gradient = evaluation.evaluate(painting(96, 80), objective)
+        before = gradient.clone()
+        evaluation.evaluate(photo(96, 80), objective)
+        assert torch.equal(gradient, before)
+
+
+def test_only_grams_are_looked_at_in_tiles_of_another_picture(
+    default_network: Network, painting: Crop
+) -> None:
+    engine = engine_of(default_network, "onnx")
+    whole, tiled = Grams(("relu2_1", "relu3_1")), Grams(("relu2_1", "relu3_1"))
+    Evaluation(engine).look(painting(123, 145), whole)
+    Evaluation(engine, tile=64).look(painting(123, 145), tiled)
+    for layer, gram in whole.matrices(mean=True).items():
+        assert tiled.positions(layer) == whole.positions(layer)
+        assert error(tiled.matrices(mean=True)[layer], gram) < 1e-5
