@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 # mypy looks for packages by folder: this link makes the checkout a folder called nstrt.
 TYPING = $(VENV)/typing
 
-.PHONY: demo test test-gimp screenshots lint format setup export examples sheets clean
+.PHONY: demo test test-gimp screenshots lint format setup export examples sheets bench clean
 
 demo: setup export ## set up, export, repaint an example, say where the picture is
 	@mkdir -p out
@@ -43,6 +43,11 @@ examples: setup ## paint the example paintings again
 
 sheets: setup ## make the contact sheets and tables of docs/presets.md again
 	$(BIN)/python benchmarks/presets.py
+
+bench: setup ## measure against other programs: docs/benchmarks.md (BENCH="--quick" to try)
+	$(BIN)/python benchmarks/speed.py $(BENCH) \
+	  $(if $(STYLE_TRANSFER_PYTORCH),--style-transfer-pytorch "$(STYLE_TRANSFER_PYTORCH)") \
+	  $(if $(NEURAL_STYLE_PT),--neural-style-pt "$(NEURAL_STYLE_PT)")
 
 setup: $(STAMP)
 

@@ -1,18 +1,21 @@
 """Predicted against measured peak memory of whole runs, one process each.
 
-python benchmarks/memory.py [--sizes 256 512 768]
+python benchmarks/memory.py [--sizes 256 512 1024] [--max-memory 1.5]
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from spawn import peak_memory
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PHOTO, PAINTING = EXAMPLES / "ember.jpg", EXAMPLES / "night.jpg"
@@ -20,39 +23,52 @@ PHOTO, PAINTING = EXAMPLES / "ember.jpg", EXAMPLES / "night.jpg"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 768])
+    parser.add_argument("--content", type=Path, default=PHOTO)
+    parser.add_argument("--style", type=Path, default=PAINTING)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--optimizers", nargs="+", default=["lbfgs", "adam"])
+    parser.add_argument("--engines", nargs="+", default=["torch:fp32", "torch:bf16", "onnx:fp32"])
+    parser.add_argument(
+        "--max-memory", type=float, nargs="+", default=[0.0], help="in GB, for tiles; 0 for none"
+    )
     given = parser.parse_args(arguments)
-    print("engine  optimizer   size  measured  predicted  ratio")
-    for engine in ("onnx", "torch"):
-        for optimizer in given.optimizers:
-            for size in given.sizes:
-                measured, predicted = run(engine, optimizer, size, given.steps)
-                print(
-                    f"{engine:<7} {optimizer:<10} {size:>5}  {measured / 1e9:>5.2f} GB  "
-                    f"{predicted / 1e9:>6.2f} GB  {predicted / measured:>5.2f}",
-                    flush=True,
-                )
+    print("engine      optimizer   size  tiles  history  measured  predicted  ratio")
+    for engine, optimizer, size, most in itertools.product(
+        given.engines, given.optimizers, given.sizes, given.max_memory
+    ):
+        flags = ["--engine", engine.partition(":")[0], "--precision", engine.partition(":")[2]]
+        flags += ["--optimizer", optimizer, "--size", str(size), "--iterations", str(given.steps)]
+        flags += ["--max-memory", str(most)] if most else []
+        try:
+            measured, plan = run([str(given.content), str(given.style)], flags)
+        except subprocess.CalledProcessError as error:
+            print(f"{engine:<11} {optimizer:<10} {size:>5}  {error.stderr.splitlines()[-1]}")
+            continue
+        predicted, tile = plan["memory"], plan["scales"][-1]["tile"] or "-"
+        print(
+            f"{engine:<11} {optimizer:<10} {size:>5}  {tile:>5}  {plan['history']:>7}  "
+            f"{measured / 1e9:>5.2f} GB  {predicted / 1e9:>6.2f} GB  {predicted / measured:>5.2f}",
+            flush=True,
+        )
 
 
-def run(engine: str, optimizer: str, size: int, steps: int) -> tuple[float, float]:
-    """Bytes of resident memory at the peak of one run, and what its plan predicted."""
+def run(pictures: Sequence[str], flags: Sequence[str]) -> tuple[float, dict[str, Any]]:
+    """Bytes of resident memory at the peak of one run of one scale, and its plan."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.png"
-        command = [sys.executable, __file__, "--child", str(PHOTO), str(PAINTING), "-o", str(out)]
-        command += ["--size", str(size), "--scales", "1", "--iterations", str(steps), "--json"]
-        command += ["--engine", engine, "--optimizer", optimizer]
+        command = [sys.executable, __file__, "--child", *pictures, "-o", str(out), *flags]
+        command += ["--scales", "1", "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     summary, peak = done.stdout.splitlines()
-    return float(peak) * 1024, json.loads(summary)["plan"]["memory"]
+    return float(peak), json.loads(summary)["plan"]
 
 
 def child(arguments: Sequence[str]) -> None:
     from nstrt.plugins.cli.app import run as nstrt
 
     nstrt(["stylize", *arguments])
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(peak_memory())
 
 
 if __name__ == "__main__":

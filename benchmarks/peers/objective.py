@@ -1,0 +1,44 @@
+"""pastiche's objective, written in nstrt's options.
+
+pastiche 1.6.0 minimises, for a network fed with BGR in 0..255 less the mean, its convolutions
+padded with zeros and its poolings max::
+
+    0.01 * mse(F, P) at relu4_2  +  sum over relu1_1 ... relu5_1 of 10 / C^2 * mse(G, A)
+
+with C channels and Gram matrices G = F F' / positions: nstrt's raw losses with these weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["CONTENT_LAYERS", "STYLE_LAYERS", "objective"]
+
+CONTENT_LAYERS = {"relu4_2": 0.01}
+
+STYLE_LAYERS = {
+    f"relu{block}_1": 10 / channels**2
+    for block, channels in ((1, 64), (2, 128), (3, 256), (4, 512), (5, 512))
+}
+
+
+def objective() -> dict[str, Any]:
+    """Options that make nstrt's loss equal pastiche's, number for number."""
+    return {
+        "weights": "oxford",
+        "normalize": True,
+        "pooling": "max",
+        "padding": "zero",
+        "relative": False,
+        "gram_mean": True,
+        "content_layers": dict(CONTENT_LAYERS),
+        "style_layers": dict(STYLE_LAYERS),
+        "content_weight": 1.0,
+        "style_weight": 1.0,
+        "strength": 0.5,
+        "tv_weight": 0.0,
+        "tolerance": 0.0,
+        "color": "style",
+        "init": "content",
+        "optimizer": "lbfgs",
+    }

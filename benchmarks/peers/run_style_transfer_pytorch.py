@@ -1,0 +1,52 @@
+"""style-transfer-pytorch in a process of its own: its class from a checkout, with Adam.
+
+Its loader of torchvision's weights is replaced, because they are a download.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+from child import Child
+from peer_weights import torchvision_features
+
+
+def main() -> None:
+    child = Child()
+    child.limit_threads()
+    from PIL import Image
+
+    module = library(Path(child["checkout"]))
+    # Made before torchvision's own function, which this is made with, is replaced.
+    network = types.SimpleNamespace(features=torchvision_features())
+    module.models.vgg19 = lambda **_: network
+    transfer = module.StyleTransfer(devices=["cpu"])
+    content = Image.open(child["content"]).convert("RGB")
+    style = Image.open(child["style"]).convert("RGB")
+    child.ready()
+    size = max(child["size"])
+    transfer.stylize(
+        content,
+        [style],
+        min_scale=size,
+        end_scale=size,
+        initial_iterations=child["steps"],
+        callback=lambda state: child.step(state.i, state.loss),
+    )
+    child.tell("done")
+
+
+def library(checkout: Path) -> Any:
+    """Its module, without the package's own ``__init__``, which wants a web server."""
+    package = types.ModuleType("style_transfer")
+    package.__path__ = [str(checkout / "style_transfer")]
+    sys.modules["style_transfer"] = package
+    return importlib.import_module("style_transfer.style_transfer")
+
+
+if __name__ == "__main__":
+    main()
