@@ -70,7 +70,7 @@ class Filter:
     @property
     def transformed(self) -> Tensor:
         """In Winograd's domain, the same for both ways; kept as long as somebody uses them."""
-        found = self._transformed and self._transformed()
+        found = None if self._transformed is None else self._transformed()
         if found is None:
             found = transform_weight(self.weight)
             self._transformed = weakref.ref(found)
