@@ -19,21 +19,22 @@ from torch import Tensor
 
 from nstrt.runtime.convolution import Chooser, Filter, Kernel, Scratch, band_for
 from nstrt.runtime.mirror import Mirror, Stage
+from nstrt.runtime.pooling import Pooling, pooling_for
 
 __all__ = ["Check", "Passes", "Trace", "Watcher"]
 
 Check = Callable[[], None]
 """Called before each band; leaves the computation by raising."""
 
-_BAND_BYTES = 16_000_000
+_BAND_BYTES = 32_000_000
 """What an algorithm's buffers for one band may take: small enough for a processor's caches."""
 
-_BAND_PIXELS = 4096
+_BAND_PIXELS = 8192
 """Pixels of a band that make it worth reading a layer's weights, of which deep ones have many."""
 
-_NOWHERE = 4
-"""Added to the codes of a pooling where no position has a gradient: its maximum was not above
-zero."""
+
+_LARGE = 64_000
+"""Pixels of a picture that make it worth loading the compiler of loops."""
 
 
 class Watcher(Protocol):
@@ -64,8 +65,7 @@ class Trace:
     """Where a ReLU let its input through."""
 
     codes: dict[str, Tensor] = field(default_factory=dict)
-    """For each window of a pooling: which of its four positions was the maximum, or one bit for
-    each that counts towards the mean."""
+    """For each window of a pooling, where the gradient goes, see :mod:`nstrt.runtime.pooling`."""
 
 
 class Passes:
@@ -78,6 +78,7 @@ class Passes:
     def __init__(self, mirror: Mirror, *, precision: str = "fp32", key: str = "") -> None:
         self.mirror = mirror
         self.scratch = Scratch(mirror.device)
+        self._large = False
         self._chooser = Chooser(self.scratch, precision=precision, key=key)
 
     def kernels(
@@ -101,6 +102,7 @@ class Passes:
         of one, 3 x (height + 2) x (width + 2); with ``keep``, for a way back."""
         height, width = region.shape[1] - 2, region.shape[2] - 2
         trace = Trace(height, width)
+        self._large = height * width >= _LARGE
         stages = self.mirror.until(watcher.layers)
         source, inset = region, 0
         for number, (stage, rows, columns) in enumerate(_sizes(stages, height, width)):
@@ -112,6 +114,7 @@ class Passes:
     def backward(self, trace: Trace, watcher: Watcher, check: Check = lambda: None) -> Tensor:
         """The gradient at what :meth:`forward` was given, of the same shape."""
         stages = self.mirror.until(watcher.layers)
+        self._large = trace.height * trace.width >= _LARGE
         sizes = list(_sizes(stages, trace.height, trace.width))
         arrivals = [
             _Arrival(self, stage, number, watcher, trace, rows, columns)
@@ -135,8 +138,15 @@ class Passes:
         found = self.scratch.take(f"codes {name}", shape, torch.uint8)
         for top, rows in _bands(2 * shape[1], _even(values.shape[1], values)):
             half = slice(top // 2, (top + rows) // 2)
-            _pool(values[:, top : top + rows], None, found[:, half], average=stage.average)
+            self.pooling.pool(
+                values[:, top : top + rows], None, found[:, half], average=stage.average
+            )
         return found
+
+    @property
+    def pooling(self) -> Pooling:
+        """How this picture is pooled."""
+        return pooling_for(self.mirror.head.mean, large=self._large)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -235,10 +245,13 @@ class _Forward:
     def _relu(self, out: Tensor, top: int) -> None:
         stage = self._stage
         assert stage.relu
+        if stage.pool and stage.relu not in self._watcher.layers:
+            # The pooling rectifies.
+            return
         out.relu_()
         if stage.relu in self._watcher.layers:
             self._watcher.see(stage.relu, out, top)
-        elif self._keep and not stage.pool:
+        elif self._keep:
             torch.gt(out, 0, out=self._trace.passed[stage.relu][:, top : top + out.shape[1]])
 
     def _pool(self, out: Tensor, pooled: Tensor, top: int) -> None:
@@ -249,7 +262,7 @@ class _Forward:
             return
         rows = pooled[:, top // 2 : top // 2 + half]
         codes = self._trace.codes[stage.pool] if self._keep else None
-        _pool(
+        self._passes.pooling.pool(
             out,
             rows,
             None if codes is None else codes[:, top // 2 : top // 2 + half],
@@ -308,6 +321,7 @@ class _Arrival:
         self.rows = rows
         self.columns = columns
         """Size of the convolution's output."""
+        self._passes = passes
         self._scratch = passes.scratch
         self._watcher = watcher
         self._trace = trace
@@ -352,8 +366,7 @@ class _Arrival:
             return
         low, high = max(0, top - inset), min(self.rows, top + count + 2 - inset)
         start = low + inset - top
-        band.zero_()
-        inner = band[:, start : start + high - low, inset : inset + self.columns]
+        inner = _inside(band, start, high - low, inset, self.columns)
         self._unpool(inner, low)
         relu = self.stage.relu
         assert relu
@@ -370,21 +383,9 @@ class _Arrival:
         """Write the gradient of the rows from ``low`` on to where their windows took it from."""
         stage = self.stage
         assert stage.pool
-        gradient, codes = self._plane(), self._trace.codes[stage.pool]
-        half_rows, half_columns = gradient.shape[1:]
-        high = min(low + inner.shape[1], 2 * half_rows)
-        for down in range(2):
-            first = low + (low + down) % 2
-            half = slice(first // 2, first // 2 + len(range(first, high, 2)))
-            part, code = gradient[:, half], codes[:, half]
-            for across in range(2):
-                place = inner[:, first - low : high - low : 2, across : 2 * half_columns : 2]
-                corner = 2 * down + across
-                if stage.average:
-                    torch.mul(part, code.bitwise_and(1 << corner).ne(0), out=place)
-                    place *= 0.25
-                else:
-                    torch.mul(part, code == corner, out=place)
+        self._passes.pooling.unpool(
+            self._plane(), self._trace.codes[stage.pool], inner, low, average=stage.average
+        )
 
     @property
     def _output(self) -> tuple[int, int]:
@@ -413,45 +414,22 @@ def _through(gradient: Tensor, features: Tensor, out: Tensor) -> None:
     torch.ops.aten.threshold_backward.grad_input(gradient, features, 0, grad_input=out)
 
 
-def _pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average: bool) -> None:
-    """Pool 2x2 windows of rectified values, and say which positions the gradient goes to, see
-    :class:`Trace`. An odd last row or column is left out."""
-    rows, columns = values.shape[1] // 2 * 2, values.shape[2] // 2 * 2
-    corners = [values[:, down:rows:2, across:columns:2] for down in (0, 1) for across in (0, 1)]
-    if average:
-        if pooled is not None:
-            torch.add(corners[0], corners[1], out=pooled)
-            pooled.add_(corners[2]).add_(corners[3]).mul_(0.25)
-        if codes is not None:
-            codes.copy_(corners[0] > 0)
-            for number, corner in enumerate(corners[1:], start=1):
-                codes += (corner > 0).byte() << number
-        return
-    upper = torch.maximum(corners[0], corners[1])
-    lower = torch.maximum(corners[2], corners[3])
-    highest = torch.maximum(upper, lower, out=pooled)
-    if codes is not None:
-        # The first of equal values wins, as in torch: ties must not be counted twice. The code's
-        # bits are: in the right column, in the lower row, nowhere.
-        above = (corners[0] < upper).view(torch.uint8)
-        below = (corners[2] < lower).view(torch.uint8)
-        lower_wins = (upper < lower).view(torch.uint8)
-        torch.bitwise_xor(above, below.bitwise_xor_(above).bitwise_and_(lower_wins), out=codes)
-        codes += lower_wins * 2
-        codes += (highest <= 0).view(torch.uint8) * _NOWHERE
-
-
 def _fill(band: Tensor, plane: Tensor, top: int, rows: int, inset: int) -> None:
     """Rows of a plane, from ``top`` on in terms of the plane with ``inset`` pixels of zeros
     around, as a band."""
     low, high = max(0, top - inset), min(plane.shape[1], top + rows - inset)
-    first, last = low + inset - top, high + inset - top
+    inner = _inside(band, low + inset - top, high - low, inset, plane.shape[2])
+    inner.copy_(plane[:, low:high])
+
+
+def _inside(band: Tensor, first: int, rows: int, inset: int, columns: int) -> Tensor:
+    """The part of a band from row ``first`` and column ``inset`` on; what is around it is zero."""
     band[:, :first] = 0
-    band[:, last:] = 0
-    inner = band[:, first:last]
+    band[:, first + rows :] = 0
+    inner = band[:, first : first + rows]
     inner[..., :inset] = 0
-    inner[..., inset + plane.shape[2] :] = 0
-    inner[..., inset : inset + plane.shape[2]].copy_(plane[:, low:high])
+    inner[..., inset + columns :] = 0
+    return inner[..., inset : inset + columns]
 
 
 def _sizes(stages: tuple[Stage, ...], height: int, width: int) -> Iterator[tuple[Stage, int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 
@@ -14,8 +15,11 @@ from nstrt.runtime.remembered import recall, remember
 
 __all__ = ["Chooser", "band_for"]
 
-_REPEATS = 3
+_REPEATS = 5
 """Runs of each algorithm that count, after one that warms up."""
+
+_HOPELESS = 2
+"""An algorithm that takes this many times as long as the best is not measured again."""
 
 _LARGEST = 1 << 13
 """Pixels of a band beyond which algorithms keep their order."""
@@ -35,7 +39,12 @@ class Chooser:
         self._names: dict[str, str] = {}
 
     def kernel(
-        self, weights: Filter, rows: int, columns: int, *, transposed: bool
+        self,
+        weights: Filter,
+        rows: int,
+        columns: int,
+        *,
+        transposed: bool,
     ) -> tuple[str, Kernel]:
         """The quickest algorithm for bands of ``rows`` x ``columns`` pixels, and its name."""
         makers = candidates(
@@ -69,7 +78,7 @@ class Chooser:
 
     def _known(self, key: str, makers: Mapping[str, object]) -> str | None:
         seconds: object = recall("kernels").get(key)
-        if not isinstance(seconds, dict) or set(seconds) != set(makers):
+        if not isinstance(seconds, dict) or seconds.keys() != makers.keys():
             return None
         return str(min(seconds, key=seconds.__getitem__))
 
@@ -87,7 +96,10 @@ class Chooser:
         times: dict[str, list[float]] = {name: [] for name in kernels}
         # In turn, A B A B: what else the machine does then falls on all of them.
         for repeat in range(_REPEATS + 1):
+            least = min((time for values in times.values() for time in values), default=math.inf)
             for name, kernel in kernels.items():
+                if min(times[name], default=0) > _HOPELESS * least:
+                    continue
                 band = band_for(self._scratch, kernel, inputs, rows, columns)
                 band.normal_()
                 started = time.perf_counter()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nstrt.runtime.convolution.scratch import Scratch
-from nstrt.runtime.convolution.winograd import TILE, Winograd, place, transform_weight
+from nstrt.runtime.convolution.winograd import Winograd, place, transform_weight
 
 __all__ = [
     "Direct",
@@ -184,11 +184,6 @@ class Products:
                 out += placed[down, across, :, down : down + rows, across : across + columns]
 
 
-class _Tiled(Winograd):
-    multiple = TILE
-    rounded = None
-
-
 def candidates(
     weights: Filter, scratch: Scratch, *, transposed: bool, precision: str = "fp32"
 ) -> Mapping[str, Callable[[], Kernel]]:
@@ -208,7 +203,7 @@ def candidates(
     if min(inputs, outputs) < 16:
         found["products"] = lambda: Products(one_way(), scratch)
         return found
-    found["winograd"] = lambda: _Tiled(weights.transformed, scratch, transposed=transposed)
+    found["winograd"] = lambda: Winograd(weights.transformed, scratch, transposed=transposed)
     if nnpack_works():
         found["nnpack"] = lambda: Nnpack(one_way())
     return found

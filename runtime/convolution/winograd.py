@@ -51,6 +51,9 @@ class Winograd:
     :func:`transform_weight`, the same for both directions.
     """
 
+    multiple = TILE
+    rounded = None
+
     def __init__(self, transformed: Tensor, scratch: Scratch, *, transposed: bool) -> None:
         self._weight = transformed.transpose(1, 2) if transposed else transformed
         self._scratch = scratch
