@@ -11,11 +11,20 @@ from pathlib import Path
 import onnx
 
 from nstrt.exporter.check import Check, check_model
+from nstrt.exporter.step import step_graph, tile_graph
+from nstrt.exporter.step_check import STEP_TOLERANCES, check_step
 from nstrt.exporter.trace import serialized, trace, with_metadata
 from nstrt.exporter.variants import optimized
 from nstrt.exporter.vgg import FeatureNet
 from nstrt.exporter.weights import Weights, load_weights
-from nstrt.runtime.model import FORMAT, VARIANTS, ModelSpec, ModelStore, Variant
+from nstrt.runtime.model import (
+    FORMAT,
+    VARIANTS,
+    ExportCheckError,
+    ModelSpec,
+    ModelStore,
+    Variant,
+)
 
 __all__ = ["Export", "build_model", "export", "export_all"]
 
@@ -44,19 +53,32 @@ def export(spec: ModelSpec, target: Path) -> Export:
     """Write the model of ``spec`` to ``target``; a failed check leaves no file.
 
     Raises :class:`~nstrt.runtime.model.WeightsError` for weights that cannot be used, and
-    :class:`~nstrt.runtime.model.ExportCheckError` for a model that does not agree with them.
+    :class:`~nstrt.runtime.model.ExportCheckError` for a model that does not agree with them, or
+    cannot be compared.
     """
     started = time.perf_counter()
+    if spec.is_step and spec.variant not in STEP_TOLERANCES:
+        raise ExportCheckError(
+            f"A {spec.variant} model cannot be checked, because ONNX Runtime convolves no bfloat16 "
+            f"on a processor; use {spec.variant.replace('bf16', 'fp16')}. No file was written."
+        )
     deepest = [name for name in spec.layers if name.startswith("conv")][-1]
     weights = load_weights(spec.weights, deepest=deepest)
     reference = FeatureNet(spec, weights)
-    traced = FeatureNet(spec, weights, half=True) if spec.variant == "fp16" else reference
-    model = trace(traced)
+    half = spec.variant.endswith("fp16")
+    model = trace(FeatureNet(spec, weights, half=True) if half else reference)
     if spec.variant == "optimized":
         model = optimized(model)
+    elif spec.is_step:
+        build = step_graph if spec.variant.startswith("step") else tile_graph
+        model = build(model, spec.content_layers, spec.style_layers)
     model = with_metadata(model, metadata(spec, weights, model))
     content = serialized(model)
-    check = check_model(model, content, reference, spec.variant)
+    check = (
+        check_step(model, content, reference, spec)
+        if spec.is_step
+        else check_model(model, content, reference, spec.variant)
+    )
     target.write_bytes(content)
     return Export(
         path=target,
@@ -77,7 +99,7 @@ def export_all(
 ) -> Iterator[Export]:
     """Export the variants of one network into ``store``, each given out as it is done."""
     for variant in variants or VARIANTS:
-        chosen = spec.as_variant(variant)  # type: ignore[arg-type]
+        chosen = spec.as_variant(variant)
         done = store.build(chosen, build_model)
         assert isinstance(done, Export)
         yield Export(
@@ -92,7 +114,12 @@ def export_all(
 def metadata(spec: ModelSpec, weights: Weights, model: onnx.ModelProto) -> dict[str, str]:
     """What a model file says of itself: everything that shaped it, and whose weights it holds."""
     opset = next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
+    layers = {
+        "nstrt.content_layers": ",".join(spec.content_layers),
+        "nstrt.style_layers": ",".join(spec.style_layers),
+    }
     return {
+        **(layers if spec.is_step else {}),
         "nstrt.format": str(FORMAT),
         "nstrt.normalize": str(spec.normalize).lower(),
         "nstrt.opset": str(opset),

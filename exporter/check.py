@@ -31,7 +31,7 @@ class Check:
     """Largest relative error over all taps and sizes."""
 
     worst_tap: str
-    """The tap that has it."""
+    """The tap that has it, or what of a step does."""
 
     tolerance: float
     """What was allowed."""

@@ -11,7 +11,9 @@ from nstrt.runtime.model.layers import *  # noqa: F403
 from nstrt.runtime.model.layers import __all__ as _layers
 from nstrt.runtime.model.spec import *  # noqa: F403
 from nstrt.runtime.model.spec import __all__ as _spec
+from nstrt.runtime.model.step import *  # noqa: F403
+from nstrt.runtime.model.step import __all__ as _step
 from nstrt.runtime.model.store import *  # noqa: F403
 from nstrt.runtime.model.store import __all__ as _store
 
-__all__ = [*_errors, *_files, *_layers, *_spec, *_store]
+__all__ = [*_errors, *_files, *_layers, *_spec, *_step, *_store]

@@ -18,11 +18,13 @@ __all__ = [
     "FORMAT",
     "PADDINGS",
     "POOLINGS",
+    "STEP_VARIANTS",
     "VARIANTS",
     "WEIGHT_NAMES",
     "ModelSpec",
     "Padding",
     "Pooling",
+    "StepVariant",
     "Variant",
 ]
 
@@ -31,11 +33,16 @@ FORMAT = 1
 
 Pooling = Literal["max", "avg", "avg-unscaled"]
 Padding = Literal["zero", "replicate"]
-Variant = Literal["plain", "optimized", "fp16"]
+FeatureVariant = Literal["plain", "optimized", "fp16"]
+StepVariant = Literal["step", "step-fp16", "step-bf16", "tile", "tile-fp16", "tile-bf16"]
+Variant = FeatureVariant | StepVariant
 
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 PADDINGS: tuple[str, ...] = get_args(Padding)
-VARIANTS: tuple[str, ...] = get_args(Variant)
+VARIANTS: tuple[FeatureVariant, ...] = get_args(FeatureVariant)
+"""Kinds of file that give out features."""
+STEP_VARIANTS: tuple[StepVariant, ...] = get_args(StepVariant)
+"""Kinds of file that give out a gradient: see :mod:`nstrt.runtime.model.step`."""
 
 WEIGHT_NAMES = ("oxford", "torchvision")
 """Weights known by name; anything else is the path of a file."""
@@ -66,19 +73,35 @@ class ModelSpec:
 
     variant: Variant = "plain"
     """``plain`` as traced (the mirrored graph reads it), ``optimized`` by ONNX Runtime, or
-    ``fp16``, traced in half precision for GPUs."""
+    ``fp16``, traced in half precision for GPUs; or one of :data:`STEP_VARIANTS`, which compute
+    a ``step``'s loss and gradient or a ``tile``'s gradient, with convolutions in single or half
+    precision."""
+
+    content_layers: tuple[str, ...] = ()
+    """Layers of the content loss inside a step or tile; empty for other variants."""
+
+    style_layers: tuple[str, ...] = ()
+    """Layers of the style loss inside a step or tile; empty for other variants."""
 
     def __post_init__(self) -> None:
         if not self.taps:
             raise OptionError("A model needs at least one layer to give out.")
-        object.__setattr__(self, "taps", in_network_order(self.taps))
+        for name in ("taps", "content_layers", "style_layers"):
+            layers: tuple[str, ...] = getattr(self, name)
+            object.__setattr__(self, name, in_network_order(layers))
         for value, known, what in (
             (self.pooling, POOLINGS, "pooling"),
             (self.padding, PADDINGS, "padding"),
-            (self.variant, VARIANTS, "variant"),
+            (self.variant, (*VARIANTS, *STEP_VARIANTS), "variant"),
         ):
             if value not in known:
                 raise OptionError(f"There is no {what} '{value}'; choose {', '.join(known)}.")
+        losses = {*self.content_layers, *self.style_layers}
+        if losses != (set(self.taps) if self.is_step else set()):
+            raise OptionError(
+                f"The layers of a model's losses are its taps in the variants "
+                f"{', '.join(STEP_VARIANTS)}, and none in others."
+            )
 
     @classmethod
     def for_losses(
@@ -99,9 +122,49 @@ class ModelSpec:
             normalize=normalize,
         )
 
+    @classmethod
+    def for_step(
+        cls,
+        content_layers: Iterable[str],
+        style_layers: Iterable[str],
+        *,
+        variant: StepVariant = "step",
+        weights: str = "oxford",
+        pooling: Pooling = "max",
+        padding: Padding = "replicate",
+        normalize: bool = True,
+    ) -> ModelSpec:
+        """The model that computes a loss on these layers and its gradient by itself.
+
+        ``spec.as_variant("tile")`` is its companion for tiles, ``spec.as_variant("optimized")``
+        gives out the features of its loss layers.
+        """
+        content, style = tuple(content_layers), tuple(style_layers)
+        return cls(
+            taps=(*content, *style),
+            content_layers=content,
+            style_layers=style,
+            variant=variant,
+            weights=weights,
+            pooling=pooling,
+            padding=padding,
+            normalize=normalize,
+        )
+
     def as_variant(self, variant: Variant) -> ModelSpec:
-        """The same network as another kind of file."""
-        return replace(self, variant=variant)
+        """The same network as another kind of file.
+
+        What only gives out features forgets which loss looks at which layer, so the way from
+        there to a step is :meth:`for_step`.
+        """
+        if variant in STEP_VARIANTS:
+            return replace(self, variant=variant)
+        return replace(self, variant=variant, content_layers=(), style_layers=())
+
+    @property
+    def is_step(self) -> bool:
+        """Whether it is one of :data:`STEP_VARIANTS`."""
+        return self.variant in STEP_VARIANTS
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -116,7 +179,7 @@ class ModelSpec:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that stand for everything that shapes the file."""
-        shape = {
+        shape: dict[str, object] = {
             "taps": self.taps,
             "weights": self.weights_id,
             "pooling": self.pooling,
@@ -124,6 +187,9 @@ class ModelSpec:
             "normalize": self.normalize,
             "variant": self.variant,
         }
+        if self.is_step:
+            # Only there: the keys of other files are as old as those.
+            shape |= {"content_layers": self.content_layers, "style_layers": self.style_layers}
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

@@ -1,0 +1,362 @@
+"""A step or tile graph is run in ONNX Runtime and compared with torch's autograd.
+
+The reference is the PyTorch network, the formulas written down once more for
+torch, and autograd: it shares nothing with the graph but the weights. Rounding flips some ReLUs'
+masks and poolings' winners, which moves a gradient by a thousandth; so gradients are compared end
+to end, and again with the reference going through the graph's own activations, where masks and
+winners are the same and only arithmetic is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from torch import Tensor
+
+from nstrt.exporter.check import SIZES, Check, check_picture, relative_error
+from nstrt.exporter.vgg import FeatureNet
+from nstrt.runtime.model import (
+    CONTENT_FACTORS,
+    CONTENT_SHARES,
+    GRADIENT,
+    IMAGE,
+    STYLE_SHARES,
+    TERM_NAMES,
+    TERMS,
+    WEIGHTS,
+    ExportCheckError,
+    ModelSpec,
+    StepVariant,
+    core_input,
+    gram_input,
+    pull_input,
+    target_input,
+)
+
+__all__ = ["STEP_TOLERANCES", "Tolerances", "check_step", "reference_features"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Largest relative errors of a step or tile, ||a - b|| / ||b||."""
+
+    terms: float
+    """Of the loss and each of its parts."""
+
+    gradient: float
+    """Of each part's gradient, end to end."""
+
+    arithmetic: float
+    """Of each part's gradient on the same activations."""
+
+
+_SINGLE = Tolerances(terms=1e-4, gradient=1e-2, arithmetic=1e-5)
+_HALF = Tolerances(terms=5e-3, gradient=1e-1, arithmetic=5e-3)
+
+STEP_TOLERANCES: Mapping[StepVariant, Tolerances] = {
+    "step": _SINGLE,
+    "tile": _SINGLE,
+    "step-fp16": _HALF,
+    "tile-fp16": _HALF,
+}
+"""What is allowed, for the variants that can be checked. ONNX Runtime convolves bfloat16 on no
+processor, so those variants are refused."""
+
+
+def check_step(model: onnx.ModelProto, content: bytes, net: FeatureNet, spec: ModelSpec) -> Check:
+    """Check the serialised step or tile of ``spec`` against ``net``, its network in single
+    precision; gives the error that comes closest to what is allowed.
+
+    Raises :class:`ExportCheckError` if it is not valid ONNX, has other outputs than it should,
+    differs by more than its tolerances, or gives something that is not finite.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportCheckError(f"The exported model is not valid ONNX: {error}") from error
+    layers = _values(net, model)
+    session, watched = _session(content), _session(_watched(model, layers))
+    whole = spec.variant.startswith("step")
+    wanted = [TERMS, GRADIENT] if whole else [GRADIENT]
+    names = [output.name for output in session.get_outputs()]
+    if names != wanted:
+        raise ExportCheckError(f"The exported model gives out {names} instead of {wanted}.")
+
+    tolerances = STEP_TOLERANCES[spec.variant]  # type: ignore[index]
+    found: list[Check] = []
+    for height, width in SIZES:
+        image = check_picture(height, width)
+        case = (_Step if whole else _Tile)(spec, net, image)
+        given: dict[str, Array] = {}
+        for inputs, what in case.runs():
+            outputs = dict(zip(wanted, session.run(None, inputs), strict=True))
+            # Activations do not depend on weights.
+            given = given or dict(
+                zip(layers, watched.run(list(layers.values()), inputs), strict=True)
+            )
+            for name, values in outputs.items():
+                if not np.isfinite(values).all():
+                    raise ExportCheckError(f"{name} is not finite in the {spec.variant} model.")
+            for part, ours, reference, allowed in case.compare(outputs, given, what, tolerances):
+                error = relative_error(ours, reference)
+                found.append(
+                    Check(
+                        largest_error=error,
+                        worst_tap=part,
+                        tolerance=allowed,
+                        largest_value=float(max(np.abs(v).max() for v in given.values())),
+                    )
+                )
+    worst = max(found, key=lambda check: check.largest_error / check.tolerance)
+    if not worst.largest_error <= worst.tolerance:
+        raise ExportCheckError(
+            f"The exported {spec.variant} model differs from the network by "
+            f"{worst.largest_error:.1e} in {worst.worst_tap}; at most {worst.tolerance:.0e} is "
+            "allowed. No file was written."
+        )
+    return worst
+
+
+def reference_features(
+    net: FeatureNet, image: Tensor, given: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Every layer's features, differentiable.
+
+    With ``given`` activations, ReLUs and poolings take those values instead of their own, so that
+    autograd goes back through the same masks and winners as whoever made them.
+    """
+    given = given or {}
+    x = (image - net.mean) / net.std
+    found: dict[str, Tensor] = {}
+    for name, layer in net.layers.items():
+        x = layer(x)
+        if name in given:
+            x = _taking(x, given[name])
+        found[name] = x
+        rectified = name.replace("conv", "relu")
+        if rectified != name and rectified in given:
+            # What the ReLU sees decides its mask: let it see what the other one gave.
+            x = _taking(x, given[rectified])
+    return found
+
+
+class _Taking(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def _taking(own: Tensor, value: Tensor) -> Tensor:
+    """``value``, with the gradient of ``own``."""
+    taken: Tensor = _Taking.apply(own, value)
+    return taken
+
+
+RUNS = {
+    (1.0, 0.0, 0.0): "content",
+    (0.0, 1.0, 0.0): "style",
+    (0.5, 2.0, 100.0): "the loss",
+}
+"""Weights of content, style and tv, so that no part's gradient can hide behind another's."""
+
+Comparison = tuple[str, Array, Array, float]
+"""A name, what the graph gave, what it should be, the largest relative error."""
+
+Inputs = dict[str, Array]
+
+
+class _Case:
+    """One picture, and targets of other pictures with everything a little different."""
+
+    def __init__(self, spec: ModelSpec, net: FeatureNet, image: Array) -> None:
+        self.spec = spec
+        self.net = net
+        self.image = image
+        mirrored, recoloured = image[..., ::-1].copy(), np.roll(image, 1, axis=1)
+        with torch.no_grad():
+            content = reference_features(net, torch.from_numpy(mirrored))
+            style = reference_features(net, torch.from_numpy(recoloured))
+        self.targets = {name: content[name] for name in spec.content_layers}
+        self.grams = {name: _gram(style[name]) for name in spec.style_layers}
+
+    def walk(self, given: Mapping[str, Array] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The image, and the reference's features of it."""
+        image = torch.from_numpy(self.image).requires_grad_()
+        values = {name: torch.from_numpy(v).float() for name, v in (given or {}).items()}
+        return image, reference_features(self.net, image, values)
+
+
+class _Step(_Case):
+    """Terms, and the gradient of each part alone, where none can hide another."""
+
+    def runs(self) -> Iterator[tuple[Inputs, tuple[float, float, float]]]:
+        self._references: dict[bool, tuple[Tensor, Tensor]] = {}
+        self._content = _shares(self.targets)
+        self._style = _shares(self.grams)
+        inputs: Inputs = {IMAGE: self.image}
+        inputs |= {target_input(name): value.numpy() for name, value in self.targets.items()}
+        inputs |= {gram_input(name): value.numpy() for name, value in self.grams.items()}
+        if self._content:
+            inputs[CONTENT_SHARES] = np.array([*self._content.values()], np.float32)
+        if self._style:
+            inputs[STYLE_SHARES] = np.array([*self._style.values()], np.float32)
+        for weights in RUNS:
+            yield {**inputs, WEIGHTS: np.array(weights, np.float32)}, weights
+
+    def compare(
+        self,
+        outputs: Mapping[str, Array],
+        given: Mapping[str, Array],
+        weights: tuple[float, float, float],
+        tolerances: Tolerances,
+    ) -> Iterator[Comparison]:
+        name = RUNS[weights]
+        for same in (False, True):
+            if same not in self._references:
+                self._references[same] = self._reference(given if same else None)
+            terms, gradients = self._references[same]
+            factors = torch.tensor(weights)
+            if not same:
+                expected = torch.cat([(factors @ terms)[None], terms])
+                for term, ours, theirs in zip(
+                    TERM_NAMES, outputs[TERMS], expected.numpy(), strict=True
+                ):
+                    yield f"the {term} term", ours[None], theirs[None], tolerances.terms
+            allowed = tolerances.arithmetic if same else tolerances.gradient
+            where = "the same activations" if same else "its own activations"
+            gradient = torch.einsum("k,kbchw->bchw", factors, gradients).numpy()
+            yield f"the gradient of {name} on {where}", outputs[GRADIENT], gradient, allowed
+
+    def _reference(self, given: Mapping[str, Array] | None) -> tuple[Tensor, Tensor]:
+        image, features = self.walk(given)
+        zero = image.sum() * 0
+        content = sum(
+            (
+                share * (features[name] - self.targets[name]).square().sum()
+                for name, share in self._content.items()
+            ),
+            zero,
+        )
+        style = sum(
+            (
+                share * (_gram(features[name]) - self.grams[name]).square().sum()
+                for name, share in self._style.items()
+            ),
+            zero,
+        )
+        right, below = image.diff(dim=-1).square(), image.diff(dim=-2).square()
+        tv = torch.cat([right.flatten(), below.flatten()]).mean()
+        terms = [content, style, tv]
+        gradients = [torch.autograd.grad(term, image, retain_graph=True)[0] for term in terms]
+        return torch.stack(terms).detach(), torch.stack(gradients)
+
+
+class _Tile(_Case):
+    """The gradient of pulls inside cores of unlike sides."""
+
+    def runs(self) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:
+        generator = torch.Generator().manual_seed(19)
+        self._factors = {name: 0.5 + 0.25 * index for index, name in enumerate(self.targets)}
+        pulls = {
+            name: torch.randn(gram.shape, generator=generator) / gram.shape[0]
+            for name, gram in self.grams.items()
+        }
+        with torch.no_grad():
+            features = reference_features(self.net, torch.from_numpy(self.image))
+        inputs: Inputs = {IMAGE: self.image}
+        inputs |= {target_input(name): value.numpy() for name, value in self.targets.items()}
+        inputs |= {pull_input(name): value.numpy() for name, value in pulls.items()}
+        if self._factors:
+            inputs[CONTENT_FACTORS] = np.array([*self._factors.values()], np.float32)
+        self._cores: dict[str, tuple[int, ...]] = {}
+        for name in self.spec.taps:
+            height, width = features[name].shape[2:]
+            self._cores[name] = (height // 4, height - height // 3, width // 3, width)
+            # As in the graph's contract: top, bottom, left, right.
+            inputs[core_input(name)] = np.array(self._cores[name], np.int64)
+        yield inputs, pulls
+
+    def compare(
+        self,
+        outputs: Mapping[str, Array],
+        given: Mapping[str, Array],
+        pulls: Mapping[str, Tensor],
+        tolerances: Tolerances,
+    ) -> Iterator[Comparison]:
+        for same in (False, True):
+            image, features = self.walk(given if same else None)
+            pulling = []
+            for name in self.spec.taps:
+                value = features[name].detach()
+                pull = torch.zeros_like(value)
+                if name in pulls:
+                    pull += torch.einsum("ij,bjhw->bihw", pulls[name], value)
+                if name in self._factors:
+                    pull += self._factors[name] * (value - self.targets[name])
+                top, bottom, left, right = self._cores[name]
+                inside = torch.zeros_like(pull)
+                inside[:, :, top:bottom, left:right] = pull[:, :, top:bottom, left:right]
+                pulling.append(inside)
+            looked_at = [features[name] for name in self.spec.taps]
+            (gradient,) = torch.autograd.grad(looked_at, image, pulling)
+            allowed = tolerances.arithmetic if same else tolerances.gradient
+            where = "the same activations" if same else "its own activations"
+            yield f"the gradient on {where}", outputs[GRADIENT], gradient.numpy(), allowed
+
+
+def _gram(features: Tensor) -> Tensor:
+    flat = features[0].flatten(1)
+    return flat @ flat.T / flat.shape[1]
+
+
+def _shares(targets: Mapping[str, Tensor]) -> dict[str, float]:
+    """Factors that make layers count alike, and no two the same."""
+    return {
+        name: float(np.float32((1 + index / 4) / float(target.square().sum())))
+        for index, (name, target) in enumerate(targets.items())
+    }
+
+
+def _session(content: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _values(net: FeatureNet, model: onnx.ModelProto) -> dict[str, str]:
+    """What the graph calls the layers that say where ReLUs are open and maxima lie, and those
+    that losses look at, in network order."""
+    kinds = ("Conv", "Relu", "MaxPool", "AveragePool")
+    layers = [name for name in net.layers if name != "pad"]
+    chain = [node.output[0] for node in model.graph.node if node.op_type in kinds]
+    return {
+        name: value
+        for name, value in zip(layers, chain, strict=False)
+        if not name.startswith("conv") or name in net.taps
+    }
+
+
+def _watched(model: onnx.ModelProto, values: Mapping[str, str]) -> bytes:
+    """The model with its own activations as further outputs, serialised."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    kinds = {item.data_type for item in model.graph.initializer}
+    kind = TensorProto.FLOAT16 if TensorProto.FLOAT16 in kinds else TensorProto.FLOAT
+    for value in values.values():
+        watched.graph.output.append(helper.make_tensor_value_info(value, kind, None))
+    content: bytes = watched.SerializeToString()
+    return content
