@@ -97,8 +97,9 @@ def build_model(spec: ModelSpec, target: Path, store: ModelStore) -> Export:
 def export_all(
     spec: ModelSpec, store: ModelStore, variants: Iterable[Variant] | None = None
 ) -> Iterator[Export]:
-    """Export the variants of one network into ``store``, each given out as it is done."""
-    for variant in variants or VARIANTS:
+    """Export the variants of one network into ``store``, each given out as it is done: by default
+    all that give out features, or for a step all that can be checked."""
+    for variant in variants or (STEP_TOLERANCES if spec.is_step else VARIANTS):
         chosen = spec.as_variant(variant)
         done = store.build(chosen, build_model)
         assert isinstance(done, Export)

@@ -54,7 +54,8 @@ class Graph:
 
     def initializer(self, name: str) -> onnx.TensorProto:
         """The constant that the model has under a name."""
-        return self._initializers[name]
+        found: onnx.TensorProto = self._initializers[name]
+        return found
 
     def input(self, name: str, shape: Sequence[int | str], kind: int = TensorProto.FLOAT) -> str:
         """Declare an input; sides that are words may have any length."""

@@ -393,6 +393,18 @@ class StylizeOptions:
         )
 
     @property
+    def step_spec(self) -> ModelSpec:
+        """The model that computes the loss of these options, and its gradient, by itself."""
+        return ModelSpec.for_step(
+            [name for name, _ in self.content_layers],
+            [name for name, _ in self.style_layers],
+            weights=self.weights,
+            pooling=self.pooling,  # type: ignore[arg-type]
+            padding=self.padding,  # type: ignore[arg-type]
+            normalize=self.normalize,
+        )
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """The layers that the loss looks at."""
         return tuple(dict.fromkeys(name for name, _ in (*self.content_layers, *self.style_layers)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -14,10 +15,20 @@ from nstrt.runtime.model.errors import ModelBuilderMissingError, ModelFileError
 from nstrt.runtime.model.files import remove_leftovers, sha256_of, write_whole, written_whole
 from nstrt.runtime.model.spec import FORMAT, ModelSpec
 
-__all__ = ["BUILDER_GROUP", "ModelBuilder", "ModelStore", "StoredModel", "cache_folder"]
+__all__ = [
+    "BUILDER_GROUP",
+    "LITE_EXPORT",
+    "ModelBuilder",
+    "ModelStore",
+    "StoredModel",
+    "cache_folder",
+]
 
 BUILDER_GROUP = "nstrt.model_builders"
 """Entry-point group under which an exporter registers its :class:`ModelBuilder`."""
+
+LITE_EXPORT = "nstrt export --for lite --folder models"
+"""The command that makes a folder of models for a machine that cannot build them."""
 
 Notify = Callable[[str], None]
 
@@ -100,22 +111,75 @@ class ModelStore:
 
     def build(self, spec: ModelSpec, builder: ModelBuilder) -> object:
         """Build the model of ``spec`` whether it is there or not; gives the builder's answer."""
-        path = self.path(spec)
+        answer: object = None
+
+        def fill(target: Path) -> dict[str, object]:
+            nonlocal answer
+            answer = builder(spec, target, self)
+            return _record(target)
+
+        self._keep(self.path(spec), fill)
+        return answer
+
+    def take(self, folder: Path) -> dict[str, bool]:
+        """Copy all models of another folder, with their records, into the store: by file name,
+        whether each had to be copied or was there already.
+
+        Nothing is copied unless all are whole. Raises :class:`ModelFileError` for a folder
+        without models, or with one that is not whole or of another :data:`FORMAT`.
+        """
+        other = ModelStore(folder)
+        paths = sorted(folder.glob("*.onnx"))
+        if not paths:
+            raise ModelFileError(
+                f"There are no models in '{folder}'; make them on a machine with nstrt[full]: "
+                f"{LITE_EXPORT}"
+            )
+        models: list[StoredModel] = []
+        for path in paths:
+            model, fault = other._check(path)
+            if model is None:
+                raise ModelFileError(
+                    f"The model {path} {fault}; nothing was copied, carry the whole folder here "
+                    f"again or make it anew with: {LITE_EXPORT}"
+                )
+            models.append(model)
+        return {model.path.name: self._copy(model) for model in models}
+
+    def _copy(self, model: StoredModel) -> bool:
+        """Copy one whole model, unless the same is there."""
+        path = self.folder / model.path.name
+        present = self._check(path)[0]
+        if present is not None and present.sha256 == model.sha256:
+            return False
+
+        def fill(target: Path) -> dict[str, object]:
+            shutil.copyfile(model.path, target)
+            if sha256_of(target) != model.sha256:
+                raise ModelFileError(f"The model {model.path} changed while it was copied.")
+            record: dict[str, object] = json.loads(_record_path(model.path).read_text())
+            return record
+
+        self._keep(path, fill)
+        return True
+
+    def _keep(self, path: Path, fill: Callable[[Path], dict[str, object]]) -> None:
+        """Write a model and its record: ``fill`` writes the file it is given, and says what the
+        record holds."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.folder)
             with written_whole(path) as target:
                 try:
-                    answer = builder(spec, target, self)
+                    record = fill(target)
                 except OSError as error:
                     # Unless it names the file to be written, the folder is not to blame.
                     if error.filename not in (str(target), None):
                         raise ModelFileError(
-                            f"The model {path.name} cannot be built: {error.filename}: "
+                            f"The model {path.name} cannot be made: {error.filename}: "
                             f"{error.strerror}."
                         ) from error
                     raise
-                record = _record(target)
                 content = json.dumps(record, indent=1).encode()
                 note = _record_path(path)
                 if not (note.is_file() and note.read_bytes() == content):
@@ -127,7 +191,6 @@ class ModelStore:
                 f"The model folder {self.folder} cannot be written ({error.strerror or error}); "
                 "free some space there, or set NSTRT_CACHE to another folder."
             ) from error
-        return answer
 
     def _check(self, path: Path) -> tuple[StoredModel | None, str]:
         """The model at ``path``, or what is wrong with it ("" when it is just not there)."""
@@ -158,8 +221,9 @@ def _builder(path: Path) -> ModelBuilder:
             continue
         return builder
     raise ModelBuilderMissingError(
-        f"The model {path.name} is not there and this installation cannot build it; "
-        'install the exporter with: pip install "nstrt[full]"'
+        f"The model {path.name} is not there and this installation cannot build it; on a machine "
+        f"with nstrt[full] run '{LITE_EXPORT}', carry the folder here and run 'nstrt import "
+        'models\', or install the exporter here with: pip install "nstrt[full]"'
     )
 
 
