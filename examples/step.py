@@ -1,7 +1,7 @@
 """Repaint a photo with onnxruntime, numpy and Pillow alone: loss and gradient are one ONNX file.
 
-    nstrt export --for lite --folder models     # on any machine with nstrt[full]
-    python step.py models cat.jpg night.jpg out.png
+nstrt export --for lite --folder models     # on any machine with nstrt[full]
+python step.py models cat.jpg night.jpg out.png
 """
 
 import sys
@@ -12,7 +12,7 @@ import onnxruntime
 from PIL import Image
 
 SIDE, STEPS = 256, 60
-CONTENT, STYLE, TV = 0.03, 1.0, 0.1
+CONTENT, STYLE, TV = 0.15, 1.0, 1.0
 """How much each part of the loss counts; every layer's loss is relative to its target's energy."""
 
 

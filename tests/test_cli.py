@@ -267,3 +267,89 @@ def test_a_stopped_picture_says_so(tmp_path: Path, capsys: Capture) -> None:
     painting.result().save(tmp_path / "out.png")
     assert run(["info", str(tmp_path / "out.png")]) == 0
     assert "stopped after 2 steps" in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.fixture
+def small_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default options' losses as far as the first layer, which is quickly exported."""
+    from nstrt.runtime.model import ModelSpec
+
+    spec = ModelSpec.for_step(("relu1_1",), ("relu1_1",))
+    monkeypatch.setattr(StylizeOptions, "step_spec", property(lambda self: spec))
+
+
+@pytest.mark.usefixtures("small_step")
+def test_models_travel_to_a_machine_that_cannot_make_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    folder, cache = tmp_path / "models", tmp_path / "cache"
+    assert run(["export", "--for", "lite", "--folder", str(folder)]) == 0
+    assert f"nstrt import {folder}" in capsys.readouterr().out
+    names = sorted(path.name for path in folder.glob("*.onnx"))
+    assert [name.split("-")[5] for name in names] == ["optimized", "step", "tile"]
+    assert len(list(folder.iterdir())) == 6
+
+    code = (
+        "import sys; from nstrt.plugins.cli.app import run\n"
+        "assert run(['import', sys.argv[1]]) == 0\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        env={**os.environ, "NSTRT_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        assert f"{name}: copied" in done.stdout
+        assert (cache / "models" / name).read_bytes() == (folder / name).read_bytes()
+    monkeypatch.setenv("NSTRT_CACHE", str(cache))
+    assert run(["import", str(folder)]) == 0
+    assert capsys.readouterr().out.count("was there already") == 3
+
+    (folder / names[0]).write_bytes(b"damage")
+    assert run(["import", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert "is damaged; nothing was copied" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.usefixtures("small_step")
+def test_a_step_is_one_of_the_kinds_to_export(tmp_path: Path, capsys: Capture) -> None:
+    arguments = ["export", "--folder", str(tmp_path), "--variant", "step-fp16", "--json"]
+    assert run(arguments) == 0
+    (done,) = json.loads(capsys.readouterr().out)
+    assert "-step-fp16-" in done["path"]
+    assert done["largest_error"] <= done["tolerance"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--for", "lite"], "--folder"),
+        (["--for", "phones", "--folder", "models"], "it can be lite"),
+        (["--for", "lite", "--folder", "models", "--variant", "plain"], "leave out"),
+        (["--for", "lite", "--folder", "models", "--layers", "relu1_1"], "leave out"),
+        (["--layers", "relu1_1", "--variant", "step"], "a step gives out none"),
+        (["--variant", "int8"], "step-fp16"),
+        (["--variant", "step-bf16"], "use step-fp16"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_exported_is_one_sentence(
+    arguments: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / "cache"))
+    assert run(["export", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from nstrt.runtime.model import (
     LAYERS,
+    STEP_VARIANTS,
+    VARIANTS,
     LayerNameError,
     ModelSpec,
     OptionError,
@@ -24,6 +26,7 @@ from nstrt.runtime.model import (
     stride_of,
     taps_for_gradient,
 )
+from nstrt.runtime.options import StylizeOptions
 
 SPEC = ModelSpec(taps=("relu1_1", "relu2_1"))
 
@@ -109,6 +112,10 @@ def test_taps_are_put_in_network_order_once_each() -> None:
         {"pooling": "mean"},
         {"padding": "reflect"},
         {"variant": "int8"},
+        {"variant": "step"},
+        {"content_layers": ("relu1_1",)},
+        {"variant": "step", "style_layers": ("relu1_2",)},
+        {"variant": "tile", "content_layers": ("relu1_1",), "style_layers": ("relu9_1",)},
     ],
     ids=str,
 )
@@ -132,8 +139,13 @@ def test_every_field_changes_the_key_and_the_file_name() -> None:
         "normalize": False,
         "variant": "fp16",
     }
-    assert set(others) == {field.name for field in dataclasses.fields(ModelSpec)}
+    losses = {"content_layers", "style_layers"}
+    assert set(others) | losses == {field.name for field in dataclasses.fields(ModelSpec)}
     specs = [SPEC, *(dataclasses.replace(SPEC, **{name: v}) for name, v in others.items())]
+    one, two = SPEC.taps
+    for content, style in (((one,), (two,)), ((two,), (one,)), ((one, two), (two,)), ((one,), ())):
+        step = ModelSpec.for_step(content, style)
+        specs += [step.as_variant(variant) for variant in STEP_VARIANTS]
     assert len({spec.key for spec in specs}) == len(specs)
     assert len({spec.file_name for spec in specs}) == len(specs)
 
@@ -168,3 +180,47 @@ def test_the_model_for_losses_gives_out_what_the_gradient_needs() -> None:
     assert spec.taps == ("relu1_1", "relu1_2", "pool1", "conv2_1")
     assert (spec.pooling, spec.padding, spec.normalize) == ("avg", "zero", False)
     assert spec.as_variant("fp16") == dataclasses.replace(spec, variant="fp16")
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ({}, ("fe31c082d12f", "659c9d9eeee7", "5a94811c8975")),
+        ({"pooling": "avg"}, ("1d0944256c77", "c1722f61e55a", "55c203c44da5")),
+        ({"padding": "zero"}, ("e03f95ab777b", "4ad819ae3f0f", "4b36f700a31c")),
+    ],
+    ids=str,
+)
+def test_models_that_people_have_keep_their_names(
+    given: dict[str, Any], keys: tuple[str, ...]
+) -> None:
+    """A key that changed would have every cache filled again."""
+    spec = StylizeOptions.of(**given).spec
+    for variant, key in zip(VARIANTS, keys, strict=True):
+        words = (spec.weights, spec.pooling, spec.padding, "relu5_1", variant, key)
+        assert spec.as_variant(variant).file_name == f"vgg19-{'-'.join(words)}.onnx"
+
+
+def test_a_step_knows_which_loss_looks_at_which_layer() -> None:
+    spec = ModelSpec.for_step(
+        ("relu2_1",), ("relu2_1", "relu1_1"), pooling="avg", padding="zero", normalize=False
+    )
+    assert (spec.variant, spec.taps) == ("step", ("relu1_1", "relu2_1"))
+    assert (spec.content_layers, spec.style_layers) == (("relu2_1",), ("relu1_1", "relu2_1"))
+    assert (spec.pooling, spec.padding, spec.normalize) == ("avg", "zero", False)
+    tile = spec.as_variant("tile")
+    assert (tile.content_layers, tile.style_layers) == (spec.content_layers, spec.style_layers)
+    features = spec.as_variant("optimized")
+    assert features == ModelSpec(
+        taps=spec.taps, pooling="avg", padding="zero", normalize=False, variant="optimized"
+    )
+    with pytest.raises(OptionError, match="are its taps in the variants step"):
+        features.as_variant("step")
+    assert [name for name in (*VARIANTS, *STEP_VARIANTS) if spec.as_variant(name).is_step] == [
+        *STEP_VARIANTS
+    ]
+
+
+def test_options_know_their_step() -> None:
+    options = StylizeOptions.of(pooling="avg", content_layers="conv4_2", style_layers="relu1_1")
+    assert options.step_spec == ModelSpec.for_step(("conv4_2",), ("relu1_1",), pooling="avg")

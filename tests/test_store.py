@@ -216,8 +216,11 @@ def test_without_a_builder_the_error_says_what_to_install(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "entry_points", lambda group: [])
-    with pytest.raises(ModelBuilderMissingError, match=r"pip install \"nstrt\[full\]\""):
+    with pytest.raises(ModelBuilderMissingError, match=r"pip install \"nstrt\[full\]\"") as caught:
         store.obtain(SPEC)
+    for command in ("nstrt export --for lite --folder models", "nstrt import models"):
+        assert command in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert files(store) == set()
 
 
@@ -307,3 +310,73 @@ def test_files_have_the_rights_that_others_would_have(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     write_whole(tmp_path / "whole", b"")
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.fixture
+def carried(tmp_path: Path, builder: FakeBuilder) -> ModelStore:
+    """A folder with two models, made elsewhere."""
+    other = ModelStore(tmp_path / "carried")
+    for spec in (SPEC, OTHER):
+        other.obtain(spec)
+    return other
+
+
+def test_models_are_taken_over_with_their_records(store: ModelStore, carried: ModelStore) -> None:
+    assert store.take(carried.folder) == {OTHER.file_name: True, SPEC.file_name: True}
+    for spec in (SPEC, OTHER):
+        found, there = store.find(spec), carried.find(spec)
+        assert found is not None
+        assert there is not None
+        assert (found.sha256, found.nstrt) == (there.sha256, there.nstrt)
+        assert found.path.read_bytes() == b"a network"
+    assert files(store) == files(carried)
+
+
+def test_what_is_there_already_is_not_copied_again(
+    store: ModelStore, carried: ModelStore, builder: FakeBuilder
+) -> None:
+    store.obtain(SPEC)
+    store.build(OTHER, FakeBuilder(content=b"another network"))
+    assert store.take(carried.folder) == {OTHER.file_name: True, SPEC.file_name: False}
+    assert store.path(OTHER).read_bytes() == b"a network"
+    truncate(store.path(SPEC))
+    assert store.take(carried.folder) == {OTHER.file_name: False, SPEC.file_name: True}
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (flip_a_byte, "damaged"),
+        (lose_the_record, "incomplete"),
+        (make_the_record_no_record, "incomplete"),
+        (age, "older version"),
+    ],
+)
+def test_nothing_is_taken_over_unless_all_is_whole(
+    store: ModelStore, carried: ModelStore, harm: Callable[[Path], None], says: str
+) -> None:
+    harm(carried.path(SPEC))
+    with pytest.raises(ModelFileError, match=f"{says}; nothing was copied") as caught:
+        store.take(carried.folder)
+    assert "\n" not in str(caught.value)
+    assert files(store) == set()
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "empty"])
+def test_a_folder_without_models_says_how_to_make_them(
+    store: ModelStore, tmp_path: Path, folder: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelFileError, match=r"no models in .*nstrt export --for lite"):
+        store.take(tmp_path / folder)
+
+
+def test_a_copy_that_came_out_differently_is_not_kept(
+    store: ModelStore, carried: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        store_module.shutil, "copyfile", lambda source, target: target.write_bytes(b"a netw")
+    )
+    with pytest.raises(ModelFileError, match="changed while it was copied"):
+        store.take(carried.folder)
+    assert files(store) == set()
