@@ -310,6 +310,25 @@ def test_models_travel_to_a_machine_that_cannot_make_them(
     assert run(["import", str(folder)]) == 0
     assert capsys.readouterr().out.count("was there already") == 3
 
+    out = tmp_path / "out.png"
+    code = (
+        "import runpy, sys\n"
+        "runpy.run_path(sys.argv[0])\n"
+        "heavy = {'torch', 'onnx', 'nstrt'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    arguments = [str(EXAMPLES / "step.py"), str(folder), CAT, NIGHT, str(out)]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.argv = {arguments}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Image.open(out).size == (256, 170)
+    losses = [float(line.split()[2]) for line in done.stdout.splitlines()]
+    assert losses[-1] < losses[0] / 2
+
     (folder / names[0]).write_bytes(b"damage")
     assert run(["import", str(folder)]) == 2
     said = capsys.readouterr().err
