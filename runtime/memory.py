@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from nstrt.runtime.model import CHANNELS, TooLargeError, layers_through, stride_of
 from nstrt.runtime.options import StylizeOptions
-from nstrt.runtime.plan import Scale
+from nstrt.runtime.plan import LARGE, Scale
 from nstrt.runtime.tiles import margin_of
 
 __all__ = ["SAFE_SHARE", "Demand", "fitted"]
@@ -30,7 +30,10 @@ _PICTURE = 3 * _NUMBER
 _LIBRARIES = 680_000_000
 """Interpreter, torch and ONNX Runtime, loaded."""
 
-_BUFFERS = 75_000_000
+_COMPILER = 120_000_000
+"""Numba and LLVM, which large pictures load."""
+
+_BUFFERS = 120_000_000
 """An algorithm's buffers for a band, and what the allocator holds back."""
 
 _SESSION_PIXEL = 2700
@@ -86,6 +89,7 @@ class Demand:
         painting: float = self._network + self._pictures * pixels * _PICTURE
         painting += pixels * self._contents
         fixed = 0 if self.on_card else _LIBRARIES + self.sources * _PICTURE
+        fixed += 0 if self.on_card or pixels < LARGE else _COMPILER
         return int(fixed + self._weights + max(painting, self.enlarged * _ENLARGED))
 
     @property
@@ -114,9 +118,12 @@ class Demand:
         if self.engine == "onnx":
             held = sum(_layer(name) for name in through if not name.startswith("conv"))
             return held + _SESSION_PIXEL + 2 * _layer("pool1")
+        if "conv1_1" not in layers and "conv1_2" in through:
+            # Of the first stage's output there are only ever some rows.
+            through = through[2:]
         kept = sum(_kept(name, layers, through) for name in through)
         passing = [_layer(name) for name in _passing(layers, through)]
-        return kept + sum(sorted(passing)[-2:]) + 3 * _PICTURE + 20
+        return kept + sum(sorted(passing)[-2:]) + 4 * _PICTURE + 20
 
     @property
     def _weights(self) -> int:

@@ -10,7 +10,7 @@ This is the vector-Jacobian product that autograd would compute, with no gradien
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nstrt.runtime.convolution import Chooser, Filter, Kernel, Scratch, band_for
 from nstrt.runtime.mirror import Mirror, Stage
+from nstrt.runtime.plan import LARGE
 from nstrt.runtime.pooling import Pooling, pooling_for
 
 __all__ = ["Check", "Passes", "Trace", "Watcher"]
@@ -31,10 +32,6 @@ _BAND_BYTES = 32_000_000
 
 _BAND_PIXELS = 8192
 """Pixels of a band that make it worth reading a layer's weights, of which deep ones have many."""
-
-
-_LARGE = 64_000
-"""Pixels of a picture that make it worth loading the compiler of loops."""
 
 
 class Watcher(Protocol):
@@ -58,6 +55,10 @@ class Trace:
 
     height: int
     width: int
+
+    region: Tensor | None = None
+    """What went in, where the first stage's output is computed again on the way back."""
+
     values: dict[str, Tensor] = field(default_factory=dict)
     """Features, channels x height x width; the way back overwrites them."""
 
@@ -102,25 +103,36 @@ class Passes:
         of one, 3 x (height + 2) x (width + 2); with ``keep``, for a way back."""
         height, width = region.shape[1] - 2, region.shape[2] - 2
         trace = Trace(height, width)
-        self._large = height * width >= _LARGE
+        self._large = height * width >= LARGE
         stages = self.mirror.until(watcher.layers)
-        source, inset = region, 0
+        source: _Source = _Rows(region, 0)
         for number, (stage, rows, columns) in enumerate(_sizes(stages, height, width)):
+            if not number and _flows(stages, watcher):
+                trace.region = region
+                source = _Start(self, stage, region, watcher)
+                continue
             step = _Forward(self, stage, number, watcher, trace, keep=keep)
-            source = step.run(source, inset, rows, columns, check)
-            inset = 1
+            source = _Rows(step.run(source, rows, columns, check), 1)
         return trace
 
     def backward(self, trace: Trace, watcher: Watcher, check: Check = lambda: None) -> Tensor:
-        """The gradient at what :meth:`forward` was given, of the same shape."""
+        """The gradient at what :meth:`forward` was given, of the same shape; it is valid until the
+        next call."""
         stages = self.mirror.until(watcher.layers)
-        self._large = trace.height * trace.width >= _LARGE
+        self._large = trace.height * trace.width >= LARGE
         sizes = list(_sizes(stages, trace.height, trace.width))
         arrivals = [
             _Arrival(self, stage, number, watcher, trace, rows, columns)
             for number, (stage, rows, columns) in enumerate(sizes)
         ]
         arrivals[-1].begin()
+        if trace.region is not None:
+            start = _Start(self, stages[0], trace.region, watcher)
+            for number in reversed(range(2, len(stages))):
+                self._back(arrivals[number], arrivals[number - 1].take, check)
+            start.begin()
+            self._back(arrivals[1], start.take, check)
+            return start.gradient
         for number in reversed(range(1, len(stages))):
             self._back(arrivals[number], arrivals[number - 1].take, check)
         found = self.scratch.take("image", (3, trace.height + 2, trace.width + 2), self._dtype)
@@ -208,9 +220,8 @@ class _Forward:
         self._keep = keep
         self._dtype = passes.mirror.dtype
 
-    def run(self, source: Tensor, inset: int, rows: int, columns: int, check: Check) -> Tensor:
-        """The stage's output for its whole input, whose edge is ``inset`` pixels from that of
-        what the convolution sees."""
+    def run(self, source: _Source, rows: int, columns: int, check: Check) -> Tensor:
+        """The stage's output for its whole input."""
         stage, layers = self._stage, self._watcher.layers
         weights = stage.filter
         inputs, outputs = weights.channels
@@ -224,7 +235,7 @@ class _Forward:
         for top, count in _bands(rows, self._passes._rows(weights, rows, columns)):
             check()
             band = self._passes._band(kernel, inputs, count, columns)
-            _fill(band, source, top, count + 2, inset)
+            source.fill(band, top, count + 2)
             if plane is None:
                 out = self._scratch.take("out", (outputs, count, columns), self._dtype)
             else:
@@ -302,6 +313,88 @@ class _Forward:
             place = self._scratch.take(f"values {layer}", (channels, rows, columns), self._dtype)
             self._trace.values[layer] = place
         return self._trace.values[layer]
+
+
+class _Source(Protocol):
+    """Where a convolution's input comes from."""
+
+    def fill(self, band: Tensor, top: int, count: int) -> None:
+        """Write ``count`` rows of what the convolution sees, from ``top`` on, into a band."""
+
+
+class _Rows:
+    """An input that lies in memory as a whole, whose edge is ``inset`` pixels from that of what the
+    convolution sees."""
+
+    def __init__(self, plane: Tensor, inset: int) -> None:
+        self._plane = plane
+        self._inset = inset
+
+    def fill(self, band: Tensor, top: int, count: int) -> None:
+        _fill(band, self._plane, top, count, self._inset)
+
+
+def _flows(stages: Sequence[Stage], watcher: Watcher) -> bool:
+    """Whether the first stage's output need not lie in memory as a whole.
+
+    It is the largest of all, and a picture's three channels make it cheap to compute twice.
+    """
+    first = stages[0]
+    return len(stages) > 1 and first.pool is None and first.conv not in watcher.layers
+
+
+class _Start:
+    """The first stage, a few rows at a time, when the second one wants them."""
+
+    def __init__(self, passes: Passes, stage: Stage, region: Tensor, watcher: Watcher) -> None:
+        self._passes = passes
+        self._scratch = passes.scratch
+        self._filter = stage.filter
+        assert stage.relu
+        self._relu = stage.relu
+        self._watched = stage.relu in watcher.layers
+        self._watcher = watcher
+        self._region = region
+        self._rows, self._columns = region.shape[1] - 2, region.shape[2] - 2
+
+    def fill(self, band: Tensor, top: int, count: int) -> None:
+        """As its output is with a pixel of zeros around; the watcher sees each row once."""
+        low, high = max(0, top - 1), min(self._rows, top + count - 1)
+        features = self._features(low, high)
+        _inside(band, low + 1 - top, high - low, 1, self._columns).copy_(features)
+        if self._watched:
+            # Without the rows around, which other bands begin or end with.
+            self._watcher.see(self._relu, features[:, top - low : top - low + count - 2], top)
+
+    def begin(self) -> None:
+        """The gradient is about to come in, a few rows at a time."""
+        self.gradient = self._scratch.take("image", self._region.shape, self._region.dtype).zero_()
+        """At the region."""
+
+    def take(self, gradient: Tensor, top: int) -> None:
+        """Rows of the gradient at its output, from row ``top`` on, which are overwritten."""
+        count = gradient.shape[1]
+        features = self._features(top, top + count)
+        if self._watched:
+            self._watcher.pull(self._relu, features, gradient, top)
+        _through(gradient, features, gradient)
+        rows, columns = self._rows + 2, self._columns + 2
+        _, kernel = self._passes._kernel(self._filter, rows, columns, transposed=True)
+        inputs, outputs = self._filter.channels
+        # Each row reaches the two below it too, as the region has it.
+        band = self._passes._band(kernel, outputs, count + 2, columns)
+        _inside(band, 2, count, 2, self._columns).copy_(gradient)
+        found = self._scratch.take("reached", (inputs, count + 2, columns), self._region.dtype)
+        kernel.apply(band, found, None)
+        self.gradient[:, top : top + count + 2] += found
+
+    def _features(self, low: int, high: int) -> Tensor:
+        """Rows of its output."""
+        shape = (self._filter.channels[1], high - low, self._columns)
+        _, kernel = self._passes._kernel(self._filter, self._rows, self._columns, transposed=False)
+        found = self._scratch.take("start", shape, self._region.dtype)
+        kernel.apply(self._region[:, low : high + 2], found, self._filter.bias)
+        return found.relu_()
 
 
 class _Arrival:

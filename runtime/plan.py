@@ -15,6 +15,7 @@ from nstrt.runtime.options import StylizeOptions
 
 __all__ = [
     "COARSEST",
+    "LARGE",
     "STEP",
     "Plan",
     "Scale",
@@ -27,6 +28,9 @@ STEP = math.sqrt(2)
 
 COARSEST = 128
 """Long side in pixels that coarse to fine starts from, about."""
+
+LARGE = 64_000
+"""Pixels of a picture that make it worth loading the compiler of loops."""
 
 SMALLEST_SIDE = 32
 """Coarse scales whose short side would be smaller are left out."""

@@ -72,8 +72,8 @@ class Onlooker:
     def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
         assert left == 0
         rows = slice(top, top + values.shape[1])
-        # The way back shows what the way on has shown.
-        assert torch.equal(values, self.features(layer)[:, rows]), layer
+        # The way back shows what the way on has shown; of the first stage, computed again.
+        assert torch.allclose(values, self.features(layer)[:, rows], rtol=1e-5, atol=1e-6), layer
         self.pulled[layer] += 1
         if layer in self.at:
             gradient += self.at[layer][:, rows]
@@ -450,9 +450,13 @@ def test_every_layer_is_computed_once_each_way_and_none_beyond_the_deepest(
         ]
         computed.clear()
         there_and_back(passes, image, at)
+        # The first one, cheap and large, is computed again rather than kept.
+        again = [(stages[0], False)] if deepest > 1 else []
         assert [(weights, back) for weights, back, _ in computed] == [
             *((weights, False) for weights in stages),
-            *((weights, True) for weights in reversed(stages)),
+            *((weights, True) for weights in reversed(stages[1:])),
+            *again,
+            (stages[0], True),
         ]
 
 
@@ -468,12 +472,15 @@ def test_no_row_is_computed_twice_in_bands(
     rows: Counter[tuple[int, bool]] = Counter()
     for weights, back, count in computed:
         rows[weights, back] += count
-    heights = [64, 64, 32, 32, 16]
-    for stage, height in zip(passes.mirror.stages, heights, strict=False):
+    heights = [64, 32, 32, 16]
+    for stage, height in zip(passes.mirror.stages[1:], heights, strict=False):
         assert rows[id(stage.filter), False] == height
-        # The first convolution's input has a pixel around the picture.
-        edge = 2 if height == 64 and stage is passes.mirror.stages[0] else 0
-        assert rows[id(stage.filter), True] == height + edge
+        assert rows[id(stage.filter), True] == height
+    # The first one's output is computed both ways, with the rows that its bands need around them.
+    first = id(passes.mirror.stages[0].filter)
+    bands = sum(weights == first and back for weights, back, _ in computed)
+    assert rows[first, True] == 64 + 2 * bands
+    assert rows[first, False] == 2 * 64 + 2 * bands - 2
     assert len(computed) > 20
 
 
@@ -678,7 +685,7 @@ def test_features_of_the_loss_lie_where_they_lay(kept: Passes) -> None:
 
     def places() -> dict[str, int]:
         trace = kept.forward(kept.mirror.head.forward(image), pulls, keep=True)
-        assert set(trace.values) == set(DEFAULT)
+        assert set(trace.values) == set(DEFAULT) - {"relu1_1"}
         kept.backward(trace, pulls)
         return {layer: values.data_ptr() for layer, values in trace.values.items()}
 

@@ -84,6 +84,15 @@ def test_values_and_codes_can_be_had_alone(way: Pooling, average: bool) -> None:
     assert torch.equal(alone[1], codes)
 
 
+def test_a_band_in_bfloat16_is_written_too() -> None:
+    values = features(8, 8)
+    pooled, codes = there(compiled, values, average=False)
+    wanted, found = torch.empty_like(values), torch.empty(values.shape, dtype=torch.bfloat16)
+    for out in (wanted, found):
+        compiled.unpool(pooled, codes, out, 0, average=False)
+    assert torch.equal(found.float(), wanted)
+
+
 def test_compiled_loops_are_for_large_pictures_in_single_precision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import numba
 import numpy as np
+import torch
 from torch import Tensor
 
+from nstrt.runtime.pooling import plain
 from nstrt.runtime.pooling.plain import NOWHERE
 from nstrt.runtime.threads import shared
 
@@ -28,6 +30,9 @@ def pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average
 
 def unpool(gradient: Tensor, codes: Tensor, out: Tensor, low: int, *, average: bool) -> None:
     """See :class:`nstrt.runtime.pooling.Pooling`."""
+    if out.dtype != torch.float32:
+        plain.unpool(gradient, codes, out, low, average=average)
+        return
     source, code, target = gradient.numpy(), codes.numpy(), out.numpy()
     loop = _spread_mean if average else _spread_highest
     shared(len(source), lambda *part: loop(source, code, target, low, *part))
