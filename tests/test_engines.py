@@ -192,7 +192,8 @@ def test_the_onnx_engine_computes_no_convolution_twice(
             with Operations() as operations:
                 Evaluation(engine).evaluate(photo(64, 64), objective)
             convolutions = sum(count for name, count in operations.counts.items() if "conv" in name)
-            assert convolutions == ways * layers, engine.name
+            # The mirror computes the first one, cheap and large, again rather than keep it.
+            assert convolutions == ways * layers + (ways == 2), engine.name
             assert not any("pool2d" in name for name in operations.counts)
             with Operations() as operations:
                 Evaluation(engine).measure(photo(64, 64), objective)

@@ -140,7 +140,7 @@ def measured(*flags: str) -> tuple[float, dict[str, Any]]:
             "--size",
             "800",
             "--max-memory",
-            "1.35",
+            "1.48",
             "--optimizer",
             "adam",
         ),

