@@ -197,10 +197,11 @@ class _Best:
             image = self._average.value()
         terms = evaluation.measure(image, objective)
         if self._average is not None or self._better(terms):
-            self._image, self._terms = image.clone(), terms
+            # Nobody moves it any more: the next scale makes its own.
+            self._image, self._terms = image, terms
         assert self._image is not None
         assert self._terms is not None
-        return self._image.clone(), self._terms
+        return self._image, self._terms
 
     def picture(self) -> NDArray[np.float32]:
         """As height x width x 3 in 0..1."""

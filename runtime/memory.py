@@ -102,7 +102,7 @@ class Demand:
     def _pictures(self) -> int:
         """Pictures of the finest scale: the image, its gradient, the best one, and what the
         optimiser and its arithmetic hold."""
-        return 2 * self.history + 8 if self.history else 10
+        return 2 * self.history + 8 if self.history else 9
 
     @property
     def _contents(self) -> float:
