@@ -130,13 +130,13 @@ class OnnxEngine(TorchEngine):
         self.interrupt.check()
         for layer in watcher.layers:
             watcher.see(layer, found[layer], 0)
-        trace = Trace(image.shape[2], image.shape[3])
+        trace = self.passes.trace(image.shape[2], image.shape[3])
         if keep:
             # What may have been a tap of its own for somebody else says where a ReLU is open.
             trace.values = found
             for stage in self.mirror.until(watcher.layers):
                 if stage.relu and stage.pool:
-                    trace.codes[stage.pool] = self.passes.codes(stage, found[stage.relu])
+                    trace.codes[stage.pool] = self.passes.codes(trace, stage, found[stage.relu])
         return trace
 
     def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:

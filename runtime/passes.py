@@ -56,6 +56,9 @@ class Trace:
     height: int
     width: int
 
+    pooling: Pooling
+    """How it is pooled."""
+
     region: Tensor | None = None
     """What went in, where the first stage's output is computed again on the way back."""
 
@@ -79,7 +82,6 @@ class Passes:
     def __init__(self, mirror: Mirror, *, precision: str = "fp32", key: str = "") -> None:
         self.mirror = mirror
         self.scratch = Scratch(mirror.device)
-        self._large = False
         self._chooser = Chooser(self.scratch, precision=precision, key=key)
 
     def kernels(
@@ -102,8 +104,7 @@ class Passes:
         """Show ``watcher`` its layers' features of a normalised and padded picture, or of a part
         of one, 3 x (height + 2) x (width + 2); with ``keep``, for a way back."""
         height, width = region.shape[1] - 2, region.shape[2] - 2
-        trace = Trace(height, width)
-        self._large = height * width >= LARGE
+        trace = self.trace(height, width)
         stages = self.mirror.until(watcher.layers)
         source: _Source = _Rows(region, 0)
         for number, (stage, rows, columns) in enumerate(_sizes(stages, height, width)):
@@ -119,22 +120,22 @@ class Passes:
         """The gradient at what :meth:`forward` was given, of the same shape; it is valid until the
         next call."""
         stages = self.mirror.until(watcher.layers)
-        self._large = trace.height * trace.width >= LARGE
         sizes = list(_sizes(stages, trace.height, trace.width))
         arrivals = [
             _Arrival(self, stage, number, watcher, trace, rows, columns)
             for number, (stage, rows, columns) in enumerate(sizes)
         ]
-        arrivals[-1].begin()
+        takes = [arrival.take for arrival in arrivals]
+        start = None
         if trace.region is not None:
             start = _Start(self, stages[0], trace.region, watcher)
-            for number in reversed(range(2, len(stages))):
-                self._back(arrivals[number], arrivals[number - 1].take, check)
             start.begin()
-            self._back(arrivals[1], start.take, check)
-            return start.gradient
+            takes[0] = start.take
+        arrivals[-1].begin()
         for number in reversed(range(1, len(stages))):
-            self._back(arrivals[number], arrivals[number - 1].take, check)
+            self._back(arrivals[number], takes[number - 1], check)
+        if start is not None:
+            return start.gradient
         found = self.scratch.take("image", (3, trace.height + 2, trace.width + 2), self._dtype)
 
         def last(rows: Tensor, top: int) -> None:
@@ -143,22 +144,22 @@ class Passes:
         self._back(arrivals[0], last, check, edge=1)
         return found
 
-    def codes(self, stage: Stage, values: Tensor) -> Tensor:
+    def trace(self, height: int, width: int) -> Trace:
+        """An empty trace of a picture."""
+        large = height * width >= LARGE
+        return Trace(height, width, pooling_for(self.mirror.head.mean, large=large))
+
+    def codes(self, trace: Trace, stage: Stage, values: Tensor) -> Tensor:
         """The codes of a pooling whose input somebody else computed."""
         name = stage.pool or ""
         shape = (values.shape[0], values.shape[1] // 2, values.shape[2] // 2)
         found = self.scratch.take(f"codes {name}", shape, torch.uint8)
         for top, rows in _bands(2 * shape[1], _even(values.shape[1], values)):
             half = slice(top // 2, (top + rows) // 2)
-            self.pooling.pool(
+            trace.pooling.pool(
                 values[:, top : top + rows], None, found[:, half], average=stage.average
             )
         return found
-
-    @property
-    def pooling(self) -> Pooling:
-        """How this picture is pooled."""
-        return pooling_for(self.mirror.head.mean, large=self._large)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -273,7 +274,7 @@ class _Forward:
             return
         rows = pooled[:, top // 2 : top // 2 + half]
         codes = self._trace.codes[stage.pool] if self._keep else None
-        self._passes.pooling.pool(
+        self._trace.pooling.pool(
             out,
             rows,
             None if codes is None else codes[:, top // 2 : top // 2 + half],
@@ -414,7 +415,6 @@ class _Arrival:
         self.rows = rows
         self.columns = columns
         """Size of the convolution's output."""
-        self._passes = passes
         self._scratch = passes.scratch
         self._watcher = watcher
         self._trace = trace
@@ -476,7 +476,7 @@ class _Arrival:
         """Write the gradient of the rows from ``low`` on to where their windows took it from."""
         stage = self.stage
         assert stage.pool
-        self._passes.pooling.unpool(
+        self._trace.pooling.unpool(
             self._plane(), self._trace.codes[stage.pool], inner, low, average=stage.average
         )
 

@@ -369,3 +369,14 @@ def test_estimates_learn_from_runs(own_cache: Path, monkeypatch: pytest.MonkeyPa
     run.stop()
     assert run.result().steps == 1
     assert list(json.loads(paces.read_text()).values()) == [pace]
+
+
+def test_a_scale_ends_when_ten_steps_gain_too_little() -> None:
+    given = {"iterations": (40, 3), "scales": 2, "size": 64}
+    all_of_them = transfer(**given, tolerance=0.0).stylize(CAT, NIGHT)
+    assert all_of_them.steps == 43
+    # No ten steps take nine tenths of what is left: the coarse scale ends as soon as it may.
+    shorter = transfer(**given, tolerance=0.9).stylize(CAT, NIGHT)
+    assert 11 <= shorter.steps - 3 < 40
+    assert not shorter.stopped
+    assert not shorter.recipe["stopped"]

@@ -34,12 +34,12 @@ def unpool(gradient: Tensor, codes: Tensor, out: Tensor, low: int, *, average: b
         plain.unpool(gradient, codes, out, low, average=average)
         return
     source, code, target = gradient.numpy(), codes.numpy(), out.numpy()
-    loop = _spread_mean if average else _spread_highest
-    shared(len(source), lambda *part: loop(source, code, target, low, *part))
+    shared(len(source), lambda *part: _spread(source, code, target, low, average, *part))
 
 
 _compiled: Any = numba.njit(cache=True, nogil=True)
-_ZERO, _QUARTER = np.float32(0), np.float32(0.25)
+_ZERO, _QUARTER, _ONE = np.float32(0), np.float32(0.25), np.float32(1)
+_ALL = np.uint8(255)
 
 
 @_compiled
@@ -86,39 +86,23 @@ def _mean(  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _spread_highest(gradient, codes, out, low, first, last):  # type: ignore[no-untyped-def]
+def _spread(gradient, codes, out, low, average, first, last):  # type: ignore[no-untyped-def]
     half_rows, half_columns = gradient.shape[1], gradient.shape[2]
+    share = _QUARTER if average else _ONE
     for channel in range(first, last):
         for y in range(out.shape[1]):
             place = out[channel, y]
-            row = (low + y) // 2
+            row, down = (low + y) // 2, (low + y) % 2
             if row >= half_rows:
                 place[:] = _ZERO
                 continue
-            left = np.uint8(2 * ((low + y) % 2))
-            right = np.uint8(left + 1)
+            # A mean's code has a bit for each position, a maximum's is the position's number.
+            left = np.uint8(1 << (2 * down) if average else 2 * down)
+            right = np.uint8(2 * left if average else left + 1)
+            at_left, at_right = (left, right) if average else (_ALL, _ALL)
             source, code = gradient[channel, row], codes[channel, row]
             for x in range(half_columns):
-                place[2 * x] = source[x] if code[x] == left else _ZERO
-                place[2 * x + 1] = source[x] if code[x] == right else _ZERO
-            place[2 * half_columns :] = _ZERO
-
-
-@_compiled
-def _spread_mean(gradient, codes, out, low, first, last):  # type: ignore[no-untyped-def]
-    half_rows, half_columns = gradient.shape[1], gradient.shape[2]
-    for channel in range(first, last):
-        for y in range(out.shape[1]):
-            place = out[channel, y]
-            row = (low + y) // 2
-            if row >= half_rows:
-                place[:] = _ZERO
-                continue
-            left = np.uint8(1 << (2 * ((low + y) % 2)))
-            right = np.uint8(2 * left)
-            source, code = gradient[channel, row], codes[channel, row]
-            for x in range(half_columns):
-                quarter = _QUARTER * source[x]
-                place[2 * x] = quarter if code[x] & left else _ZERO
-                place[2 * x + 1] = quarter if code[x] & right else _ZERO
+                value = share * source[x]
+                place[2 * x] = value if code[x] & at_left == left else _ZERO
+                place[2 * x + 1] = value if code[x] & at_right == right else _ZERO
             place[2 * half_columns :] = _ZERO
