@@ -5,7 +5,7 @@ What goes in and comes out, and the formulas, stand in :mod:`nstrt.runtime.model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import onnx
 from onnx import TensorProto
@@ -39,12 +39,7 @@ def step_graph(
     graph = Graph(forward)
     layers = _Layers(graph)
     pulls: dict[str, str] = {}
-    for layer in content_layers:
-        graph.input(target_input(layer), layers.shape(layer))
-    for layer in style_layers:
-        graph.input(gram_input(layer), (layers.channels(layer),) * 2)
-    if content_layers:
-        graph.input(CONTENT_SHARES, (len(content_layers),))
+    layers.declare(content_layers, style_layers, square=gram_input, numbers=CONTENT_SHARES)
     if style_layers:
         graph.input(STYLE_SHARES, (len(style_layers),))
     graph.input(WEIGHTS, (3,))
@@ -88,12 +83,7 @@ def tile_graph(
     graph = Graph(forward)
     layers = _Layers(graph)
     pulls: dict[str, str] = {}
-    for layer in content_layers:
-        graph.input(target_input(layer), layers.shape(layer))
-    for layer in style_layers:
-        graph.input(pull_input(layer), (layers.channels(layer),) * 2)
-    if content_layers:
-        graph.input(CONTENT_FACTORS, (len(content_layers),))
+    layers.declare(content_layers, style_layers, square=pull_input, numbers=CONTENT_FACTORS)
     for layer in dict.fromkeys([*content_layers, *style_layers]):
         graph.input(core_input(layer), (4,), TensorProto.INT64)
 
@@ -117,6 +107,23 @@ class _Layers:
         self._graph = graph
         self._features: dict[str, str] = {}
         self._flat: dict[str, str] = {}
+
+    def declare(
+        self,
+        content_layers: Sequence[str],
+        style_layers: Sequence[str],
+        *,
+        square: Callable[[str], str],
+        numbers: str,
+    ) -> None:
+        """The inputs that both kinds of graph have: targets, a ``square`` matrix for each style
+        layer, and ``numbers``, one for each content layer."""
+        for layer in content_layers:
+            self._graph.input(target_input(layer), self.shape(layer))
+        for layer in style_layers:
+            self._graph.input(square(layer), (self.channels(layer),) * 2)
+        if content_layers:
+            self._graph.input(numbers, (len(content_layers),))
 
     def features(self, layer: str) -> str:
         """1 x channels x h x w."""
