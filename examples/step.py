@@ -33,7 +33,7 @@ def gram(features: np.ndarray) -> np.ndarray:
 
 
 folder, photo, painting = Path(sys.argv[1]), read(sys.argv[2]), read(sys.argv[3])
-step, network = session(folder, "step"), session(folder, "optimized")
+step, network = session(folder, "step"), session(folder, "plain")
 layers = [output.name for output in network.get_outputs()]
 of_photo = dict(zip(layers, network.run(None, {"image": photo}), strict=True))
 of_painting = dict(zip(layers, network.run(None, {"image": painting}), strict=True))

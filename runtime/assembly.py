@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.extraction import variant_for
-from nstrt.runtime.machine import available_memory, device_name, machine_id, versions
+from nstrt.runtime.machine import available_memory, card_memory, device_name, machine_id, versions
 from nstrt.runtime.model import (
     ModelSpec,
     ModelStore,
     PackageMissingError,
     ProviderUnavailableError,
+    Variant,
 )
-from nstrt.runtime.providers import Shape
-from nstrt.runtime.session import open_session
+from nstrt.runtime.providers import IMAGE_ONLY, InputShape, Shape
+from nstrt.runtime.session import FeatureSession, Session, inference_session
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
+    from nstrt.runtime.engines.graph import GraphEngine
     from nstrt.runtime.mirror import Mirror
 
-__all__ = ["Assembly", "Site", "import_torch", "torch_sees_card"]
+__all__ = ["Assembly", "Site", "has_torch", "import_torch", "torch_sees_card"]
 
 NETWORKS = 2
 """Networks kept in memory on one site: each takes some hundred megabytes."""
@@ -41,15 +44,13 @@ class Site:
     """Processor threads."""
 
     @property
-    def torch_device(self) -> str:
-        """Where torch's half of the step runs."""
-        return "cuda" if self.provider in ("cuda", "tensorrt") else "cpu"
+    def on_card(self) -> bool:
+        """Whether the activations lie on an NVIDIA card."""
+        return self.provider in ("cuda", "tensorrt")
 
     def free_memory(self) -> int:
         """Bytes free where the activations lie."""
-        if self.torch_device == "cuda":
-            return int(import_torch().cuda.mem_get_info()[0])
-        return available_memory()
+        return card_memory() if self.on_card else available_memory()
 
 
 class Assembly:
@@ -63,17 +64,19 @@ class Assembly:
         self._used: list[str] = []
 
     def set_up(self) -> None:
-        """Set torch up for the site, which another one may have changed.
+        """Set torch up for the site, which another one may have changed; engine ``graph`` does
+        without.
 
-        Raises :class:`ProviderUnavailableError` if torch cannot run there.
+        Raises :class:`ProviderUnavailableError` if torch cannot run there, and
+        :class:`PackageMissingError` if it is not installed.
         """
         _check_torch(self._site)
 
     def engine(
         self, name: str, spec: ModelSpec, shapes: Sequence[Shape], precision: str | None = None
     ) -> Engine:
-        """The engine ``onnx`` or ``torch`` for pictures of ``shapes``, in the site's precision or
-        another one.
+        """The engine ``onnx``, ``torch`` or ``graph`` for pictures of ``shapes``, in the site's
+        precision or another one; ``spec`` is of the network's features, for ``graph`` of its step.
 
         Raises :class:`ProviderUnavailableError` if it cannot run on the site.
         """
@@ -94,7 +97,9 @@ class Assembly:
         return self._engines[key]
 
     def _build(self, name: str, spec: ModelSpec, shapes: Sequence[Shape], precision: str) -> Engine:
-        from nstrt.runtime.engines import OnnxEngine, TorchEngine
+        if name == "graph":
+            return self._build_graph(spec, shapes, precision)
+        from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 
         mirror, site = self._mirror(spec), self._site
         key = machine_id(
@@ -102,16 +107,52 @@ class Assembly:
         )
         if name == "torch":
             return TorchEngine(mirror, precision=precision, key=key)
-        model = self._store.obtain(spec.as_variant(variant_for(site.provider, precision)))
-        session = open_session(
+        session = self._open(spec, variant_for(site.provider, precision), shapes, precision)
+        features = FeatureSession(session, site.provider)
+        return OnnxEngine(mirror, features, precision=precision, key=key)
+
+    def _build_graph(self, spec: ModelSpec, shapes: Sequence[Shape], precision: str) -> GraphEngine:
+        from nstrt.runtime.arrays import Arrays, PlainArrays
+        from nstrt.runtime.engines.graph import GraphEngine, step_shapes
+
+        half = precision == "fp16"
+        provider, inputs = self._site.provider, step_shapes(spec.content_layers)
+
+        def opened(variant: Variant) -> Session:
+            return Session(self._open(spec, variant, shapes, precision, inputs), provider)
+
+        arrays: Arrays = PlainArrays()
+        if self._site.on_card and has_torch() and torch_sees_card():
+            from nstrt.runtime.arrays.tensors import TensorArrays
+
+            arrays = TensorArrays(import_torch().device("cuda"))
+        features = self._open(spec.features, "fp16" if half else "plain", shapes, precision)
+        return GraphEngine(
+            FeatureSession(features, provider),
+            step=lambda: opened("step-fp16" if half else "step"),
+            tile=lambda: opened("tile-fp16" if half else "tile"),
+            arrays=arrays,
+        )
+
+    def _open(
+        self,
+        spec: ModelSpec,
+        variant: Variant,
+        shapes: Sequence[Shape],
+        precision: str,
+        inputs: Mapping[str, InputShape] = IMAGE_ONLY,
+    ) -> Any:
+        """An ``onnxruntime.InferenceSession`` of a network as one kind of file."""
+        site, model = self._site, self._store.obtain(spec.as_variant(variant))
+        return inference_session(
             model.path,
             provider=site.provider,
             precision=precision,
             shapes=shapes,
             threads=site.threads,
             identity={"model": model.sha256, "device": device_name(site.provider)},
+            inputs=inputs,
         )
-        return OnnxEngine(mirror, session, precision=precision, key=key)
 
     def _forget_but(self, spec: ModelSpec) -> None:
         """Drop the networks beyond :data:`NETWORKS` that were not used for longest."""
@@ -128,9 +169,14 @@ class Assembly:
         if spec.key not in self._mirrors:
             self._mirrors[spec.key] = read_mirror(
                 self._store.obtain(spec).path,
-                device=torch.device(self._site.torch_device),
+                device=torch.device("cuda" if self._site.on_card else "cpu"),
             )
         return self._mirrors[spec.key]
+
+
+def has_torch() -> bool:
+    """Whether torch is installed; it takes seconds to import."""
+    return find_spec("torch") is not None
 
 
 def import_torch() -> Any:
@@ -139,7 +185,8 @@ def import_torch() -> Any:
         import torch
     except ImportError as error:
         raise PackageMissingError(
-            'Repainting needs the package torch; install it with: pip install "nstrt[full]"'
+            "The engines torch and onnx need the package torch; use --engine graph, or install it "
+            'with: pip install "nstrt[full]"'
         ) from error
     return torch
 
@@ -153,12 +200,12 @@ def _check_torch(site: Site) -> None:
     """Set torch up for the site, or say why it cannot run there."""
     torch = import_torch()
     torch.set_num_threads(site.threads)
-    if site.torch_device != "cuda":
+    if not site.on_card:
         return
     if not torch_sees_card():
         raise ProviderUnavailableError(
             f"ONNX Runtime runs on {site.provider} here, but torch does not see the card; install "
-            "torch's CUDA build, or use --provider cpu."
+            "torch's CUDA build, or use --engine graph or --provider cpu."
         )
     torch.backends.cuda.matmul.allow_tf32 = site.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = site.precision == "tf32"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-import torch
+import numpy as np
 
 from nstrt.runtime.engines import Engine
 from nstrt.runtime.evaluation import Evaluation
@@ -22,12 +22,12 @@ REPEATS = 3
 
 
 def faster(
-    key: str, engines: Mapping[str, Callable[[], Engine]]
+    key: str, engines: Mapping[str, Callable[[], Engine]], weights: LossWeights
 ) -> tuple[str, Mapping[str, float]]:
     """The name of the engine with the shorter step, and all their seconds.
 
-    ``key`` stands for all that the measurement depends on. What was measured for it before is
-    taken again, so that equal commands give equal pictures.
+    ``weights`` say which layers count; ``key`` stands for all that the measurement depends on.
+    What was measured for it before is taken again, so that equal commands give equal pictures.
     """
     seconds = recall("steps").get(key, {})
     if set(seconds) != set(engines):
@@ -36,7 +36,7 @@ def faster(
         # In turn, A B A B: what else the machine does then falls on all of them.
         for repeat in range(REPEATS + 1):
             for name, engine in made.items():
-                took = measure_step(engine)
+                took = measure_step(engine, weights)
                 if repeat:
                     times[name].append(took)
         for engine in made.values():
@@ -46,18 +46,10 @@ def faster(
     return min(seconds, key=seconds.__getitem__), seconds
 
 
-def measure_step(engine: Engine) -> float:
-    """Seconds of one loss and gradient, through the whole model, on a small noise picture."""
-    source = torch.Generator().manual_seed(0)
-    image = torch.rand((1, 3, *SIDES), generator=source).to(engine.device)
-    layers = engine.taps
-    weights = LossWeights(
-        content=1,
-        style=1,
-        tv=0,
-        content_layers={layers[-1]: 1.0},
-        style_layers={layers[0]: 1.0, layers[-1]: 1.0},
-    )
+def measure_step(engine: Engine, weights: LossWeights) -> float:
+    """Seconds of one loss and gradient on a small noise picture."""
+    noise = np.random.default_rng(0).random((1, 3, *SIDES), np.float32)
+    image = engine.arrays.place(noise)
     evaluation = Evaluation(engine)
     objective, _ = evaluation.objective(weights, image, image)
     started = time.perf_counter()

@@ -6,26 +6,16 @@ statistics up, and a second one takes each tile's gradient from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
+from nstrt.runtime.arrays import Array
+from nstrt.runtime.engines import Engine, StepFunction
 from nstrt.runtime.losses import Contents, Grams, LossWeights, Objective, Together, terms_of
-from nstrt.runtime.recorded import recorded
 from nstrt.runtime.terms import LossTerms
 from nstrt.runtime.tiles import Tile, Window, tiles_of
-
-if TYPE_CHECKING:
-    from nstrt.runtime.engines import Engine
-    from nstrt.runtime.passes import Watcher
+from nstrt.runtime.watcher import Watcher
 
 __all__ = ["Evaluation"]
-
-Step = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From an image to the loss's four numbers (see :meth:`Tally.sum_up`) and the gradient."""
 
 
 class Evaluation:
@@ -38,15 +28,15 @@ class Evaluation:
         self.engine = engine
         self._tile = tile
         self._objective: Objective | None = None
-        self._step: Step | None = None
+        self._step: StepFunction | None = None
 
-    def look(self, image: Tensor, watcher: Watcher) -> None:
+    def look(self, image: Array, watcher: Watcher) -> None:
         """Show ``watcher`` the features of a picture."""
         for tile in self._tiles(image, watcher.layers):
-            self.engine.forward(tile.of(image), Window(watcher, tile), keep=False)
+            self.engine.look(tile.of(image), Window(watcher, tile))
 
     def objective(
-        self, weights: LossWeights, photo: Tensor, painting: Tensor
+        self, weights: LossWeights, photo: Array, painting: Array
     ) -> tuple[Objective, float]:
         """What to paint for, and the style loss of the untouched photo."""
         style = Grams(weights.style_layers)
@@ -62,47 +52,35 @@ class Evaluation:
         )
         return objective, objective.style_of(own.matrices(mean=weights.gram_mean))
 
-    def measure(self, image: Tensor, objective: Objective) -> LossTerms:
+    def measure(self, image: Array, objective: Objective) -> LossTerms:
         """The loss at ``image``."""
         tally = objective.tally()
         self.look(image, tally)
         return tally.settle(image)
 
-    def evaluate(self, image: Tensor, objective: Objective) -> tuple[LossTerms, Tensor]:
+    def evaluate(self, image: Array, objective: Objective) -> tuple[LossTerms, Array]:
         """The loss at ``image``, and its gradient with respect to it, of the same shape. The
         gradient is the caller's own."""
         tiles = self._tiles(image, objective.layers)
         if len(tiles) == 1:
             self.engine.interrupt.check()
             values, gradient = self._whole(objective, image)(image)
-            return terms_of(values), gradient.clone()
+            return terms_of(values), self.engine.arrays.copy(gradient)
         tally = objective.tally()
         self.look(image, tally)
         terms = tally.settle(image)
-        gradient = torch.zeros_like(image)
+        gradient = self.engine.arrays.zeros(image.shape, image)
         for tile in tiles:
-            window = Window(tally, tile, seen=True)
-            trace = self.engine.forward(tile.of(image), window, keep=True)
-            tile.of(gradient).add_(self.engine.backward(trace, window))
+            part = tile.of(gradient)
+            part += self.engine.gradient(tile.of(image), tally, tile)
         tally.add_variation(image, gradient)
         return terms, gradient
 
-    def _whole(self, objective: Objective, image: Tensor) -> Step:
-        """Loss and gradient of an image of this size at once, as :class:`Step`; where it can be,
-        recorded."""
+    def _whole(self, objective: Objective, image: Array) -> StepFunction:
+        """What computes the loss and gradient of images of this size at once."""
         if self._step is None or self._objective is not objective:
-            step = partial(self._computed, objective)
-            self._objective = objective
-            self._step = recorded(step, image) if self.engine.recordable else step
+            self._step, self._objective = self.engine.step(objective, image), objective
         return self._step
 
-    def _computed(self, objective: Objective, image: Tensor) -> tuple[Tensor, Tensor]:
-        tally = objective.tally()
-        trace = self.engine.forward(image, tally, keep=True)
-        values = tally.sum_up(image)
-        gradient = self.engine.backward(trace, tally)
-        tally.add_variation(image, gradient)
-        return values, gradient
-
-    def _tiles(self, image: Tensor, layers: Sequence[str]) -> list[Tile]:
+    def _tiles(self, image: Array, layers: Sequence[str]) -> list[Tile]:
         return tiles_of(image.shape[2], image.shape[3], self._tile, layers)

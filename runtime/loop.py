@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from nstrt.runtime.arrays import Array, Arrays, arrays_of
 from nstrt.runtime.engines import Engine
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights, Objective
@@ -68,30 +67,23 @@ def optimize(
     Starts from ``start``, or from what ``options.init`` names. Ends early, after a whole step,
     when ``stopped`` says so; a picture is given out in any case.
     """
-    weights = LossWeights(
-        content=options.hold,
-        style=options.style_weight,
-        tv=options.tv_weight,
-        content_layers=dict(options.content_layers),
-        style_layers=dict(options.style_layers),
-        relative=options.relative,
-        gram_mean=options.gram_mean,
-    )
+    weights = LossWeights.of(options)
     optimizer = _optimizer(options, plan)
-    image: Tensor | None = None
+    arrays = engine.arrays
+    image: Array | None = None
     step = 0
     for index, scale in enumerate(plan.scales):
-        photo = _tensor(content, scale.width, scale.height, engine.device)
-        painting = _tensor(style, scale.style_width, scale.style_height, engine.device)
+        photo = _array(content, scale.width, scale.height, arrays)
+        painting = _array(style, scale.style_width, scale.style_height, arrays)
         evaluation = Evaluation(engine, tile=scale.tile)
         objective, baseline = evaluation.objective(weights, photo, painting)
         del painting
         if image is None:
-            image = _first(options, scale, photo, start, engine.device)
+            image = _first(options, scale, photo, start)
         else:
             image = _resized(image, scale)
             if options.clamp:
-                image.clamp_(0, 1)
+                arrays.clamp(image)
             optimizer.rescaled(partial(_resized, scale=scale))
         del photo
 
@@ -165,30 +157,30 @@ class _Best:
     def __init__(self, *, average: bool, last: bool) -> None:
         self._last = last
         self._average = IterateAverage() if average else None
-        self._image: Tensor | None = None
+        self._image: Array | None = None
         self._terms: LossTerms | None = None
 
-    def see(self, image: Tensor, terms: LossTerms) -> None:
+    def see(self, image: Array, terms: LossTerms) -> None:
         """An image whose loss is known."""
         if self._average is None and self._better(terms):
             # One buffer for the whole scale: no fresh memory at each step.
             if self._image is None:
-                self._image = image.clone()
+                self._image = arrays_of(image).copy(image)
             else:
-                self._image.copy_(image)
+                self._image[...] = image
             self._terms = terms
 
     def _better(self, terms: LossTerms) -> bool:
         return self._last or self._terms is None or terms.loss <= self._terms.loss
 
-    def moved(self, image: Tensor) -> None:
+    def moved(self, image: Array) -> None:
         """An image after its step, whose loss is not known yet."""
         if self._average is not None:
             self._average.add(image)
 
     def settle(
-        self, image: Tensor, evaluation: Evaluation, objective: Objective
-    ) -> tuple[Tensor, LossTerms]:
+        self, image: Array, evaluation: Evaluation, objective: Objective
+    ) -> tuple[Array, LossTerms]:
         """The picture to go on from, and its loss.
 
         The last step's image was not evaluated yet: it is, and counts if it is better.
@@ -207,8 +199,8 @@ class _Best:
         """As height x width x 3 in 0..1."""
         image = self._average.value() if self._average is not None else self._image
         assert image is not None
-        clamped: NDArray[np.float32] = image[0].permute(1, 2, 0).clamp(0, 1).cpu().numpy().copy()
-        return clamped
+        values = arrays_of(image).fetch(image)[0].transpose(1, 2, 0)
+        return np.ascontiguousarray(np.clip(values, 0, 1, out=values))
 
 
 def _optimizer(options: StylizeOptions, plan: Plan) -> Optimizer:
@@ -225,33 +217,25 @@ def _painted(terms: LossTerms, baseline: float) -> float:
     return min(1.0, max(0.0, 1 - terms.style / baseline))
 
 
-def _first(
-    options: StylizeOptions,
-    scale: Scale,
-    photo: Tensor,
-    start: Picture | None,
-    device: torch.device,
-) -> Tensor:
+def _first(options: StylizeOptions, scale: Scale, photo: Array, start: Picture | None) -> Array:
     """Where the painting starts from."""
+    arrays = arrays_of(photo)
     if start is not None:
-        return _tensor(start, scale.width, scale.height, device)
+        return _array(start, scale.width, scale.height, arrays)
     if options.init == "noise":
-        # Made on the processor, so that a seed means the same on every device.
-        source = torch.Generator().manual_seed(options.seed)
-        return torch.rand(photo.shape, generator=source).to(device)
+        # Made by NumPy, so that a seed means the same for every engine and device.
+        values = np.random.default_rng(options.seed).random(tuple(photo.shape), np.float32)
+        return arrays.place(values)
+    image = arrays.copy(photo)
     if options.init == "gray":
-        return torch.full_like(photo, 0.5)
-    return photo.clone()
+        image[...] = 0.5
+    return image
 
 
-def _tensor(picture: Picture, width: int, height: int, device: torch.device) -> Tensor:
+def _array(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
     """1 x 3 x height x width, contiguous."""
-    values = resize(picture.rgb, width, height)
-    return torch.from_numpy(values.transpose(2, 0, 1)[None].copy()).to(device)
+    return arrays.place(resize(picture.rgb, width, height).transpose(2, 0, 1)[None])
 
 
-def _resized(tensor: Tensor, scale: Scale) -> Tensor:
-    found: Tensor = torch.nn.functional.interpolate(
-        tensor, size=(scale.height, scale.width), mode="bicubic", align_corners=False
-    )
-    return found
+def _resized(array: Array, scale: Scale) -> Array:
+    return arrays_of(array).resized(array, scale.height, scale.width)

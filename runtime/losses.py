@@ -10,6 +10,9 @@ For a layer l with features F (channels x positions), content target P and style
 
 The denominators make a weight mean the same for every layer, size and set of weights; they are
 floored at :data:`EPSILON`, and left out with ``relative=False`` to reproduce published formulas.
+
+The formulas by name are torch's, for whoever wants them with autograd. What the engines use, from
+:class:`LossWeights` on, takes NumPy arrays and torch tensors alike.
 """
 
 from __future__ import annotations
@@ -18,12 +21,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.model import shape_of
 from nstrt.runtime.terms import LossTerms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nstrt.runtime.options import StylizeOptions
 
 __all__ = [
     "EPSILON",
@@ -68,8 +75,8 @@ def style_loss(gram: Tensor, target: Tensor, *, relative: bool = True) -> Tensor
 
 def tv_loss(image: Tensor) -> Tensor:
     """Mean of squared differences between neighbours, right and below, a scalar."""
-    pairs = sum(math.prod(part.shape) for part in _neighbours(image))
-    return (image.diff(dim=-1).square().sum() + image.diff(dim=-2).square().sum()) / pairs
+    squares = [(image[later] - image[earlier]).square().sum() for later, earlier in _NEIGHBOURS]
+    return (squares[0] + squares[1]) / _pairs(image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +104,19 @@ class LossWeights:
     gram_mean: bool = True
     """Divide Gram matrices by the number of positions."""
 
+    @classmethod
+    def of(cls, options: StylizeOptions) -> LossWeights:
+        """Those of a run."""
+        return cls(
+            content=options.hold,
+            style=options.style_weight,
+            tv=options.tv_weight,
+            content_layers=dict(options.content_layers),
+            style_layers=dict(options.style_layers),
+            relative=options.relative,
+            gram_mean=options.gram_mean,
+        )
+
     @property
     def layers(self) -> tuple[str, ...]:
         """Layers whose features the loss looks at."""
@@ -115,10 +135,10 @@ class Objective:
     weights: LossWeights
     """What counts how much."""
 
-    contents: Mapping[str, Tensor]
+    contents: Mapping[str, Array]
     """P by layer: channels x height x width."""
 
-    grams: Mapping[str, Tensor]
+    grams: Mapping[str, Array]
     """A by layer: channels x channels."""
 
     @property
@@ -127,29 +147,31 @@ class Objective:
         return self.weights.layers
 
     @cached_property
-    def content_energies(self) -> dict[str, Tensor]:
+    def content_energies(self) -> dict[str, Array]:
         """What the content loss of each layer is divided by: mean(P^2), or 1."""
         return {layer: self._energy(target) for layer, target in self.contents.items()}
 
     @cached_property
-    def style_energies(self) -> dict[str, Tensor]:
+    def style_energies(self) -> dict[str, Array]:
         """What the style loss of each layer is divided by: mean(A^2), or 1."""
         return {layer: self._energy(target) for layer, target in self.grams.items()}
 
-    def _energy(self, target: Tensor) -> Tensor:
+    def _energy(self, target: Array) -> Array:
         if not self.weights.relative:
-            return target.new_ones((), dtype=torch.float64)
+            return 1.0
+        arrays = arrays_of(target)
         # A dot product needs no memory of its own.
-        flat = target.flatten()
-        return (torch.dot(flat, flat).double() / len(flat)).clamp_min(EPSILON)
+        energy = arrays.double(arrays.dot(target, target)) / math.prod(target.shape)
+        return arrays.at_least(energy, EPSILON)
 
-    def style_of(self, grams: Mapping[str, Tensor]) -> float:
+    def style_of(self, grams: Mapping[str, Array]) -> float:
         """The style loss of a picture with these Gram matrices, sum of s_l S_l."""
         shares = self.weights.normalized(self.weights.style_layers)
         return float(
             sum(
                 share
-                * (grams[layer] - self.grams[layer]).square().mean(dtype=torch.float64)
+                * _energy(grams[layer] - self.grams[layer])
+                / math.prod(grams[layer].shape)
                 / self.style_energies[layer]
                 for layer, share in shares.items()
             )
@@ -166,30 +188,29 @@ class Grams:
     def __init__(self, layers: Iterable[str]) -> None:
         self.layers = tuple(layers)
         """The layers whose features count."""
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, Array] = {}
         self._positions = dict.fromkeys(self.layers, 0)
 
-    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, of any place."""
         if layer not in self._positions:
             return
-        flat = values.flatten(1)
-        if flat.dtype == torch.float16:
-            # Sums over a million positions lie beyond half precision's largest number.
-            flat = flat.float()
+        arrays = arrays_of(values)
+        # Sums over a million positions lie beyond half precision's largest number.
+        flat = arrays.single(values.reshape(len(values), -1))
         if layer not in self._sums:
-            self._sums[layer] = flat.new_zeros((len(flat), len(flat)))
-        _add_product(self._sums[layer], flat)
+            self._sums[layer] = arrays.zeros((len(flat), len(flat)), flat)
+        arrays.add_product(self._sums[layer], flat)
         self._positions[layer] += flat.shape[1]
 
-    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """Who only looks does not pull."""
 
     def positions(self, layer: str) -> int:
         """Pixels of a layer that were seen."""
         return self._positions[layer]
 
-    def matrices(self, *, mean: bool) -> dict[str, Tensor]:
+    def matrices(self, *, mean: bool) -> dict[str, Array]:
         """G by layer; ``mean`` divides by the number of positions."""
         return {
             layer: total / self._positions[layer] if mean else total
@@ -203,21 +224,20 @@ class Contents:
     def __init__(self, layers: Iterable[str], height: int, width: int) -> None:
         self.layers = tuple(layers)
         """The layers that are copied."""
-        self.values: dict[str, Tensor] = {}
+        self.values: dict[str, Array] = {}
         """Features by layer, channels x height x width."""
         self._size = height, width
 
-    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, from row ``top`` and column ``left`` on."""
         if layer not in self.layers:
             return
         if layer not in self.values:
             shape = shape_of(layer, *self._size)
-            dtype = torch.float32 if values.dtype == torch.float16 else values.dtype
-            self.values[layer] = values.new_empty(shape, dtype=dtype)
-        self.values[layer][:, *_place(values, top, left)].copy_(values)
+            self.values[layer] = arrays_of(values).empty(shape, values)
+        self.values[layer][:, *_place(values, top, left)] = values
 
-    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """Who only looks does not pull."""
 
 
@@ -229,12 +249,12 @@ class Together:
         self.layers = tuple(dict.fromkeys(name for each in watchers for name in each.layers))
         """The layers that any of them looks at."""
 
-    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Let each look."""
         for watcher in self._watchers:
             watcher.see(layer, values, top, left)
 
-    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """Who only looks does not pull."""
 
 
@@ -251,118 +271,122 @@ class Tally:
     """
 
     def __init__(self, objective: Objective) -> None:
-        self._objective = objective
+        self.objective = objective
+        """What it is the loss of."""
         self.layers = objective.layers
         """Layers whose features count."""
         weights = objective.weights
         self._content_weights = weights.normalized(weights.content_layers)
         self._style_weights = weights.normalized(weights.style_layers)
         self._grams = Grams(weights.style_layers)
-        self._squares: dict[str, Tensor] = {}
-        self._factors: dict[str, Tensor] = {}
-        self._pulls: dict[str, Tensor] = {}
+        self._squares: dict[str, Array] = {}
+        self.factors: dict[str, Array] = {}
+        """What the content loss's gradient multiplies F - P by, once settled."""
+        self.pulls: dict[str, Array] = {}
+        """What the style loss's gradient multiplies F by, channels x channels, once settled."""
 
-    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, from row ``top`` and column ``left`` on."""
         self._grams.see(layer, values, top, left)
-        target = self._objective.contents.get(layer)
+        target = self.objective.contents.get(layer)
         if target is not None:
             difference = values - target[:, *_place(values, top, left)]
-            flat = difference.flatten()
+            arrays = arrays_of(difference)
             # A row of sums in single precision, added up in double.
-            square = torch.dot(flat, flat).double()
+            square = arrays.double(arrays.dot(difference, difference))
             before = self._squares.get(layer)
             self._squares[layer] = square if before is None else before + square
 
-    def settle(self, image: Tensor) -> LossTerms:
+    def settle(self, image: Array) -> LossTerms:
         """The loss at ``image``, 1 x 3 x height x width, all features of which were seen."""
         return terms_of(self.sum_up(image))
 
-    def sum_up(self, image: Tensor) -> Tensor:
-        """The same as a tensor where the features are, in double precision: loss, content, style
+    def sum_up(self, image: Array) -> Array:
+        """The same as an array where the features are, in double precision: loss, content, style
         and total variation. Nothing waits for a GPU."""
-        weights = self._objective.weights
-        content = image.new_zeros((), dtype=torch.float64)
+        weights, arrays = self.objective.weights, arrays_of(image)
+        content: Array = 0.0
         for layer, weight in self._content_weights.items():
-            count = self._objective.contents[layer].numel()
-            share = weight / count / self._objective.content_energies[layer]
-            content += share * self._squares[layer]
-            self._factors[layer] = 2 * weights.content * share
-        style = self._sum_up_style(image)
-        variation = tv_loss(image).double()
+            count = math.prod(self.objective.contents[layer].shape)
+            share = weight / count / self.objective.content_energies[layer]
+            content = content + share * self._squares[layer]
+            self.factors[layer] = 2 * weights.content * share
+        style = self._sum_up_style()
+        variation: Array = 0.0
+        for later, earlier in _NEIGHBOURS:
+            step = image[later] - image[earlier]
+            variation = variation + arrays.energy(step) / _pairs(image)
         loss = weights.content * content + weights.style * style + weights.tv * variation
-        return torch.stack([loss, content, style, variation])
+        return arrays.stack([loss, content, style, variation], image)
 
-    def _sum_up_style(self, image: Tensor) -> Tensor:
+    def _sum_up_style(self) -> Array:
         """The style loss; what pulls at its features is kept."""
-        weights = self._objective.weights
-        style = image.new_zeros((), dtype=torch.float64)
+        weights = self.objective.weights
+        style: Array = 0.0
         for layer, gram in self._grams.matrices(mean=weights.gram_mean).items():
-            target = self._objective.grams[layer]
+            target = self.objective.grams[layer]
             difference = gram - target
-            energy = self._objective.style_energies[layer]
-            share = self._style_weights[layer] / energy / target.numel()
-            style += share * difference.square().sum(dtype=torch.float64)
+            energy = self.objective.style_energies[layer]
+            share = self._style_weights[layer] / energy / math.prod(target.shape)
+            style = style + share * _energy(difference)
             positions = self._grams.positions(layer) if weights.gram_mean else 1
-            factor = 4 * weights.style / positions * share
-            self._pulls[layer] = difference.mul_(factor.to(difference.dtype))
+            difference *= 4 * weights.style / positions * share
+            self.pulls[layer] = difference
         return style
 
-    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """Add the loss's gradient with respect to the features ``values`` (channels x rows x
         columns, from row ``top`` and column ``left`` on) to ``gradient``."""
-        pull = self._pulls.get(layer)
+        pull = self.pulls.get(layer)
         if pull is not None:
             flat = values.flatten(1).to(pull.dtype)
             if gradient.is_contiguous():
                 gradient.view(len(flat), -1).addmm_(pull, flat)
             else:
                 gradient += (pull @ flat).view(gradient.shape)
-        target = self._objective.contents.get(layer)
+        target = self.objective.contents.get(layer)
         if target is not None:
             difference = values - target[:, *_place(values, top, left)]
-            gradient += difference.mul_(self._factors[layer].to(difference.dtype))
+            difference *= self.factors[layer]
+            gradient += difference
 
-    def add_variation(self, image: Tensor, gradient: Tensor) -> None:
+    def add_variation(self, image: Array, gradient: Array) -> None:
         """Add the gradient of the total variation at ``image`` to ``gradient``."""
-        weight = self._objective.weights.tv
+        weight = self.objective.weights.tv
         if not weight:
             return
-        pairs = sum(math.prod(part.shape) for part in _neighbours(image))
-        for dimension in (-1, -2):
-            steps = image.diff(dim=dimension).mul_(2 * weight / pairs)
-            length = image.shape[dimension] - 1
-            gradient.narrow(dimension, 1, length).add_(steps)
-            gradient.narrow(dimension, 0, length).sub_(steps)
+        for later, earlier in _NEIGHBOURS:
+            step = image[later] - image[earlier]
+            step *= 2 * weight / _pairs(image)
+            gradient[later] += step
+            gradient[earlier] -= step
 
 
-def terms_of(values: Tensor) -> LossTerms:
+def terms_of(values: Array) -> LossTerms:
     """What :meth:`Tally.sum_up` gives, as numbers: one transfer, for each would wait for a GPU by
     itself."""
     loss, content, style, tv = values.tolist()
     return LossTerms(loss=loss, content=content, style=style, tv=tv)
 
 
-def _add_product(total: Tensor, flat: Tensor) -> None:
-    """Add F F' to ``total``, in pieces along the positions: a product that is much longer than
-    wide keeps one thread busy at a time."""
-    count = flat.shape[1] // _PIECE
-    if count > 1 and not flat.is_cuda:
-        whole = flat[:, : count * _PIECE]
-        pieces = whole.reshape(len(flat), count, _PIECE).transpose(0, 1)
-        total += torch.bmm(pieces, pieces.transpose(1, 2)).sum(0)
-        flat = flat[:, count * _PIECE :]
-    total.addmm_(flat, flat.T)
-
-
-_PIECE = 1024
-"""Positions of a piece of a Gram matrix's product."""
-
-
-def _place(values: Tensor, top: int, left: int) -> tuple[slice, slice]:
+def _place(values: Array, top: int, left: int) -> tuple[slice, slice]:
     return slice(top, top + values.shape[1]), slice(left, left + values.shape[2])
 
 
-def _neighbours(image: Tensor) -> tuple[Tensor, Tensor]:
-    """One of each pair of neighbours, right and below."""
-    return image[..., :, 1:], image[..., 1:, :]
+def _energy(array: Array) -> Array:
+    """The sum of squares."""
+    return arrays_of(array).energy(array)
+
+
+def _pairs(image: Array) -> int:
+    """How many pairs of neighbours there are, right and below, in all channels."""
+    height, width = image.shape[-2:]
+    pairs: int = math.prod(image.shape[:-2]) * (height * (width - 1) + (height - 1) * width)
+    return pairs
+
+
+_NEIGHBOURS = (
+    ((..., slice(1, None)), (..., slice(None, -1))),
+    ((..., slice(1, None), slice(None)), (..., slice(None, -1), slice(None))),
+)
+"""The later and the earlier of each pair of neighbours, right and below."""

@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 __all__ = [
     "available_memory",
+    "card_memory",
     "default_threads",
     "device_name",
     "machine_id",
@@ -75,25 +77,36 @@ def machine_id(**more: object) -> str:
 def device_name(provider: str) -> str:
     """The processor or card that a provider runs on, by name."""
     if provider in ("cuda", "tensorrt"):
-        try:
-            import torch
-        except ImportError:
-            return "NVIDIA card"
-        if torch.cuda.is_available():
-            return str(torch.cuda.get_device_name())
+        return _card("name") or "NVIDIA card"
     return processor()
 
 
-def rounds_fast() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware, as far as torch knows."""
-    import torch
+def card_memory() -> int:
+    """Bytes free on the first NVIDIA card, as its driver says; 0 where none does."""
+    free = _card("memory.free")
+    return int(free) << 20 if free.isdigit() else 0
 
-    # Private, and others than Intel's and AMD's have none of them: without, it is not tried.
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        with contextlib.suppress(Exception):
-            if getattr(torch.cpu, name)():
-                return True
-    return False
+
+def _card(fact: str) -> str:
+    """A fact about the first NVIDIA card that this process may use, by the driver's own tool."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0] or "0"
+    command = ["nvidia-smi", f"--query-gpu={fact}", "--format=csv,noheader,nounits", "-i", visible]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=20, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def rounds_fast() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware, as far as can be told without torch,
+    which takes seconds to load."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def versions() -> dict[str, str]:

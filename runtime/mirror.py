@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nstrt.runtime.convolution import Filter
-from nstrt.runtime.model import ModelFileError, PackageMissingError
+from nstrt.runtime.model import ModelFileError, PackageMissingError, weights_of
 
 if TYPE_CHECKING:
     import onnx
@@ -176,9 +176,9 @@ class _Reader:
         stages: list[Stage] = []
         while self._nodes:
             stages.append(self._stage(padding=int(bool(stages) or not replicate)))
-        return Mirror(
-            Head(mean, std, replicate), stages, taps=self._taps, weights=_weights(self._model)
-        )
+        facts = {item.key: item.value for item in self._model.metadata_props}
+        head = Head(mean, std, replicate)
+        return Mirror(head, stages, taps=self._taps, weights=weights_of(facts))
 
     def _stage(self, padding: int) -> Stage:
         node = self._take("Conv", kernel_shape=[3, 3], pads=[padding] * 4)
@@ -224,12 +224,3 @@ class _Reader:
         return ModelFileError(
             f"The model {self._path.name} cannot be mirrored: {reason}; export it again."
         )
-
-
-def _weights(model: onnx.ModelProto) -> dict[str, str]:
-    """What the file says of its weights."""
-    facts = {item.key: item.value for item in model.metadata_props}
-    found = {"description": facts.get("nstrt.weights", "")}
-    for name in ("licence", "origin", "sha256"):
-        found[name] = facts.get(f"nstrt.weights.{name}", "")
-    return found

@@ -1,28 +1,30 @@
 """Optimisers of the picture itself: Adam, and L-BFGS with its history in a fixed ring.
 
-An optimiser is given the loss and gradient at the image and moves the image to the next point,
-in place; one evaluation is one step. :meth:`Optimizer.rescaled` carries its state to the next,
-finer scale.
+Pictures are NumPy arrays or torch tensors, 1 x 3 x height x width. An optimiser is given the loss
+and gradient at the image and moves the image to the next point, in place; one evaluation is one
+step. :meth:`Optimizer.rescaled` carries its state to the next, finer scale.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from nstrt.runtime.arrays import Array, arrays_of
 
 __all__ = ["Adam", "IterateAverage", "Lbfgs", "Optimizer", "Resize"]
 
-Resize = Callable[[Tensor], Tensor]
-"""Brings a 1 x 3 x height x width tensor to the next scale's height and width."""
+Resize = Callable[[Array], Array]
+"""Brings a 1 x 3 x height x width array to the next scale's height and width."""
 
 
 class Optimizer(Protocol):
     """What the loop asks of an optimiser."""
 
-    def update(self, image: Tensor, loss: float, gradient: Tensor) -> None:
+    def update(self, image: Array, loss: float, gradient: Array) -> None:
         """Move ``image`` (1 x 3 x height x width) to the next point, given the loss there."""
 
     def rescaled(self, resize: Resize) -> None:
@@ -30,8 +32,11 @@ class Optimizer(Protocol):
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2015) on the picture, as torch computes it, with beta 0.9 for the
-    first moment and ``beta2`` for the second.
+    """Adam (Kingma and Ba, 2015) on the picture, with beta 0.9 for the first moment and ``beta2``
+    for the second. With m and v the moments of the gradients g and t the steps so far::
+
+        m = 0.9 m + 0.1 g,    v = beta2 v + (1 - beta2) g^2
+        image -= rate * (m / (1 - 0.9^t)) / (sqrt(v / (1 - beta2^t)) + 1e-8)
 
     The loss falls by orders of magnitude within its first steps. With the usual 0.999 the second
     moment remembers their gradients for a thousand steps, and pixels that started badly hardly
@@ -44,32 +49,40 @@ class Adam:
         self.learning_rate = learning_rate
         self.beta2 = beta2
         self.clamp = clamp
-        self._state: dict[str, Tensor] = {}
-        self._adam: torch.optim.Adam | None = None
+        self._steps = 0
+        self._moments: tuple[Array, Array] | None = None
 
-    def update(self, image: Tensor, loss: float, gradient: Tensor) -> None:
-        if self._adam is None:
-            self._adam = torch.optim.Adam([image], lr=self.learning_rate, betas=(0.9, self.beta2))
-            if self._state:
-                self._adam.state[image] = self._state
-        image.grad = gradient
-        self._adam.step()
-        image.grad = None
-        self._state = self._adam.state[image]
+    def update(self, image: Array, loss: float, gradient: Array) -> None:
+        arrays = arrays_of(image)
+        if self._moments is None:
+            self._moments = arrays.zeros(image.shape, image), arrays.zeros(image.shape, image)
+        mean, square = self._moments
+        self._steps += 1
+        mean *= _BETA1
+        arrays.add(mean, gradient, 1 - _BETA1)
+        square *= self.beta2
+        arrays.add(square, gradient * gradient, 1 - self.beta2)
+        step = arrays.root(square)
+        step /= (1 - self.beta2**self._steps) ** 0.5
+        step += _SMALLEST_ROOT
+        step = mean / step
+        arrays.add(image, step, -self.learning_rate / (1 - _BETA1**self._steps))
         if self.clamp:
-            image.clamp_(0, 1)
+            arrays.clamp(image)
 
     def rescaled(self, resize: Resize) -> None:
         """Moments are resampled; the second stays positive. Crowson's style-transfer-pytorch
         showed that this beats starting them afresh at every scale."""
-        if not self._state:
-            return
-        self._state = {
-            "step": self._state["step"],
-            "exp_avg": resize(self._state["exp_avg"]),
-            "exp_avg_sq": resize(self._state["exp_avg_sq"]).relu_(),
-        }
-        self._adam = None
+        if self._moments is not None:
+            mean, square = map(resize, self._moments)
+            self._moments = mean, arrays_of(square).at_least(square, 0.0)
+
+
+_BETA1 = 0.9
+"""Adam's decay of the first moment."""
+
+_SMALLEST_ROOT = 1e-8
+"""What keeps Adam from dividing by zero."""
 
 
 class Lbfgs:
@@ -103,13 +116,13 @@ class Lbfgs:
         self.first_step = first_step
         self.clamp = clamp
         self.smoothing = smoothing
-        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._spare: list[tuple[Tensor, Tensor]] = []
-        self._gamma: Tensor | None = None
-        self._weights: Tensor | None = None
+        self._pairs: list[tuple[Array, Array, Array]] = []
+        self._spare: list[tuple[Array, Array]] = []
+        self._gamma: Array | None = None
+        self._weights: Array | None = None
         self._at: _Point | None = None
 
-    def update(self, image: Tensor, loss: float, gradient: Tensor) -> None:
+    def update(self, image: Array, loss: float, gradient: Array) -> None:
         at = self._at
         if at is not None and not loss <= at.loss:
             self._shorten(image, at)
@@ -117,7 +130,7 @@ class Lbfgs:
         if at is not None:
             self._remember(image, gradient, at)
         direction = self._direction(image, gradient)
-        self._at = _Point(image.clone(), loss, gradient, direction)
+        self._at = _Point(arrays_of(image).copy(image), loss, gradient, direction)
         self._move(image, self._at)
 
     def rescaled(self, resize: Resize) -> None:
@@ -128,12 +141,13 @@ class Lbfgs:
         self._gamma = self._weights = self._at = None
         for step, change, _ in pairs:
             finer_step, finer_change = resize(step), resize(change)
-            share = step.numel() / finer_step.numel()
+            share = math.prod(step.shape) / math.prod(finer_step.shape)
             if self._gamma is None and gamma is not None:
                 self._gamma = gamma / share
-            self._keep(finer_step, finer_change.mul_(share))
+            finer_change *= share
+            self._keep(finer_step, finer_change)
 
-    def _shorten(self, image: Tensor, at: _Point) -> None:
+    def _shorten(self, image: Array, at: _Point) -> None:
         at.shortened += 1
         if at.shortened > 4:
             # The history misleads: fall back to the gradient's own direction.
@@ -148,72 +162,79 @@ class Lbfgs:
             at.length /= 3
         self._move(image, at)
 
-    def _move(self, image: Tensor, at: _Point) -> None:
-        torch.add(at.image, at.direction, alpha=at.length, out=image)
+    def _move(self, image: Array, at: _Point) -> None:
+        arrays = arrays_of(image)
+        image[...] = at.image
+        arrays.add(image, at.direction, at.length)
         if self.clamp:
-            image.clamp_(0, 1)
+            arrays.clamp(image)
 
-    def _remember(self, image: Tensor, gradient: Tensor, at: _Point) -> None:
+    def _remember(self, image: Array, gradient: Array, at: _Point) -> None:
         if len(self._pairs) >= self.history:
             self._spare.append(self._pairs.pop(0)[:2])
         if not self._spare:
-            self._spare.append((torch.empty_like(image), torch.empty_like(image)))
+            arrays = arrays_of(image)
+            self._spare.append((arrays.empty(image.shape, image), arrays.empty(image.shape, image)))
         step, change = self._spare.pop()
-        torch.sub(image, at.image, out=step)
-        torch.sub(gradient, at.gradient, out=change)
+        step[...], change[...] = image, gradient
+        step -= at.image
+        change -= at.gradient
         self._keep(step, change)
 
-    def _keep(self, step: Tensor, change: Tensor) -> None:
+    def _keep(self, step: Array, change: Array) -> None:
         """Take in the step s, the gradient's change y, rho = 1 / s'y and gamma = s'y / y'Py
         (Nocedal and Wright, 2006, equation 7.20, in P's metric). A pair without positive curvature
         gets rho 0, with which it counts for nothing."""
-        flat = change.flatten()
-        curvature = torch.vdot(step.flatten(), flat)
-        usable = curvature > 1e-10 * torch.vdot(flat, flat)
-        gamma = curvature / torch.vdot(flat, self._smoothed(change).flatten())
-        self._gamma = gamma if self._gamma is None else torch.where(usable, gamma, self._gamma)
-        self._pairs.append((step, change, torch.where(usable, 1 / curvature, 0.0)))
+        arrays = arrays_of(change)
+        curvature = arrays.dot(step, change)
+        usable = curvature > 1e-10 * arrays.dot(change, change)
+        metric = arrays.dot(change, self._smoothed(change))
+        gamma = curvature / arrays.choose(usable, metric, 1.0)
+        self._gamma = gamma if self._gamma is None else arrays.choose(usable, gamma, self._gamma)
+        rho = usable / arrays.choose(usable, curvature, 1.0)
+        self._pairs.append((step, change, rho))
 
-    def _direction(self, image: Tensor, gradient: Tensor) -> Tensor:
+    def _direction(self, image: Array, gradient: Array) -> Array:
         """-H g by the two-loop recursion (Nocedal and Wright, 2006, algorithm 7.4)."""
+        arrays = arrays_of(image)
         free = self._free(image, gradient)
-        q = (gradient * free if free is not None else gradient.clone()).contiguous()
-        along: list[Tensor] = []
+        q = gradient * free if free is not None else arrays.copy(gradient)
+        along: list[Array] = []
         for step, change, rho in reversed(self._pairs):
-            alpha = rho * torch.vdot(step.flatten(), q.view(-1))
-            q.addcmul_(change, alpha, value=-1)
+            alpha = rho * arrays.dot(step, q)
+            arrays.add(q, change, -alpha)
             along.append(alpha)
         q = self._smoothed(q)
         if self._gamma is None:
             moved = q * free if free is not None else q
-            self._gamma = self.first_step / moved.square().mean().sqrt().clamp_min(1e-30)
-        q.mul_(self._gamma)
+            length = (arrays.dot(moved, moved) / math.prod(q.shape)) ** 0.5
+            self._gamma = self.first_step / arrays.at_least(length, 1e-30)
+        q *= self._gamma
         for (step, change, rho), alpha in zip(self._pairs, reversed(along), strict=True):
-            beta = rho * torch.vdot(change.flatten(), q.view(-1))
-            q.addcmul_(step, alpha - beta)
+            beta = rho * arrays.dot(change, q)
+            arrays.add(q, step, alpha - beta)
         if free is not None:
-            q.mul_(free)
-        return q.neg_()
+            q *= free
+        q *= -1
+        return q
 
-    def _smoothed(self, tensor: Tensor) -> Tensor:
-        """P times a tensor; for P = I the tensor itself."""
+    def _smoothed(self, array: Array) -> Array:
+        """P times an array; for P = I the array itself."""
         if not self.smoothing:
-            return tensor
-        height, width = tensor.shape[-2:]
+            return array
+        arrays = arrays_of(array)
         if self._weights is None:
-            rows = torch.fft.fftfreq(height, dtype=tensor.dtype, device=tensor.device)
-            columns = torch.fft.rfftfreq(width, dtype=tensor.dtype, device=tensor.device)
-            frequencies = torch.hypot(rows[:, None], columns)
-            self._weights = frequencies.add_(_FLAT_BELOW).pow_(-self.smoothing)
-        spectrum = torch.fft.rfft2(tensor).mul_(self._weights)
-        found: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
-        return found.contiguous()
+            height, width = array.shape[-2:]
+            frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+            weights = (frequencies + _FLAT_BELOW) ** -self.smoothing
+            self._weights = arrays.place(weights, like=array)
+        return arrays.filtered(array, self._weights)
 
-    def _free(self, image: Tensor, gradient: Tensor) -> Tensor | None:
+    def _free(self, image: Array, gradient: Array) -> Array | None:
         if not self.clamp:
             return None
         held = ((image <= 0) & (gradient > 0)) | ((image >= 1) & (gradient < 0))
-        return held.logical_not_()
+        return ~held
 
 
 _FLAT_BELOW = 0.02
@@ -223,7 +244,7 @@ _FLAT_BELOW = 0.02
 class _Point:
     """The last accepted image and the step being tried from it."""
 
-    def __init__(self, image: Tensor, loss: float, gradient: Tensor, direction: Tensor) -> None:
+    def __init__(self, image: Array, loss: float, gradient: Array, direction: Array) -> None:
         self.image = image
         self.loss = loss
         self.gradient = gradient
@@ -242,17 +263,18 @@ class IterateAverage:
 
     def __init__(self, decay: float = 0.9) -> None:
         self.decay = decay
-        self._sum: Tensor | None = None
+        self._sum: Array | None = None
         self._weight = 0.0
 
-    def add(self, image: Tensor) -> None:
+    def add(self, image: Array) -> None:
         """Take the next iterate into the average."""
         if self._sum is None:
-            self._sum = torch.zeros_like(image)
-        self._sum.mul_(self.decay).add_(image)
+            self._sum = arrays_of(image).zeros(image.shape, image)
+        self._sum *= self.decay
+        self._sum += image
         self._weight = self._weight * self.decay + 1
 
-    def value(self) -> Tensor:
+    def value(self) -> Array:
         """The average so far."""
         if self._sum is None:
             raise ValueError("nothing was averaged yet")

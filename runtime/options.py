@@ -27,7 +27,7 @@ __all__ = [
     "parse_layers",
 ]
 
-ENGINES = ("auto", "onnx", "torch")
+ENGINES = ("auto", "onnx", "torch", "graph")
 OPTIMIZERS = ("adam", "lbfgs")
 INITS = ("content", "noise", "gray")
 COLORS = ("style", "content")
@@ -261,11 +261,11 @@ class StylizeOptions:
 
     engine: str = _option(
         "auto",
-        "What computes: auto measures once and takes the faster.",
+        "What computes: auto measures once and takes the fastest; graph needs no torch.",
         group=MACHINE,
         choices=ENGINES,
     )
-    """``onnx``, ``torch`` or ``auto``."""
+    """``onnx``, ``torch``, ``graph`` or ``auto``."""
 
     provider: str = _option(
         "auto",

@@ -21,8 +21,9 @@ from nstrt.runtime.convolution import Chooser, Filter, Kernel, Scratch, band_for
 from nstrt.runtime.mirror import Mirror, Stage
 from nstrt.runtime.plan import LARGE
 from nstrt.runtime.pooling import Pooling, pooling_for
+from nstrt.runtime.watcher import Watcher
 
-__all__ = ["Check", "Passes", "Trace", "Watcher"]
+__all__ = ["Check", "Passes", "Trace"]
 
 Check = Callable[[], None]
 """Called before each band; leaves the computation by raising."""
@@ -32,21 +33,6 @@ _BAND_BYTES = 32_000_000
 
 _BAND_PIXELS = 8192
 """Pixels of a band that make it worth reading a layer's weights, of which deep ones have many."""
-
-
-class Watcher(Protocol):
-    """Somebody who looks at features, and pulls at them on the way back."""
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The layers it looks at."""
-
-    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
-        """Features, channels x rows x columns, from row ``top`` and column ``left`` on; they are
-        valid until it returns."""
-
-    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
-        """Add the loss's gradient with respect to the features ``values`` to ``gradient``."""
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nstrt.runtime.assembly import Assembly, Site, torch_sees_card
+from nstrt.runtime.assembly import Assembly, Site, has_torch, torch_sees_card
 from nstrt.runtime.machine import (
     default_threads,
     device_name,
@@ -16,7 +16,12 @@ from nstrt.runtime.machine import (
     versions,
 )
 from nstrt.runtime.memory import SAFE_SHARE, Demand, fitted
-from nstrt.runtime.model import ModelSpec, ModelStore, StoredModel, WeightsError
+from nstrt.runtime.model import (
+    ModelSpec,
+    ModelStore,
+    ProviderUnavailableError,
+    WeightsError,
+)
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.plan import Plan, Scale, default_size, plan_scales
 from nstrt.runtime.providers import Shape, choose_precision, choose_provider, loads
@@ -45,7 +50,7 @@ class Planner:
         self._notify = notify
         self._assemblies: dict[Site, Assembly] = {} if assemblies is None else assemblies
         self._site: tuple[Site, str] | None = None
-        self._model: tuple[ModelSpec, StoredModel, str] | None = None
+        self._weighted: tuple[StylizeOptions, str] | None = None
 
     def with_options(self, options: StylizeOptions) -> Planner:
         """A planner for other options that shares the networks that are loaded."""
@@ -56,10 +61,11 @@ class Planner:
         from nstrt.runtime.calibrate import SIDES
 
         site, _ = self._site = self._site or self._choose_site()
-        assembly = self._assembly(site)
-        spec, _, _ = self._model = self._model or self._choose_model()
-        choice = self._choose_engine(assembly, site, spec)
-        return assembly.engine(choice.name, spec, [SIDES], choice.precision)
+        names, why = self._names(site)
+        assembly = self._assembly(site, names)
+        options, _ = self._weighted = self._weighted or self._choose_weights(names)
+        choice = self._choose_engine(assembly, site, names, why)
+        return assembly.engine(choice.name, _spec(options, choice.name), [SIDES], choice.precision)
 
     def pace_key(self, plan: Plan) -> str:
         """What a run's time depends on, besides its pixels and steps."""
@@ -80,13 +86,14 @@ class Planner:
         site, _ = self._site = self._site or self._choose_site()
         return site.free_memory()
 
-    def _assembly(self, site: Site) -> Assembly:
+    def _assembly(self, site: Site, names: Sequence[str]) -> Assembly:
         assembly = self._assemblies.pop(site, None) or Assembly(self._store, site)
         # The last one used is the last one; what was not used for longest goes first.
         self._assemblies[site] = assembly
         while len(self._assemblies) > SITES:
             del self._assemblies[next(iter(self._assemblies))]
-        assembly.set_up()
+        if list(names) != ["graph"]:
+            assembly.set_up()
         return assembly
 
     def prepare(self, photo: tuple[int, int], painting: tuple[int, int]) -> tuple[Plan, Engine]:
@@ -96,14 +103,15 @@ class Planner:
         """
         options = self.options
         site, why_there = self._site = self._site or self._choose_site()
+        names, why_engine = self._names(site)
         scales = plan_scales(
             options, photo=photo, painting=painting, default=default_size(site.provider)
         )
         # The leanest engine first, before the model is touched: what it cannot do, none can.
         demand = Demand(
-            engine="torch",
+            engine="torch" if "torch" in names else names[-1],
             precision=site.precision,
-            on_card=site.torch_device != "cpu",
+            on_card=site.on_card,
             options=options,
             scales=scales,
             history=_history(options, scales),
@@ -111,11 +119,16 @@ class Planner:
             enlarged=photo[0] * photo[1] if options.original_size else 0,
         )
         fitted(demand, self._budget(site))
-        assembly = self._assembly(site)
-        spec, model, why_these = self._model = self._model or self._choose_model()
-        choice = self._choose_engine(assembly, site, spec)
-        demand, why_so = self._fitted(replace(demand, engine=choice.name), site, choice)
+        assembly = self._assembly(site, names)
+        weighted, why_these = self._weighted = self._weighted or self._choose_weights(names)
+        choice = self._choose_engine(assembly, site, names, why_engine)
+        demand, why_so = self._fitted(replace(demand, engine=choice.name), site, choice, names)
         precision = choice.precision if demand.engine == choice.name else site.precision
+        spec = _spec(weighted, demand.engine)
+        model = self._store.obtain(spec)
+        if demand.engine == "graph" and any(scale.tile for scale in demand.scales):
+            # Found missing now, not in the middle of a run.
+            self._store.obtain(spec.as_variant("tile"))
         engine = assembly.engine(demand.engine, spec, _shapes(demand.scales), precision)
         finest = demand.scales[-1]
         plan = Plan(
@@ -148,14 +161,15 @@ class Planner:
             return int(self.options.max_memory * 1e9)
         return int(SAFE_SHARE * site.free_memory())
 
-    def _fitted(self, demand: Demand, site: Site, choice: _Choice) -> tuple[Demand, str]:
+    def _fitted(
+        self, demand: Demand, site: Site, choice: _Choice, names: Sequence[str]
+    ) -> tuple[Demand, str]:
         """The demand as it fits, and why its engine; the leaner one where it does not fit whole."""
         budget = self._budget(site)
-        free = self.options.engine == "auto" and site.provider != "coreml"
         demand = replace(demand, precision=choice.precision)
-        if free and demand.engine != "torch" and demand.peak > budget:
+        if "torch" in names and demand.engine != "torch" and demand.peak > budget:
             leaner = replace(demand, engine="torch", precision=site.precision)
-            reason = "engine torch, because onnx would take more memory than it may"
+            reason = f"engine torch, because {demand.engine} would take more memory than it may"
             return fitted(leaner, budget), reason
         return fitted(demand, budget), choice.reason
 
@@ -171,49 +185,72 @@ class Planner:
         )
         return site, choice.reason
 
-    def _choose_model(self) -> tuple[ModelSpec, StoredModel, str]:
-        """The network's specification and file, and why if the weights were chosen."""
-        options = self.options
-        if options.weights != "auto":
-            return options.spec, self._store.obtain(options.spec), ""
-        try:
-            spec = replace(options, weights="torchvision").spec
-            return spec, self._store.obtain(spec), ""
-        except WeightsError:
-            reason = "torchvision's weights are not to be had here; using oxford instead"
-            self._notify(reason + ".")
-            spec = replace(options, weights="oxford").spec
-            return spec, self._store.obtain(spec), reason
+    def _names(self, site: Site) -> tuple[Sequence[str], str]:
+        """The engines to choose from, and why if there is no choice; torch is not loaded."""
+        asked = self.options.engine
+        if asked == "graph" and site.precision == "bf16":
+            raise ProviderUnavailableError(
+                "Engine graph has no bf16: its graph could not be checked anywhere; use "
+                "--precision fp32, or --engine torch."
+            )
+        if asked != "auto":
+            return [asked], ""
+        if not has_torch():
+            return ["graph"], "engine graph, because torch is not installed"
+        if site.provider == "coreml":
+            return ["onnx"], "engine onnx, because torch does not run on Core ML"
+        if site.on_card and not torch_sees_card():
+            return ["graph"], "engine graph, because torch does not see the card"
+        return ["onnx", "torch"] if site.precision == "bf16" else ["onnx", "torch", "graph"], ""
 
-    def _choose_engine(self, assembly: Assembly, site: Site, spec: ModelSpec) -> _Choice:
+    def _choose_weights(self, names: Sequence[str]) -> tuple[StylizeOptions, str]:
+        """The options with weights that can be had, and why if they were chosen."""
+        options, reason = self.options, ""
+        if options.weights == "auto":
+            try:
+                options = replace(options, weights="torchvision")
+                self._store.obtain(_spec(options, names[0]))
+            except WeightsError:
+                reason = "torchvision's weights are not to be had here; using oxford instead"
+                self._notify(reason + ".")
+                options = replace(options, weights="oxford")
+        return options, reason
+
+    def _choose_engine(
+        self, assembly: Assembly, site: Site, names: Sequence[str], why: str
+    ) -> _Choice:
         """The engine to use, the precision of its products and, where measured, why."""
-        options = self.options
-        if site.provider == "coreml" and options.engine == "auto":
-            reason = "engine onnx, because torch does not run on Core ML"
-            return _Choice(name="onnx", precision=site.precision, reason=reason)
-        names = ["onnx", "torch"] if options.engine == "auto" else [options.engine]
+        assert self._weighted is not None
+        options = self._weighted[0]
         choices = {name: _Choice(name=name, precision=site.precision) for name in names}
         free = options.precision == "auto" and "torch" in names and site.provider == "cpu"
         if free and rounds_fast():
             # The loss falls the same way, step by step, only sooner.
             choices["torch in bf16"] = _Choice(name="torch", precision="bf16")
         if len(choices) == 1:
-            return next(iter(choices.values()))
+            return replace(next(iter(choices.values())), reason=why)
         from nstrt.runtime.calibrate import SIDES, faster
+        from nstrt.runtime.losses import LossWeights
 
         key = machine_id(
             provider=site.provider,
             precision=site.precision,
             threads=site.threads,
-            pooling=spec.pooling,
-            deepest=spec.taps[-1],
+            pooling=options.pooling,
+            deepest=options.spec.taps[-1],
             versions=versions(),
         )
         engines = {
-            words: partial(assembly.engine, choice.name, spec, [SIDES], choice.precision)
+            words: partial(
+                assembly.engine,
+                choice.name,
+                _spec(options, choice.name),
+                [SIDES],
+                choice.precision,
+            )
             for words, choice in choices.items()
         }
-        words, seconds = faster(key, engines)
+        words, seconds = faster(key, engines, LossWeights.of(options))
         second = min((other for other in seconds if other != words), key=seconds.__getitem__)
         ratio = seconds[second] / seconds[words]
         reason = f"engine {words} measured {ratio:.2f} times as fast as {second} here"
@@ -241,10 +278,17 @@ def _sacrifices(demand: Demand) -> Iterator[str]:
         yield f"a history of {demand.history} steps for L-BFGS, to fit into memory"
 
 
+def _spec(options: StylizeOptions, engine: str) -> ModelSpec:
+    """The model that an engine starts from."""
+    return options.step_spec if engine == "graph" else options.spec
+
+
 def serves(provider: str, *, engine: str = "auto") -> bool:
-    """Whether both halves of a step run on a provider: ONNX Runtime's, and torch's."""
+    """Whether all of a step runs on a provider: ONNX Runtime's part, and torch's if it has one."""
     if not loads(provider):
         return False
+    if engine in ("auto", "graph"):
+        return True
     if provider == "coreml":
         return engine != "torch"
     return provider == "cpu" or torch_sees_card()

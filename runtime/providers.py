@@ -21,12 +21,15 @@ from typing import Literal, get_args
 from nstrt.runtime.model import ProviderUnavailableError
 
 __all__ = [
+    "IMAGE_ONLY",
     "PRECISIONS",
     "PROVIDERS",
+    "InputShape",
     "Precision",
     "Provider",
     "ProviderChoice",
     "Shape",
+    "check_placement",
     "choose_precision",
     "choose_provider",
     "loads",
@@ -41,6 +44,18 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 Shape = tuple[int, int]
 """Height and width of a picture in pixels."""
+
+InputShape = Callable[[int, int], tuple[int, ...]]
+"""From the height and width of a picture to the shape of an input."""
+
+
+def image_shape(height: int, width: int) -> tuple[int, ...]:
+    """1 x 3 x height x width."""
+    return 1, 3, height, width
+
+
+IMAGE_ONLY: Mapping[str, InputShape] = {"image": image_shape}
+"""The inputs of a model of features, whose shapes follow from a picture's."""
 
 PREFERENCE = ("tensorrt", "cuda", "coreml", "cpu")
 """The order in which ``auto`` looks for a provider."""
@@ -143,12 +158,14 @@ def provider_options(
     shapes: Sequence[Shape],
     cache: Path,
     identity: Mapping[str, str],
+    inputs: Mapping[str, InputShape] = IMAGE_ONLY,
 ) -> list[dict[str, str]]:
     """Options for :func:`onnx_names`, for a loop over pictures of fixed ``shapes``.
 
     TensorRT's engines hold for one model, precision, profile, version and card: ``identity``
     names those, and each gets a cache folder of its own. One profile spans the shapes of the
-    run, so that no engine is built twice; without it every new shape would build one.
+    run and all ``inputs`` that depend on them, so that no engine is built twice; without it every
+    new shape would build one.
     """
     cuda = {
         # Exhaustive search costs about half a second for each new shape and pays back over the
@@ -171,7 +188,7 @@ def provider_options(
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(cache),
         "trt_fp16_enable": "1" if precision == "fp16" else "0",
-        **_profile(shapes),
+        **_profile(shapes, inputs),
     }
     return [tensorrt, cuda, {}]
 
@@ -182,18 +199,44 @@ def engine_key(*, precision: str, shapes: Iterable[Shape], identity: Mapping[str
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _profile(shapes: Sequence[Shape]) -> dict[str, str]:
-    # The optimum is the largest shape: most of the time goes there.
+def _profile(shapes: Sequence[Shape], inputs: Mapping[str, InputShape]) -> dict[str, str]:
     heights, widths = zip(*shapes, strict=True)
 
-    def shape(height: int, width: int) -> str:
-        return f"image:1x3x{height}x{width}"
+    def all_at(height: int, width: int) -> str:
+        return ",".join(
+            f"{name}:{'x'.join(map(str, shape(height, width)))}" for name, shape in inputs.items()
+        )
 
+    least, most = all_at(min(heights), min(widths)), all_at(max(heights), max(widths))
     return {
-        "trt_profile_min_shapes": shape(min(heights), min(widths)),
-        "trt_profile_opt_shapes": shape(max(heights), max(widths)),
-        "trt_profile_max_shapes": shape(max(heights), max(widths)),
+        "trt_profile_min_shapes": least,
+        # The optimum is the largest shape: most of the time goes there.
+        "trt_profile_opt_shapes": most,
+        "trt_profile_max_shapes": most,
     }
+
+
+def check_placement(placed: Iterable[tuple[str, str]], provider: str) -> None:
+    """Refuse a session whose convolutions or matrix products lie elsewhere than on the NVIDIA
+    ``provider`` it was opened for; ``placed`` has the provider and kind of each node.
+
+    Raises :class:`ProviderUnavailableError`.
+    """
+    if provider not in ("cuda", "tensorrt"):
+        return
+    heavy = [place for place, kind in placed if kind in _HEAVY]
+    elsewhere = [place for place in heavy if place != _ONNX_NAMES[provider]]
+    if elsewhere:
+        other = "cuda" if provider == "tensorrt" else "cpu"
+        raise ProviderUnavailableError(
+            f"{provider} does not take {len(elsewhere)} of the network's {len(heavy)} convolutions "
+            f"and matrix products, which would run on {', '.join(sorted(set(elsewhere)))}; use "
+            f"--provider {other}."
+        )
+
+
+_HEAVY = frozenset({"Conv", "FusedConv", "Gemm", "MatMul", "FusedMatMul"})
+"""Kinds of node that nearly all the time goes to."""
 
 
 @lru_cache(maxsize=8)

@@ -1,123 +1,81 @@
-"""ONNX Runtime evaluates the features: one session, bound to buffers that are used again."""
+"""Sessions of ONNX Runtime, bound to buffers that are used again."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.model import (
+    IMAGE,
     ModelFileError,
     ProviderUnavailableError,
     cache_folder,
     shape_of,
+    weights_of,
 )
 from nstrt.runtime.providers import (
+    IMAGE_ONLY,
+    InputShape,
     Shape,
+    check_placement,
     onnx_names,
     prepare_libraries,
     provider_options,
 )
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["FeatureSession", "open_session"]
-
-
-@dataclass
-class _Binding:
-    """Buffers of one picture shape and the binding that points at them."""
-
-    binding: Any
-    image: Tensor
-    outputs: dict[str, Tensor]
-
-    def take(self, image: Tensor) -> None:
-        """Read the next run's input from ``image``, and keep it alive as long."""
-        device, index = image.device.type, image.device.index or 0
-        shape = tuple(image.shape)
-        self.binding.bind_input("image", device, index, np.float32, shape, image.data_ptr())
-        self.image = image
+__all__ = [
+    "Bound",
+    "FeatureSession",
+    "Session",
+    "inference_session",
+    "open_session",
+    "placements",
+]
 
 
-@dataclass
-class FeatureSession:
-    """A model in ONNX Runtime on one provider."""
+class Session:
+    """A model file in ONNX Runtime on one provider."""
 
-    session: Any
-    """The ``onnxruntime.InferenceSession``."""
-
-    provider: str
-    """nstrt's name of the provider it runs on."""
-
-    _binding: _Binding | None = field(default=None, repr=False)
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """The layers that the model gives out."""
-        return tuple(output.name for output in self.session.get_outputs())
+    def __init__(self, session: Any, provider: str) -> None:
+        self.session = session
+        """The ``onnxruntime.InferenceSession``."""
+        self.provider = provider
+        """nstrt's name of the provider it runs on."""
 
     @property
     def metadata(self) -> dict[str, str]:
         """What the model file says of itself."""
         return dict(self.session.get_modelmeta().custom_metadata_map)
 
+    @property
+    def weights(self) -> dict[str, str]:
+        """What it says of its weights: description, licence, origin, SHA-256."""
+        return weights_of(self.metadata)
+
     def nodes_by_provider(self) -> dict[str, int]:
         """How many nodes ONNX Runtime placed on each provider, by its own record."""
-        record = getattr(self.session, "get_provider_graph_assignment_info", None)
-        if record is None:
-            return {}
-        counts: Counter[str] = Counter()
-        for part in record():
-            counts[part.ep_name] += len(part.get_nodes())
-        return dict(counts)
+        return dict(Counter(place for place, _ in placements(self.session)))
 
-    def features(
-        self, image: NDArray[np.float32], layers: Sequence[str]
-    ) -> dict[str, NDArray[np.float32]]:
-        """Features of a 1 x 3 x height x width image in 0..1 as NumPy arrays, without torch."""
-        found = self.session.run(list(layers), {"image": image})
-        return dict(zip(layers, (values.astype(np.float32) for values in found), strict=True))
-
-    def bound(self, image: Tensor, interrupt: Interrupt | None = None) -> dict[str, Tensor]:
-        """All taps for an image, in buffers that the next call with this shape writes again.
-
-        The image is read where it lies and the activations are written where torch reads them:
-        nothing is copied. Only the buffers of the last shape are kept. ``interrupt`` ends the
-        computation between two nodes, with :class:`~nstrt.runtime.interrupt.Interrupted`.
-        """
-        if self._binding is not None and self._binding.image.data_ptr() != image.data_ptr():
-            if self._binding.image.shape != image.shape:
-                # Let the old buffers go before there are new ones.
-                self._binding = None
-            else:
-                self._binding.take(image)
-        entry = self._binding = self._binding or self._bind(image)
-        if image.is_cuda:
-            # ONNX Runtime does not wait for torch's stream, nor torch for ONNX Runtime's.
-            import torch
-
-            torch.cuda.synchronize()
-        self._run(entry.binding, interrupt or Interrupt())
-        if image.is_cuda:
-            entry.binding.synchronize_outputs()
-        return entry.outputs
-
-    def _run(self, binding: Any, interrupt: Interrupt) -> None:
+    def run(self, binding: Any, interrupt: Interrupt, *, shrink: bool = False) -> None:
+        """Compute what is bound; ``interrupt`` ends it between two nodes, with
+        :class:`~nstrt.runtime.interrupt.Interrupted`. With ``shrink``, memory that ONNX Runtime
+        would keep for the next time is given back."""
         import onnxruntime
 
         options = onnxruntime.RunOptions()
         # A run that is ended complains to the log.
         options.log_severity_level = 4
+        if shrink and self.provider == "cpu":
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
         def end() -> None:
             options.terminate = True
@@ -125,38 +83,118 @@ class FeatureSession:
         with interrupt.ending(end):
             self.session.run_with_iobinding(binding, options)
 
+
+class Bound:
+    """A session's inputs and outputs in arrays of the caller's: read and written where they lie.
+
+    On a card, what lies in the processor's memory is copied there when it is bound, and back after
+    a run.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._binding = session.session.io_binding()
+        self._kept: dict[str, Array] = {}
+
+    def take(self, name: str, array: Array) -> None:
+        """Read an input from a contiguous array from now on, and keep it alive as long."""
+        self._binding.bind_input(name, *_place(array))
+        self._kept[name] = array
+
+    def give(self, name: str, array: Array) -> None:
+        """Write an output into a contiguous array from now on."""
+        self._binding.bind_output(name, *_place(array))
+        self._kept[name] = array
+
+    def run(self, interrupt: Interrupt, *, shrink: bool = False) -> None:
+        """Compute the outputs."""
+        on_card = [array for array in self._kept.values() if _place(array)[0] == "cuda"]
+        if on_card:
+            # ONNX Runtime does not wait for torch's stream, nor torch for ONNX Runtime's.
+            import torch
+
+            torch.cuda.synchronize()
+        self._session.run(self._binding, interrupt, shrink=shrink)
+        if self._session.provider != "cpu":
+            self._binding.synchronize_outputs()
+
+
+class FeatureSession(Session):
+    """A session whose outputs are the features of layers."""
+
+    def __init__(self, session: Any, provider: str) -> None:
+        super().__init__(session, provider)
+        self._bound: Bound | None = None
+        self._bound_for: tuple[tuple[int, ...], tuple[str, ...]] | None = None
+        self._outputs: dict[str, Array] = {}
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The layers that the model gives out."""
+        return tuple(output.name for output in self.session.get_outputs())
+
+    def features(
+        self, image: NDArray[np.float32], layers: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Features of a 1 x 3 x height x width image in 0..1 as NumPy arrays, without torch."""
+        found = self.session.run(list(layers), {IMAGE: image})
+        return dict(zip(layers, (values.astype(np.float32) for values in found), strict=True))
+
+    def bound(
+        self,
+        image: Array,
+        interrupt: Interrupt | None = None,
+        *,
+        layers: Sequence[str] | None = None,
+        shrink: bool = False,
+    ) -> dict[str, Array]:
+        """Features of some layers, or all taps, for a contiguous image, in buffers that the next
+        call with this shape writes again.
+
+        The image is read where it lies and the activations are written where whoever asks reads
+        them: nothing is copied. Only the buffers of the last shape are kept. For ``shrink`` see
+        :meth:`Session.run`.
+        """
+        wanted = tuple(image.shape), tuple(layers or self.taps)
+        if self._bound is None or self._bound_for != wanted:
+            # Let the old buffers go before there are new ones.
+            self.release()
+            self._bound, self._bound_for = Bound(self), wanted
+            arrays = arrays_of(image)
+            for output in self.session.get_outputs():
+                if output.name in wanted[1]:
+                    half = output.type == "tensor(float16)"
+                    shape = (1, *shape_of(output.name, image.shape[2], image.shape[3]))
+                    self._outputs[output.name] = arrays.buffer(shape, half=half)
+                    self._bound.give(output.name, self._outputs[output.name])
+        self._bound.take(IMAGE, image)
+        self._bound.run(interrupt or Interrupt(), shrink=shrink)
+        return self._outputs
+
     def release(self) -> None:
         """Give the buffers back."""
-        self._binding = None
-
-    def _bind(self, image: Tensor) -> _Binding:
-        import torch
-
-        binding = self.session.io_binding()
-        device, index = image.device.type, image.device.index or 0
-        outputs: dict[str, Tensor] = {}
-        for output in self.session.get_outputs():
-            half = output.type == "tensor(float16)"
-            buffer = torch.empty(
-                (1, *shape_of(output.name, image.shape[2], image.shape[3])),
-                dtype=torch.float16 if half else torch.float32,
-                device=image.device,
-            )
-            outputs[output.name] = buffer
-            binding.bind_output(
-                output.name,
-                device,
-                index,
-                np.float16 if half else np.float32,
-                tuple(buffer.shape),
-                buffer.data_ptr(),
-            )
-        bound = _Binding(binding=binding, image=image, outputs=outputs)
-        bound.take(image)
-        return bound
+        self._bound, self._outputs = None, {}
 
 
-def open_session(
+def placements(session: Any) -> list[tuple[str, str]]:
+    """Provider and kind of each node of an ``onnxruntime.InferenceSession``, by ONNX Runtime's own
+    record; empty where it keeps none."""
+    record = getattr(session, "get_provider_graph_assignment_info", None)
+    if record is None:
+        return []
+    return [(part.ep_name, node.op_type) for part in record() for node in part.get_nodes()]
+
+
+def _place(array: Array) -> tuple[str, int, Any, tuple[int, ...], int]:
+    """Device, its number, number format, shape and address, as ONNX Runtime asks for them."""
+    if isinstance(array, np.ndarray):
+        return "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
+    kind = np.dtype(str(array.dtype).removeprefix("torch.")).type
+    device = array.device
+    return device.type, device.index or 0, kind, tuple(array.shape), array.data_ptr()
+
+
+def inference_session(
     path: Path,
     *,
     provider: str,
@@ -164,15 +202,17 @@ def open_session(
     shapes: Sequence[Shape] = ((64, 64),),
     threads: int = 0,
     identity: Mapping[str, str] | None = None,
-) -> FeatureSession:
-    """Open a model file on ``provider``.
+    inputs: Mapping[str, InputShape] = IMAGE_ONLY,
+) -> Any:
+    """An ``onnxruntime.InferenceSession`` of a model file on ``provider``.
 
     ``shapes`` are the pictures' heights and widths over the run, for TensorRT's profile;
+    ``inputs`` are those whose shapes follow from a picture's;
     ``threads`` 0 leaves their number to ONNX Runtime.
 
     Raises :class:`ProviderUnavailableError` if the session does not run on the provider, which
-    ONNX Runtime itself passes over in silence, and :class:`ModelFileError` for a file that is
-    no model.
+    ONNX Runtime itself passes over in silence, or leaves convolutions to another one, and
+    :class:`ModelFileError` for a file that is no model.
     """
     import onnxruntime
 
@@ -193,6 +233,7 @@ def open_session(
         shapes=shapes,
         cache=cache,
         identity={**_versions(), **(identity or {})},
+        inputs=inputs,
     )
     try:
         session = onnxruntime.InferenceSession(
@@ -209,7 +250,13 @@ def open_session(
             f"ONNX Runtime did not start on {provider} but on {session.get_providers()[0]}; "
             "see nstrt info for what runs here, or use --provider auto."
         )
-    return FeatureSession(session=session, provider=provider)
+    check_placement(placements(session), provider)
+    return session
+
+
+def open_session(path: Path, *, provider: str, **how: Any) -> FeatureSession:
+    """A model of features, opened as :func:`inference_session` says."""
+    return FeatureSession(inference_session(path, provider=provider, **how), provider)
 
 
 def _versions() -> dict[str, str]:

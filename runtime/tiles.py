@@ -12,10 +12,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from nstrt.runtime.arrays import Array
 from nstrt.runtime.model import layers_through, stride_of
-from nstrt.runtime.passes import Watcher
+from nstrt.runtime.watcher import Watcher
 
 __all__ = ["Span", "Tile", "Window", "margin_of", "tiles_of"]
 
@@ -57,7 +56,7 @@ class Tile:
         """Height and width, margins included."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
-    def of(self, image: Tensor) -> Tensor:
+    def of(self, image: Array) -> Array:
         """The tile's part of a 1 x 3 x height x width image."""
         rows, columns = self.rows, self.columns
         return image[:, :, rows.start : rows.stop, columns.start : columns.stop]
@@ -122,7 +121,7 @@ class Window:
         """Whether it was shown before, and only the pull is asked for."""
         self.layers = watcher.layers
 
-    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features of the tile, channels x rows x width, from its row ``top`` on."""
         if self._seen:
             return
@@ -130,7 +129,7 @@ class Window:
         if part:
             self._watcher.see(layer, part.of(values), part.top, part.left)
 
-    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """The pull at the core; margins belong to other tiles."""
         part = _Part(self._tile, layer, values, top)
         if part:
@@ -140,7 +139,7 @@ class Window:
 class _Part:
     """The part of some rows of a layer that lies in a tile's core."""
 
-    def __init__(self, tile: Tile, layer: str, values: Tensor, top: int) -> None:
+    def __init__(self, tile: Tile, layer: str, values: Array, top: int) -> None:
         stride = stride_of(layer)
         rows, columns = tile.rows.core(stride), tile.columns.core(stride)
         low = max(top, rows.start)
@@ -153,5 +152,5 @@ class _Part:
     def __bool__(self) -> bool:
         return self._count > 0
 
-    def of(self, values: Tensor) -> Tensor:
+    def of(self, values: Array) -> Array:
         return values[:, self._rows, self._columns]

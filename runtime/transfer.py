@@ -51,9 +51,10 @@ class StyleTransfer:
     def prepare(self) -> None:
         """Load what a run needs and take one small step, so that runs start at once."""
         from nstrt.runtime.calibrate import measure_step
+        from nstrt.runtime.losses import LossWeights
 
         engine = self._planner.load()
-        measure_step(engine)
+        measure_step(engine, LossWeights.of(self.options))
         engine.release()
 
     def estimate(self, photo: tuple[int, int], painting: tuple[int, int] | None = None) -> Estimate:
@@ -66,9 +67,11 @@ class StyleTransfer:
         pace = known_pace(self._planner.pace_key(plan))
         if pace is None:
             from nstrt.runtime.calibrate import SIDES, measure_step
+            from nstrt.runtime.losses import LossWeights
 
-            measure_step(engine)
-            pace = measure_step(engine) / (SIDES[0] * SIDES[1])
+            weights = LossWeights.of(self.options)
+            measure_step(engine, weights)
+            pace = measure_step(engine, weights) / (SIDES[0] * SIDES[1])
             engine.release()
         return Estimate(plan=plan, seconds=plan.work * pace, available=self._planner.free_memory())
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nstrt.runtime import passes as passes_module
 from nstrt.runtime.convolution import choice as choice_module
 from nstrt.runtime.convolution.kernels import Direct
-from nstrt.runtime.engines import OnnxEngine, TorchEngine
+from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import Contents, LossWeights, Objective
 from nstrt.runtime.mirror import read_mirror

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nstrt.runtime import Finished, Interrupted, Preview, Step, StyleTransfer, StylizeOptions
-from nstrt.runtime.engines import OnnxEngine, TorchEngine
+from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.losses import LossWeights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime import optimizers
+from nstrt.runtime.arrays import PlainArrays
+from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
 
 Function = Callable[[Tensor], tuple[float, Tensor]]
@@ -87,7 +88,7 @@ def test_adam_is_torchs_adam(height: int, width: int, seed: int, rate: float, cl
             with torch.no_grad():
                 expected.clamp_(0, 1)
         ours.update(image, *function(image))
-        assert torch.equal(image, expected.detach())
+        assert torch.allclose(image, expected.detach(), rtol=1e-12, atol=1e-12)
     assert not clamp or 0 <= float(image.min()) <= float(image.max()) <= 1
 
 
@@ -276,13 +277,13 @@ def test_at_the_minimum_nothing_moves_and_nothing_breaks() -> None:
 
 def test_history_is_bounded_and_its_memory_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     allocated = []
-    original = torch.empty_like
+    original = TensorArrays.empty
 
-    def counting(tensor: Tensor, **options: Any) -> Tensor:
-        allocated.append(original(tensor, **options))
+    def counting(self: TensorArrays, shape: Sequence[int], like: Tensor) -> Tensor:
+        allocated.append(original(self, shape, like))
         return allocated[-1]
 
-    monkeypatch.setattr(optimizers.torch, "empty_like", counting)
+    monkeypatch.setattr(TensorArrays, "empty", counting)
     function, image = coupled(condition=100), uniform(5, 5)
     lbfgs = Lbfgs(history=4, clamp=False)
     run(lbfgs, image, function, 30)
@@ -291,6 +292,42 @@ def test_history_is_bounded_and_its_memory_used_again(monkeypatch: pytest.Monkey
     held = {tensor.data_ptr() for pair in lbfgs._pairs for tensor in pair[:2]}
     assert held <= {tensor.data_ptr() for tensor in allocated}
     assert len(held) == 8
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Adam(learning_rate=0.02),
+        lambda: Lbfgs(history=3),
+        lambda: Lbfgs(history=5, clamp=False, smoothing=0.0),
+    ],
+    ids=["adam", "lbfgs", "lbfgs-plain"],
+)
+def test_arrays_move_as_tensors_do(make: Callable[[], Optimizer]) -> None:
+    """Steps that are taken back, a finer scale and its resampled state among them."""
+    one, other = make(), make()
+    image, array = uniform(6, 5, seed=4), uniform(6, 5, seed=4).numpy()
+    average, other_average = IterateAverage(), IterateAverage()
+    for size in ((6, 5), (9, 8)):
+        for _ in range(12):
+            loss, gradient = rough(image)
+            one.update(image, loss, gradient)
+            other.update(array, *(part_of(rough(torch.from_numpy(array)))))
+            assert np.abs(image.numpy() - array).max() < 1e-7
+        if size == (6, 5):
+            image = TensorArrays(image.device).resized(image, 9, 8)
+            array = PlainArrays().resized(array, 9, 8)
+            one.rescaled(lambda tensor: TensorArrays(tensor.device).resized(tensor, 9, 8))
+            other.rescaled(lambda values: PlainArrays().resized(values, 9, 8))
+        else:
+            average.add(image)
+            other_average.add(array)
+    assert np.abs(average.value().numpy() - other_average.value()).max() < 1e-7
+
+
+def part_of(evaluated: tuple[float, Tensor]) -> tuple[float, Vector]:
+    """The same, as a NumPy array."""
+    return evaluated[0], evaluated[1].numpy()
 
 
 @pytest.mark.parametrize("like", ["image", "gradient"])

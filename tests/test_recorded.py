@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from nstrt.runtime.engines import OnnxEngine, TorchEngine
+from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights, terms_of
 from nstrt.runtime.mirror import read_mirror
@@ -70,8 +70,9 @@ def test_a_step_is_a_fixed_row_of_operations(
     given = photo(66, 81).mul(0.5)
     # The first evaluation measures algorithms and takes memory, as the warm-up does on a card.
     evaluation.evaluate(given, objective)
+    step = engine.step(objective, given)
     with Tape() as tape:
-        values, gradient = evaluation._computed(objective, given)
+        values, gradient = step(given)
     before = gradient.clone()
     given.copy_(painting(66, 81))
     tape.replay()
@@ -103,7 +104,7 @@ def test_a_recorded_step_is_recorded_once_for_an_objective(
         return compute
 
     monkeypatch.setattr(TorchEngine, "recordable", True)
-    monkeypatch.setattr("nstrt.runtime.evaluation.recorded", record)
+    monkeypatch.setattr("nstrt.runtime.engines.mirrored.recorded", record)
     evaluation = Evaluation(TorchEngine(read_mirror(default_network.path)))
     objective, _ = evaluation.objective(WEIGHTS, photo(48, 64), painting(48, 64))
     for _ in range(3):

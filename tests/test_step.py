@@ -25,7 +25,7 @@ from nstrt.exporter.graph import Graph
 from nstrt.exporter.step import step_graph, tile_graph
 from nstrt.exporter.trace import serialized
 from nstrt.exporter.weights import OXFORD_SHA256
-from nstrt.runtime.engines import TorchEngine
+from nstrt.runtime.engines.mirrored import TorchEngine
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights, Objective
 from nstrt.runtime.mirror import read_mirror

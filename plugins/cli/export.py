@@ -34,8 +34,8 @@ _DEFAULTS = StylizeOptions.of()
 WIDTH = 62
 """Letters of the longest file name of the default options."""
 
-LITE = ("optimized", "step", "tile")
-"""What a machine without torch needs: its loss layers' features, loss and gradient."""
+LITE = ("step", "tile")
+"""What a machine without torch needs besides features: loss and gradient."""
 
 
 def command(
@@ -80,7 +80,7 @@ def command(
     if purpose is not None:
         _check_purpose(purpose, layers, variant, folder)
         options = StylizeOptions.of(**given)
-        jobs = [(options.step_spec, LITE)]
+        jobs = [(options.spec, ("plain",)), (options.step_spec, LITE)]
     else:
         jobs = _jobs(given, layers, variant)
     try:

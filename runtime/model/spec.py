@@ -151,6 +151,17 @@ class ModelSpec:
             normalize=normalize,
         )
 
+    @property
+    def features(self) -> ModelSpec:
+        """The model that gives out features for the same losses, as :meth:`for_losses` has it."""
+        return type(self).for_losses(
+            self.taps,
+            weights=self.weights,
+            pooling=self.pooling,
+            padding=self.padding,
+            normalize=self.normalize,
+        )
+
     def as_variant(self, variant: Variant) -> ModelSpec:
         """The same network as another kind of file.
 

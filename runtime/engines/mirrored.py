@@ -1,67 +1,27 @@
-"""Engines: through the network and back, for a picture or a part of one.
+"""The engines that go back to the image through the mirrored PyTorch graph.
 
-Both engines share the way back to the image; they differ in who computes the features. ``torch``
-computes them in the mirrored graph, ``onnx`` in ONNX Runtime. What the loss makes of them is the
-matter of :mod:`nstrt.runtime.evaluation`.
+They differ in who computes the features: ``torch`` computes them in the mirrored graph, ``onnx``
+in ONNX Runtime.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
-import torch
 from torch import Tensor
 
+from nstrt.runtime.arrays.tensors import TensorArrays
+from nstrt.runtime.engines import StepFunction
 from nstrt.runtime.interrupt import Interrupt
+from nstrt.runtime.losses import Objective, Tally
 from nstrt.runtime.mirror import Mirror
-from nstrt.runtime.passes import Passes, Trace, Watcher
+from nstrt.runtime.passes import Passes, Trace
+from nstrt.runtime.recorded import recorded
 from nstrt.runtime.session import FeatureSession
+from nstrt.runtime.tiles import Tile, Window
+from nstrt.runtime.watcher import Watcher
 
-__all__ = ["Engine", "OnnxEngine", "TorchEngine"]
-
-
-class Engine(Protocol):
-    """What the evaluation of a loss asks of an engine."""
-
-    name: str
-    """``torch`` or ``onnx``."""
-
-    device: torch.device
-    """Where the image lies."""
-
-    weights: dict[str, str]
-    """What the model file says of its weights: description, licence, origin, SHA-256."""
-
-    taps: tuple[str, ...]
-    """The layers that the model gives out, in network order."""
-
-    interrupt: Interrupt
-    """Who may end a computation between two layers, which then raises
-    :class:`~nstrt.runtime.interrupt.Interrupted`; a run puts its own here."""
-
-    @property
-    def recordable(self) -> bool:
-        """Whether its work is nothing but kernels on a card, launched by torch, which can be
-        recorded and launched again as one."""
-
-    def forward(self, image: Tensor, watcher: Watcher, *, keep: bool) -> Trace:
-        """Show ``watcher`` its layers' features of a 1 x 3 x height x width image, RGB in 0..1;
-        with ``keep``, for a way back."""
-
-    def backward(self, trace: Trace, watcher: Watcher) -> Tensor:
-        """The gradient at the image of a forward pass, of which there was none since, as
-        ``watcher`` pulls at the features. It is valid until the engine is used again."""
-
-    def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
-        """The algorithm of each convolution that torch computes for a picture, by its name and
-        way (``on`` or ``back``)."""
-
-    def nodes_by_provider(self) -> dict[str, int]:
-        """How many nodes of the network ONNX Runtime runs on which provider; empty for torch."""
-
-    def release(self) -> None:
-        """Give back the memory that is kept between steps."""
+__all__ = ["OnnxEngine", "TorchEngine"]
 
 
 class TorchEngine:
@@ -82,14 +42,41 @@ class TorchEngine:
         self.passes = Passes(mirror, precision=precision, key=key)
 
     @property
+    def arrays(self) -> TensorArrays:
+        return TensorArrays(self.device)
+
+    @property
     def recordable(self) -> bool:
+        """Whether its work is nothing but kernels on a card, launched by torch, which can be
+        recorded and launched again as one."""
         return self.device.type == "cuda"
 
+    def look(self, image: Tensor, watcher: Watcher) -> None:
+        self.forward(image, watcher, keep=False)
+
+    def step(self, objective: Objective, image: Tensor) -> StepFunction:
+        def compute(image: Tensor) -> tuple[Tensor, Tensor]:
+            tally = objective.tally()
+            trace = self.forward(image, tally, keep=True)
+            values = tally.sum_up(image)
+            gradient = self.backward(trace, tally)
+            tally.add_variation(image, gradient)
+            return values, gradient
+
+        return recorded(compute, image) if self.recordable else compute
+
+    def gradient(self, image: Tensor, tally: Tally, tile: Tile) -> Tensor:
+        window = Window(tally, tile, seen=True)
+        return self.backward(self.forward(image, window, keep=True), window)
+
     def forward(self, image: Tensor, watcher: Watcher, *, keep: bool) -> Trace:
+        """Show ``watcher`` its layers' features; with ``keep``, for a way back."""
         region = self.mirror.head.forward(image)
         return self.passes.forward(region, watcher, keep=keep, check=self.interrupt.check)
 
     def backward(self, trace: Trace, watcher: Watcher) -> Tensor:
+        """The gradient at the image of a forward pass, of which there was none since, as
+        ``watcher`` pulls at the features. It is valid until the engine is used again."""
         found = self.passes.backward(trace, watcher, self.interrupt.check)
         return self.mirror.head.backward(found)
 

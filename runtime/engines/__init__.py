@@ -1,0 +1,65 @@
+"""Engines: through the network and back, for a picture or a part of one.
+
+:mod:`~nstrt.runtime.engines.mirrored` has the two that go back through the mirrored PyTorch graph,
+``torch`` and ``onnx``; :mod:`~nstrt.runtime.engines.graph` the one whose loss and gradient are one
+ONNX graph, ``graph``, which needs no torch. What the loss makes of them is the matter of
+:mod:`nstrt.runtime.evaluation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from nstrt.runtime.arrays import Array, Arrays
+from nstrt.runtime.interrupt import Interrupt
+
+if TYPE_CHECKING:
+    from nstrt.runtime.losses import Objective, Tally
+    from nstrt.runtime.tiles import Tile
+    from nstrt.runtime.watcher import Watcher
+
+__all__ = ["Engine", "StepFunction"]
+
+StepFunction = Callable[[Array], tuple[Array, Array]]
+"""From an image to the loss's four numbers (see :meth:`Tally.sum_up`) and the gradient, which is
+valid until the engine is used again."""
+
+
+class Engine(Protocol):
+    """What the evaluation of a loss asks of an engine. Images are 1 x 3 x height x width, RGB in
+    0..1."""
+
+    name: str
+    """``torch``, ``onnx`` or ``graph``."""
+
+    @property
+    def arrays(self) -> Arrays:
+        """The kind of array that images and features are."""
+
+    weights: dict[str, str]
+    """What the model file says of its weights: description, licence, origin, SHA-256."""
+
+    interrupt: Interrupt
+    """Who may end a computation between two layers, which then raises
+    :class:`~nstrt.runtime.interrupt.Interrupted`; a run puts its own here."""
+
+    def look(self, image: Array, watcher: Watcher) -> None:
+        """Show ``watcher`` its layers' features of an image."""
+
+    def step(self, objective: Objective, image: Array) -> StepFunction:
+        """What computes the loss and gradient of images of the shape of this one, whole."""
+
+    def gradient(self, image: Array, tally: Tally, tile: Tile) -> Array:
+        """The gradient at a tile of a picture whose statistics ``tally`` has settled, of the
+        tile's shape. It is valid until the engine is used again."""
+
+    def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
+        """The algorithm of each convolution that torch computes for a picture, by its name and
+        way (``on`` or ``back``)."""
+
+    def nodes_by_provider(self) -> dict[str, int]:
+        """How many nodes of the network ONNX Runtime runs on which provider; empty for torch."""
+
+    def release(self) -> None:
+        """Give back the memory that is kept between steps."""

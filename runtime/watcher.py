@@ -1,0 +1,24 @@
+"""Who looks at a network's features, and pulls at them on the way back."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nstrt.runtime.arrays import Array
+
+__all__ = ["Watcher"]
+
+
+class Watcher(Protocol):
+    """Somebody who looks at features, and pulls at them on the way back."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers it looks at."""
+
+    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
+        """Features, channels x rows x columns, from row ``top`` and column ``left`` on; they are
+        valid until it returns."""
+
+    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
+        """Add the loss's gradient with respect to the features ``values`` to ``gradient``."""
