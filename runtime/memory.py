@@ -30,6 +30,9 @@ _PICTURE = 3 * _NUMBER
 _LIBRARIES = 680_000_000
 """Interpreter, torch and ONNX Runtime, loaded."""
 
+_SESSIONS = 480_000_000
+"""Interpreter and ONNX Runtime with its sessions of engine ``graph``, without torch."""
+
 _COMPILER = 120_000_000
 """Numba and LLVM, which large pictures load."""
 
@@ -38,6 +41,9 @@ _BUFFERS = 120_000_000
 
 _SESSION_PIXEL = 2700
 """Bytes by the pixel of ONNX Runtime's own buffers, where it computes all layers."""
+
+_STEP_PIXEL = 810
+"""Bytes by the pixel of ONNX Runtime's buffers for a step graph, beside its activations."""
 
 _ENLARGED = 72
 """Bytes for each pixel while a result is enlarged, given its transparency and written."""
@@ -58,7 +64,7 @@ class Demand:
     """What decides about a run's memory."""
 
     engine: str
-    """``onnx`` or ``torch``."""
+    """``onnx``, ``torch`` or ``graph``."""
 
     precision: str
     """That of the products in convolutions."""
@@ -88,7 +94,8 @@ class Demand:
         pixels = finest.width * finest.height
         painting: float = self._network + self._pictures * pixels * _PICTURE
         painting += pixels * self._contents
-        fixed = 0 if self.on_card else _LIBRARIES + self.sources * _PICTURE
+        libraries = _SESSIONS if self.engine == "graph" else _LIBRARIES
+        fixed = 0 if self.on_card else libraries + self.sources * _PICTURE
         fixed += self.compiler
         return int(fixed + self._weights + max(painting, self.enlarged * _ENLARGED))
 
@@ -96,7 +103,8 @@ class Demand:
     def compiler(self) -> int:
         """Bytes of the compiler of loops, where it is loaded."""
         finest = self.scales[-1]
-        return _COMPILER if finest.width * finest.height >= LARGE and not self.on_card else 0
+        compiled = not self.on_card and self.engine != "graph"
+        return _COMPILER if compiled and finest.width * finest.height >= LARGE else 0
 
     @property
     def _pictures(self) -> int:
@@ -114,6 +122,9 @@ class Demand:
         """Bytes of one forward and backward pass, of the largest part that is done at once."""
         by_pixel = self.bytes_per_pixel
         largest = max(_part(side, scale.tile) for scale in self.scales for side in _sides(scale))
+        if self.engine == "graph":
+            # In tiles, what a gradient took is kept while the next tile's features are computed.
+            return int(largest * by_pixel) * (2 if self.scales[-1].tile else 1)
         return int(largest * by_pixel) + _BUFFERS
 
     @property
@@ -121,8 +132,10 @@ class Demand:
         """Bytes that stay of a pass, by the pixel that it is over."""
         layers = self.options.layers
         through = layers_through(layers)
-        if self.engine == "onnx":
+        if self.engine != "torch":
             held = sum(_layer(name) for name in through if not name.startswith("conv"))
+            if self.engine == "graph":
+                return held + _STEP_PIXEL
             return held + _SESSION_PIXEL + 2 * _layer("pool1")
         if "conv1_1" not in layers and "conv1_2" in through:
             # Of the first stage's output there are only ever some rows.
@@ -141,6 +154,8 @@ class Demand:
                 count += 9 * inputs * outputs
                 inputs = outputs
         plain = count * _NUMBER
+        if self.engine == "graph":
+            return (6 if self.scales[-1].tile else 4) * plain
         if self.engine == "onnx":
             return 4 * plain
         return 2 * plain if self.precision != "fp32" or self.on_card else plain * 6

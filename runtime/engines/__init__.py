@@ -44,6 +44,10 @@ class Engine(Protocol):
     """Who may end a computation between two layers, which then raises
     :class:`~nstrt.runtime.interrupt.Interrupted`; a run puts its own here."""
 
+    one_graph: bool
+    """Whether loss and gradient come from one graph: the loss alone is then had from it too, with
+    no memory beyond that of a step."""
+
     def look(self, image: Array, watcher: Watcher) -> None:
         """Show ``watcher`` its layers' features of an image."""
 

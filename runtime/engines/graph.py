@@ -52,6 +52,7 @@ class GraphEngine:
     """
 
     name = "graph"
+    one_graph = True
 
     def __init__(self, features: FeatureSession, *, step: Open, tile: Open, arrays: Arrays) -> None:
         self.features = features
@@ -71,6 +72,10 @@ class GraphEngine:
         return self._step
 
     def look(self, image: Array, watcher: Watcher) -> None:
+        if self._bound is not None:
+            # A new scale begins. What ONNX Runtime keeps for steps of the last one would lie
+            # beside all features of this one.
+            self._bound = self._step = None
         # Parts of a picture do not lie in one piece.
         image = self.arrays.packed(image)
         found = self.features.bound(image, self.interrupt, layers=watcher.layers, shrink=True)
@@ -79,7 +84,7 @@ class GraphEngine:
             watcher.see(layer, self.arrays.single(found[layer][0]), 0)
 
     def step(self, objective: Objective, image: Array) -> StepFunction:
-        self.release()
+        self.features.release()
         terms = np.empty(4, np.float32)
         gradient = self.arrays.buffer(image.shape)
         bound = self._bound = Bound(self.session)
@@ -115,7 +120,8 @@ class GraphEngine:
 
     def release(self) -> None:
         self.features.release()
-        self._bound = None
+        if self._bound is not None:
+            self._bound = self._step = None
 
 
 def step_inputs(objective: Objective, height: int, width: int) -> dict[str, Array]:

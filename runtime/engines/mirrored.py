@@ -32,6 +32,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    one_graph = False
 
     def __init__(self, mirror: Mirror, *, precision: str = "fp32", key: str = "") -> None:
         self.mirror = mirror
