@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.util import resolve_name
 from pathlib import Path
@@ -64,3 +65,15 @@ def test_importing_takes_no_torch(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    """Editable installs find packages that a wheel would lack."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"])
+    found = {
+        ".".join(["nstrt", *path.parent.relative_to(ROOT).parts])
+        for half in ("exporter", "runtime", "plugins")
+        for path in (ROOT / half).rglob("__init__.py")
+    }
+    assert listed == found

@@ -1,0 +1,142 @@
+"""Seconds of a step by each engine and by plain torch autograd, in turn, A B A B.
+
+python benchmarks/engines.py [--size 512] [--repeats 3] [--provider cpu]
+
+Plain autograd is torchvision's own VGG19 up to the deepest layer, ``loss.backward()``, and nothing
+else: what a straightforward program does. Each engine evaluates the same losses of the same
+pictures; sessions, algorithms and targets are made before anything counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--content", type=Path, default=EXAMPLES / "cat.jpg")
+    parser.add_argument("--style", type=Path, default=EXAMPLES / "night.jpg")
+    parser.add_argument("--size", type=int, default=512, help="long side in pixels")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--provider", default="cpu", help="cpu, cuda or tensorrt")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--engines", nargs="+", default=["torch", "onnx", "graph"])
+    parser.add_argument("--no-autograd", action="store_true")
+    given = parser.parse_args(arguments)
+
+    from nstrt.runtime import Picture, StylizeOptions
+    from nstrt.runtime.pictures import as_picture, resize
+
+    photo, painting = (as_picture(path) for path in (given.content, given.style))
+    options = StylizeOptions.of(precision=given.precision, provider=given.provider)
+    factor = given.size / max(photo.width, photo.height)
+    width, height = round(photo.width * factor), round(photo.height * factor)
+    pictures = [
+        Picture(rgb=resize(one.rgb, width, height), alpha=None, depth=8)
+        for one in (photo, painting)
+    ]
+    steps: dict[str, Callable[[], Any]] = {}
+    for name in given.engines:
+        steps[f"engine {name}"] = engine_step(options, name, pictures)
+    if not given.no_autograd:
+        steps["torch autograd"] = autograd_step(options, pictures, given.provider)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(given.repeats + 1):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            if repeat:
+                times[name].append(time.perf_counter() - started)
+    print(f"{width}x{height} pixels on {given.provider}, {given.precision}")
+    first = next(reversed(times))
+    for name, values in times.items():
+        ratios = [mine / other for mine, other in zip(values, times[first], strict=True)]
+        print(
+            f"{name:<15} {median(values):8.3f} s  "
+            f"({', '.join(f'{value:.3f}' for value in values)})  "
+            f"{median(ratios):.2f} of {first}"
+        )
+
+
+def engine_step(options: Any, name: str, pictures: Sequence[Any]) -> Callable[[], float]:
+    """Loss and gradient by an engine."""
+    from nstrt.runtime import ModelStore
+    from nstrt.runtime.assembly import Assembly, Site
+    from nstrt.runtime.evaluation import Evaluation
+    from nstrt.runtime.losses import LossWeights
+    from nstrt.runtime.machine import default_threads
+    from nstrt.runtime.providers import choose_precision
+
+    precision = choose_precision(options.precision, options.provider)
+    site = Site(provider=options.provider, precision=precision, threads=default_threads())
+    assembly = Assembly(ModelStore(), site)
+    if name != "graph":
+        assembly.set_up()
+    spec = options.step_spec if name == "graph" else options.spec
+    shape = (pictures[0].height, pictures[0].width)
+    engine = assembly.engine(name, spec, [shape])
+    evaluation = Evaluation(engine)
+    photo, painting = (engine.arrays.place(batch(picture)) for picture in pictures)
+    objective, _ = evaluation.objective(LossWeights.of(options), photo, painting)
+    return lambda: evaluation.evaluate(photo, objective)[0].loss
+
+
+def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Callable[[], float]:
+    """Loss and gradient by ``loss.backward()``."""
+    import torch
+    import torchvision
+
+    from nstrt.runtime.losses import content_loss, gram_matrix, style_loss
+    from nstrt.runtime.model import LAYERS
+
+    device = "cpu" if provider == "cpu" else "cuda"
+    # Its time does not depend on what the weights are.
+    network = torchvision.models.vgg19(weights=None).features.to(device).requires_grad_(False)
+    deepest = max(LAYERS.index(layer) for layer in options.layers)
+
+    def features(image: Any) -> dict[str, Any]:
+        found = {}
+        for name, module in zip(LAYERS[: deepest + 1], network, strict=False):
+            image = module(image)
+            found[name] = image
+        return {layer: found[layer] for layer in options.layers}
+
+    for module in network:
+        if isinstance(module, torch.nn.ReLU):
+            module.inplace = False
+    photo, painting = (torch.from_numpy(batch(picture)).to(device) for picture in pictures)
+    with torch.no_grad():
+        contents, styles = features(photo), features(painting)
+        grams = {layer: gram_matrix(styles[layer]) for layer, _ in options.style_layers}
+
+    def step() -> float:
+        image = photo.clone().requires_grad_()
+        found = features(image)
+        loss = sum(
+            content_loss(found[layer], contents[layer]) for layer, _ in options.content_layers
+        )
+        loss = loss + sum(
+            style_loss(gram_matrix(found[layer]), grams[layer]) for layer, _ in options.style_layers
+        )
+        loss.backward()
+        return float(loss.detach())
+
+    return step
+
+
+def batch(picture: Any) -> np.ndarray[Any, Any]:
+    """1 x 3 x height x width, RGB in 0..1."""
+    return np.ascontiguousarray(picture.rgb.transpose(2, 0, 1)[None], np.float32)
+
+
+if __name__ == "__main__":
+    main()
