@@ -7,7 +7,8 @@ STAMP = $(VENV)/.installed
 # mypy looks for packages by folder: this link makes the checkout a folder called nstrt.
 TYPING = $(VENV)/typing
 
-.PHONY: demo test test-gimp screenshots lint format setup export examples sheets bench clean
+.PHONY: demo test test-gimp screenshots lint format setup export examples sheets bench bench-gpu \
+  clean
 
 demo: setup export ## set up, export, repaint an example, say where the picture is
 	@mkdir -p out
@@ -48,6 +49,14 @@ bench: setup ## measure against other programs: docs/benchmarks.md (BENCH="--qui
 	$(BIN)/python benchmarks/speed.py $(BENCH) \
 	  $(if $(STYLE_TRANSFER_PYTORCH),--style-transfer-pytorch "$(STYLE_TRANSFER_PYTORCH)") \
 	  $(if $(NEURAL_STYLE_PT),--neural-style-pt "$(NEURAL_STYLE_PT)")
+
+bench-gpu: setup ## measure on an NVIDIA card, pages in out/bench-gpu
+	for size in 512 1024 2048; do for precision in fp32 tf32 fp16; do \
+	  $(BIN)/python benchmarks/engines.py --provider cuda --precision $$precision --size $$size; \
+	done; done
+	$(BIN)/python benchmarks/speed.py --device cuda --sizes 512,1024,2048 --only step \
+	  --ours engine=graph engine=torch --docs out/bench-gpu $(BENCH) \
+	  $(if $(STYLE_TRANSFER_PYTORCH),--style-transfer-pytorch "$(STYLE_TRANSFER_PYTORCH)")
 
 setup: $(STAMP)
 

@@ -97,6 +97,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="variants of nstrt: auto, or options such as engine=torch,precision=bf16",
     )
     add("--only", choices=("step", "memory", "target"), help="memory: one repeat of the steps")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where every program computes")
     add("--quick", action="store_true", help="256 pixels, few steps, no pages: a try-out")
     add("--pastiche-reference", type=Path, help="file with pastiche's losses: used, or filled")
     add("--style-transfer-pytorch", type=Path, help="folder of a checkout")
@@ -362,7 +363,8 @@ class Bench:
 
     def _spawn(self, script: str, **settings: Any) -> Outcome:
         passive = self.given.passive_peers
-        return spawn(script, threads=self.given.threads, passive=passive, **settings)
+        device = self.given.device
+        return spawn(script, threads=self.given.threads, passive=passive, device=device, **settings)
 
     def _say(self, words: str) -> None:
         print(f"{self.size} px, {words}", file=sys.stderr, flush=True)

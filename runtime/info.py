@@ -12,10 +12,12 @@ from nstrt.runtime.machine import (
     processor,
     versions,
 )
-from nstrt.runtime.model import ModelStore, cache_folder
+from nstrt.runtime.model import ModelStore, NstrtError, cache_folder
+from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.plan import default_size
 from nstrt.runtime.planner import serves
 from nstrt.runtime.providers import PROVIDERS, choose_provider, loads
+from nstrt.runtime.session import Session, inference_session
 
 __all__ = ["describe"]
 
@@ -40,6 +42,7 @@ def describe() -> dict[str, Any]:
             "device": device_name(choice.provider),
             "default_size": default_size(choice.provider),
         },
+        "nodes": _nodes(store, choice.provider),
         "processor": {
             "name": processor(),
             "threads": default_threads(),
@@ -50,3 +53,22 @@ def describe() -> dict[str, Any]:
             "files": [model.path.name for model in store.list()],
         },
     }
+
+
+def _nodes(store: ModelStore, provider: str) -> dict[str, str]:
+    """Where ONNX Runtime places the nodes of the default models that are there, by its own
+    record."""
+    options = StylizeOptions.of()
+    found: dict[str, str] = {}
+    for spec in (options.spec, options.step_spec):
+        model = store.find(spec)
+        if model is None:
+            continue
+        try:
+            session = Session(inference_session(model.path, provider=provider), provider)
+        except NstrtError as error:
+            found[spec.variant] = str(error)
+        else:
+            counts = session.nodes_by_provider()
+            found[spec.variant] = ", ".join(f"{n} on {name}" for name, n in counts.items())
+    return found

@@ -18,7 +18,11 @@ def main() -> None:
     child = Child()
     from nstrt.runtime import StyleTransfer, StylizeOptions
 
-    given: dict[str, Any] = {**objective(), "provider": "cpu", "threads": child["threads"]}
+    given: dict[str, Any] = {
+        **objective(),
+        "provider": child["device"],
+        "threads": child["threads"],
+    }
     given |= {"size": child["size"], **child["options"]}
     options = StylizeOptions.of(**given)
     transfer = StyleTransfer(options, notify=lambda line: print(line, file=sys.stderr))

@@ -16,7 +16,7 @@ def main() -> None:
     artist = PasticheArtist(
         child["content"],
         [child["style"]],
-        device="cpu",
+        device=child["device"],
         size=tuple(child["size"]),
         style_size=tuple(child["style_size"]),
     )

@@ -24,7 +24,7 @@ def main() -> None:
     # Made before torchvision's own function, which this is made with, is replaced.
     network = types.SimpleNamespace(features=torchvision_features())
     module.models.vgg19 = lambda **_: network
-    transfer = module.StyleTransfer(devices=["cpu"])
+    transfer = module.StyleTransfer(devices=[child["device"]])
     content = Image.open(child["content"]).convert("RGB")
     style = Image.open(child["style"]).convert("RGB")
     child.ready()

@@ -220,6 +220,9 @@ def _report(result: Result, output: Path, notes: list[str]) -> None:
         f"  painted {100 * result.painted:.0f} %, loss {result.terms.loss:.4f} "
         f"(content {result.terms.content:.3f}, style {result.terms.style:.4f})"
     )
+    if plan.nodes:
+        placed = ", ".join(f"{count} on {name}" for name, count in plan.nodes.items())
+        tell(f"  nodes of the network by ONNX Runtime's own record: {placed}")
     for line in (*plan.reasons, *notes):
         tell(f"  {line}")
 
