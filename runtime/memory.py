@@ -39,7 +39,7 @@ _COMPILER = 120_000_000
 _BUFFERS = 120_000_000
 """An algorithm's buffers for a band, and what the allocator holds back."""
 
-_SESSION_PIXEL = 2700
+_SESSION_PIXEL = 1500
 """Bytes by the pixel of ONNX Runtime's own buffers, where it computes all layers."""
 
 _STEP_PIXEL = 810
