@@ -11,7 +11,7 @@ from skimage.color import lab2rgb, rgb2lab
 
 from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
 from nstrt.runtime.pictures import as_picture, gray_pair, resize, with_colours_of
-from nstrt.runtime.pictures.luminance import lightness
+from nstrt.runtime.pictures.lab import lightness
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, EMBER = EXAMPLES / "cat.jpg", EXAMPLES / "ember.jpg"
