@@ -27,8 +27,9 @@ _ROUNDING = 1e-5
 """How far outside 0..1 a linear value may lie and count as shown: less than a step of 16 bits in
 the brightest parts, a thirtieth of one of 8 bits in the darkest."""
 
-_HALVINGS = 12
-"""Halvings of a segment that ends at the edge of the gamut: to within 0.03 of 100 units."""
+_HALVINGS = 16
+"""Halvings of a segment that ends at the edge of the gamut: to within 0.002 of 100 units, finer
+than a step of 16 bits is in most of it."""
 
 STRIP = 1 << 15
 """Pixels worked on at a time: some ten arrays of them stay in the processor's cache."""
@@ -84,8 +85,8 @@ def into_gamut(
             continue
         wanted = lab[rows][outside]
         if towards is None:
-            safe = np.zeros_like(wanted)
-            np.clip(wanted[:, 0], 0, 100, out=safe[:, 0])
+            np.clip(wanted[:, 0], 0, 100, out=wanted[:, 0])
+            safe = wanted * np.float32([1, 0, 0])
         else:
             safe = towards[rows][outside]
         kept, lost = np.zeros((len(wanted), 1), np.float32), np.ones((len(wanted), 1), np.float32)
