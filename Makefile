@@ -42,8 +42,9 @@ export: setup ## export VGG19 to checked ONNX files in the user's cache
 examples: setup ## paint the example paintings again
 	$(BIN)/python examples/paint.py
 
-sheets: setup ## make the contact sheets and tables of docs/presets.md again
+sheets: setup ## make the contact sheets of docs/presets.md and docs/method.md again
 	$(BIN)/python benchmarks/presets.py
+	$(BIN)/python benchmarks/strength.py
 
 bench: setup ## measure against other programs: docs/benchmarks.md (BENCH="--quick" to try)
 	$(BIN)/python benchmarks/speed.py $(BENCH) \

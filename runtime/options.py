@@ -19,6 +19,7 @@ __all__ = [
     "COLORS",
     "ENGINES",
     "INITS",
+    "MATCHES",
     "OPTIMIZERS",
     "PRESETS",
     "LayerWeights",
@@ -30,7 +31,8 @@ __all__ = [
 ENGINES = ("auto", "onnx", "torch", "graph")
 OPTIMIZERS = ("adam", "lbfgs")
 INITS = ("content", "noise", "gray")
-COLORS = ("style", "content")
+COLORS = ("style", "content", "match-style", "match-content")
+MATCHES = ("covariance", "histogram")
 
 LayerWeights = tuple[tuple[str, float], ...]
 """Layers with the weight of each."""
@@ -129,11 +131,24 @@ class StylizeOptions:
 
     color: str = _option(
         "style",
-        "Whose colours the result has: the style's, or the content's (painted in lightness alone).",
+        "Whose colours the result has: the style's, or the content's (painted in lightness alone). "
+        "match-style first gives the photo the painting's palette, for all of it even at a low "
+        "strength; match-content gives the painting the photo's.",
         group=LOOK,
         choices=COLORS,
     )
-    """``style``, or ``content``: see :func:`nstrt.runtime.pictures.luminance.gray_pair`."""
+    """``style``; ``content``: see :func:`nstrt.runtime.pictures.luminance.gray_pair`;
+    ``match-style`` or ``match-content``: see
+    :func:`nstrt.runtime.pictures.match.match_colours`."""
+
+    color_match: str = _option(
+        "covariance",
+        "With --color match-style or match-content: match the colours' mean and covariance "
+        "(gentle), or their whole histogram (closer, with more contrast and grain).",
+        group=LOOK,
+        choices=MATCHES,
+    )
+    """Which statistics of the colours are matched: ``covariance`` or ``histogram``."""
 
     content_weight: float = _option(
         0.15,

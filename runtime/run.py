@@ -20,6 +20,7 @@ from nstrt.runtime.pictures import (
     as_picture,
     enlarge,
     gray_pair,
+    match_colours,
     resize,
     with_colours_of,
 )
@@ -255,12 +256,18 @@ class Run:
 
 
 class _Painted:
-    """What is painted from, and what is made of it: the pictures themselves, or their grays."""
+    """What is painted from, as ``color`` asks, and what is made of it."""
 
     def __init__(self, options: StylizeOptions, photo: Picture, painting: Picture) -> None:
         self.photo, self.painting = photo, painting
+        self.content, self.style = photo, painting
         self._gray = options.color == "content"
-        self.content, self.style = gray_pair(photo, painting) if self._gray else (photo, painting)
+        if self._gray:
+            self.content, self.style = gray_pair(photo, painting)
+        elif options.color == "match-style":
+            self.content = match_colours(photo, painting, options.color_match)
+        elif options.color == "match-content":
+            self.style = match_colours(painting, photo, options.color_match)
 
     def coloured(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
         """A painted picture with the colours that it is to have."""

@@ -131,8 +131,15 @@ _ARGUMENTS = (
     _choice(
         "color",
         "Colo_urs of",
-        "The painting's colours, or the photo's own with the painting's strokes.",
-        {"style": "The painting", "content": "The photo"},
+        "The painting's colours, or the photo's own with the painting's strokes. Matched before: "
+        "one is first given the other's palette, so that the result has it whole, even at a low "
+        "strength.",
+        {
+            "style": "The painting",
+            "content": "The photo",
+            "match-style": "The painting, matched before",
+            "match-content": "The photo, matched before",
+        },
     ),
     _choice(
         "preset",
@@ -173,6 +180,14 @@ _ARGUMENTS = (
         least=0,
         most=_rule("iterations")[1]["most"],
         unset=0,
+        advanced=True,
+    ),
+    _choice(
+        "color_match",
+        "Match colours _by",
+        "Where colours are matched before: how closely. The histogram comes closer, with more "
+        "contrast and grain.",
+        {"covariance": "Mean and spread", "histogram": "Histogram"},
         advanced=True,
     ),
     _number(

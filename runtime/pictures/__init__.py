@@ -2,6 +2,7 @@
 
 from nstrt.runtime.pictures.enlarge import enlarge
 from nstrt.runtime.pictures.luminance import gray_pair, with_colours_of
+from nstrt.runtime.pictures.match import match_colours
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture, PictureSource, as_picture
 from nstrt.runtime.pictures.read import MAX_BYTES, MAX_PIXELS, decode_picture, read_picture
 from nstrt.runtime.pictures.recipe import embed, extract, read_recipe
@@ -22,6 +23,7 @@ __all__ = [
     "enlarge",
     "extract",
     "gray_pair",
+    "match_colours",
     "read_picture",
     "read_recipe",
     "resize",

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.pictures.lab import STRIP, from_lab, into_gamut, lightness, to_lab
 from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.resize import resize
-from nstrt.runtime.pictures.values import quantised, unit_values
-from nstrt.runtime.pictures.vips import from_samples, libvips, to_samples
+from nstrt.runtime.pictures.values import strips
 
-__all__ = ["gray_pair", "lightness", "with_colours_of"]
+__all__ = ["gray_pair", "with_colours_of"]
 
 
 def gray_pair(content: Picture, style: Picture) -> tuple[Picture, Picture]:
@@ -33,17 +33,19 @@ def gray_pair(content: Picture, style: Picture) -> tuple[Picture, Picture]:
 def with_colours_of(rgb: NDArray[np.float32], photo: NDArray[np.float32]) -> NDArray[np.float32]:
     """The lightness of ``rgb`` (height, width, 3) with a* and b* of the photo, of any size.
 
-    Colours that sRGB cannot show at their new lightness are clipped.
+    Where sRGB cannot show the photo's a* and b* at their new lightness, lightness gives way: it
+    becomes the nearest, towards the photo's own, at which it can. Colours so stay the photo's
+    everywhere; in strongly coloured parts, where few lightnesses are left, strokes get fainter.
     """
     height, width = rgb.shape[:2]
-    lab = _lab(resize(photo, width, height)).copy()
-    lab[..., 0] = lightness(rgb)
-    return _rgb(lab)
-
-
-def lightness(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    """L* of sRGB values (height, width, 3), from 0 to 100."""
-    return np.ascontiguousarray(_lab(rgb)[..., 0])
+    coloured = np.empty_like(rgb)
+    resized = resize(photo, width, height)
+    for rows in strips(height, width, pixels=STRIP):
+        own = to_lab(resized[rows])
+        lab = own.copy()
+        lab[..., 0] = lightness(rgb[rows])
+        coloured[rows] = from_lab(into_gamut(lab, own))
+    return coloured
 
 
 def _statistics(
@@ -59,22 +61,4 @@ def _statistics(
 def _gray(values: NDArray[np.float32]) -> NDArray[np.float32]:
     lab = np.zeros((*values.shape, 3), np.float32)
     np.clip(values, 0, 100, out=lab[..., 0])
-    return _rgb(lab)
-
-
-def _lab(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    samples = np.empty(rgb.shape, np.uint16)
-    quantised(rgb, samples)
-    values = to_samples(from_samples(samples, "rgb16").colourspace("lab"))
-    assert values is not None
-    return values.astype(np.float32, copy=False)
-
-
-def _rgb(lab: NDArray[np.float32]) -> NDArray[np.float32]:
-    height, width, channels = lab.shape
-    image = libvips().Image.new_from_memory(
-        np.ascontiguousarray(lab).data, width, height, channels, "float"
-    )
-    samples = to_samples(image.copy(interpretation="lab").colourspace("rgb16"))
-    assert samples is not None
-    return unit_values(samples, channels=3)
+    return from_lab(lab)

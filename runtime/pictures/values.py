@@ -14,9 +14,9 @@ _STRIP = 1 << 18
 """Pixels worked on at a time: few enough to stay in the processor's cache."""
 
 
-def strips(height: int, width: int) -> Iterator[slice]:
-    """Split the rows of a picture into strips of similar, small size."""
-    rows = max(1, _STRIP // max(1, width))
+def strips(height: int, width: int, *, pixels: int = _STRIP) -> Iterator[slice]:
+    """Split the rows of a picture into strips of similar, small size: about that many pixels."""
+    rows = max(1, pixels // max(1, width))
     for top in range(0, height, rows):
         yield slice(top, min(top + rows, height))
 

@@ -1,0 +1,94 @@
+"""The strips of docs/method.md: five strengths, and the four ways with colours.
+
+Usage: python benchmarks/strength.py [--size 256] [--only strength|colors]
+
+Writes ``strength.jpg`` and ``colors.jpg``, and prints how far apart the strengths look: each from
+the photo, and from the one before.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from presets import ROOT, cell, contact_sheet, picture
+from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.filters import gaussian
+from skimage.metrics import structural_similarity
+
+from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
+from nstrt.runtime.options import COLORS
+from nstrt.runtime.pictures import resize
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STRENGTH_PAIR, COLOR_PAIR = ("cat", "ember"), ("cat", "night")
+WORDS = {"style": "--color style (as it is)"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--only", choices=("strength", "colors"))
+    given = parser.parse_args(arguments)
+    if given.only != "colors":
+        strength(given.size)
+    if given.only != "strength":
+        colors(given.size)
+
+
+def strength(size: int) -> None:
+    photo, painting = map(picture, STRENGTH_PAIR)
+    results = [repaint(photo, painting, size, strength=value) for value in STRENGTHS]
+    own = resize(photo.rgb, results[0].shape[1], results[0].shape[0])
+    before = own
+    for value, result in zip(STRENGTHS, results, strict=True):
+        print(
+            f"{value}: from the photo {apart(result, own)}, from the last {apart(result, before)}"
+        )
+        before = result
+    cells = [
+        cell(each, f"--strength {value:g}") for value, each in zip(STRENGTHS, results, strict=True)
+    ]
+    sheet([[cell(photo.rgb, "photo"), *cells[:2]], cells[2:]], "strength.jpg")
+
+
+def colors(size: int) -> None:
+    photo, painting = map(picture, COLOR_PAIR)
+    cells = [
+        cell(repaint(photo, painting, size, color=color), WORDS.get(color, f"--color {color}"))
+        for color in COLORS
+    ]
+    both = [cell(photo.rgb, "photo"), cell(same_shape(painting, photo), "painting")]
+    sheet([[both[0], *cells[:2]], [both[1], *cells[2:]]], "colors.jpg")
+
+
+def repaint(photo: Picture, painting: Picture, size: int, **options: Any) -> NDArray[np.float32]:
+    asked = StylizeOptions.of("fast", size=size, seed=1, engine="onnx", **options)
+    return StyleTransfer(asked, notify=print).stylize(photo, painting).picture.rgb
+
+
+def same_shape(painting: Picture, photo: Picture) -> NDArray[np.float32]:
+    """As much of the middle of a painting as has the photo's shape."""
+    height = min(painting.height, round(painting.width * photo.height / photo.width))
+    top = (painting.height - height) // 2
+    return np.ascontiguousarray(painting.rgb[top : top + height])
+
+
+def apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> str:
+    """How different two pictures look: in colour, mean CIEDE2000 once strokes of a pixel are
+    blurred away (Gaussian, 1 pixel), and in structure, 1 - SSIM of lightness."""
+    labs = [rgb2lab(gaussian(each.astype(float), 1, channel_axis=2)) for each in (one, other)]
+    light = [rgb2lab(each)[..., 0] for each in (one, other)]
+    likeness = structural_similarity(*light, data_range=100, gaussian_weights=True, sigma=1.5)
+    return f"{deltaE_ciede2000(*labs).mean():.1f} CIEDE2000, {1 - likeness:.2f} of structure"
+
+
+def sheet(rows: Sequence[Sequence[Any]], name: str) -> None:
+    contact_sheet(rows).save(ROOT / "docs" / "pictures" / name, quality=88)
+
+
+if __name__ == "__main__":
+    main()
