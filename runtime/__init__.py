@@ -33,12 +33,16 @@ if TYPE_CHECKING:
     from nstrt.runtime.options import PRESETS, StylizeOptions
     from nstrt.runtime.pictures import Picture, read_recipe
     from nstrt.runtime.plan import Plan, Scale
+    from nstrt.runtime.preview import PreviewFile
     from nstrt.runtime.result import Result
     from nstrt.runtime.run import Run
     from nstrt.runtime.terms import LossTerms
+    from nstrt.runtime.timelapse import Timelapse
     from nstrt.runtime.transfer import StyleTransfer, stylize
 
 _HOMES = {
+    "Timelapse": "timelapse",
+    "PreviewFile": "preview",
     "WeightsError": "model",
     "TooLargeError": "model",
     "ProviderUnavailableError": "model",
@@ -98,6 +102,7 @@ __all__ = [
     "PictureWriteError",
     "Plan",
     "Preview",
+    "PreviewFile",
     "ProviderUnavailableError",
     "Result",
     "Run",
@@ -107,6 +112,7 @@ __all__ = [
     "Step",
     "StyleTransfer",
     "StylizeOptions",
+    "Timelapse",
     "TooLargeError",
     "WeightsError",
     "features",

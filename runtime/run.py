@@ -150,10 +150,14 @@ class Run:
                 if progress.scale_done:
                     yield ScaleDone(**place)
                     continue
-                yield Step(**place)
+
+                def picture(progress: Progress = progress) -> NDArray[np.float32]:
+                    return painted.coloured(progress.picture())
+
+                yield Step(**place, picture=picture)
                 if self._preview_due(progress, shown):
                     shown = time.perf_counter()
-                    yield Preview(**place, rgb=painted.coloured(progress.picture()))
+                    yield Preview(**place, rgb=picture())
             if last is not None and last.step == plan.steps and plan.work > _TELLING:
                 learn_pace(self._planner.pace_key(plan), pace.mean())
         except Interrupted:
