@@ -9,10 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nstrt.runtime.batch import (
+        Batch,
+        BatchEvent,
+        Job,
+        JobDone,
+        JobEvent,
+        JobFailed,
+        JobProgress,
+        JobSkipped,
+        JobStarted,
+    )
     from nstrt.runtime.estimate import Estimate
     from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
     from nstrt.runtime.extraction import features
     from nstrt.runtime.interrupt import Interrupted
+    from nstrt.runtime.joblist import jobs_from
     from nstrt.runtime.model import (
         ExportCheckError,
         LayerNameError,
@@ -41,6 +53,16 @@ if TYPE_CHECKING:
     from nstrt.runtime.transfer import StyleTransfer, stylize
 
 _HOMES = {
+    "jobs_from": "joblist",
+    "JobStarted": "batch",
+    "JobSkipped": "batch",
+    "JobProgress": "batch",
+    "JobFailed": "batch",
+    "JobEvent": "batch",
+    "JobDone": "batch",
+    "Job": "batch",
+    "BatchEvent": "batch",
+    "Batch": "batch",
     "Timelapse": "timelapse",
     "PreviewFile": "preview",
     "WeightsError": "model",
@@ -82,11 +104,20 @@ _HOMES = {
 
 __all__ = [
     "PRESETS",
+    "Batch",
+    "BatchEvent",
     "Estimate",
     "Event",
     "ExportCheckError",
     "Finished",
     "Interrupted",
+    "Job",
+    "JobDone",
+    "JobEvent",
+    "JobFailed",
+    "JobProgress",
+    "JobSkipped",
+    "JobStarted",
     "LayerNameError",
     "LossTerms",
     "ModelBuilderMissingError",
@@ -116,6 +147,7 @@ __all__ = [
     "TooLargeError",
     "WeightsError",
     "features",
+    "jobs_from",
     "read_recipe",
     "stylize",
 ]

@@ -8,9 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nstrt.plugins.cli.console import complain
+from nstrt.runtime.batch import (
+    BatchEvent,
+    JobDone,
+    JobFailed,
+    JobProgress,
+    JobSkipped,
+)
 from nstrt.runtime.events import Event, ScaleDone, Started
 
-__all__ = ["progress_display"]
+__all__ = ["batch_display", "progress_display"]
 
 Display = Callable[[Event], None]
 
@@ -77,6 +84,71 @@ class _Lines:
                 f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
                 + (f"  {left}" if left else "")
             )
+
+
+@contextmanager
+def batch_display(total: int, *, quiet: bool) -> Iterator[Callable[[BatchEvent], None]]:
+    """Give a function that shows a batch's events: a bar over all pictures on a terminal, and a
+    line for each picture."""
+    if quiet:
+        yield lambda event: None
+    elif not sys.stderr.isatty():
+        yield lambda event: complain(line) if (line := _picture_line(event)) else None
+    else:
+        with _batch_bar(total) as show:
+            yield show
+
+
+@contextmanager
+def _batch_bar(total: int) -> Iterator[Callable[[BatchEvent], None]]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    progress = Progress(
+        MofNCompleteColumn(),
+        BarColumn(bar_width=None),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with progress:
+        task = progress.add_task("preparing", total=total)
+        running: dict[int, float] = {}
+        over = 0
+
+        def show(event: BatchEvent) -> None:
+            nonlocal over
+            told, name = event.event, escape(event.job.content.name)
+            words = name
+            if isinstance(told, JobProgress):
+                running[event.number] = told.fraction
+                words = f"{name}  {100 * told.fraction:.0f} %  {_left(told.seconds_left)}"
+            elif isinstance(told, JobDone | JobSkipped | JobFailed):
+                running.pop(event.number, None)
+                over += 1
+            with contextlib.suppress(OSError):
+                if line := _picture_line(event):
+                    progress.console.print(line, markup=False, highlight=False)
+                progress.update(task, completed=over + sum(running.values()), description=words)
+
+        yield show
+
+
+def _picture_line(event: BatchEvent) -> str:
+    """What became of a picture, in a line; nothing while it is under way."""
+    told = event.event
+    match told:
+        case JobDone():
+            words = f"painted {100 * told.painted:.0f} %  {told.seconds:.0f} s"
+            words = "; ".join([words, *told.notes])
+        case JobSkipped():
+            words = "done before"
+        case JobFailed():
+            words = "failed"
+        case _:
+            return ""
+    return f"{event.number} of {event.total}  {event.job.content.name}  {words}"
 
 
 def _left(seconds: float | None) -> str:
