@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         JobSkipped,
         JobStarted,
     )
+    from nstrt.runtime.compare import Difference, PictureLosses, losses_of
     from nstrt.runtime.estimate import Estimate
     from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
     from nstrt.runtime.extraction import features
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from nstrt.runtime.transfer import StyleTransfer, stylize
 
 _HOMES = {
+    "losses_of": "compare",
+    "PictureLosses": "compare",
+    "Difference": "compare",
     "jobs_from": "joblist",
     "JobStarted": "batch",
     "JobSkipped": "batch",
@@ -106,6 +110,7 @@ __all__ = [
     "PRESETS",
     "Batch",
     "BatchEvent",
+    "Difference",
     "Estimate",
     "Event",
     "ExportCheckError",
@@ -129,6 +134,7 @@ __all__ = [
     "OutputExistsError",
     "PackageMissingError",
     "Picture",
+    "PictureLosses",
     "PictureReadError",
     "PictureWriteError",
     "Plan",
@@ -148,6 +154,7 @@ __all__ = [
     "WeightsError",
     "features",
     "jobs_from",
+    "losses_of",
     "read_recipe",
     "stylize",
 ]

@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
     [
         ("python", ("out.png", "small.jpg", "painted-photo.jpg", "live.png")),
         ("watch", ("live.png", "out.webp")),
+        ("batch", ("photo.png",)),
+        ("compare", ()),
     ],
 )
 def test_python_examples_run(
