@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nstrt.runtime.compare import Difference, PictureLosses, losses_of
     from nstrt.runtime.estimate import Estimate
     from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
+    from nstrt.runtime.explore import Axis, Cell, Exploration, parse_axis
     from nstrt.runtime.extraction import features
     from nstrt.runtime.interrupt import Interrupted
     from nstrt.runtime.joblist import jobs_from
@@ -49,11 +50,17 @@ if TYPE_CHECKING:
     from nstrt.runtime.preview import PreviewFile
     from nstrt.runtime.result import Result
     from nstrt.runtime.run import Run
+    from nstrt.runtime.sheets import contact_sheet
     from nstrt.runtime.terms import LossTerms
     from nstrt.runtime.timelapse import Timelapse
     from nstrt.runtime.transfer import StyleTransfer, stylize
 
 _HOMES = {
+    "contact_sheet": "sheets",
+    "parse_axis": "explore",
+    "Exploration": "explore",
+    "Cell": "explore",
+    "Axis": "explore",
     "losses_of": "compare",
     "PictureLosses": "compare",
     "Difference": "compare",
@@ -108,11 +115,14 @@ _HOMES = {
 
 __all__ = [
     "PRESETS",
+    "Axis",
     "Batch",
     "BatchEvent",
+    "Cell",
     "Difference",
     "Estimate",
     "Event",
+    "Exploration",
     "ExportCheckError",
     "Finished",
     "Interrupted",
@@ -152,9 +162,11 @@ __all__ = [
     "Timelapse",
     "TooLargeError",
     "WeightsError",
+    "contact_sheet",
     "features",
     "jobs_from",
     "losses_of",
+    "parse_axis",
     "read_recipe",
     "stylize",
 ]

@@ -139,6 +139,10 @@ class Batch:
     with ``force`` it is painted again. ``processes`` above 1 paint side by side, with the
     processor's cores and the memory split among them: see docs/batch.md for when that helps.
 
+    With ``frames`` the photos are frames of a film, in their order: each starts from the last
+    result, moved along, and after the first is painted as :func:`~nstrt.runtime.film.frame_options`
+    says. Behind one that is painted anew, no result counts as there already.
+
     Raises :class:`~nstrt.runtime.model.OptionError` at once where two jobs would write one file,
     or one would write over a picture that another reads.
     """
@@ -149,13 +153,17 @@ class Batch:
         *,
         force: bool = False,
         processes: int = 1,
+        frames: bool = False,
         store: ModelStore | None = None,
         notify: Notify | None = None,
     ) -> None:
         if processes < 1:
             raise OptionError("A batch needs at least one process; --jobs must be 1 or more.")
+        if frames and processes > 1:
+            raise OptionError("Frames are painted one after the other; leave out --jobs.")
         _check_apart(jobs)
         self.jobs = tuple(jobs)
+        self._frames = frames
         self._force = force
         self._processes = min(processes, len(jobs))
         self._store = store
@@ -183,7 +191,9 @@ class Batch:
         from nstrt.runtime.interrupt import Interrupted
         from nstrt.runtime.painter import Painter
 
-        painter = Painter(force=self._force, store=self._store, notify=self._notify)
+        painter = Painter(
+            force=self._force, frames=self._frames, store=self._store, notify=self._notify
+        )
         self._stop = painter.stop
         try:
             for index, job in enumerate(self.jobs):

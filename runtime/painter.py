@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.batch import (
     Job,
@@ -45,9 +46,15 @@ class Painter:
     """Paints jobs with what they can share: see :class:`~nstrt.runtime.batch.Batch`."""
 
     def __init__(
-        self, *, force: bool, store: ModelStore | None, notify: Callable[[str], None]
+        self,
+        *,
+        force: bool,
+        frames: bool = False,
+        store: ModelStore | None,
+        notify: Callable[[str], None],
     ) -> None:
         self._force = force
+        self._film = _Film() if frames else None
         self._store = store
         self._notify = notify
         self._transfers: dict[StylizeOptions, StyleTransfer] = {}
@@ -83,12 +90,21 @@ class Painter:
 
     def _painted(self, job: Job) -> Iterator[JobEvent]:
         began = time.perf_counter()
-        if not self._force and _is_done(job):
+        film = self._film
+        if film is not None:
+            job = film.as_frame(job)
+        if not self._force and _is_done(job, film):
+            if film is not None:
+                film.follow(job)
             yield JobSkipped()
             return
         check_writable(job.output, overwrite=self._force)
         style = self._style(job.style)
-        run = self._run = self._transfer(job.options).run(job.content, style, started=began)
+        content = read_picture(job.content)
+        start = None if film is None else film.follower.start(content)
+        run = self._run = self._transfer(job.options).run(
+            content, style, started=began, start=start
+        )
         if self._stopped:
             raise Interrupted
         for event in run:
@@ -104,6 +120,8 @@ class Painter:
             elif isinstance(event, Finished):
                 result = event.result
                 notes = result.save(job.output, overwrite=self._force)
+                if film is not None:
+                    film.follow(job, result.picture)
                 yield JobDone(
                     seconds=time.perf_counter() - began,
                     steps=result.steps,
@@ -127,7 +145,32 @@ class Painter:
         return self._transfers[options]
 
 
-def _is_done(job: Job) -> bool:
+class _Film:
+    """What a frame takes over from the ones before it."""
+
+    def __init__(self) -> None:
+        from nstrt.runtime.film import Follower
+
+        self.follower = Follower()
+        self.begun = False
+        """Whether there is a frame before the next one."""
+        self.anew = False
+        """Whether a frame before the next one was painted in this batch."""
+
+    def as_frame(self, job: Job) -> Job:
+        """The job with the options that it has as one of several frames."""
+        from nstrt.runtime.film import frame_options
+
+        return replace(job, options=frame_options(job.options)) if self.begun else job
+
+    def follow(self, job: Job, painted: Picture | None = None) -> None:
+        """A frame has its painting, which is in its file if it is not given."""
+        self.begun = True
+        self.anew = self.anew or painted is not None
+        self.follower.follow(job.content, job.output if painted is None else painted)
+
+
+def _is_done(job: Job, film: _Film | None) -> bool:
     """Whether the result is there already. Raises :class:`OutputExistsError` where something else
     has its name."""
     if not job.output.is_file():
@@ -141,20 +184,30 @@ def _is_done(job: Job) -> bool:
             f"'{job.output}' exists and does not say how it was made; add --force to paint it "
             "again, or choose another folder."
         )
-    start = None if job.options.init in INITS else Path(job.options.init)
     other = differences(
         recipe,
         job.options,
         content=_checksum(job.content),
         style=_checksum(job.style),
-        start=None if start is None else _checksum(start),
+        start=_start_of(job, film, recipe),
     )
+    if film is not None and film.anew:
+        other.append("the frame before it is painted anew")
     if other:
         raise OutputExistsError(
             f"'{job.output}' exists and was made otherwise ({'; '.join(other)}); add --force to "
             "paint it again, or choose another folder."
         )
     return True
+
+
+def _start_of(job: Job, film: _Film | None, recipe: Mapping[str, Any]) -> str | None:
+    """The checksum of what the job starts from, if that is a picture of its own."""
+    if film is not None and film.begun and isinstance(recipe.get("init"), dict):
+        # It came from the frames before, whose own recipes were looked at.
+        own: str | None = recipe["init"].get("sha256")
+        return own
+    return None if job.options.init in INITS else _checksum(Path(job.options.init))
 
 
 def _checksum(path: Path) -> str:

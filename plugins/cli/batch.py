@@ -18,7 +18,7 @@ from nstrt.plugins.cli.flags import given_options, given_values, with_option_fla
 from nstrt.runtime.model.errors import PictureWriteError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.batch import Batch, BatchEvent
+    from nstrt.runtime.batch import Batch, BatchEvent, JobEvent
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -27,6 +27,7 @@ EXAMPLES = """
 nstrt batch holiday/ --style painting.jpg --out-dir painted
 nstrt batch trip/*.jpg cat.png --style painting.jpg --out-dir painted --preset fast
 nstrt batch pairs.csv --out-dir painted --size 1024
+nstrt batch film/*.png --frames --style painting.jpg --out-dir painted
 nstrt batch holiday/ --style painting.jpg --out-dir painted --json
 """
 
@@ -72,6 +73,13 @@ def command(
         help="Paint what is there already again, whatever it is.",
         rich_help_panel=OUTPUT,
     ),
+    frames: bool = typer.Option(
+        False,
+        "--frames",
+        help="The photos are a film's frames, in order: each starts from the last result, moved "
+        "along. Needs OpenCV, which nstrt[video] brings.",
+        rich_help_panel=OUTPUT,
+    ),
     jobs: int = typer.Option(
         1,
         "--jobs",
@@ -92,7 +100,7 @@ def command(
     """Repaint many photos, and skip those that are done already."""
     given_options(given or {})
     from nstrt.plugins.cli import STARTED
-    from nstrt.plugins.cli.progress import batch_display
+    from nstrt.plugins.cli.progress import Item, counting_display
     from nstrt.runtime.batch import Batch
     from nstrt.runtime.joblist import jobs_from
 
@@ -100,12 +108,12 @@ def command(
         photos, out_dir=out_dir, style=style, suffix=suffix, **given_values(given or {})
     )
     say: Callable[[str], None] = (lambda line: None) if quiet else complain
-    batch = Batch(found, force=force, processes=jobs, notify=say)
+    batch = Batch(found, force=force, processes=jobs, frames=frames, notify=say)
     _make(out_dir)
     tally = _Tally()
-    with _interruptible(batch), batch_display(len(found), quiet=quiet or as_json) as show:
+    with _interruptible(batch), counting_display(len(found), quiet=quiet or as_json) as show:
         for event in batch:
-            show(event)
+            show(Item(number=event.number, name=event.job.content.name, **_state(event.event)))
             outcome = tally.take(event)
             if outcome is not None and as_json:
                 tell(json.dumps(outcome))
@@ -113,6 +121,23 @@ def command(
     if batch.stopped:
         return 130
     return 1 if tally.failed else 0
+
+
+def _state(event: JobEvent) -> dict[str, Any]:
+    """Where a picture is, as :class:`~nstrt.plugins.cli.progress.Item` has it."""
+    from nstrt.runtime.batch import JobDone, JobFailed, JobProgress, JobSkipped
+
+    match event:
+        case JobProgress():
+            return {"fraction": event.fraction, "seconds_left": event.seconds_left}
+        case JobDone():
+            words = f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
+            return {"over": "; ".join([words, *event.notes])}
+        case JobSkipped():
+            return {"over": "done before"}
+        case JobFailed():
+            return {"over": "failed"}
+    return {}
 
 
 class _Tally:

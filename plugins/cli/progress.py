@@ -6,18 +6,12 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from nstrt.plugins.cli.console import complain
-from nstrt.runtime.batch import (
-    BatchEvent,
-    JobDone,
-    JobFailed,
-    JobProgress,
-    JobSkipped,
-)
 from nstrt.runtime.events import Event, ScaleDone, Started
 
-__all__ = ["batch_display", "progress_display"]
+__all__ = ["Item", "counting_display", "progress_display"]
 
 Display = Callable[[Event], None]
 
@@ -86,21 +80,44 @@ class _Lines:
             )
 
 
+Count = Callable[["Item"], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Where one of several pictures is."""
+
+    number: int
+    """Which, from 1."""
+
+    name: str
+    """What it is called."""
+
+    fraction: float = 0.0
+    """Of its work that is done."""
+
+    seconds_left: float | None = None
+    """To go."""
+
+    over: str | None = None
+    """What became of it, in words, once that is known."""
+
+
 @contextmanager
-def batch_display(total: int, *, quiet: bool) -> Iterator[Callable[[BatchEvent], None]]:
-    """Give a function that shows a batch's events: a bar over all pictures on a terminal, and a
-    line for each picture."""
+def counting_display(total: int, *, quiet: bool) -> Iterator[Count]:
+    """Give a function that shows where several pictures are: on a terminal a bar over all of them,
+    and a line for each one that is over."""
     if quiet:
-        yield lambda event: None
+        yield lambda item: None
     elif not sys.stderr.isatty():
-        yield lambda event: complain(line) if (line := _picture_line(event)) else None
+        yield lambda item: complain(_line(item, total)) if item.over is not None else None
     else:
-        with _batch_bar(total) as show:
+        with _counting_bar(total) as show:
             yield show
 
 
 @contextmanager
-def _batch_bar(total: int) -> Iterator[Callable[[BatchEvent], None]]:
+def _counting_bar(total: int) -> Iterator[Count]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -117,38 +134,26 @@ def _batch_bar(total: int) -> Iterator[Callable[[BatchEvent], None]]:
         running: dict[int, float] = {}
         over = 0
 
-        def show(event: BatchEvent) -> None:
+        def show(item: Item) -> None:
             nonlocal over
-            told, name = event.event, escape(event.job.content.name)
-            words = name
-            if isinstance(told, JobProgress):
-                running[event.number] = told.fraction
-                words = f"{name}  {100 * told.fraction:.0f} %  {_left(told.seconds_left)}"
-            elif isinstance(told, JobDone | JobSkipped | JobFailed):
-                running.pop(event.number, None)
+            words = escape(item.name)
+            if item.over is None:
+                running[item.number] = item.fraction
+                words += f"  {100 * item.fraction:.0f} %  {_left(item.seconds_left)}"
+            else:
+                running.pop(item.number, None)
                 over += 1
             with contextlib.suppress(OSError):
-                if line := _picture_line(event):
-                    progress.console.print(line, markup=False, highlight=False)
+                if item.over is not None:
+                    progress.console.print(_line(item, total), markup=False, highlight=False)
+                # A picture under way counts as a part of one.
                 progress.update(task, completed=over + sum(running.values()), description=words)
 
         yield show
 
 
-def _picture_line(event: BatchEvent) -> str:
-    """What became of a picture, in a line; nothing while it is under way."""
-    told = event.event
-    match told:
-        case JobDone():
-            words = f"painted {100 * told.painted:.0f} %  {told.seconds:.0f} s"
-            words = "; ".join([words, *told.notes])
-        case JobSkipped():
-            words = "done before"
-        case JobFailed():
-            words = "failed"
-        case _:
-            return ""
-    return f"{event.number} of {event.total}  {event.job.content.name}  {words}"
+def _line(item: Item, total: int) -> str:
+    return f"{item.number} of {total}  {item.name}  {item.over}"
 
 
 def _left(seconds: float | None) -> str:
