@@ -1,6 +1,6 @@
 """Whether a look chosen on a contact sheet holds at full size, and the picture of docs/explore.md.
 
-    python benchmarks/explore.py [--size 192] [--large 448] [--cells 1 9]
+    python benchmarks/explore.py [--size 144] [--large 288] [--cells 1 9]
 
 Makes the sheet of examples/cat.jpg and examples/ember.jpg, paints some of its cells' commands
 large, shrinks each to a cell's size, and says how far it is from each cell (CIE76, mean).
@@ -27,8 +27,8 @@ VARY = ("strength=0.2,0.5,0.8", "style-scale=0.5,1,2")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--size", type=int, default=192)
-    parser.add_argument("--large", type=int, default=448)
+    parser.add_argument("--size", type=int, default=144)
+    parser.add_argument("--large", type=int, default=288)
     parser.add_argument("--cells", type=int, nargs="*", default=[1, 9])
     given = parser.parse_args()
 

@@ -136,22 +136,24 @@ def test_what_was_hidden_is_not_trusted() -> None:
 
 @needs_opencv
 def test_followed_frames_flicker_less_than_frames_alone() -> None:
-    frames = pan(4)
-    options = StylizeOptions.of(**SMALL)
-    film = [result.picture for result in FilmPainter(NIGHT, options).paint(frames)]
-    transfer = StyleTransfer(options)
-    alone = [transfer.stylize(frame, NIGHT).picture for frame in frames]
-    # The first has nothing to follow.
-    assert np.array_equal(film[0].rgb, alone[0].rgb)
-    followed, independent = flicker(film, frames), flicker(alone, frames)
-    print(f"flicker: followed {followed:.4f}, independent {independent:.4f}")
-    assert followed < 0.8 * independent
-    # And the frames are painted, not dragged along.
-    style = [
-        transfer.run(frame, NIGHT, start=painted) for frame, painted in ((frames[3], film[3]),)
+    frames = pan(3, (64, 48))
+    # From noise, or it would say more of the photo, which hardly changes, than of the painting.
+    given = {**SMALL, "size": 64, "scales": 2, "iterations": (24, 10), "init": "noise"}
+    film = list(FilmPainter(NIGHT, StylizeOptions.of(**given)).paint(frames))
+    transfer = StyleTransfer()
+    alone = [
+        transfer.with_options(StylizeOptions.of(**given, seed=seed)).stylize(frame, NIGHT)
+        for seed, frame in enumerate(frames)
     ]
-    event = next(event for event in style[0] if event.step == 1)
-    assert event.painted > 0.5
+    # The first has nothing to follow.
+    assert np.array_equal(film[0].picture.rgb, alone[0].picture.rgb)
+    followed = flicker([result.picture for result in film], frames)
+    independent = flicker([result.picture for result in alone], frames)
+    print(f"flicker: followed {followed:.4f}, independent {independent:.4f}")
+    assert followed < 0.5 * independent
+    # They are painted as well as frames alone are, and not dragged along.
+    for mine, other in zip(film, alone, strict=True):
+        assert mine.terms.loss < 1.1 * other.terms.loss
 
 
 @needs_opencv
