@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
         ("watch", ("live.png", "out.webp")),
         ("batch", ("photo.png",)),
         ("compare", ()),
+        ("explore", ("sheet.jpg",)),
     ],
 )
 def test_python_examples_run(
