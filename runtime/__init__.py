@@ -9,10 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nstrt.runtime.batch import (
+        Batch,
+        BatchEvent,
+        Job,
+        JobDone,
+        JobEvent,
+        JobFailed,
+        JobProgress,
+        JobSkipped,
+        JobStarted,
+    )
+    from nstrt.runtime.compare import Difference, PictureLosses, losses_of
     from nstrt.runtime.estimate import Estimate
     from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
+    from nstrt.runtime.explore import Axis, Cell, Exploration, parse_axis
     from nstrt.runtime.extraction import features
     from nstrt.runtime.interrupt import Interrupted
+    from nstrt.runtime.joblist import jobs_from
     from nstrt.runtime.model import (
         ExportCheckError,
         LayerNameError,
@@ -33,12 +47,35 @@ if TYPE_CHECKING:
     from nstrt.runtime.options import PRESETS, StylizeOptions
     from nstrt.runtime.pictures import Picture, read_recipe
     from nstrt.runtime.plan import Plan, Scale
+    from nstrt.runtime.preview import PreviewFile
     from nstrt.runtime.result import Result
     from nstrt.runtime.run import Run
+    from nstrt.runtime.sheets import contact_sheet
     from nstrt.runtime.terms import LossTerms
+    from nstrt.runtime.timelapse import Timelapse
     from nstrt.runtime.transfer import StyleTransfer, stylize
 
 _HOMES = {
+    "contact_sheet": "sheets",
+    "parse_axis": "explore",
+    "Exploration": "explore",
+    "Cell": "explore",
+    "Axis": "explore",
+    "losses_of": "compare",
+    "PictureLosses": "compare",
+    "Difference": "compare",
+    "jobs_from": "joblist",
+    "JobStarted": "batch",
+    "JobSkipped": "batch",
+    "JobProgress": "batch",
+    "JobFailed": "batch",
+    "JobEvent": "batch",
+    "JobDone": "batch",
+    "Job": "batch",
+    "BatchEvent": "batch",
+    "Batch": "batch",
+    "Timelapse": "timelapse",
+    "PreviewFile": "preview",
     "WeightsError": "model",
     "TooLargeError": "model",
     "ProviderUnavailableError": "model",
@@ -78,11 +115,24 @@ _HOMES = {
 
 __all__ = [
     "PRESETS",
+    "Axis",
+    "Batch",
+    "BatchEvent",
+    "Cell",
+    "Difference",
     "Estimate",
     "Event",
+    "Exploration",
     "ExportCheckError",
     "Finished",
     "Interrupted",
+    "Job",
+    "JobDone",
+    "JobEvent",
+    "JobFailed",
+    "JobProgress",
+    "JobSkipped",
+    "JobStarted",
     "LayerNameError",
     "LossTerms",
     "ModelBuilderMissingError",
@@ -94,10 +144,12 @@ __all__ = [
     "OutputExistsError",
     "PackageMissingError",
     "Picture",
+    "PictureLosses",
     "PictureReadError",
     "PictureWriteError",
     "Plan",
     "Preview",
+    "PreviewFile",
     "ProviderUnavailableError",
     "Result",
     "Run",
@@ -107,9 +159,14 @@ __all__ = [
     "Step",
     "StyleTransfer",
     "StylizeOptions",
+    "Timelapse",
     "TooLargeError",
     "WeightsError",
+    "contact_sheet",
     "features",
+    "jobs_from",
+    "losses_of",
+    "parse_axis",
     "read_recipe",
     "stylize",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,10 @@ class Started(Event):
 @dataclass(frozen=True, kw_only=True)
 class Step(Event):
     """One step was taken."""
+
+    picture: Callable[[], NDArray[np.float32]] = field(repr=False, compare=False)
+    """The picture as it is, at this scale's size: height x width x 3, sRGB in 0..1. It is made
+    when this is called, and only until the next event."""
 
 
 @dataclass(frozen=True, kw_only=True)

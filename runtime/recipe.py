@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,7 +15,10 @@ from nstrt.runtime.pictures import Picture
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.terms import LossTerms
 
-__all__ = ["recipe_of"]
+__all__ = ["differences", "recipe_of"]
+
+_SHAPELESS = ("threads", "max_memory")
+"""Options that say what a run may take, and shape no picture beyond its rounding."""
 
 
 def recipe_of(
@@ -36,14 +40,11 @@ def recipe_of(
     ``weights`` is what the model file says of its weights; ``start`` is the picture file that
     the painting started from, if it was one.
     """
-    asked = options.as_dict()
-    asked["init"] = options.init if start is None else start.name
-    asked["weights"] = Path(options.weights).name
     recipe: dict[str, Any] = {
         "nstrt": version("nstrt"),
         "content": _identity(content),
         "style": _identity(style),
-        "options": asked,
+        "options": _asked(options),
         "weights": dict(weights),
         "plan": plan.as_dict(),
         "versions": versions(),
@@ -55,6 +56,57 @@ def recipe_of(
     if start is not None:
         recipe["init"] = _identity(start)
     return recipe
+
+
+def differences(
+    recipe: Mapping[str, Any],
+    options: StylizeOptions,
+    *,
+    content: str,
+    style: str,
+    start: str | None,
+) -> list[str]:
+    """What in a result's recipe differs from a run to come, in words; nothing if it is its own.
+
+    ``content``, ``style`` and ``start`` are the checksums of the picture files. Threads, memory
+    and versions do not count: they change no more than rounding.
+    """
+    found = []
+    for what, checksum in (("content", content), ("style", style), ("init", start)):
+        if _checksum(recipe, what) != checksum:
+            found.append(f"{_WORDS[what]} was another")
+    if recipe.get("stopped"):
+        found.append(f"it was stopped after {recipe.get('steps')} steps")
+    recorded = recipe.get("options")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    # As JSON holds them: lists for tuples.
+    for name, value in json.loads(json.dumps(_asked(options))).items():
+        before = recorded.get(name, value)
+        if name not in _SHAPELESS and before != value:
+            flag = name.replace("_", "-")
+            found.append(f"{flag} was {_shown(before)} and is {_shown(value)} now")
+    return found
+
+
+_WORDS = {"content": "the photo", "style": "the painting", "init": "what it starts from"}
+
+
+def _checksum(recipe: Mapping[str, Any], what: str) -> str | None:
+    identity = recipe.get(what)
+    return identity.get("sha256") if isinstance(identity, dict) else None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(_shown(part) for part in value) or "the preset's"
+    return "the default" if value is None else str(value)
+
+
+def _asked(options: StylizeOptions) -> dict[str, Any]:
+    asked = options.as_dict()
+    for name in ("init", "weights"):
+        asked[name] = Path(asked[name]).name
+    return asked
 
 
 def _identity(picture: Picture) -> dict[str, str]:

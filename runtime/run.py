@@ -56,6 +56,7 @@ class Run:
         preview_steps: int | None,
         preview_seconds: float | None,
         started: float,
+        start: PictureSource | None = None,
     ) -> None:
         self._planner = planner
         self.sources = content, style
@@ -63,6 +64,7 @@ class Run:
         self._preview_steps = preview_steps
         self._preview_seconds = preview_seconds
         self._started = started
+        self._start = start
         self._stop = threading.Event()
         self._interrupt = Interrupt()
         self._cancelled = False
@@ -108,7 +110,7 @@ class Run:
         content, style = (as_picture(source) for source in self.sources)
         # What lies under transparent pixels is nobody's style.
         style = style.opaque()
-        start = None if options.init in INITS else _start(options.init)
+        start = _start(options.init, self._start)
         painted = _Painted(options, content, style)
         self._interrupt.check()
         plan, engine = self._planner.prepare(content.size, style.size)
@@ -151,10 +153,14 @@ class Run:
                 if progress.scale_done:
                     yield ScaleDone(**place)
                     continue
-                yield Step(**place)
+
+                def picture(progress: Progress = progress) -> NDArray[np.float32]:
+                    return painted.coloured(progress.picture())
+
+                yield Step(**place, picture=picture)
                 if self._preview_due(progress, shown):
                     shown = time.perf_counter()
-                    yield Preview(**place, rgb=painted.coloured(progress.picture()))
+                    yield Preview(**place, rgb=picture())
             if last is not None and last.step == plan.steps and plan.work > _TELLING:
                 learn_pace(self._planner.pace_key(plan), pace.mean())
         except Interrupted:
@@ -274,8 +280,12 @@ class _Painted:
         return with_colours_of(rgb, self.photo.rgb) if self._gray else rgb
 
 
-def _start(name: str) -> Picture:
-    """The picture file that the painting starts from."""
+def _start(name: str, given: PictureSource | None) -> Picture | None:
+    """The picture that the painting starts from, if it was given or ``name`` is a file's."""
+    if given is not None:
+        return as_picture(given).opaque()
+    if name in INITS:
+        return None
     try:
         return as_picture(name).opaque()
     except PictureReadError as error:

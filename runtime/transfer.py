@@ -83,13 +83,15 @@ class StyleTransfer:
         preview_steps: int | None = None,
         preview_seconds: float | None = None,
         started: float | None = None,
+        start: PictureSource | None = None,
     ) -> Run:
         """Start repainting ``content`` in the manner of ``style``; nothing happens before the
         run is iterated.
 
         Pictures are paths, Pillow images, NumPy arrays, torch tensors or :class:`Picture`.
         Previews come every so many steps or seconds. ``started`` is when the command began, by
-        ``time.perf_counter()``, if earlier than now.
+        ``time.perf_counter()``, if earlier than now. ``start`` is a picture to start from, in
+        place of what ``options.init`` names; it is resized to the first scale.
         """
         return Run(
             self._planner,
@@ -98,6 +100,7 @@ class StyleTransfer:
             preview_steps=preview_steps,
             preview_seconds=preview_seconds,
             started=time.perf_counter() if started is None else started,
+            start=start,
         )
 
     def stylize(self, content: PictureSource, style: PictureSource) -> Result:

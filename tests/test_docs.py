@@ -1,4 +1,4 @@
-"""The examples of docs/python.md run as they stand, one after the other."""
+"""The Python examples of the docs run as they stand, one page's after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from nstrt.runtime import StylizeOptions, options
 ROOT = Path(__file__).parents[1]
 
 
-def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("page", "made"),
+    [
+        ("python", ("out.png", "small.jpg", "painted-photo.jpg", "live.png")),
+        ("watch", ("live.png", "out.webp")),
+        ("batch", ("photo.png",)),
+        ("compare", ()),
+        ("explore", ("sheet.jpg",)),
+    ],
+)
+def test_python_examples_run(
+    page: str, made: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for source, target in (("cat.jpg", "photo.jpg"), ("night.jpg", "painting.jpg")):
         Image.open(ROOT / "examples" / source).resize((72, 48)).save(tmp_path / target)
     # The same presets with fewer steps: the examples are about names, not about the picture.
@@ -22,12 +34,12 @@ def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(options, "PRESETS", short)
     monkeypatch.chdir(tmp_path)
 
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.S)
-    assert len(blocks) >= 8
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.S)
+    assert blocks
     scope: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, "docs/python.md", "exec"), scope)
-    for name in ("out.png", "small.jpg", "painted-photo.jpg", "live.png"):
+        exec(compile(block, f"docs/{page}.md", "exec"), scope)
+    for name in made:
         assert (tmp_path / name).stat().st_size > 0
 
 

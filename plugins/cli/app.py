@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from nstrt.plugins.cli import export, gimp, import_, info, stylize, worker
+from nstrt.plugins.cli import batch, compare, explore, export, gimp, import_, info, stylize, worker
 from nstrt.plugins.cli.console import complain
 from nstrt.plugins.cli.help import GroupedCommand
 from nstrt.runtime.model.errors import NstrtError
@@ -51,7 +51,7 @@ def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
     return wrapper
 
 
-for module in (stylize, export, import_, info, worker):
+for module in (stylize, batch, compare, explore, export, import_, info, worker):
     app.command(module.NAME, cls=GroupedCommand, epilog=module.EXAMPLES)(
         _interruptible(module.command)
     )

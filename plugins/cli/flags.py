@@ -12,7 +12,7 @@ import typer
 from nstrt.runtime.model.errors import OptionError
 from nstrt.runtime.options import StylizeOptions
 
-__all__ = ["given_options", "with_option_flags"]
+__all__ = ["given_options", "given_values", "with_option_flags"]
 
 
 def with_option_flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,10 +41,15 @@ def with_option_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def given_options(given: dict[str, Any]) -> StylizeOptions:
     """Validated options from the flags that were named."""
+    return StylizeOptions.of(**given_values(given))
+
+
+def given_values(given: dict[str, Any]) -> dict[str, Any]:
+    """The flags that were named, as :meth:`StylizeOptions.of` takes them."""
     values = dict(given)
     if "iterations" in values:
         values["iterations"] = _numbers(values["iterations"])
-    return StylizeOptions.of(**values)
+    return values
 
 
 def _parameter(item: Any) -> inspect.Parameter:

@@ -62,6 +62,10 @@ def _recipe(picture: Path) -> dict[str, Any]:
     from nstrt.runtime.pictures import read_recipe
 
     recipe = read_recipe(picture)
+    if recipe is not None and recipe.get("preview"):
+        raise PictureReadError(
+            f"'{picture}' is a preview, which does not say how it was made; name the result."
+        )
     if recipe is None:
         raise PictureReadError(
             f"'{picture}' does not say how it was made: nstrt did not make it, or another "

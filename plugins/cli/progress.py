@@ -6,11 +6,12 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from nstrt.plugins.cli.console import complain
 from nstrt.runtime.events import Event, ScaleDone, Started
 
-__all__ = ["progress_display"]
+__all__ = ["Item", "counting_display", "progress_display"]
 
 Display = Callable[[Event], None]
 
@@ -77,6 +78,82 @@ class _Lines:
                 f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
                 + (f"  {left}" if left else "")
             )
+
+
+Count = Callable[["Item"], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Where one of several pictures is."""
+
+    number: int
+    """Which, from 1."""
+
+    name: str
+    """What it is called."""
+
+    fraction: float = 0.0
+    """Of its work that is done."""
+
+    seconds_left: float | None = None
+    """To go."""
+
+    over: str | None = None
+    """What became of it, in words, once that is known."""
+
+
+@contextmanager
+def counting_display(total: int, *, quiet: bool) -> Iterator[Count]:
+    """Give a function that shows where several pictures are: on a terminal a bar over all of them,
+    and a line for each one that is over."""
+    if quiet:
+        yield lambda item: None
+    elif not sys.stderr.isatty():
+        yield lambda item: complain(_line(item, total)) if item.over is not None else None
+    else:
+        with _counting_bar(total) as show:
+            yield show
+
+
+@contextmanager
+def _counting_bar(total: int) -> Iterator[Count]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    progress = Progress(
+        MofNCompleteColumn(),
+        BarColumn(bar_width=None),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with progress:
+        task = progress.add_task("preparing", total=total)
+        running: dict[int, float] = {}
+        over = 0
+
+        def show(item: Item) -> None:
+            nonlocal over
+            words = escape(item.name)
+            if item.over is None:
+                running[item.number] = item.fraction
+                words += f"  {100 * item.fraction:.0f} %  {_left(item.seconds_left)}"
+            else:
+                running.pop(item.number, None)
+                over += 1
+            with contextlib.suppress(OSError):
+                if item.over is not None:
+                    progress.console.print(_line(item, total), markup=False, highlight=False)
+                # A picture under way counts as a part of one.
+                progress.update(task, completed=over + sum(running.values()), description=words)
+
+        yield show
+
+
+def _line(item: Item, total: int) -> str:
+    return f"{item.number} of {total}  {item.name}  {item.over}"
 
 
 def _left(seconds: float | None) -> str:

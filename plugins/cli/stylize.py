@@ -6,8 +6,8 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,10 @@ from nstrt.plugins.cli.log import StepLog
 from nstrt.runtime.model.errors import OutputExistsError, PictureWriteError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.events import Preview, Started
+    from nstrt.runtime.events import Event, Preview, Started
     from nstrt.runtime.result import Result
     from nstrt.runtime.run import Run
+    from nstrt.runtime.timelapse import Timelapse
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -31,6 +32,7 @@ EXAMPLES = """
 nstrt stylize photo.jpg painting.jpg -o out.png
 nstrt stylize photo.jpg painting.jpg -o out.png --preset best --size 1024
 nstrt stylize photo.tif painting.jpg -o out.tif --original-size --content-weight 0.3
+nstrt stylize photo.jpg painting.jpg -o out.png --preview live.png --timelapse out.webp
 nstrt stylize photo.jpg painting.jpg -o out.png --seed 1 --log run.jsonl --json
 """
 
@@ -66,6 +68,31 @@ def command(
         rich_help_panel=OUTPUT,
         show_default=False,
     ),
+    preview: Path = typer.Option(
+        None,
+        "--preview",
+        metavar="FILE",
+        help="A picture file that is rewritten as the picture improves, for a viewer that reloads.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+    preview_seconds: float = typer.Option(
+        2.0,
+        "--preview-seconds",
+        metavar="X",
+        min=0.1,
+        help="Seconds between previews. [2]",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+    timelapse: Path = typer.Option(
+        None,
+        "--timelapse",
+        metavar="FILE",
+        help="A film of the painting coming into being: .webp, .gif or .mp4.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
     log: Path = typer.Option(
         None,
         "--log",
@@ -87,23 +114,39 @@ def command(
     from nstrt.runtime.pictures import check_writable
 
     options = given_options(given or {})
-    sources = [content, style, Path(options.init), Path(options.weights)]
-    _check_apart(output, sources, "result")
-    if log is not None:
-        _check_apart(log, [*sources, output], "log")
+    used = [content, style, Path(options.init), Path(options.weights)]
+    files = {"result": output, "log": log, "preview": preview, "film": timelapse}
+    for what, path in files.items():
+        if path is not None:
+            _check_apart(path, used, what)
+            used.append(path)
     force = force or _asked_to_replace(output, quiet=quiet or as_json)
     check_writable(output, overwrite=force)
     _check_steps(output, save_every, force)
     say = _silent if quiet else complain
 
+    from nstrt.runtime.preview import PreviewFile
+    from nstrt.runtime.timelapse import Timelapse
     from nstrt.runtime.transfer import StyleTransfer
 
-    run = StyleTransfer(options, notify=say).run(
-        content, style, preview_steps=save_every or None, started=STARTED
-    )
-    with closing(StepLog(log, say)) as lines, _interruptible(run):
-        result = _follow(run, output, lines, say, quiet=quiet or as_json)
+    with ExitStack() as held:
+        lines = held.enter_context(closing(StepLog(log, say)))
+        watchers: list[Callable[[Event], None]] = []
+        if preview is not None:
+            shown = PreviewFile(preview, seconds=preview_seconds, overwrite=force, notify=say)
+            watchers.append(shown.see)
+        film: Timelapse | None = None
+        if timelapse is not None:
+            film = held.enter_context(Timelapse(timelapse, overwrite=force))
+            watchers.append(film.see)
+        run = StyleTransfer(options, notify=say).run(
+            content, style, preview_steps=save_every or None, started=STARTED
+        )
+        held.enter_context(_interruptible(run))
+        result = _follow(run, output, lines, watchers, say, quiet=quiet or as_json)
         notes = _saved(result, output, force)
+        if film is not None:
+            notes.append(_film_saved(film))
     if as_json:
         tell(json.dumps(_summary(result, output, notes)))
     elif not quiet:
@@ -111,8 +154,23 @@ def command(
     return 130 if result.stopped and run.stop_asked else 0
 
 
+def _film_saved(film: Timelapse) -> str:
+    """What became of the film; the picture is saved already."""
+    try:
+        film.save()
+    except PictureWriteError as error:
+        raise PictureWriteError(f"The result is saved, its film is not: {error}") from error
+    return f"the film is {film.path}"
+
+
 def _follow(
-    run: Run, output: Path, lines: StepLog, say: Callable[[str], None], *, quiet: bool
+    run: Run,
+    output: Path,
+    lines: StepLog,
+    watchers: Sequence[Callable[[Event], None]],
+    say: Callable[[str], None],
+    *,
+    quiet: bool,
 ) -> Result:
     """Draw, log and save what the run tells until it is over."""
     from nstrt.plugins.cli.progress import progress_display
@@ -121,6 +179,8 @@ def _follow(
     with progress_display(quiet=quiet) as display:
         for event in run:
             display(event)
+            for see in watchers:
+                see(event)
             if isinstance(event, Started) and not quiet:
                 say(_intention(run, event))
             elif isinstance(event, Step):

@@ -7,7 +7,13 @@ from nstrt.runtime.pictures.picture import MIN_SIDE, Picture, PictureSource, as_
 from nstrt.runtime.pictures.read import MAX_BYTES, MAX_PIXELS, decode_picture, read_picture
 from nstrt.runtime.pictures.recipe import embed, extract, read_recipe
 from nstrt.runtime.pictures.resize import resize
-from nstrt.runtime.pictures.write import SUFFIXES, check_writable, save
+from nstrt.runtime.pictures.write import (
+    SUFFIXES,
+    check_target,
+    check_writable,
+    save,
+    why_not_written,
+)
 
 __all__ = [
     "MAX_BYTES",
@@ -17,6 +23,7 @@ __all__ = [
     "Picture",
     "PictureSource",
     "as_picture",
+    "check_target",
     "check_writable",
     "decode_picture",
     "embed",
@@ -28,5 +35,6 @@ __all__ = [
     "read_recipe",
     "resize",
     "save",
+    "why_not_written",
     "with_colours_of",
 ]

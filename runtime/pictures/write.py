@@ -21,7 +21,7 @@ from nstrt.runtime.pictures.source import shown
 from nstrt.runtime.pictures.values import quantised, strips
 from nstrt.runtime.pictures.vips import from_samples, libvips, set_blob
 
-__all__ = ["SUFFIXES", "check_writable", "save"]
+__all__ = ["SUFFIXES", "check_target", "check_writable", "save", "why_not_written"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,36 +104,45 @@ def check_writable(
     Called before the work starts. ``size`` (width, height) is also checked where it is known.
     """
     target = Path(path)
+    check_target(target, overwrite=overwrite)
+    format_ = _format(target)
+    if size is not None:
+        _check_size(size, format_)
+
+
+def check_target(path: str | Path, *, overwrite: bool, what: str = "result") -> None:
+    """Refuse in one sentence a path where no file of any format could be written.
+
+    ``what`` is the sentence's word for the file.
+    """
+    target = Path(path)
     name = shown(target)
     if "\0" in name:
-        raise PictureWriteError("The result's name has a character that no file can have.")
+        raise PictureWriteError(f"The {what}'s name has a character that no file can have.")
     try:
         if target.is_dir():
-            raise PictureWriteError(f"'{name}' is a folder; name a file for the result.")
+            raise PictureWriteError(f"'{name}' is a folder; name a file for the {what}.")
         if not target.parent.is_dir():
             raise PictureWriteError(
-                f"There is no folder '{shown(target.parent)}' for the result; create it first, "
+                f"There is no folder '{shown(target.parent)}' for the {what}; create it first, "
                 "or choose another."
             )
         if target.exists() and not target.is_file():
             raise PictureWriteError(
-                f"'{name}' is not an ordinary file; choose another name for the result."
+                f"'{name}' is not an ordinary file; choose another name for the {what}."
             )
         if os.path.lexists(target) and not overwrite:
             raise OutputExistsError(
-                f"The result '{name}' exists already; choose another name, or allow it to be "
+                f"The {what} '{name}' exists already; choose another name, or allow it to be "
                 "replaced (--force; in Python overwrite=True)."
             )
     except OSError as error:
         raise PictureWriteError(
-            f"The result cannot be saved as '{name}'; choose another name or folder."
+            f"The {what} cannot be saved as '{name}'; choose another name or folder."
         ) from error
-    format_ = _format(target)
     if len(os.fsencode(target.name)) > _LONGEST_NAME:
         raise PictureWriteError(f"The name '{name}' is too long for a file; choose a shorter one.")
     _check_folder(target.parent)
-    if size is not None:
-        _check_size(size, format_)
 
 
 def save(
@@ -184,7 +193,7 @@ def _check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise PictureWriteError(_why_not(folder, error)) from error
+        raise PictureWriteError(why_not_written(folder, error)) from error
 
 
 def _check_size(size: tuple[int, int], format_: _Format) -> None:
@@ -237,10 +246,11 @@ def _write(target: Path, content: bytes) -> None:
         remove_leftovers(target.parent)
         write_whole(target, content)
     except OSError as error:
-        raise PictureWriteError(_why_not(target, error)) from error
+        raise PictureWriteError(why_not_written(target, error)) from error
 
 
-def _why_not(path: Path, error: OSError) -> str:
+def why_not_written(path: Path, error: OSError) -> str:
+    """What kept a file from being written, in one sentence that says what to do."""
     name = shown(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"There is no room on the disk for '{name}'; free some, or choose another folder."

@@ -1,0 +1,114 @@
+"""``nstrt compare``: how far apart two results are, and what each one's loss is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from nstrt.plugins.cli.console import tell
+from nstrt.plugins.cli.flags import given_options, with_option_flags
+from nstrt.runtime.model.errors import OptionError
+
+if TYPE_CHECKING:
+    from nstrt.runtime.compare import Difference, PictureLosses
+
+__all__ = ["EXAMPLES", "NAME", "command"]
+
+NAME = "compare"
+EXAMPLES = """
+nstrt compare one.png other.png
+nstrt compare one.png other.png --size 256
+nstrt compare one.png other.png --content photo.jpg --style painting.jpg
+nstrt compare one.png other.png --content photo.jpg --style painting.jpg --json
+"""
+
+
+@with_option_flags
+def command(
+    a: Path = typer.Argument(
+        ..., metavar="A", help="A picture.", show_default=False, rich_help_panel="Arguments"
+    ),
+    b: Path = typer.Argument(
+        ..., metavar="B", help="Another.", show_default=False, rich_help_panel="Arguments"
+    ),
+    content: Path = typer.Option(
+        None,
+        "--content",
+        metavar="FILE",
+        help="The photo of both: with the painting, the losses of A and B are shown.",
+        rich_help_panel="Arguments",
+        show_default=False,
+    ),
+    style: Path = typer.Option(
+        None,
+        "--style",
+        metavar="FILE",
+        help="The painting of both.",
+        rich_help_panel="Arguments",
+        show_default=False,
+    ),
+    as_json: bool = typer.Option(
+        False, "--json", help="Print one JSON object on stdout.", rich_help_panel="Output"
+    ),
+    given: dict[str, Any] | None = None,
+) -> int:
+    """Show how far apart the pictures A and B are, at their own size or at --size."""
+    options = given_options(given or {})
+    if (content is None) != (style is None):
+        raise OptionError("Losses need both a photo and a painting: --content and --style.")
+    from nstrt.runtime.compare import compare, losses_of
+    from nstrt.runtime.pictures import read_picture
+
+    pictures = [read_picture(path) for path in (a, b)]
+    difference = compare(*pictures, size=options.size)
+    losses = None if content is None else losses_of(pictures, content, style, options)
+    if as_json:
+        facts: dict[str, Any] = {"a": str(a), "b": str(b), **difference.as_dict()}
+        if losses is not None:
+            facts["losses"] = dict(zip("ab", (item.as_dict() for item in losses), strict=True))
+        tell(json.dumps(facts))
+        return 0
+    for line in _difference_lines(difference):
+        tell(line)
+    if losses is not None:
+        for line in _loss_lines(*losses):
+            tell(line)
+    return 0
+
+
+def _difference_lines(found: Difference) -> list[str]:
+    where = f"{found.width}x{found.height} pixels"
+    if found.equal:
+        return [f"equal, {where}"]
+    lines = [
+        f"different, {where}",
+        f"{'':8}{'largest':>9}{'mean':>9}{'PSNR':>12}",
+    ]
+    rows = [("all", found.max, found.mean, found.psnr)]
+    rows += [(name, part.max, part.mean, part.psnr) for name, part in found.channels.items()]
+    for name, largest, mean, psnr in rows:
+        lines.append(f"{name:8}{255 * largest:>9.2f}{255 * mean:>9.3f}{psnr:>9.2f} dB")
+    return [
+        *lines,
+        "differences are in levels of 255",
+        f"Delta E (CIE76): {found.delta_e:.2f} on average, {found.delta_e_max:.1f} at most",
+    ]
+
+
+def _loss_lines(a: PictureLosses, b: PictureLosses) -> list[str]:
+    rows = [("loss", a.loss, b.loss), ("content", a.content, b.content)]
+    rows += _layers(a.content_layers, b.content_layers)
+    rows += [("style", a.style, b.style), *_layers(a.style_layers, b.style_layers)]
+    rows += [("tv", a.tv, b.tv)]
+    return [
+        f"{'losses':12}{'A':>12}{'B':>12}",
+        *(f"{name:12}{first:>12.5g}{second:>12.5g}" for name, first, second in rows),
+    ]
+
+
+def _layers(a: Mapping[str, float], b: Mapping[str, float]) -> list[tuple[str, float, float]]:
+    return [(f"  {name}", value, b[name]) for name, value in a.items()]
