@@ -86,7 +86,7 @@ def into_gamut(
         wanted = lab[rows][outside]
         if towards is None:
             np.clip(wanted[:, 0], 0, 100, out=wanted[:, 0])
-            safe = wanted * np.float32([1, 0, 0])
+            safe = wanted * np.array([1, 0, 0], np.float32)
         else:
             safe = towards[rows][outside]
         kept, lost = np.zeros((len(wanted), 1), np.float32), np.ones((len(wanted), 1), np.float32)
