@@ -12,6 +12,7 @@ from nstrt.runtime.machine import versions
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.plan import Plan
+from nstrt.runtime.scene import Scene, identity
 from nstrt.runtime.terms import LossTerms
 
 __all__ = ["recipe_of"]
@@ -22,8 +23,7 @@ def recipe_of(
     plan: Plan,
     *,
     weights: Mapping[str, str],
-    content: Picture,
-    style: Picture,
+    scene: Scene,
     start: Picture | None,
     terms: LossTerms,
     painted: float,
@@ -41,8 +41,7 @@ def recipe_of(
     asked["weights"] = Path(options.weights).name
     recipe: dict[str, Any] = {
         "nstrt": version("nstrt"),
-        "content": _identity(content),
-        "style": _identity(style),
+        **scene.identities(),
         "options": asked,
         "weights": dict(weights),
         "plan": plan.as_dict(),
@@ -53,9 +52,5 @@ def recipe_of(
         "seconds": round(seconds, 2),
     }
     if start is not None:
-        recipe["init"] = _identity(start)
+        recipe["init"] = identity(start)
     return recipe
-
-
-def _identity(picture: Picture) -> dict[str, str]:
-    return {"name": picture.name, "sha256": picture.sha256}
