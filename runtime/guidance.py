@@ -3,8 +3,9 @@
 Spatial control of Gatys, Ecker, Bethge, Hertzmann and Shechtman, *Controlling Perceptual Factors
 in Neural Style Transfer* (CVPR 2017), section 4: features are multiplied by a guidance channel T
 of their layer before their Gram matrix is taken, see :mod:`nstrt.runtime.losses`. A mask goes to
-the layers as the picture does, by the 2x2 windows of the poolings, whose means are taken: a layer's
-T says which share of a position's pixels the mask has, so no edge is harder than a position.
+the layers as the picture does, by the 2x2 windows of the poolings, whose means are taken: so no
+edge is harder than a position. T is the root of that, for features enter a Gram matrix twice: a
+position counts as much as its mask says, and masks that sum to 1 share it out with no loss.
 """
 
 from __future__ import annotations
@@ -18,13 +19,27 @@ from numpy.typing import NDArray
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.model import stride_of
 
-__all__ = ["PROTECTION", "Guidance", "Guide", "Mask", "Overlay", "at_layers", "shared_out"]
+__all__ = [
+    "PROTECTION",
+    "RELIEF",
+    "Guidance",
+    "Guide",
+    "Mask",
+    "Overlay",
+    "at_layers",
+    "shared_out",
+]
 
 Mask = NDArray[np.float32]
 """Height x width, from 0 (not here) to 1 (here)."""
 
-PROTECTION = 30.0
-"""How many times more the photo counts where it is protected: W = 1 + PROTECTION * mask."""
+PROTECTION = 4.0
+"""How much more the photo counts where it is protected: W = 1 + PROTECTION * mask."""
+
+RELIEF = 0.96
+"""How much less the style counts there: a region's mask is multiplied by 1 - RELIEF * mask. To
+weigh the photo alone as many times more would hold the whole picture back: the optimiser's steps
+are as long as the stiffest part of the loss allows."""
 
 _LEAST = 1e-4
 """The share of a picture or of a layer's position below which a mask has nothing there."""
@@ -35,7 +50,8 @@ class Guide:
     """The guidance channels of one region."""
 
     values: Mapping[str, Array]
-    """T by layer, height x width, in 0..1; layers where it has nothing are left out."""
+    """T by layer, height x width, in 0..1: the root of the mask there. Layers where it has nothing
+    are left out."""
 
     energies: Mapping[str, float]
     """The sum of T^2 by layer: positions, where T is 0 or 1."""
@@ -46,12 +62,10 @@ class Guide:
     @classmethod
     def of(cls, mask: Mask, layers: Iterable[str], arrays: Arrays) -> Guide:
         """The guide of a mask, for layers of the network."""
-        found = {name: T for name, T in at_layers(mask, layers).items() if T.max() > _LEAST}
+        found = {name: m for name, m in at_layers(mask, layers).items() if m.max() > _LEAST}
         return cls(
-            values={name: arrays.place(T) for name, T in found.items()},
-            energies={
-                name: float(np.square(T, dtype=np.float64).sum()) for name, T in found.items()
-            },
+            values={name: arrays.place(np.sqrt(m)) for name, m in found.items()},
+            energies={name: float(m.sum(dtype=np.float64)) for name, m in found.items()},
             share=float(mask.mean(dtype=np.float64)),
         )
 

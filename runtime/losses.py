@@ -15,8 +15,8 @@ Style Transfer*, section 4), and W where the photo is protected::
     style        S_l = sum over regions of share_r * mean((G_r - A_r)^2) / mean(A_r^2)
     content      C_l = mean(W * (F - P)^2) / mean(P^2)
 
-where share_r is the mean of the region's mask: each pixel is pulled as strongly as it would be
-without regions, whatever the size of its own. A of several paintings is the mean of theirs,
+where T_r^2 is the region's mask m_r at the layer and share_r the mean of m_r: each pixel is pulled
+as strongly as it would be without regions, whatever the size of its own. A of several paintings is the mean of theirs,
 weighted by ``style_blend``.
 
 The denominators make a weight mean the same for every layer, size and set of weights; they are

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.guidance import (
     PROTECTION,
+    RELIEF,
     Guidance,
     Guide,
     Mask,
@@ -149,9 +150,11 @@ class Scene:
 
     @property
     def masks(self) -> int:
-        """How many masks are held at each layer."""
-        rest = bool(self.regions) and not self.photo_stays
-        return len(self.regions) + rest + (self.protect is not None)
+        """How many masks are held at each layer: of regions, of their rest, and of what is
+        protected; 0 if a style is for the whole picture."""
+        if not self.regions and self.protect is None:
+            return 0
+        return len(self.regions) + (not self.photo_stays) + (self.protect is not None)
 
     def painted_as(self, content: Picture, paintings: Sequence[Picture]) -> Scene:
         """The same with the photo and the paintings as colours ask for."""
@@ -208,24 +211,27 @@ class Scene:
         self, weights: LossWeights, scale: Scale, photo: Array, arrays: Arrays
     ) -> tuple[Guidance, list[int | None]]:
         """What the masks ask for at a scale, and whose style each of its guides is for."""
-        protection = overlay = None
-        if self.protect is not None:
-            mask = self.protect.at(scale.width, scale.height)
-            layers = at_layers(mask, weights.content_layers)
-            protection = {name: arrays.place(1 + PROTECTION * W) for name, W in layers.items()}
-        if not self.regions:
-            return Guidance(protection=protection), [None]
+        if not self.masks:
+            return Guidance(), [None]
         masks, rest = self._shared_out(scale.width, scale.height)
         owners = [index for _, index in self.regions]
+        protection = overlay = None
         if self.photo_stays:
             overlay = Overlay(photo=photo, opacity=arrays.place(1 - rest))
         elif covers(rest):
             masks.append(rest)
             owners.append(None)
+        if self.protect is not None:
+            held = self.protect.at(scale.width, scale.height)
+            masks = [mask * (1 - RELIEF * held) for mask in masks]
+            layers = at_layers(held, weights.content_layers)
+            protection = {name: arrays.place(1 + PROTECTION * W) for name, W in layers.items()}
         guides = [Guide.of(mask, weights.style_layers, arrays) for mask in masks]
         return Guidance(guides=guides, protection=protection, overlay=overlay), owners
 
     def _shared_out(self, width: int, height: int) -> tuple[list[Mask], Mask]:
+        if not self.regions:
+            return [], np.ones((height, width), np.float32)
         return shared_out([mask.at(width, height) for mask, _ in self.regions])
 
 
