@@ -6,11 +6,21 @@ statistics up, and a second one takes each tile's gradient from them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.engines import Engine, StepFunction
-from nstrt.runtime.losses import Contents, Grams, LossWeights, Objective, Together, terms_of
+from nstrt.runtime.guidance import Guidance, Guide
+from nstrt.runtime.losses import (
+    Contents,
+    Grams,
+    LossWeights,
+    Objective,
+    Region,
+    Together,
+    terms_of,
+)
 from nstrt.runtime.terms import LossTerms
 from nstrt.runtime.tiles import Tile, Window, tiles_of
 from nstrt.runtime.watcher import Watcher
@@ -35,25 +45,51 @@ class Evaluation:
         for tile in self._tiles(image, watcher.layers):
             self.engine.look(tile.of(image), Window(watcher, tile))
 
+    def grams(self, weights: LossWeights, painting: Array) -> dict[str, Array]:
+        """A of a painting by layer."""
+        found = Grams(weights.style_layers)
+        if found.layers:
+            self.look(painting, found)
+        return found.matrices(mean=weights.gram_mean)
+
     def objective(
-        self, weights: LossWeights, photo: Array, painting: Array
+        self,
+        weights: LossWeights,
+        photo: Array,
+        painting: Array | Sequence[Mapping[str, Array]],
+        guidance: Guidance | None = None,
     ) -> tuple[Objective, float]:
-        """What to paint for, and the style loss of the untouched photo."""
-        style = Grams(weights.style_layers)
-        if style.layers:
-            self.look(painting, style)
-        own = Grams(weights.style_layers)
+        """What to paint for, and the style loss of the untouched photo.
+
+        Instead of a painting, the Gram matrices of each region's may be given (see :meth:`grams`),
+        in the order of the guidance's guides; without guides there is one region, the whole.
+        """
+        guidance = guidance or Guidance()
+        styles = painting if isinstance(painting, Sequence) else [self.grams(weights, painting)]
+        guides: Sequence[Guide | None] = guidance.guides or [None]
+        own = [Grams(weights.style_layers, guide) for guide in guides]
         contents = Contents(weights.content_layers, photo.shape[2], photo.shape[3])
-        self.look(photo, Together(contents, own))
+        self.look(photo, Together(contents, *own))
+        regions = tuple(
+            _region(weights, grams, guide)
+            for grams, guide in zip(styles, guides, strict=True)
+            if guide is not None
+        )
         objective = Objective(
             weights=weights,
             contents=contents.values,
-            grams=style.matrices(mean=weights.gram_mean),
+            grams={} if regions else styles[0],
+            regions=regions,
+            protection=guidance.protection,
+            overlay=guidance.overlay,
         )
-        return objective, objective.style_of(own.matrices(mean=weights.gram_mean))
+        baseline = [grams.matrices(mean=weights.gram_mean) for grams in own]
+        return objective, objective.style_of(*baseline)
 
     def measure(self, image: Array, objective: Objective) -> LossTerms:
         """The loss at ``image``."""
+        if objective.overlay is not None:
+            image = objective.overlay.over(image)
         if self.engine.one_graph and len(self._tiles(image, objective.layers)) == 1:
             return terms_of(self._whole(objective, image)(image)[0])
         tally = objective.tally()
@@ -63,6 +99,14 @@ class Evaluation:
     def evaluate(self, image: Array, objective: Objective) -> tuple[LossTerms, Array]:
         """The loss at ``image``, and its gradient with respect to it, of the same shape. The
         gradient is the caller's own."""
+        overlay = objective.overlay
+        if overlay is None:
+            return self._evaluate(image, objective)
+        terms, gradient = self._evaluate(overlay.over(image), objective)
+        gradient *= overlay.opacity
+        return terms, gradient
+
+    def _evaluate(self, image: Array, objective: Objective) -> tuple[LossTerms, Array]:
         tiles = self._tiles(image, objective.layers)
         if len(tiles) == 1:
             self.engine.interrupt.check()
@@ -86,3 +130,13 @@ class Evaluation:
 
     def _tiles(self, image: Array, layers: Sequence[str]) -> list[Tile]:
         return tiles_of(image.shape[2], image.shape[3], self._tile, layers)
+
+
+def _region(weights: LossWeights, grams: Mapping[str, Array], guide: Guide) -> Region:
+    """A style for a part of the picture, at the layers where it has one."""
+    # Without division by positions, a part of the picture has a part of the whole's sums.
+    parts = {
+        layer: 1.0 if weights.gram_mean else guide.energies[layer] / math.prod(channel.shape)
+        for layer, channel in guide.values.items()
+    }
+    return Region(grams={layer: grams[layer] * part for layer, part in parts.items()}, guide=guide)

@@ -10,14 +10,15 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.arrays import Array, Arrays, arrays_of
+from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.engines import Engine
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights, Objective
 from nstrt.runtime.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
 from nstrt.runtime.options import StylizeOptions
-from nstrt.runtime.pictures import Picture, resize
+from nstrt.runtime.pictures import Picture
 from nstrt.runtime.plan import Plan, Scale
+from nstrt.runtime.scene import Scene, placed
 from nstrt.runtime.terms import LossTerms
 
 __all__ = ["Progress", "optimize"]
@@ -57,12 +58,11 @@ def optimize(
     options: StylizeOptions,
     plan: Plan,
     *,
-    content: Picture,
-    style: Picture,
+    scene: Scene,
     start: Picture | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
-    """Paint ``content`` in the manner of ``style``, one :class:`Progress` a step.
+    """Paint the photo of a scene in the manner of its paintings, one :class:`Progress` a step.
 
     Starts from ``start``, or from what ``options.init`` names. Ends early, after a whole step,
     when ``stopped`` says so; a picture is given out in any case.
@@ -73,11 +73,9 @@ def optimize(
     image: Array | None = None
     step = 0
     for index, scale in enumerate(plan.scales):
-        photo = _array(content, scale.width, scale.height, arrays)
-        painting = _array(style, scale.style_width, scale.style_height, arrays)
+        photo = placed(scene.content, scale.width, scale.height, arrays)
         evaluation = Evaluation(engine, tile=scale.tile)
-        objective, baseline = evaluation.objective(weights, photo, painting)
-        del painting
+        objective, baseline = scene.objective(evaluation, weights, scale, photo)
         if image is None:
             image = _first(options, scale, photo, start)
         else:
@@ -221,7 +219,7 @@ def _first(options: StylizeOptions, scale: Scale, photo: Array, start: Picture |
     """Where the painting starts from."""
     arrays = arrays_of(photo)
     if start is not None:
-        return _array(start, scale.width, scale.height, arrays)
+        return placed(start, scale.width, scale.height, arrays)
     if options.init == "noise":
         # Made by NumPy, so that a seed means the same for every engine and device.
         values = np.random.default_rng(options.seed).random(tuple(photo.shape), np.float32)
@@ -230,11 +228,6 @@ def _first(options: StylizeOptions, scale: Scale, photo: Array, start: Picture |
     if options.init == "gray":
         image[...] = 0.5
     return image
-
-
-def _array(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
-    """1 x 3 x height x width, contiguous."""
-    return arrays.place(resize(picture.rgb, width, height).transpose(2, 0, 1)[None])
 
 
 def _resized(array: Array, scale: Scale) -> Array:

@@ -8,6 +8,17 @@ For a layer l with features F (channels x positions), content target P and style
     variation  TV  = mean squared difference of neighbours, right and below, image in 0..1
     total      content_weight * sum c_l C_l + style_weight * sum s_l S_l + tv_weight * TV
 
+With a guidance channel T of a region (Gatys et al. 2017, *Controlling Perceptual Factors in Neural
+Style Transfer*, section 4), and W where the photo is protected::
+
+    guided Gram  G_r = (T_r * F) (T_r * F)' / sum(T_r^2)
+    style        S_l = sum over regions of share_r * mean((G_r - A_r)^2) / mean(A_r^2)
+    content      C_l = mean(W * (F - P)^2) / mean(P^2)
+
+where T_r^2 is the region's mask m_r at the layer and share_r the mean of m_r: each pixel is pulled
+as strongly as it would be without regions, whatever the size of its own. A of several paintings is
+the mean of theirs, weighted by ``style_blend``.
+
 The denominators make a weight mean the same for every layer, size and set of weights; they are
 floored at :data:`EPSILON`, and left out with ``relative=False`` to reproduce published formulas.
 
@@ -18,12 +29,13 @@ The formulas by name are torch's, for whoever wants them with autograd. What the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nstrt.runtime.arrays import Array, arrays_of
+from nstrt.runtime.guidance import Guide, Overlay
 from nstrt.runtime.model import shape_of
 from nstrt.runtime.terms import LossTerms
 
@@ -38,6 +50,7 @@ __all__ = [
     "Grams",
     "LossWeights",
     "Objective",
+    "Region",
     "Tally",
     "Together",
     "content_loss",
@@ -49,6 +62,9 @@ __all__ = [
 
 EPSILON = 1e-12
 """Smallest denominator of a relative loss."""
+
+_GUIDED = 1 << 22
+"""Numbers of the features that are multiplied by a guidance channel at once."""
 
 
 def gram_matrix(features: Tensor, *, mean: bool = True) -> Tensor:
@@ -129,6 +145,22 @@ class LossWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Region:
+    """A style, and the part of the picture that it is for."""
+
+    grams: Mapping[str, Array]
+    """A_r by layer: channels x channels."""
+
+    guide: Guide | None
+    """Its guidance channels; None for the whole picture."""
+
+    @property
+    def share(self) -> float:
+        """How much it counts."""
+        return 1.0 if self.guide is None else self.guide.share
+
+
+@dataclass(frozen=True, kw_only=True)
 class Objective:
     """The loss of one scale: weights and the targets they are measured against."""
 
@@ -139,12 +171,26 @@ class Objective:
     """P by layer: channels x height x width."""
 
     grams: Mapping[str, Array]
-    """A by layer: channels x channels."""
+    """A by layer: channels x channels; empty if each style has its region."""
+
+    regions: tuple[Region, ...] = ()
+    """Parts of the picture with styles of their own."""
+
+    protection: Mapping[str, Array] | None = None
+    """W by layer, height x width; None if the photo counts the same everywhere."""
+
+    overlay: Overlay | None = None
+    """The photo that images are painted over; None if they are seen as they are."""
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Layers whose features the loss looks at."""
         return self.weights.layers
+
+    @cached_property
+    def styles(self) -> tuple[Region, ...]:
+        """What the style loss adds up: the style of the whole picture, or those of regions."""
+        return self.regions or (Region(grams=self.grams, guide=None),)
 
     @cached_property
     def content_energies(self) -> dict[str, Array]:
@@ -154,7 +200,15 @@ class Objective:
     @cached_property
     def style_energies(self) -> dict[str, Array]:
         """What the style loss of each layer is divided by: mean(A^2), or 1."""
-        return {layer: self._energy(target) for layer, target in self.grams.items()}
+        return {} if self.regions else self.energies_of_styles[0]
+
+    @cached_property
+    def energies_of_styles(self) -> tuple[dict[str, Array], ...]:
+        """The same for each of :attr:`styles`."""
+        return tuple(
+            {layer: self._energy(target) for layer, target in style.grams.items()}
+            for style in self.styles
+        )
 
     def _energy(self, target: Array) -> Array:
         if not self.weights.relative:
@@ -164,16 +218,20 @@ class Objective:
         energy = arrays.double(arrays.dot(target, target)) / math.prod(target.shape)
         return arrays.at_least(energy, EPSILON)
 
-    def style_of(self, grams: Mapping[str, Array]) -> float:
-        """The style loss of a picture with these Gram matrices, sum of s_l S_l."""
+    def style_of(self, *grams: Mapping[str, Array]) -> float:
+        """The style loss of a picture with these Gram matrices, those of each style's region."""
         shares = self.weights.normalized(self.weights.style_layers)
         return float(
             sum(
-                share
-                * _energy(grams[layer] - self.grams[layer])
-                / math.prod(grams[layer].shape)
-                / self.style_energies[layer]
-                for layer, share in shares.items()
+                style.share
+                * shares[layer]
+                * _energy(gram - style.grams[layer])
+                / math.prod(gram.shape)
+                / energies[layer]
+                for style, energies, own in zip(
+                    self.styles, self.energies_of_styles, grams, strict=True
+                )
+                for layer, gram in own.items()
             )
         )
 
@@ -183,13 +241,19 @@ class Objective:
 
 
 class Grams:
-    """Collects the Gram matrices of a picture, from rows of its features."""
+    """Collects the Gram matrices of a picture, from rows of its features; those of a region, with
+    its ``guide``, at the layers where it has something."""
 
-    def __init__(self, layers: Iterable[str]) -> None:
-        self.layers = tuple(layers)
+    def __init__(self, layers: Iterable[str], guide: Guide | None = None) -> None:
+        self.layers = tuple(name for name in layers if guide is None or name in guide.values)
         """The layers whose features count."""
+        self._guide = guide
         self._sums: dict[str, Array] = {}
-        self._positions = dict.fromkeys(self.layers, 0)
+        self._positions: dict[str, float] = (
+            dict.fromkeys(self.layers, 0)
+            if guide is None
+            else {name: guide.energies[name] for name in self.layers}
+        )
 
     def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, of any place."""
@@ -197,17 +261,24 @@ class Grams:
             return
         arrays = arrays_of(values)
         # Sums over a million positions lie beyond half precision's largest number.
-        flat = arrays.single(values.reshape(len(values), -1))
+        values = arrays.single(values)
         if layer not in self._sums:
-            self._sums[layer] = arrays.zeros((len(flat), len(flat)), flat)
-        arrays.add_product(self._sums[layer], flat)
-        self._positions[layer] += flat.shape[1]
+            self._sums[layer] = arrays.zeros((len(values), len(values)), values)
+        if self._guide is None:
+            flat = values.reshape(len(values), -1)
+            arrays.add_product(self._sums[layer], flat)
+            self._positions[layer] += flat.shape[1]
+            return
+        channel = self._guide.values[layer][_place(values, top, left)]
+        for rows in _strips(values):
+            guided = values[:, rows] * channel[rows]
+            arrays.add_product(self._sums[layer], guided.reshape(len(guided), -1))
 
     def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """Who only looks does not pull."""
 
-    def positions(self, layer: str) -> int:
-        """Pixels of a layer that were seen."""
+    def positions(self, layer: str) -> float:
+        """Pixels of a layer that were seen; of a region, the sum of T^2."""
         return self._positions[layer]
 
     def matrices(self, *, mean: bool) -> dict[str, Array]:
@@ -277,25 +348,39 @@ class Tally:
         """Layers whose features count."""
         weights = objective.weights
         self._content_weights = weights.normalized(weights.content_layers)
-        self._style_weights = weights.normalized(weights.style_layers)
-        self._grams = Grams(weights.style_layers)
+        self._styles = [
+            _StyleTally(weights, style, energies)
+            for style, energies in zip(objective.styles, objective.energies_of_styles, strict=True)
+        ]
         self._squares: dict[str, Array] = {}
         self.factors: dict[str, Array] = {}
         """What the content loss's gradient multiplies F - P by, once settled."""
-        self.pulls: dict[str, Array] = {}
-        """What the style loss's gradient multiplies F by, channels x channels, once settled."""
+
+    @property
+    def pulls(self) -> Mapping[str, Array]:
+        """What the gradient of the whole picture's style loss multiplies F by, channels x
+        channels, once settled."""
+        return {} if self.objective.regions else self._styles[0].pulls
 
     def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, from row ``top`` and column ``left`` on."""
-        self._grams.see(layer, values, top, left)
+        for style in self._styles:
+            style.grams.see(layer, values, top, left)
         target = self.objective.contents.get(layer)
         if target is not None:
             difference = values - target[:, *_place(values, top, left)]
             arrays = arrays_of(difference)
+            weighted = self._protected(layer, difference, top, left)
             # A row of sums in single precision, added up in double.
-            square = arrays.double(arrays.dot(difference, difference))
+            square = arrays.double(arrays.dot(difference, weighted))
             before = self._squares.get(layer)
             self._squares[layer] = square if before is None else before + square
+
+    def _protected(self, layer: str, difference: Array, top: int, left: int) -> Array:
+        """W * (F - P), or F - P itself where nothing is protected."""
+        if self.objective.protection is None:
+            return difference
+        return difference * self.objective.protection[layer][_place(difference, top, left)]
 
     def settle(self, image: Array) -> LossTerms:
         """The loss at ``image``, 1 x 3 x height x width, all features of which were seen."""
@@ -311,7 +396,9 @@ class Tally:
             share = weight / count / self.objective.content_energies[layer]
             content = content + share * self._squares[layer]
             self.factors[layer] = 2 * weights.content * share
-        style = self._sum_up_style()
+        style: Array = 0.0
+        for each in self._styles:
+            style = style + each.sum_up()
         variation: Array = 0.0
         for later, earlier in _NEIGHBOURS:
             step = image[later] - image[earlier]
@@ -319,34 +406,15 @@ class Tally:
         loss = weights.content * content + weights.style * style + weights.tv * variation
         return arrays.stack([loss, content, style, variation], image)
 
-    def _sum_up_style(self) -> Array:
-        """The style loss; what pulls at its features is kept."""
-        weights = self.objective.weights
-        style: Array = 0.0
-        for layer, gram in self._grams.matrices(mean=weights.gram_mean).items():
-            target = self.objective.grams[layer]
-            difference = gram - target
-            energy = self.objective.style_energies[layer]
-            share = self._style_weights[layer] / energy / math.prod(target.shape)
-            style = style + share * _energy(difference)
-            positions = self._grams.positions(layer) if weights.gram_mean else 1
-            difference *= 4 * weights.style / positions * share
-            self.pulls[layer] = difference
-        return style
-
     def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """Add the loss's gradient with respect to the features ``values`` (channels x rows x
         columns, from row ``top`` and column ``left`` on) to ``gradient``."""
-        pull = self.pulls.get(layer)
-        if pull is not None:
-            flat = values.flatten(1).to(pull.dtype)
-            if gradient.is_contiguous():
-                gradient.view(len(flat), -1).addmm_(pull, flat)
-            else:
-                gradient += (pull @ flat).view(gradient.shape)
+        for style in self._styles:
+            style.pull(layer, values, gradient, top, left)
         target = self.objective.contents.get(layer)
         if target is not None:
             difference = values - target[:, *_place(values, top, left)]
+            difference = self._protected(layer, difference, top, left)
             difference *= self.factors[layer]
             gradient += difference
 
@@ -362,6 +430,56 @@ class Tally:
             gradient[earlier] -= step
 
 
+class _StyleTally:
+    """The style loss of the whole picture or of one region, and its gradient, as a part of
+    :class:`Tally`. With a guidance channel T it is
+
+        dS / dF = share * 4 T * (D (T * F)) / (sum(T^2) * channels^2 * mean(A^2))
+    """
+
+    def __init__(self, weights: LossWeights, style: Region, energies: Mapping[str, Array]) -> None:
+        self._weights, self._style, self._energies = weights, style, energies
+        self.grams = Grams(weights.style_layers, style.guide)
+        """Those of what was seen."""
+        self.pulls: dict[str, Array] = {}
+        """What the gradient multiplies F, or T * F, by, channels x channels, once summed up."""
+
+    def sum_up(self) -> Array:
+        """The style loss; what pulls at its features is kept."""
+        weights = self._weights
+        layers = weights.normalized(weights.style_layers)
+        style: Array = 0.0
+        for layer, gram in self.grams.matrices(mean=weights.gram_mean).items():
+            target = self._style.grams[layer]
+            difference = gram - target
+            share = layers[layer] / self._energies[layer] / math.prod(target.shape)
+            share = self._style.share * share
+            style = style + share * _energy(difference)
+            positions = self.grams.positions(layer) if weights.gram_mean else 1
+            difference *= 4 * weights.style / positions * share
+            self.pulls[layer] = difference
+        return style
+
+    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int) -> None:
+        """Add the gradient at some features to ``gradient``."""
+        pull = self.pulls.get(layer)
+        if pull is None:
+            return
+        if self._style.guide is None:
+            flat = values.flatten(1).to(pull.dtype)
+            if gradient.is_contiguous():
+                gradient.view(len(flat), -1).addmm_(pull, flat)
+            else:
+                gradient += (pull @ flat).view(gradient.shape)
+            return
+        channel = self._style.guide.values[layer][_place(values, top, left)]
+        for rows in _strips(values):
+            guided = values[:, rows].to(pull.dtype) * channel[rows]
+            found = (pull @ guided.flatten(1)).view(guided.shape)
+            found *= channel[rows]
+            gradient[:, rows] += found
+
+
 def terms_of(values: Array) -> LossTerms:
     """What :meth:`Tally.sum_up` gives, as numbers: one transfer, for each would wait for a GPU by
     itself."""
@@ -371,6 +489,13 @@ def terms_of(values: Array) -> LossTerms:
 
 def _place(values: Array, top: int, left: int) -> tuple[slice, slice]:
     return slice(top, top + values.shape[1]), slice(left, left + values.shape[2])
+
+
+def _strips(values: Array) -> Iterator[slice]:
+    """Rows of features, channels x rows x columns, that are few enough to be copied at once."""
+    rows = max(1, _GUIDED // (values.shape[0] * max(1, values.shape[2])))
+    for top in range(0, values.shape[1], rows):
+        yield slice(top, top + rows)
 
 
 def _energy(array: Array) -> Array:

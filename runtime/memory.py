@@ -82,7 +82,10 @@ class Demand:
     """Pairs that L-BFGS remembers; 0 for Adam."""
 
     sources: int = 0
-    """Pixels of the photo and the painting as they were read."""
+    """Pixels of the photo, the paintings and the masks as they were read."""
+
+    masks: int = 0
+    """Masks that are held at each layer: those of regions, of their rest, and of protection."""
 
     enlarged: int = 0
     """Pixels of a result that is brought up to the photo's size at the end."""
@@ -93,7 +96,7 @@ class Demand:
         finest = self.scales[-1]
         pixels = finest.width * finest.height
         painting: float = self._network + self._pictures * pixels * _PICTURE
-        painting += pixels * self._contents
+        painting += pixels * (self._contents + self._masks)
         libraries = _SESSIONS if self.engine == "graph" else _LIBRARIES
         fixed = 0 if self.on_card else libraries + self.sources * _PICTURE
         fixed += self.compiler
@@ -116,6 +119,13 @@ class Demand:
     def _contents(self) -> float:
         """Bytes by the pixel of the content targets."""
         return sum(_layer(name) for name, _ in self.options.content_layers)
+
+    @property
+    def _masks(self) -> float:
+        """Bytes by the pixel of the masks, and of what is held of a photo that stays."""
+        by_layer = sum(_NUMBER / stride**2 for stride in (1, 2, 4, 8, 16))
+        overlay = 2 * _PICTURE + _NUMBER if self.options.rest == "photo" else 0
+        return self.masks * by_layer + overlay
 
     @property
     def _network(self) -> int:
@@ -238,7 +248,7 @@ def _by_pixel(demand: Demand) -> int:
 
 
 def _sides(scale: Scale) -> Sequence[tuple[int, int]]:
-    return (scale.width, scale.height), (scale.style_width, scale.style_height)
+    return (scale.width, scale.height), *scale.styles
 
 
 def _part(size: tuple[int, int], tile: int | None) -> int:

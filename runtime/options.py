@@ -22,6 +22,7 @@ __all__ = [
     "MATCHES",
     "OPTIMIZERS",
     "PRESETS",
+    "RESTS",
     "LayerWeights",
     "Preset",
     "StylizeOptions",
@@ -33,6 +34,7 @@ OPTIMIZERS = ("adam", "lbfgs")
 INITS = ("content", "noise", "gray")
 COLORS = ("style", "content", "match-style", "match-content")
 MATCHES = ("covariance", "histogram")
+RESTS = ("style", "photo")
 
 LayerWeights = tuple[tuple[str, float], ...]
 """Layers with the weight of each."""
@@ -149,6 +151,24 @@ class StylizeOptions:
         choices=MATCHES,
     )
     """Which statistics of the colours are matched: ``covariance`` or ``histogram``."""
+
+    style_blend: tuple[float, ...] = _option(
+        (),
+        "How much each of several paintings counts, such as 2,1,1: STYLE first, then each "
+        "--add-style. Default: all the same.",
+        group=LOOK,
+        least=0,
+        most=HEAVIEST,
+    )
+    """Weight of each painting that is blended; empty for equal ones."""
+
+    rest: str = _option(
+        "style",
+        "What is where no --region is: the main painting's style, or the untouched photo.",
+        group=LOOK,
+        choices=RESTS,
+    )
+    """``style`` or ``photo``: what becomes of the picture outside of all regions."""
 
     content_weight: float = _option(
         0.15,
@@ -374,6 +394,8 @@ class StylizeOptions:
             raise OptionError("Without style layers the style weight must be 0.")
         if not (self.content_weight or self.style_weight):
             raise OptionError("Content weight and style weight cannot both be 0.")
+        if self.style_blend and not sum(self.style_blend) > 0:
+            raise OptionError("--style-blend must name at least one weight above 0.")
         if self.scales and len(self.iterations) > 1 and len(self.iterations) != self.scales:
             raise OptionError(
                 f"--iterations lists {len(self.iterations)} scales and --scales asks for "
@@ -502,6 +524,8 @@ def _as_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     if "iterations" in values and not isinstance(values["iterations"], tuple):
         steps = values["iterations"]
         values["iterations"] = tuple(steps) if isinstance(steps, list) else (steps,)
+    if isinstance(values.get("style_blend"), list):
+        values["style_blend"] = tuple(values["style_blend"])
     return values
 
 
@@ -532,7 +556,10 @@ def _check(name: str, value: Any, kind: str, rule: Mapping[str, Any]) -> None:
             _check_number(f"The weight of {layer} in {flag}", weight, LAYER_RANGE)
     else:
         whole = "int" in kind
-        for number in value if kind.startswith("tuple") else (value,):
+        several = kind.startswith("tuple")
+        if several and not isinstance(value, tuple):
+            raise OptionError(f"{flag} must be a list of numbers, not {value!r}.")
+        for number in value if several else (value,):
             _check_number(flag, number, rule, whole=whole)
 
 

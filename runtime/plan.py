@@ -6,7 +6,7 @@ Equal plans on one machine give equal pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,17 +46,24 @@ class Scale:
     height: int
     """Of the picture, in pixels."""
 
-    style_width: int
-    """Of the painting, in pixels."""
-
-    style_height: int
-    """Of the painting, in pixels."""
+    styles: tuple[tuple[int, int], ...]
+    """Width and height of each painting, in pixels."""
 
     iterations: int
     """Steps at this scale."""
 
     tile: int | None = None
     """Longest side in pixels of the tiles it is computed in; None for the whole at once."""
+
+    @property
+    def style_width(self) -> int:
+        """Of the first painting, in pixels."""
+        return self.styles[0][0]
+
+    @property
+    def style_height(self) -> int:
+        """Of the first painting, in pixels."""
+        return self.styles[0][1]
 
     @property
     def work(self) -> int:
@@ -135,13 +142,15 @@ def plan_scales(
     options: StylizeOptions,
     *,
     photo: tuple[int, int],
-    painting: tuple[int, int],
+    painting: tuple[int, int] | Sequence[tuple[int, int]],
     default: int,
 ) -> tuple[Scale, ...]:
-    """The scales from coarse to fine, for a photo and a painting of (width, height) pixels.
+    """The scales from coarse to fine, for a photo and one or several paintings of (width, height)
+    pixels.
 
     Raises :class:`OptionError` if they would have less than 16 pixels on a side.
     """
+    paintings: Sequence[Any] = painting if isinstance(painting[0], Sequence) else (painting,)
     # A panorama's short side needs some pixels too.
     enough = math.ceil(SMALLEST_SIDE * max(photo) / min(photo))
     size = options.size or min(max(default, enough), max(photo))
@@ -156,15 +165,13 @@ def plan_scales(
                 f"The coarsest of {count} scales would be {width}x{height} pixels, and 16 are "
                 f"needed on each side; use a larger --size{' or fewer --scales' * (count > 1)}."
             )
-        style = _same_area(painting, width, height, options)
         # A schedule is lined up at its fine end; a single number holds for all scales.
         steps = schedule[max(0, len(schedule) - 1 - finer)]
         scales.append(
             Scale(
                 width=width,
                 height=height,
-                style_width=style[0],
-                style_height=style[1],
+                styles=tuple(_same_area(size, width, height, options) for size in paintings),
                 iterations=steps,
             )
         )

@@ -96,16 +96,19 @@ class Planner:
             assembly.set_up()
         return assembly
 
-    def prepare(self, photo: tuple[int, int], painting: tuple[int, int]) -> tuple[Plan, Engine]:
-        """The plan for a photo and a painting of (width, height) pixels, and its engine.
+    def prepare(
+        self, photo: tuple[int, int], *paintings: tuple[int, int], masks: int = 0
+    ) -> tuple[Plan, Engine]:
+        """The plan for a photo and paintings of (width, height) pixels, and its engine, which can
+        have that many ``masks``.
 
         Raises :class:`~nstrt.runtime.model.NstrtError` if it cannot run here.
         """
         options = self.options
         site, why_there = self._site = self._site or self._choose_site()
-        names, why_engine = self._names(site)
+        names, why_engine = self._names(site) if not masks else self._guided(site)
         scales = plan_scales(
-            options, photo=photo, painting=painting, default=default_size(site.provider)
+            options, photo=photo, painting=paintings, default=default_size(site.provider)
         )
         # The leanest engine first, before the model is touched: what it cannot do, none can.
         demand = Demand(
@@ -115,7 +118,8 @@ class Planner:
             options=options,
             scales=scales,
             history=_history(options, scales),
-            sources=photo[0] * photo[1] + painting[0] * painting[1],
+            sources=(1 + masks) * photo[0] * photo[1] + sum(w * h for w, h in paintings),
+            masks=masks,
             enlarged=photo[0] * photo[1] if options.original_size else 0,
         )
         fitted(demand, self._budget(site))
@@ -202,6 +206,21 @@ class Planner:
         if site.on_card and not torch_sees_card():
             return ["graph"], "engine graph, because torch does not see the card"
         return ["onnx", "torch"] if site.precision == "bf16" else ["onnx", "torch", "graph"], ""
+
+    def _guided(self, site: Site) -> tuple[Sequence[str], str]:
+        """The engines to choose from for what has masks: the graph of ``graph`` has none."""
+        if self.options.engine == "graph":
+            raise ProviderUnavailableError(
+                "Engine graph knows no masks; use --engine torch or --engine onnx with --region "
+                "and --protect."
+            )
+        names, why = self._names(site)
+        if list(names) == ["graph"]:
+            raise ProviderUnavailableError(
+                "Masks (--region, --protect) need the engines torch or onnx, which do not run "
+                'here: install torch with pip install "nstrt[full]", or use --provider cpu.'
+            )
+        return [name for name in names if name != "graph"], why
 
     def _choose_weights(self, names: Sequence[str]) -> tuple[StylizeOptions, str]:
         """The options with weights that can be had, and why if they were chosen."""
@@ -302,7 +321,9 @@ def _history(options: StylizeOptions, scales: Sequence[Scale]) -> int:
 
 def _shapes(scales: Sequence[Scale]) -> tuple[Shape, ...]:
     photos = [_within(scale.tile, scale.height, scale.width) for scale in scales]
-    paintings = [_within(scale.tile, scale.style_height, scale.style_width) for scale in scales]
+    paintings = [
+        _within(scale.tile, height, width) for scale in scales for width, height in scale.styles
+    ]
     return tuple(dict.fromkeys([*photos, *paintings]))
 
 

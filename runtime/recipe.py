@@ -13,6 +13,7 @@ from nstrt.runtime.machine import versions
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.plan import Plan
+from nstrt.runtime.scene import Scene, identity
 from nstrt.runtime.terms import LossTerms
 
 __all__ = ["differences", "recipe_of"]
@@ -26,8 +27,7 @@ def recipe_of(
     plan: Plan,
     *,
     weights: Mapping[str, str],
-    content: Picture,
-    style: Picture,
+    scene: Scene,
     start: Picture | None,
     terms: LossTerms,
     painted: float,
@@ -42,8 +42,7 @@ def recipe_of(
     """
     recipe: dict[str, Any] = {
         "nstrt": version("nstrt"),
-        "content": _identity(content),
-        "style": _identity(style),
+        **scene.identities(),
         "options": _asked(options),
         "weights": dict(weights),
         "plan": plan.as_dict(),
@@ -54,7 +53,7 @@ def recipe_of(
         "seconds": round(seconds, 2),
     }
     if start is not None:
-        recipe["init"] = _identity(start)
+        recipe["init"] = identity(start)
     return recipe
 
 
@@ -107,7 +106,3 @@ def _asked(options: StylizeOptions) -> dict[str, Any]:
     for name in ("init", "weights"):
         asked[name] = Path(asked[name]).name
     return asked
-
-
-def _identity(picture: Picture) -> dict[str, str]:
-    return {"name": picture.name, "sha256": picture.sha256}

@@ -28,6 +28,7 @@ from nstrt.runtime.plan import Plan
 from nstrt.runtime.planner import Planner
 from nstrt.runtime.recipe import recipe_of
 from nstrt.runtime.result import Result
+from nstrt.runtime.scene import Scene, Sources, read_scene
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,8 +51,7 @@ class Run:
     def __init__(
         self,
         planner: Planner,
-        content: PictureSource,
-        style: PictureSource,
+        sources: Sources,
         *,
         preview_steps: int | None,
         preview_seconds: float | None,
@@ -59,8 +59,8 @@ class Run:
         start: PictureSource | None = None,
     ) -> None:
         self._planner = planner
-        self.sources = content, style
-        """The photo and the painting, as they were given."""
+        self.sources = sources
+        """The pictures as they were given."""
         self._preview_steps = preview_steps
         self._preview_seconds = preview_seconds
         self._started = started
@@ -107,13 +107,15 @@ class Run:
     def _paint(self) -> Iterator[Event]:
         options = self._planner.options
         self._interrupt.check()
-        content, style = (as_picture(source) for source in self.sources)
-        # What lies under transparent pixels is nobody's style.
-        style = style.opaque()
+        scene = read_scene(self.sources, options)
+        content, (style, *others) = scene.content, scene.paintings
         start = _start(options.init, self._start)
         painted = _Painted(options, content, style)
+        manners = [painted.style, *(_Painted(options, content, other).style for other in others)]
+        scene = scene.painted_as(painted.content, manners)
         self._interrupt.check()
-        plan, engine = self._planner.prepare(content.size, style.size)
+        sizes = [painting.size for painting in scene.paintings]
+        plan, engine = self._planner.prepare(content.size, *sizes, masks=scene.masks)
         self._interrupt.check()
         weights = engine.weights
         from nstrt.runtime.loop import optimize
@@ -142,8 +144,7 @@ class Run:
                 engine,
                 options,
                 plan,
-                content=painted.content,
-                style=painted.style,
+                scene=scene,
                 start=start,
                 stopped=self._stop.is_set,
             ):
@@ -155,7 +156,7 @@ class Run:
                     continue
 
                 def picture(progress: Progress = progress) -> NDArray[np.float32]:
-                    return painted.coloured(progress.picture())
+                    return scene.seen(painted.coloured(progress.picture()), content)
 
                 yield Step(**place, picture=picture)
                 if self._preview_due(progress, shown):
@@ -181,7 +182,7 @@ class Run:
             engine.interrupt = Interrupt()
         assert last is not None
         place = self._place(last, plan, pace)
-        self._result = self._finish(last, plan, weights, painted, start)
+        self._result = self._finish(last, plan, weights, painted, scene, start)
         if self._cancelled:
             raise Interrupted
         place["seconds"] = self._seconds()
@@ -221,6 +222,7 @@ class Run:
         plan: Plan,
         weights: dict[str, str],
         painted: _Painted,
+        scene: Scene,
         start: Picture | None,
     ) -> Result:
         options, content = self._planner.options, painted.photo
@@ -230,7 +232,7 @@ class Run:
             rgb = resize(rgb, finest.width, finest.height)
         if options.original_size:
             rgb = enlarge(rgb, painted.content.rgb)
-        rgb = painted.coloured(rgb)
+        rgb = scene.seen(painted.coloured(rgb), content)
         alpha = content.alpha
         if alpha is not None and alpha.shape != rgb.shape[:2]:
             alpha = resize(alpha, rgb.shape[1], rgb.shape[0])
@@ -249,8 +251,7 @@ class Run:
                 options,
                 plan,
                 weights=weights,
-                content=content,
-                style=painted.painting,
+                scene=scene,
                 start=start,
                 terms=last.terms,
                 painted=last.painted,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
@@ -15,6 +15,7 @@ from nstrt.runtime.plan import Plan
 from nstrt.runtime.planner import Planner
 from nstrt.runtime.result import Result
 from nstrt.runtime.run import Run
+from nstrt.runtime.scene import RegionSource, Sources
 
 __all__ = ["StyleTransfer", "stylize"]
 
@@ -57,13 +58,16 @@ class StyleTransfer:
         measure_step(engine, LossWeights.of(self.options))
         engine.release()
 
-    def estimate(self, photo: tuple[int, int], painting: tuple[int, int] | None = None) -> Estimate:
-        """What a run would take for a photo and a painting of (width, height) pixels.
+    def estimate(
+        self, photo: tuple[int, int], painting: tuple[int, int] | None = None, *, masks: int = 0
+    ) -> Estimate:
+        """What a run would take for a photo and a painting of (width, height) pixels, and that
+        many masks.
 
         The time is that of this machine's runs before, or else of a small step taken now.
         Raises what the run would raise.
         """
-        plan, engine = self._planner.prepare(photo, painting or photo)
+        plan, engine = self._planner.prepare(photo, painting or photo, masks=masks)
         pace = known_pace(self._planner.pace_key(plan))
         if pace is None:
             from nstrt.runtime.calibrate import SIDES, measure_step
@@ -78,8 +82,10 @@ class StyleTransfer:
     def run(
         self,
         content: PictureSource,
-        style: PictureSource,
+        style: PictureSource | Sequence[PictureSource],
         *,
+        regions: Sequence[RegionSource] = (),
+        protect: PictureSource | None = None,
         preview_steps: int | None = None,
         preview_seconds: float | None = None,
         started: float | None = None,
@@ -88,24 +94,34 @@ class StyleTransfer:
         """Start repainting ``content`` in the manner of ``style``; nothing happens before the
         run is iterated.
 
-        Pictures are paths, Pillow images, NumPy arrays, torch tensors or :class:`Picture`.
-        Previews come every so many steps or seconds. ``started`` is when the command began, by
+        Pictures are paths, Pillow images, NumPy arrays, torch tensors or :class:`Picture`. Of
+        several paintings, a list or tuple, the styles are blended (``style_blend``). ``regions``
+        are pairs of a mask, white where the region is, and its painting, or None for the main
+        one; ``protect`` is a mask, white where the picture is to stay near the photo. Previews
+        come every so many steps or seconds. ``started`` is when the command began, by
         ``time.perf_counter()``, if earlier than now. ``start`` is a picture to start from, in
         place of what ``options.init`` names; it is resized to the first scale.
         """
         return Run(
             self._planner,
-            content,
-            style,
+            Sources.of(content, style, regions, protect),
             preview_steps=preview_steps,
             preview_seconds=preview_seconds,
             started=time.perf_counter() if started is None else started,
             start=start,
         )
 
-    def stylize(self, content: PictureSource, style: PictureSource) -> Result:
-        """Repaint ``content`` in the manner of ``style`` and wait for the result."""
-        return self.run(content, style).result()
+    def stylize(
+        self,
+        content: PictureSource,
+        style: PictureSource | Sequence[PictureSource],
+        *,
+        regions: Sequence[RegionSource] = (),
+        protect: PictureSource | None = None,
+    ) -> Result:
+        """Repaint ``content`` in the manner of ``style`` and wait for the result; see
+        :meth:`run`."""
+        return self.run(content, style, regions=regions, protect=protect).result()
 
     def plan(self, photo: tuple[int, int], painting: tuple[int, int]) -> Plan:
         """What would run for a photo and a painting of (width, height) pixels.
@@ -115,10 +131,18 @@ class StyleTransfer:
         return self._planner.prepare(photo, painting)[0]
 
 
-def stylize(content: PictureSource, style: PictureSource, **options: Any) -> Result:
-    """Repaint ``content`` in the manner of ``style``.
+def stylize(
+    content: PictureSource,
+    style: PictureSource | Sequence[PictureSource],
+    *,
+    regions: Sequence[RegionSource] = (),
+    protect: PictureSource | None = None,
+    **options: Any,
+) -> Result:
+    """Repaint ``content`` in the manner of ``style``; see :meth:`StyleTransfer.run`.
 
     ``options`` are those of :class:`StylizeOptions`, ``preset`` among them. Pictures are paths,
     Pillow images, NumPy arrays or torch tensors.
     """
-    return StyleTransfer(StylizeOptions.of(**options)).stylize(content, style)
+    transfer = StyleTransfer(StylizeOptions.of(**options))
+    return transfer.stylize(content, style, regions=regions, protect=protect)

@@ -49,6 +49,8 @@ def given_values(given: dict[str, Any]) -> dict[str, Any]:
     values = dict(given)
     if "iterations" in values:
         values["iterations"] = _numbers(values["iterations"])
+    if "style_blend" in values:
+        values["style_blend"] = _weights(values["style_blend"])
     return values
 
 
@@ -83,6 +85,8 @@ def _kind(item: Any) -> tuple[Any, str | None]:
             return str, "LAYERS"
         case "tuple[int, ...]":
             return str, "N[,N...]"
+        case "tuple[float, ...]":
+            return str, "X[,X...]"
     return str, "TEXT"
 
 
@@ -104,4 +108,13 @@ def _numbers(text: str) -> tuple[int, ...]:
     except ValueError as error:
         raise OptionError(
             f"--iterations cannot be '{text}'; give one number, or a list such as 100,50,25."
+        ) from error
+
+
+def _weights(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise OptionError(
+            f"--style-blend cannot be '{text}'; give a weight for each painting, such as 2,1,1."
         ) from error

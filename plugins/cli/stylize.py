@@ -17,7 +17,7 @@ import typer
 from nstrt.plugins.cli.console import complain, tell
 from nstrt.plugins.cli.flags import given_options, with_option_flags
 from nstrt.plugins.cli.log import StepLog
-from nstrt.runtime.model.errors import OutputExistsError, PictureWriteError
+from nstrt.runtime.model.errors import OptionError, OutputExistsError, PictureWriteError
 
 if TYPE_CHECKING:
     from nstrt.runtime.events import Event, Preview, Started
@@ -33,10 +33,13 @@ nstrt stylize photo.jpg painting.jpg -o out.png
 nstrt stylize photo.jpg painting.jpg -o out.png --preset best --size 1024
 nstrt stylize photo.tif painting.jpg -o out.tif --original-size --content-weight 0.3
 nstrt stylize photo.jpg painting.jpg -o out.png --preview live.png --timelapse out.webp
+nstrt stylize photo.jpg painting.jpg -o out.png --add-style other.jpg --style-blend 2,1
+nstrt stylize photo.jpg painting.jpg -o out.png --region sky.png:night.jpg --protect face.png
 nstrt stylize photo.jpg painting.jpg -o out.png --seed 1 --log run.jsonl --json
 """
 
 OUTPUT = "Output"
+PICTURES = "Several paintings, and masks"
 
 
 @with_option_flags
@@ -46,6 +49,31 @@ def command(
     ),
     style: Path = typer.Argument(
         ..., metavar="STYLE", help="The painting.", show_default=False, rich_help_panel="Arguments"
+    ),
+    add_style: list[Path] = typer.Option(
+        [],
+        "--add-style",
+        metavar="FILE",
+        help="Another painting, blended with STYLE (see --style-blend); any number of times.",
+        rich_help_panel=PICTURES,
+        show_default=False,
+    ),
+    region: list[str] = typer.Option(
+        [],
+        "--region",
+        metavar="MASK[:PAINTING]",
+        help="Where the mask is white, the style is another painting's, or without one STYLE's "
+        "(see --rest); any number of times.",
+        rich_help_panel=PICTURES,
+        show_default=False,
+    ),
+    protect: Path = typer.Option(
+        None,
+        "--protect",
+        metavar="MASK",
+        help="Where the mask is white, stay near the photo, as for faces.",
+        rich_help_panel=PICTURES,
+        show_default=False,
     ),
     output: Path = typer.Option(
         ...,
@@ -114,7 +142,10 @@ def command(
     from nstrt.runtime.pictures import check_writable
 
     options = given_options(given or {})
-    used = [content, style, Path(options.init), Path(options.weights)]
+    regions = [_region(text) for text in region]
+    used = [content, style, *add_style, *([] if protect is None else [protect])]
+    used += [path for pair in regions for path in pair if path is not None]
+    used += [Path(options.init), Path(options.weights)]
     files = {"result": output, "log": log, "preview": preview, "film": timelapse}
     for what, path in files.items():
         if path is not None:
@@ -140,7 +171,12 @@ def command(
             film = held.enter_context(Timelapse(timelapse, overwrite=force))
             watchers.append(film.see)
         run = StyleTransfer(options, notify=say).run(
-            content, style, preview_steps=save_every or None, started=STARTED
+            content,
+            [style, *add_style],
+            regions=regions,
+            protect=protect,
+            preview_steps=save_every or None,
+            started=STARTED,
         )
         held.enter_context(_interruptible(run))
         result = _follow(run, output, lines, watchers, say, quiet=quiet or as_json)
@@ -223,6 +259,21 @@ def _asked_to_replace(output: Path, *, quiet: bool) -> bool:
     return typer.confirm(f"{output} exists; replace it?", abort=True, err=True)
 
 
+def _region(text: str) -> tuple[Path, Path | None]:
+    """A mask and its painting; a colon may also be part of a name, as on Windows."""
+    whole = Path(text)
+    places = [place for place, letter in enumerate(text) if letter == ":"]
+    pairs = [(Path(text[:place]), Path(text[place + 1 :])) for place in places]
+    for pair in pairs:
+        if all(path.is_file() for path in pair):
+            return pair
+    if not pairs or whole.is_file():
+        return whole, None
+    if text.endswith(":") or text.startswith(":"):
+        raise OptionError(f"--region cannot be '{text}'; write it as mask.png:painting.jpg.")
+    return pairs[-1]
+
+
 def _step_path(output: Path, step: int | str) -> Path:
     number = f"{step:05}" if isinstance(step, int) else step
     return output.with_name(f"{output.stem}-step{number}{output.suffix}")
@@ -290,7 +341,12 @@ def _report(result: Result, output: Path, notes: list[str]) -> None:
 def _intention(run: Run, event: Started) -> str:
     """What is about to be done, so that swapped pictures are noticed."""
     finest = event.plan.scales[-1]
-    photo, painting = (Path(str(source)).name for source in run.sources)
+    sources = run.sources
+    photo, *paintings = (Path(str(source)).name for source in (sources.content, *sources.styles))
+    painting = " and ".join(paintings)
+    if sources.regions:
+        count = len(sources.regions)
+        painting += f", {count} region{'s' * (count > 1)} apart"
     return (
         f"Painting {photo} in the style of {painting}: {finest.width}x{finest.height} pixels, "
         f"{len(event.plan.scales)} scales, {event.plan.steps} steps"

@@ -1,0 +1,304 @@
+"""The pictures of a run: the photo, the paintings, and the masks that say what is where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nstrt.runtime.guidance import (
+    PROTECTION,
+    RELIEF,
+    Guidance,
+    Guide,
+    Mask,
+    Overlay,
+    at_layers,
+    covers,
+    shared_out,
+)
+from nstrt.runtime.model import OptionError
+from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
+
+if TYPE_CHECKING:
+    from nstrt.runtime.arrays import Array, Arrays
+    from nstrt.runtime.evaluation import Evaluation
+    from nstrt.runtime.losses import LossWeights, Objective
+    from nstrt.runtime.plan import Scale
+
+__all__ = ["MaskPicture", "RegionSource", "Scene", "Sources", "identity", "placed", "read_scene"]
+
+RegionSource: TypeAlias = "tuple[PictureSource, PictureSource | None]"
+"""A mask, and the painting of its region; None for the main one."""
+
+_DARKEST = 0.01
+"""A mask whose lightest value is below this is black."""
+
+_OUT_OF_SHAPE = 0.02
+"""How much a mask's proportions may differ from the photo's: sizes are whole pixels."""
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""ITU-R BT.601: the gray value of sRGB, as picture programs show it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sources:
+    """The pictures of a run, as they were given."""
+
+    content: PictureSource
+    """The photo."""
+
+    styles: tuple[PictureSource, ...]
+    """The main paintings, which are blended."""
+
+    regions: tuple[RegionSource, ...] = ()
+    """Masks with paintings of their own."""
+
+    protect: PictureSource | None = None
+    """The mask of what stays near the photo."""
+
+    @classmethod
+    def of(
+        cls,
+        content: PictureSource,
+        style: PictureSource | Sequence[PictureSource],
+        regions: Sequence[RegionSource] = (),
+        protect: PictureSource | None = None,
+    ) -> Sources:
+        """``style`` is one painting, or a list or tuple of several."""
+        several = tuple(style) if isinstance(style, list | tuple) else (style,)
+        if not several:
+            raise OptionError("There is no painting; name one at least.")
+        for region in regions:
+            if not isinstance(region, list | tuple) or len(region) != 2:
+                raise OptionError("A region is a mask and a painting (or None), as a pair.")
+        return cls(
+            content=content,
+            styles=several,
+            regions=tuple((mask, painting) for mask, painting in regions),
+            protect=protect,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskPicture:
+    """A mask: the gray values of a picture."""
+
+    values: Mask
+    """Height x width, 0 for black to 1 for white; what is transparent counts as black."""
+
+    name: str
+    """The file's name without folders; empty for pictures from memory."""
+
+    sha256: str
+    """See :attr:`nstrt.runtime.pictures.Picture.sha256`."""
+
+    @classmethod
+    def read(cls, source: PictureSource, photo: Picture) -> MaskPicture:
+        """A mask for a photo, of any size in its proportions.
+
+        Raises :class:`OptionError` if it has others, or is black.
+        """
+        picture = as_picture(source)
+        name = f"The mask '{picture.name}'" if picture.name else "The mask"
+        ratio = picture.width * photo.height / (picture.height * photo.width)
+        slack = _OUT_OF_SHAPE + 1 / min(*picture.size, *photo.size)
+        if not 1 / (1 + slack) <= ratio <= 1 + slack:
+            raise OptionError(
+                f"{name} is {picture.width}x{picture.height} pixels and the photo "
+                f"{photo.width}x{photo.height}; save it with the photo's proportions."
+            )
+        values = np.clip(picture.rgb @ _LUMA, 0, 1)
+        # White is all of it, not nearly so.
+        values[values > 1 - 1e-6] = 1
+        if picture.alpha is not None:
+            values *= picture.alpha
+        if values.max() < _DARKEST:
+            raise OptionError(f"{name} is black all over; paint white what it is for.")
+        return cls(values=values, name=picture.name, sha256=picture.sha256)
+
+    def at(self, width: int, height: int) -> Mask:
+        """In another size."""
+        return resize(self.values, width, height)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scene:
+    """What is painted, in whose manner, and where."""
+
+    content: Picture
+    """The photo."""
+
+    paintings: tuple[Picture, ...]
+    """The main ones, as many as ``blend`` has weights, then those of regions."""
+
+    blend: tuple[float, ...]
+    """How much each main painting counts."""
+
+    regions: tuple[tuple[MaskPicture, int | None], ...] = ()
+    """Masks with the index of their painting; None for the main ones."""
+
+    protect: MaskPicture | None = None
+    """What stays near the photo."""
+
+    photo_stays: bool = False
+    """Whether the photo is untouched where no region is."""
+
+    @property
+    def masks(self) -> int:
+        """How many masks are held at each layer: of regions, of their rest, and of what is
+        protected; 0 if a style is for the whole picture."""
+        if not self.regions and self.protect is None:
+            return 0
+        return len(self.regions) + (not self.photo_stays) + (self.protect is not None)
+
+    def painted_as(self, content: Picture, paintings: Sequence[Picture]) -> Scene:
+        """The same with the photo and the paintings as colours ask for."""
+        return replace(self, content=content, paintings=tuple(paintings))
+
+    def objective(
+        self, evaluation: Evaluation, weights: LossWeights, scale: Scale, photo: Array
+    ) -> tuple[Objective, float]:
+        """What to paint for at a scale, ``photo`` being of its size, and the style loss of the
+        untouched photo."""
+        arrays = evaluation.engine.arrays
+        grams = [
+            evaluation.grams(weights, placed(painting, *size, arrays))
+            for painting, size in zip(self.paintings, scale.styles, strict=True)
+        ]
+        main = _blended(grams[: len(self.blend)], self.blend)
+        guidance, owners = self._guidance(weights, scale, photo, arrays)
+        styles = [main if owner is None else grams[owner] for owner in owners]
+        return evaluation.objective(weights, photo, styles, guidance)
+
+    def seen(self, rgb: NDArray[np.float32], photo: Picture) -> NDArray[np.float32]:
+        """A painted picture, height x width x 3, with the photo where it stays."""
+        if not self.photo_stays:
+            return rgb
+        height, width = rgb.shape[:2]
+        _, rest = self._shared_out(width, height)
+        under = resize(photo.rgb, width, height)
+        found = under + (1 - rest)[..., None] * (rgb - under)
+        return np.clip(found, 0, 1, out=found)
+
+    def identities(self) -> dict[str, Any]:
+        """The pictures by name and checksum, as a recipe has them."""
+        count = len(self.blend)
+        found: dict[str, Any] = {
+            "content": identity(self.content),
+            "style": identity(self.paintings[0]),
+        }
+        if count > 1:
+            found["styles"] = [
+                {**identity(painting), "weight": weight}
+                for painting, weight in zip(self.paintings, self.blend, strict=False)
+            ]
+        if self.regions:
+            found["regions"] = [
+                {"mask": identity(mask)}
+                | ({} if index is None else {"style": identity(self.paintings[index])})
+                for mask, index in self.regions
+            ]
+        if self.protect is not None:
+            found["protect"] = identity(self.protect)
+        return found
+
+    def _guidance(
+        self, weights: LossWeights, scale: Scale, photo: Array, arrays: Arrays
+    ) -> tuple[Guidance, list[int | None]]:
+        """What the masks ask for at a scale, and whose style each of its guides is for."""
+        if not self.masks:
+            return Guidance(), [None]
+        masks, rest = self._shared_out(scale.width, scale.height)
+        owners = [index for _, index in self.regions]
+        protection = overlay = None
+        if self.photo_stays:
+            overlay = Overlay(photo=photo, opacity=arrays.place(1 - rest))
+        elif covers(rest):
+            masks.append(rest)
+            owners.append(None)
+        if self.protect is not None:
+            held = self.protect.at(scale.width, scale.height)
+            masks = [mask * (1 - RELIEF * held) for mask in masks]
+            layers = at_layers(held, weights.content_layers)
+            protection = {name: arrays.place(1 + PROTECTION * W) for name, W in layers.items()}
+        guides = [Guide.of(mask, weights.style_layers, arrays) for mask in masks]
+        return Guidance(guides=guides, protection=protection, overlay=overlay), owners
+
+    def _shared_out(self, width: int, height: int) -> tuple[list[Mask], Mask]:
+        if not self.regions:
+            return [], np.ones((height, width), np.float32)
+        return shared_out([mask.at(width, height) for mask, _ in self.regions])
+
+
+def read_scene(sources: Sources, options: StylizeOptions) -> Scene:
+    """Read a run's pictures.
+
+    Raises :class:`~nstrt.runtime.model.NstrtError` for what cannot be read, or does not go
+    together.
+    """
+    count = len(sources.styles)
+    blend = options.style_blend or (1.0,) * count
+    if len(blend) != count:
+        raise OptionError(
+            f"--style-blend lists {len(blend)} weights, and the main paintings are {count}; give "
+            "one for each: STYLE first, then each --add-style."
+        )
+    if options.rest == "photo":
+        _check_rest(sources)
+    if sources.protect is not None and not (options.content_layers and options.content_weight):
+        raise OptionError("--protect holds nothing without content layers and a content weight.")
+    content = as_picture(sources.content)
+    # What lies under transparent pixels is nobody's style.
+    paintings = [as_picture(source).opaque() for source in sources.styles]
+    regions: list[tuple[MaskPicture, int | None]] = []
+    for mask, painting in sources.regions:
+        index = None
+        if painting is not None:
+            index = len(paintings)
+            paintings.append(as_picture(painting).opaque())
+        regions.append((MaskPicture.read(mask, content), index))
+    protect = sources.protect
+    return Scene(
+        content=content,
+        paintings=tuple(paintings),
+        blend=blend,
+        regions=tuple(regions),
+        protect=None if protect is None else MaskPicture.read(protect, content),
+        photo_stays=options.rest == "photo",
+    )
+
+
+def placed(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
+    """A picture in another size, 1 x 3 x height x width, contiguous."""
+    return arrays.place(resize(picture.rgb, width, height).transpose(2, 0, 1)[None])
+
+
+def _check_rest(sources: Sources) -> None:
+    if not sources.regions:
+        raise OptionError("--rest photo leaves nothing to paint; add a --region.")
+    if all(painting is not None for _, painting in sources.regions):
+        raise OptionError(
+            "With --rest photo nothing would be painted in STYLE's manner; give a region without "
+            "a painting of its own, as --region mask.png."
+        )
+
+
+def _blended(grams: Sequence[Mapping[str, Array]], blend: Sequence[float]) -> Mapping[str, Array]:
+    """The mean of several paintings' Gram matrices, by their weights."""
+    if len(grams) == 1:
+        return grams[0]
+    total = sum(blend)
+    return {
+        layer: sum(weight / total * each[layer] for weight, each in zip(blend, grams, strict=True))
+        for layer in grams[0]
+    }
+
+
+def identity(picture: Picture | MaskPicture) -> dict[str, str]:
+    """A picture's name and checksum."""
+    return {"name": picture.name, "sha256": picture.sha256}
