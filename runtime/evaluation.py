@@ -21,6 +21,7 @@ from nstrt.runtime.losses import (
     Together,
     terms_of,
 )
+from nstrt.runtime.targets import TargetKey
 from nstrt.runtime.terms import LossTerms
 from nstrt.runtime.tiles import Tile, Window, tiles_of
 from nstrt.runtime.watcher import Watcher
@@ -45,12 +46,25 @@ class Evaluation:
         for tile in self._tiles(image, watcher.layers):
             self.engine.look(tile.of(image), Window(watcher, tile))
 
-    def grams(self, weights: LossWeights, painting: Array) -> dict[str, Array]:
-        """A of a painting by layer."""
-        found = Grams(weights.style_layers)
-        if found.layers:
+    def grams(self, weights: LossWeights, painting: Array) -> Mapping[str, Array]:
+        """A of a painting by layer; what the engine has computed before is taken again, and not to
+        be written into."""
+        layers = tuple(weights.style_layers)
+        if not layers:
+            return {}
+
+        def compute() -> dict[str, Array]:
+            found = Grams(layers)
             self.look(painting, found)
-        return found.matrices(mean=weights.gram_mean)
+            return found.matrices(mean=weights.gram_mean)
+
+        key = TargetKey(
+            painting=TargetKey.digest(self.engine.arrays.fetch(painting)),
+            layers=layers,
+            mean=weights.gram_mean,
+            tile=self._tile,
+        )
+        return self.engine.targets.obtain(key, compute)
 
     def objective(
         self,

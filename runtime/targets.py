@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -27,7 +27,7 @@ Array = TypeVar("Array", bound=_Sized)
 
 @dataclass(frozen=True, kw_only=True)
 class TargetKey:
-    """All that the Gram matrices of a painting depend on."""
+    """All that the Gram matrices of a painting depend on, besides the engine that has them."""
 
     painting: str
     """Of the painting's values at the size it is looked at: see :meth:`digest`."""
@@ -38,9 +38,8 @@ class TargetKey:
     mean: bool
     """Whether Gram matrices are divided by the number of positions."""
 
-    network: Hashable
-    """What computes: the model file's checksum (which holds weights, pooling and padding), the
-    engine, its precision and device, the tiles."""
+    tile: int | None
+    """The tiles that it was looked at in, which change the rounding of sums."""
 
     @staticmethod
     def digest(values: NDArray[np.float32]) -> str:

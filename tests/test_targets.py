@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from nstrt.runtime.engines.mirrored import TorchEngine
+from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.losses import LossWeights
+from nstrt.runtime.mirror import read_mirror
 from nstrt.runtime.targets import StyleTargets, TargetKey
 
-KEY = TargetKey(painting="p", layers=("relu1_1",), mean=True, network=("model", "torch", None))
+if TYPE_CHECKING:
+    from tests.conftest import Crop, Network
+
+KEY = TargetKey(painting="p", layers=("relu1_1",), mean=True, tile=None)
 
 
 def gram(side: int) -> dict[str, np.ndarray]:
@@ -31,7 +39,7 @@ def test_targets_are_computed_once_for_each_key() -> None:
         replace(KEY, painting="q"),
         replace(KEY, layers=("relu2_1",)),
         replace(KEY, mean=False),
-        replace(KEY, network=("model", "onnx", None)),
+        replace(KEY, tile=256),
     ]
     for other in others:
         assert targets.obtain(other, compute) is not first
@@ -75,3 +83,35 @@ def test_what_fails_is_not_kept() -> None:
         targets.obtain(KEY, failing)
     assert len(targets) == 0
     assert targets.obtain(KEY, lambda: gram(4))["relu1_1"].shape == (4, 4)
+
+
+def test_the_next_picture_does_not_look_at_the_painting_again(
+    small_network: Network, photo: Crop, painting: Crop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    original = TorchEngine.look
+
+    def look(self: TorchEngine, image: Any, watcher: Any) -> None:
+        seen.append(tuple(image.shape[2:]))
+        original(self, image, watcher)
+
+    monkeypatch.setattr(TorchEngine, "look", look)
+    engine = TorchEngine(read_mirror(small_network.path))
+    weights = LossWeights(
+        content=1,
+        style=1,
+        tv=0,
+        content_layers={"relu2_1": 1.0},
+        style_layers={"relu1_1": 1.0, "relu2_1": 1.0},
+    )
+    first, _ = Evaluation(engine).objective(weights, photo(32, 40), painting(24, 48))
+    again, _ = Evaluation(engine).objective(weights, photo(40, 32), painting(24, 48))
+    assert seen == [(24, 48), (32, 40), (40, 32)]
+    assert all(np.array_equal(first.grams[name], again.grams[name]) for name in first.grams)
+    # Evaluating writes nothing into what is shared.
+    kept = {name: values.clone() for name, values in again.grams.items()}
+    Evaluation(engine).evaluate(photo(40, 32), again)
+    assert all(np.array_equal(kept[name], again.grams[name]) for name in kept)
+    other, _ = Evaluation(engine).objective(weights, photo(32, 40), painting(24, 44))
+    assert seen[-2:] == [(24, 44), (32, 40)]
+    assert not np.array_equal(other.grams["relu1_1"], first.grams["relu1_1"])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.interrupt import Interrupt
+from nstrt.runtime.targets import StyleTargets
 
 if TYPE_CHECKING:
     from nstrt.runtime.losses import Objective, Tally
@@ -43,6 +44,9 @@ class Engine(Protocol):
     interrupt: Interrupt
     """Who may end a computation between two layers, which then raises
     :class:`~nstrt.runtime.interrupt.Interrupted`; a run puts its own here."""
+
+    targets: StyleTargets[Array]
+    """Gram matrices of paintings that it computed, for the next run."""
 
     one_graph: bool
     """Whether loss and gradient come from one graph: the loss alone is then had from it too, with

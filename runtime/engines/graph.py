@@ -35,6 +35,7 @@ from nstrt.runtime.model import (
 )
 from nstrt.runtime.providers import InputShape, image_shape
 from nstrt.runtime.session import Bound, FeatureSession, Session
+from nstrt.runtime.targets import StyleTargets
 from nstrt.runtime.tiles import Tile
 from nstrt.runtime.watcher import Watcher
 
@@ -59,6 +60,7 @@ class GraphEngine:
         self.arrays = arrays
         self.weights = features.weights
         self.interrupt = Interrupt()
+        self.targets: StyleTargets[Array] = StyleTargets()
         self._open_step, self._open_tile = step, tile
         self._step: Session | None = None
         self._tile: Session | None = None

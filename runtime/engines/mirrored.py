@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from nstrt.runtime.arrays import Array
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import StepFunction
 from nstrt.runtime.interrupt import Interrupt
@@ -18,6 +19,7 @@ from nstrt.runtime.mirror import Mirror
 from nstrt.runtime.passes import Passes, Trace
 from nstrt.runtime.recorded import recorded
 from nstrt.runtime.session import FeatureSession
+from nstrt.runtime.targets import StyleTargets
 from nstrt.runtime.tiles import Tile, Window
 from nstrt.runtime.watcher import Watcher
 
@@ -40,6 +42,7 @@ class TorchEngine:
         self.weights = mirror.weights
         self.taps = mirror.taps
         self.interrupt = Interrupt()
+        self.targets: StyleTargets[Array] = StyleTargets()
         self.passes = Passes(mirror, precision=precision, key=key)
 
     @property
