@@ -16,8 +16,8 @@ Style Transfer*, section 4), and W where the photo is protected::
     content      C_l = mean(W * (F - P)^2) / mean(P^2)
 
 where T_r^2 is the region's mask m_r at the layer and share_r the mean of m_r: each pixel is pulled
-as strongly as it would be without regions, whatever the size of its own. A of several paintings is the mean of theirs,
-weighted by ``style_blend``.
+as strongly as it would be without regions, whatever the size of its own. A of several paintings is
+the mean of theirs, weighted by ``style_blend``.
 
 The denominators make a weight mean the same for every layer, size and set of weights; they are
 floored at :data:`EPSILON`, and left out with ``relative=False`` to reproduce published formulas.
