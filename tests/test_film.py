@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from nstrt.plugins.cli.app import run
-from nstrt.runtime import OptionError, PackageMissingError, StyleTransfer, StylizeOptions
+from nstrt.runtime import OptionError, PackageMissingError, Step, StyleTransfer, StylizeOptions
 from nstrt.runtime.film import (
     FilmPainter,
     Moved,
@@ -161,6 +161,19 @@ def test_frames_of_another_size_are_refused() -> None:
     painter = FilmPainter(NIGHT, StylizeOptions.of(**{**SMALL, "size": 48, "iterations": 1}))
     with pytest.raises(OptionError, match="one size"):
         list(painter.paint([pan(1)[0], pan(1, (64, 64))[0]]))
+
+
+def test_a_run_starts_from_the_picture_that_it_is_given() -> None:
+    transfer = StyleTransfer(StylizeOptions.of(**{**SMALL, "size": 64, "iterations": 1}))
+    start = pan(1, (64, 48))[0][::-1].copy()
+    run_ = transfer.run(CAT, NIGHT, start=start)
+    first = next(event for event in run_ if isinstance(event, Step))
+    # Before its first step, the picture is the start, at the photo's shape.
+    given = np.asarray(Image.fromarray((255 * start).astype(np.uint8)).resize((64, 43)), float)
+    assert np.abs(255 * first.picture() - given).mean() < 3
+    result = run_.result()
+    assert result.recipe["init"]["name"] == ""
+    assert result.recipe["options"]["init"] == "content"
 
 
 def test_later_frames_are_painted_at_the_finest_scale() -> None:
