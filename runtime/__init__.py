@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nstrt.runtime.extraction import features
     from nstrt.runtime.interrupt import Interrupted
     from nstrt.runtime.model import (
+        CheckpointError,
         ExportCheckError,
         LayerNameError,
         ModelBuilderMissingError,
@@ -51,6 +52,7 @@ _HOMES = {
     "ModelBuilderMissingError": "model",
     "LayerNameError": "model",
     "ExportCheckError": "model",
+    "CheckpointError": "model",
     "Estimate": "estimate",
     "Interrupted": "interrupt",
     "Event": "events",
@@ -78,6 +80,7 @@ _HOMES = {
 
 __all__ = [
     "PRESETS",
+    "CheckpointError",
     "Estimate",
     "Event",
     "ExportCheckError",

@@ -14,7 +14,23 @@ from nstrt.runtime.pictures import Picture
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.terms import LossTerms
 
-__all__ = ["recipe_of"]
+__all__ = ["asked_for", "recipe_of"]
+
+
+def asked_for(
+    options: StylizeOptions, *, content: Picture, style: Picture, start: Picture | None
+) -> dict[str, Any]:
+    """What makes a run the one that it is: checksums of its ``pictures``, and its ``options``.
+
+    Names and folders do not count, so that a run can be gone on with from elsewhere.
+    """
+    pictures = {"photo": content.sha256, "painting": style.sha256}
+    asked = options.as_dict()
+    asked["weights"] = Path(options.weights).name
+    if start is not None:
+        del asked["init"]
+        pictures["picture for --init"] = start.sha256
+    return {"pictures": pictures, "options": asked}
 
 
 def recipe_of(

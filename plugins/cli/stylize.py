@@ -17,7 +17,7 @@ import typer
 from nstrt.plugins.cli.console import complain, tell
 from nstrt.plugins.cli.flags import given_options, with_option_flags
 from nstrt.plugins.cli.log import StepLog
-from nstrt.runtime.model.errors import OutputExistsError, PictureWriteError
+from nstrt.runtime.model.errors import OptionError, OutputExistsError, PictureWriteError
 
 if TYPE_CHECKING:
     from nstrt.runtime.events import Preview, Started
@@ -32,6 +32,7 @@ nstrt stylize photo.jpg painting.jpg -o out.png
 nstrt stylize photo.jpg painting.jpg -o out.png --preset best --size 1024
 nstrt stylize photo.tif painting.jpg -o out.tif --original-size --content-weight 0.3
 nstrt stylize photo.jpg painting.jpg -o out.png --seed 1 --log run.jsonl --json
+nstrt stylize photo.jpg painting.jpg -o out.png --preset best --size 1024 --resume
 """
 
 OUTPUT = "Output"
@@ -66,6 +67,22 @@ def command(
         rich_help_panel=OUTPUT,
         show_default=False,
     ),
+    resume: bool = typer.Option(
+        False,
+        "--resume",
+        help="Go on from FILE.checkpoint, which a run that was stopped or killed left, with the "
+        "same pictures and options, to the same result.",
+        rich_help_panel=OUTPUT,
+    ),
+    checkpoints: bool = typer.Option(
+        True,
+        "--checkpoints/--no-checkpoints",
+        help="Keep the run's state in FILE.checkpoint until the result is saved.",
+        rich_help_panel=OUTPUT,
+    ),
+    checkpoint_seconds: float = typer.Option(
+        None, "--checkpoint-seconds", min=0, hidden=True, rich_help_panel=OUTPUT
+    ),
     log: Path = typer.Option(
         None,
         "--log",
@@ -91,23 +108,43 @@ def command(
     _check_apart(output, sources, "result")
     if log is not None:
         _check_apart(log, [*sources, output], "log")
-    force = force or _asked_to_replace(output, quiet=quiet or as_json)
+    checkpoint = output.with_name(output.name + ".checkpoint")
+    _check_apart(checkpoint, [*sources, *([] if log is None else [log])], "checkpoint")
+    if resume and not checkpoints:
+        raise OptionError("--resume needs the checkpoint; leave --no-checkpoints out.")
+    resumed = resume and checkpoint.exists()
+    # What a stopped run left is replaced by what it comes to.
+    force = force or resumed or _asked_to_replace(output, quiet=quiet or as_json)
     check_writable(output, overwrite=force)
     _check_steps(output, save_every, force)
     say = _silent if quiet else complain
+    if resume and not resumed:
+        say(f"There is no {checkpoint}: starting from the beginning")
+    elif checkpoints and checkpoint.exists() and not resume:
+        say(
+            f"{checkpoint} is of a run that was not finished, and will be replaced; --resume would "
+            "go on from it"
+        )
 
     from nstrt.runtime.transfer import StyleTransfer
 
     run = StyleTransfer(options, notify=say).run(
-        content, style, preview_steps=save_every or None, started=STARTED
+        content,
+        style,
+        preview_steps=save_every or None,
+        started=STARTED,
+        checkpoint=checkpoint if checkpoints else None,
+        resume=resume,
+        checkpoint_seconds=checkpoint_seconds,
     )
-    with closing(StepLog(log, say)) as lines, _interruptible(run):
+    with closing(StepLog(log, say, further=resumed)) as lines, _interruptible(run):
         result = _follow(run, output, lines, say, quiet=quiet or as_json)
         notes = _saved(result, output, force)
+        run.remove_checkpoint()
     if as_json:
         tell(json.dumps(_summary(result, output, notes)))
     elif not quiet:
-        _report(result, output, notes)
+        _report(result, output, notes, checkpoint if checkpoint.exists() else None)
     return 130 if result.stopped and run.stop_asked else 0
 
 
@@ -206,11 +243,13 @@ def _save_step(event: Preview, output: Path, say: Callable[[str], None]) -> None
         say(f"A picture on the way was not saved: {error}")
 
 
-def _report(result: Result, output: Path, notes: list[str]) -> None:
+def _report(result: Result, output: Path, notes: list[str], checkpoint: Path | None) -> None:
     plan = result.plan
     picture = result.picture
     if result.stopped:
         tell(f"Stopped after {result.steps} of {plan.steps} steps; the best picture so far is kept")
+        if checkpoint is not None:
+            tell(f"  the same command with --resume goes on from {checkpoint}")
     tell(f"Saved {output} ({picture.width}x{picture.height} pixels)")
     tell(
         f"  {result.seconds:.0f} s, {result.steps} steps, engine {plan.engine} on {plan.provider} "
@@ -228,8 +267,9 @@ def _intention(run: Run, event: Started) -> str:
     """What is about to be done, so that swapped pictures are noticed."""
     finest = event.plan.scales[-1]
     photo, painting = (Path(str(source)).name for source in run.sources)
+    going_on = f"Going on after step {event.step}: painting" if event.step else "Painting"
     return (
-        f"Painting {photo} in the style of {painting}: {finest.width}x{finest.height} pixels, "
+        f"{going_on} {photo} in the style of {painting}: {finest.width}x{finest.height} pixels, "
         f"{len(event.plan.scales)} scales, {event.plan.steps} steps"
     )
 
