@@ -262,7 +262,8 @@ class Run:
         if alpha is not None and alpha.shape != rgb.shape[:2]:
             alpha = resize(alpha, rgb.shape[1], rgb.shape[0])
         seconds = self._seconds()
-        stopped = not (last.complete and last.scale == len(plan.scales) - 1)
+        done = last.complete and last.scale_done and last.scale == len(plan.scales) - 1
+        stopped = not done
         return Result(
             picture=Picture(rgb=rgb, alpha=alpha, depth=content.depth),
             options=options,

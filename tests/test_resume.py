@@ -206,7 +206,8 @@ def test_a_stopped_run_is_gone_on_with(
     small: tuple[NDArray[np.float32], Path], tmp_path: Path
 ) -> None:
     file = tmp_path / "c"
-    for _ in range(4):
+    for _ in range(5):
+        # The last one has nothing to do but to see whether the last step was a good one.
         run = transfer().run(CAT, NIGHT, checkpoint=file, resume=True)
         steps = 0
         for event in run:
@@ -385,7 +386,7 @@ def test_killed_ten_times_it_is_the_same_picture(
         assert not broken.exists()
     if not broken.exists():
         subprocess.run([*COMMAND, "-o", str(broken), "--resume", "-q"], check=True, env=environment)
-    assert kills >= 5
+    assert kills == 10
     assert np.array_equal(pixels(broken), pixels(whole))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.png", "whole.png"]
 

@@ -58,7 +58,7 @@ class OutputExistsError(PictureWriteError):
 class CheckpointError(NstrtError):
     """A checkpoint that is damaged, of another run, or cannot be gone on from here."""
 
-    code = "checkpoint"
+    code = "option"
 
 
 class TooLargeError(NstrtError):
