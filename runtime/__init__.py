@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nstrt.runtime.interrupt import Interrupted
     from nstrt.runtime.joblist import jobs_from
     from nstrt.runtime.model import (
+        CheckpointError,
         ExportCheckError,
         LayerNameError,
         ModelBuilderMissingError,
@@ -88,6 +89,7 @@ _HOMES = {
     "ModelBuilderMissingError": "model",
     "LayerNameError": "model",
     "ExportCheckError": "model",
+    "CheckpointError": "model",
     "Estimate": "estimate",
     "Interrupted": "interrupt",
     "Event": "events",
@@ -119,6 +121,7 @@ __all__ = [
     "Batch",
     "BatchEvent",
     "Cell",
+    "CheckpointError",
     "Difference",
     "Estimate",
     "Event",

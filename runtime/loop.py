@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, arrays_of
+from nstrt.runtime.checkpoint import State
 from nstrt.runtime.engines import Engine
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights, Objective
@@ -52,6 +53,9 @@ class Progress:
     picture: Callable[[], NDArray[np.float32]]
     """The best picture so far: height x width x 3 in 0..1."""
 
+    state: Callable[[], State]
+    """What to go on from here takes, until the loop goes on itself."""
+
 
 def optimize(
     engine: Engine,
@@ -60,25 +64,46 @@ def optimize(
     *,
     scene: Scene,
     start: Picture | None = None,
+    resumed: State | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
     """Paint the photo of a scene in the manner of its paintings, one :class:`Progress` a step.
 
-    Starts from ``start``, or from what ``options.init`` names. Ends early, after a whole step,
-    when ``stopped`` says so; a picture is given out in any case.
+    Starts from ``start``, or from what ``options.init`` names, or goes on from ``resumed``, the
+    state of a run with equal arguments, to what that run would have come to, to the bit. Ends
+    early, after a whole step, when ``stopped`` says so; a picture is given out in any case.
     """
     weights = LossWeights.of(options)
     optimizer = _optimizer(options, plan)
     arrays = engine.arrays
     image: Array | None = None
-    step = 0
-    for index, scale in enumerate(plan.scales):
+    step = begun = 0
+    if resumed is not None:
+        image, step, begun = resumed["image"], resumed["step"], resumed["scale"]
+        optimizer.restore(resumed["optimizer"])
+        if resumed["ended"]:
+            begun, resumed = begun + 1, None
+
+    def state() -> State:
+        return {
+            "scale": index,
+            "iteration": iteration,
+            "step": step,
+            "complete": complete,
+            "ended": ended,
+            "image": image,
+            "optimizer": optimizer.state(),
+            "best": None if ended else best.state(),
+            "gain": None if ended else gain.state(),
+        }
+
+    for index, scale in list(enumerate(plan.scales))[begun:]:
         photo = placed(scene.content, scale.width, scale.height, arrays)
         evaluation = Evaluation(engine, tile=scale.tile)
         objective, baseline = scene.objective(evaluation, weights, scale, photo)
         if image is None:
             image = _first(options, scale, photo, start)
-        else:
+        elif resumed is None:
             image = _resized(image, scale)
             if options.clamp:
                 arrays.clamp(image)
@@ -88,21 +113,30 @@ def optimize(
         average = options.optimizer == "adam" and options.average
         best = _Best(average=average, last=options.keep == "last")
         gain = _Gain(options.tolerance)
-        complete = False
-        for iteration in range(1, scale.iterations + 1):
+        iteration, complete, ended = 0, False, False
+        if resumed is not None:
+            best.restore(resumed["best"])
+            gain.restore(resumed["gain"])
+            iteration, complete = resumed["iteration"], resumed["complete"]
+            resumed = None
+        at = _At(index, iteration, step, complete)
+        while not complete:
             terms, gradient = evaluation.evaluate(image, objective)
             best.see(image, terms)
             optimizer.update(image, terms.loss, gradient)
             del gradient
             best.moved(image)
             step += 1
+            iteration += 1
             complete = iteration == scale.iterations or not gain.goes_on(terms.loss)
             at = _At(index, iteration, step, complete)
-            yield _progress(at, terms, baseline, best, done=False)
-            if complete or stopped():
+            yield _progress(at, terms, baseline, best, state, done=False)
+            if stopped():
                 break
-        image, terms = best.settle(image, evaluation, objective)
-        yield _progress(at, terms, baseline, best, done=True)
+        picture, terms = best.settle(image, evaluation, objective)
+        if complete and index + 1 < len(plan.scales):
+            image, ended = picture, True
+        yield _progress(at, terms, baseline, best, state, done=True)
         if stopped():
             return
 
@@ -117,7 +151,15 @@ class _At:
     complete: bool
 
 
-def _progress(at: _At, terms: LossTerms, baseline: float, best: _Best, *, done: bool) -> Progress:
+def _progress(
+    at: _At,
+    terms: LossTerms,
+    baseline: float,
+    best: _Best,
+    state: Callable[[], State],
+    *,
+    done: bool,
+) -> Progress:
     return Progress(
         scale=at.scale,
         iteration=at.iteration,
@@ -127,6 +169,7 @@ def _progress(at: _At, terms: LossTerms, baseline: float, best: _Best, *, done: 
         painted=_painted(terms, baseline),
         scale_done=done,
         picture=best.picture,
+        state=state,
     )
 
 
@@ -144,6 +187,14 @@ class _Gain:
             return True
         return self._lowest[-1] <= (1 - self._tolerance) * self._lowest[0]
 
+    def state(self) -> State:
+        """What a checkpoint holds."""
+        return {"lowest": list(self._lowest)}
+
+    def restore(self, state: State) -> None:
+        """Go on from it."""
+        self._lowest.extend(state["lowest"])
+
 
 _STEPS_THAT_GAIN = 10
 """Steps after which something must have been gained: L-BFGS may shorten a few in a row."""
@@ -157,6 +208,7 @@ class _Best:
         self._average = IterateAverage() if average else None
         self._image: Array | None = None
         self._terms: LossTerms | None = None
+        self._settled: Array | None = None
 
     def see(self, image: Array, terms: LossTerms) -> None:
         """An image whose loss is known."""
@@ -188,17 +240,35 @@ class _Best:
         terms = evaluation.measure(image, objective)
         if self._average is not None or self._better(terms):
             # Nobody moves it any more: the next scale makes its own.
-            self._image, self._terms = image, terms
+            self._settled = image
+            return image, terms
         assert self._image is not None
         assert self._terms is not None
         return self._image, self._terms
 
     def picture(self) -> NDArray[np.float32]:
         """As height x width x 3 in 0..1."""
-        image = self._average.value() if self._average is not None else self._image
+        image = self._settled
+        if image is None:
+            image = self._average.value() if self._average is not None else self._image
         assert image is not None
         values = arrays_of(image).fetch(image)[0].transpose(1, 2, 0)
         return np.ascontiguousarray(np.clip(values, 0, 1, out=values))
+
+    def state(self) -> State:
+        """What a checkpoint holds; what was settled on is not in it."""
+        return {
+            "image": self._image,
+            "terms": None if self._terms is None else asdict(self._terms),
+            "average": None if self._average is None else self._average.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from it."""
+        self._image = state["image"]
+        self._terms = None if state["terms"] is None else LossTerms(**state["terms"])
+        if self._average is not None:
+            self._average.restore(state["average"])
 
 
 def _optimizer(options: StylizeOptions, plan: Plan) -> Optimizer:

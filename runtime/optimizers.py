@@ -3,17 +3,22 @@
 Pictures are NumPy arrays or torch tensors, 1 x 3 x height x width. An optimiser is given the loss
 and gradient at the image and moves the image to the next point, in place; one evaluation is one
 step. :meth:`Optimizer.rescaled` carries its state to the next, finer scale.
+
+``state`` gives what a checkpoint has to hold, arrays as they lie, valid until the next step;
+``restore`` takes it up in a new object made with the same arguments, which goes on to the bit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from nstrt.runtime.arrays import Array, arrays_of
+from nstrt.runtime.checkpoint import State
 
 __all__ = ["Adam", "IterateAverage", "Lbfgs", "Optimizer", "Resize"]
 
@@ -29,6 +34,12 @@ class Optimizer(Protocol):
 
     def rescaled(self, resize: Resize) -> None:
         """Carry the state over to a scale of another size."""
+
+    def state(self) -> State:
+        """What a checkpoint holds."""
+
+    def restore(self, state: State) -> None:
+        """Go on from it."""
 
 
 class Adam:
@@ -76,6 +87,13 @@ class Adam:
         if self._moments is not None:
             mean, square = map(resize, self._moments)
             self._moments = mean, arrays_of(square).at_least(square, 0.0)
+
+    def state(self) -> State:
+        return {"steps": self._steps, "moments": self._moments}
+
+    def restore(self, state: State) -> None:
+        self._steps, moments = state["steps"], state["moments"]
+        self._moments = None if moments is None else (moments[0], moments[1])
 
 
 _BETA1 = 0.9
@@ -146,6 +164,15 @@ class Lbfgs:
                 self._gamma = gamma / share
             finer_change *= share
             self._keep(finer_step, finer_change)
+
+    def state(self) -> State:
+        at = None if self._at is None else vars(self._at)
+        return {"pairs": self._pairs, "gamma": self._gamma, "at": at}
+
+    def restore(self, state: State) -> None:
+        self._pairs = [(step, change, rho) for step, change, rho in state["pairs"]]
+        self._gamma = state["gamma"]
+        self._at = None if state["at"] is None else _Point(**state["at"])
 
     def _shorten(self, image: Array, at: _Point) -> None:
         at.shortened += 1
@@ -241,17 +268,17 @@ _FLAT_BELOW = 0.02
 """f0, cycles per pixel: P hardly tells patterns apart that are coarser than fifty pixels."""
 
 
+@dataclass
 class _Point:
     """The last accepted image and the step being tried from it."""
 
-    def __init__(self, image: Array, loss: float, gradient: Array, direction: Array) -> None:
-        self.image = image
-        self.loss = loss
-        self.gradient = gradient
-        self.direction = direction
-        self.length = 1.0
-        self.shortened = 0
-        self.restarts = 0
+    image: Array
+    loss: float
+    gradient: Array
+    direction: Array
+    length: float = 1.0
+    shortened: int = 0
+    restarts: int = 0
 
 
 class IterateAverage:
@@ -279,3 +306,11 @@ class IterateAverage:
         if self._sum is None:
             raise ValueError("nothing was averaged yet")
         return self._sum / self._weight
+
+    def state(self) -> State:
+        """What a checkpoint holds."""
+        return {"sum": self._sum, "weight": self._weight}
+
+    def restore(self, state: State) -> None:
+        """Go on from it."""
+        self._sum, self._weight = state["sum"], state["weight"]

@@ -84,6 +84,11 @@ class Passes:
                 found[f"{stage.conv} {'back' if transposed else 'on'}"] = name
         return found
 
+    @property
+    def algorithms(self) -> dict[str, str]:
+        """What was chosen so far, by shape and way; may be added to."""
+        return self._chooser.names
+
     def forward(
         self, region: Tensor, watcher: Watcher, *, keep: bool, check: Check = lambda: None
     ) -> Trace:

@@ -132,6 +132,21 @@ class Plan:
         """Plain values, as they are recorded in a result."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        """The plan of which :meth:`as_dict` gave these values, perhaps by way of JSON."""
+        scales = tuple(Scale(**_with_tuples(scale)) for scale in values["scales"])
+        return cls(**{**_with_tuples(values), "scales": scales})
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """With tuples for JSON's lists."""
+
+    def frozen(value: Any) -> Any:
+        return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+
+    return {name: frozen(value) for name, value in values.items()}
+
 
 def default_size(provider: str) -> int:
     """The long side that a machine does in sensible time: minutes on a processor."""

@@ -17,6 +17,7 @@ from nstrt.runtime.machine import (
 )
 from nstrt.runtime.memory import SAFE_SHARE, Demand, fitted
 from nstrt.runtime.model import (
+    CheckpointError,
     ModelSpec,
     ModelStore,
     ProviderUnavailableError,
@@ -25,6 +26,7 @@ from nstrt.runtime.model import (
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.plan import Plan, Scale, default_size, plan_scales
 from nstrt.runtime.providers import Shape, choose_precision, choose_provider, loads
+from nstrt.runtime.tiles import tiles_of
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
@@ -158,6 +160,51 @@ class Planner:
             ),
         )
         return plan, engine
+
+    def carry_out(self, plan: Plan) -> Engine:
+        """The engine for a plan that was made before, for a run that goes on.
+
+        Raises :class:`~nstrt.runtime.model.CheckpointError` if it cannot be carried out here.
+        """
+        device = device_name(plan.provider)
+        if device != plan.device or not serves(plan.provider, engine=plan.engine):
+            raise CheckpointError(
+                f"The run was begun with engine {plan.engine} on {plan.provider} ({plan.device}), "
+                "which is not to be had here; start again without --resume."
+            )
+        site = Site(
+            provider=plan.provider,
+            precision=choose_precision(self.options.precision, plan.provider),
+            threads=plan.threads,
+        )
+        assembly = self._assembly(site, [plan.engine])
+        weighted, _ = self._choose_weights([plan.engine])
+        spec = _spec(weighted, plan.engine)
+        model = self._store.obtain(spec)
+        if (model.path.name, model.sha256) != (plan.model, plan.model_sha256):
+            raise CheckpointError(
+                f"The run was begun with the model {plan.model}, and {model.path.name} here is "
+                "another; start again without --resume."
+            )
+        if plan.engine == "graph" and any(scale.tile for scale in plan.scales):
+            self._store.obtain(spec.as_variant("tile"))
+        return assembly.engine(plan.engine, spec, _shapes(plan.scales), plan.precision)
+
+    def choose_algorithms(self, plan: Plan, engine: Engine) -> None:
+        """Choose all algorithms of a run now, so that they are the same however often it is broken
+        off and gone on with."""
+        layers = self.options.layers
+        sizes = {
+            tile.size: None
+            for scale in plan.scales
+            for height, width in (
+                (scale.height, scale.width),
+                (scale.style_height, scale.style_width),
+            )
+            for tile in tiles_of(height, width, scale.tile, layers)
+        }
+        for size in sizes:
+            engine.kernels(*size, layers)
 
     def _budget(self, site: Site) -> int:
         """Bytes that a run may take."""

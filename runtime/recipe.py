@@ -16,10 +16,24 @@ from nstrt.runtime.plan import Plan
 from nstrt.runtime.scene import Scene, identity
 from nstrt.runtime.terms import LossTerms
 
-__all__ = ["differences", "recipe_of"]
+__all__ = ["asked_for", "differences", "recipe_of"]
 
 _SHAPELESS = ("threads", "max_memory")
 """Options that say what a run may take, and shape no picture beyond its rounding."""
+
+
+def asked_for(options: StylizeOptions, scene: Scene, start: Picture | None) -> dict[str, Any]:
+    """What makes a run the one that it is: checksums of its ``pictures``, and its ``options``.
+
+    Names and folders do not count, so that a run can be gone on with from elsewhere.
+    """
+    asked = options.as_dict()
+    asked["weights"] = Path(options.weights).name
+    pictures = scene.checksums()
+    if start is not None:
+        del asked["init"]
+        pictures["picture for --init"] = start.sha256
+    return {"pictures": pictures, "options": asked}
 
 
 def recipe_of(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from nstrt.runtime.checkpoints import Checkpoints
 from nstrt.runtime.estimate import learn_pace
 from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
 from nstrt.runtime.interrupt import Interrupt, Interrupted
@@ -26,7 +27,7 @@ from nstrt.runtime.pictures import (
 )
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.planner import Planner
-from nstrt.runtime.recipe import recipe_of
+from nstrt.runtime.recipe import asked_for, recipe_of
 from nstrt.runtime.result import Result
 from nstrt.runtime.scene import Scene, Sources, read_scene
 
@@ -55,6 +56,7 @@ class Run:
         *,
         preview_steps: int | None,
         preview_seconds: float | None,
+        checkpoints: Checkpoints | None = None,
         started: float,
         start: PictureSource | None = None,
     ) -> None:
@@ -63,6 +65,7 @@ class Run:
         """The pictures as they were given."""
         self._preview_steps = preview_steps
         self._preview_seconds = preview_seconds
+        self._checkpoints = checkpoints
         self._started = started
         self._start = start
         self._stop = threading.Event()
@@ -91,6 +94,12 @@ class Run:
         self._cancelled = True
         self._interrupt.ask()
 
+    def remove_checkpoint(self) -> None:
+        """Delete the checkpoint of a run whose result is saved; a run that was stopped keeps it, to
+        go on from."""
+        if self._checkpoints and self._result is not None and not self._result.stopped:
+            self._checkpoints.remove()
+
     @property
     def stop_asked(self) -> bool:
         """Whether :meth:`stop` was called."""
@@ -110,35 +119,49 @@ class Run:
         scene = read_scene(self.sources, options)
         content, (style, *others) = scene.content, scene.paintings
         start = _start(options.init, self._start)
+        asked = asked_for(options, scene, start)
         painted = _Painted(options, content, style)
         manners = [painted.style, *(_Painted(options, content, other).style for other in others)]
         scene = scene.painted_as(painted.content, manners)
         self._interrupt.check()
-        sizes = [painting.size for painting in scene.paintings]
-        plan, engine = self._planner.prepare(content.size, *sizes, masks=scene.masks)
+        resumed = self._checkpoints.find(asked) if self._checkpoints else None
+        if resumed is None:
+            sizes = [painting.size for painting in scene.paintings]
+            plan, engine = self._planner.prepare(content.size, *sizes, masks=scene.masks)
+        else:
+            plan, engine = resumed.plan, self._planner.carry_out(resumed.plan)
+            engine.algorithms.update(resumed.algorithms)
         self._interrupt.check()
         weights = engine.weights
         from nstrt.runtime.loop import optimize
 
         pace = Pace(plan)
-        first = plan.scales[0]
+        begun = 0 if resumed is None else resumed.scale
+        first = plan.scales[begun]
         last: Progress | None = None
         shown: float | None = None
         engine.interrupt = self._interrupt
         try:
             yield Started(
-                scale=1,
+                scale=begun + 1,
                 width=first.width,
                 height=first.height,
-                iteration=0,
-                step=0,
+                iteration=0 if resumed is None else resumed.iteration,
+                step=0 if resumed is None else resumed.step,
                 terms=None,
                 painted=0.0,
-                fraction=0.0,
+                fraction=(
+                    sum(scale.work for scale in plan.scales[:begun])
+                    + first.width * first.height * (resumed.iteration if resumed else 0)
+                )
+                / plan.work,
                 seconds=self._seconds(),
                 seconds_left=None,
                 plan=plan,
             )
+            if self._checkpoints:
+                self._planner.choose_algorithms(plan, engine)
+                self._checkpoints.begin(plan, engine)
             pace.begin()
             for progress in optimize(
                 engine,
@@ -146,11 +169,14 @@ class Run:
                 plan,
                 scene=scene,
                 start=start,
+                resumed=None if resumed is None else resumed.state(engine.arrays),
                 stopped=self._stop.is_set,
             ):
                 last = progress
                 self.painting = True
                 place = self._place(progress, plan, pace)
+                if self._checkpoints and self._checkpoints.due(scale_done=progress.scale_done):
+                    self._checkpoints.keep(progress.state())
                 if progress.scale_done:
                     yield ScaleDone(**place)
                     continue
@@ -162,11 +188,14 @@ class Run:
                 if self._preview_due(progress, shown):
                     shown = time.perf_counter()
                     yield Preview(**place, rgb=picture())
-            if last is not None and last.step == plan.steps and plan.work > _TELLING:
+            self._keep_stopped(last)
+            whole = resumed is None and last is not None and last.step == plan.steps
+            if whole and plan.work > _TELLING:
                 learn_pace(self._planner.pace_key(plan), pace.mean())
         except Interrupted:
             if self._cancelled or last is None:
                 raise
+            self._keep_stopped(last)
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
@@ -187,6 +216,11 @@ class Run:
             raise Interrupted
         place["seconds"] = self._seconds()
         yield Finished(**place, result=self._result)
+
+    def _keep_stopped(self, last: Progress | None) -> None:
+        """Lose nothing of a run that was stopped."""
+        if self._checkpoints and last is not None and self._stop.is_set():
+            self._checkpoints.keep(last.state())
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._started
@@ -237,7 +271,8 @@ class Run:
         if alpha is not None and alpha.shape != rgb.shape[:2]:
             alpha = resize(alpha, rgb.shape[1], rgb.shape[0])
         seconds = self._seconds()
-        stopped = not (last.complete and last.scale == len(plan.scales) - 1)
+        done = last.complete and last.scale_done and last.scale == len(plan.scales) - 1
+        stopped = not done
         return Result(
             picture=Picture(rgb=rgb, alpha=alpha, depth=content.depth),
             options=options,

@@ -185,6 +185,19 @@ class Scene:
         found = under + (1 - rest)[..., None] * (rgb - under)
         return np.clip(found, 0, 1, out=found)
 
+    def checksums(self) -> dict[str, str]:
+        """Those of the picture files, by what they are."""
+        found = {"photo": self.content.sha256, "painting": self.paintings[0].sha256}
+        for number, painting in enumerate(self.paintings[1:], 2):
+            found[f"painting {number}"] = painting.sha256
+        for number, (mask, index) in enumerate(self.regions, 1):
+            found[f"mask of region {number}"] = mask.sha256
+            if index is not None:
+                found[f"painting of region {number}"] = self.paintings[index].sha256
+        if self.protect is not None:
+            found["mask of --protect"] = self.protect.sha256
+        return found
+
     def identities(self) -> dict[str, Any]:
         """The pictures by name and checksum, as a recipe has them."""
         count = len(self.blend)

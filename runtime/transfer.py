@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from copy import copy
+from pathlib import Path
 from typing import Any
 
+from nstrt.runtime.checkpoints import SECONDS, Checkpoints
 from nstrt.runtime.estimate import Estimate, known_pace
-from nstrt.runtime.model import ModelStore
+from nstrt.runtime.model import ModelStore, OptionError
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import PictureSource
 from nstrt.runtime.plan import Plan
@@ -39,7 +41,7 @@ class StyleTransfer:
         notify: Notify | None = None,
     ) -> None:
         self.options = options or StylizeOptions.of()
-        notify = notify or (lambda line: None)
+        self._notify = notify = notify or (lambda line: None)
         self._planner = Planner(self.options, store or ModelStore(notify=notify), notify)
 
     def with_options(self, options: StylizeOptions) -> StyleTransfer:
@@ -90,6 +92,9 @@ class StyleTransfer:
         preview_seconds: float | None = None,
         started: float | None = None,
         start: PictureSource | None = None,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+        checkpoint_seconds: float | None = None,
     ) -> Run:
         """Start repainting ``content`` in the manner of ``style``; nothing happens before the
         run is iterated.
@@ -101,12 +106,30 @@ class StyleTransfer:
         come every so many steps or seconds. ``started`` is when the command began, by
         ``time.perf_counter()``, if earlier than now. ``start`` is a picture to start from, in
         place of what ``options.init`` names; it is resized to the first scale.
+
+        The run's state is kept in the file ``checkpoint``, if one is named, every
+        ``checkpoint_seconds`` (by default 30; 0: after each step), but in no more than about two
+        hundredths of the time. With ``resume`` the run goes on from the state that is found there,
+        to the same picture, and from the beginning if there is none. Once the result is saved,
+        :meth:`Run.remove_checkpoint` deletes the file.
+
+        The iteration raises :class:`~nstrt.runtime.model.CheckpointError` for a checkpoint that is
+        damaged, of another photo, painting or options, or cannot be gone on from here.
         """
+        if resume and checkpoint is None:
+            raise OptionError("To resume a run, name its checkpoint file too.")
+        kept = None
+        if checkpoint is not None:
+            seconds = SECONDS if checkpoint_seconds is None else checkpoint_seconds
+            kept = Checkpoints(
+                Path(checkpoint), resume=resume, seconds=seconds, notify=self._notify
+            )
         return Run(
             self._planner,
             Sources.of(content, style, regions, protect),
             preview_steps=preview_steps,
             preview_seconds=preview_seconds,
+            checkpoints=kept,
             started=time.perf_counter() if started is None else started,
             start=start,
         )

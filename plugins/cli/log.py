@@ -19,12 +19,16 @@ class StepLog:
     """Writes a line for each step to ``path``, or nothing without one.
 
     The file is begun at the first step, so that a run that cannot start leaves none. A log that
-    cannot be continued (a full disk) ends with a complaint, and the picture goes on.
+    cannot be continued (a full disk) ends with a complaint, and the picture goes on. With
+    ``further`` lines are added to those that the file has.
     """
 
-    def __init__(self, path: Path | None, complain: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path | None, complain: Callable[[str], None], *, further: bool = False
+    ) -> None:
         self._path = path
         self._complain = complain
+        self._mode = "a" if further else "w"
         self._file: IO[str] | None = None
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             raise PictureWriteError(
@@ -38,7 +42,7 @@ class StepLog:
         try:
             if self._file is None:
                 # One line at a time reaches the file: a killed run keeps its log.
-                self._file = self._path.open("w", encoding="utf-8", buffering=1)
+                self._file = self._path.open(self._mode, encoding="utf-8", buffering=1)
             self._file.write(json.dumps(_line(event)) + "\n")
         except OSError as error:
             self._complain(f"The log '{self._path}' ends here: {error.strerror}.")

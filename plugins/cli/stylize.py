@@ -36,6 +36,7 @@ nstrt stylize photo.jpg painting.jpg -o out.png --preview live.png --timelapse o
 nstrt stylize photo.jpg painting.jpg -o out.png --add-style other.jpg --style-blend 2,1
 nstrt stylize photo.jpg painting.jpg -o out.png --region sky.png:night.jpg --protect face.png
 nstrt stylize photo.jpg painting.jpg -o out.png --seed 1 --log run.jsonl --json
+nstrt stylize photo.jpg painting.jpg -o out.png --preset best --size 1024 --resume
 """
 
 OUTPUT = "Output"
@@ -121,6 +122,22 @@ def command(
         rich_help_panel=OUTPUT,
         show_default=False,
     ),
+    resume: bool = typer.Option(
+        False,
+        "--resume",
+        help="Go on from FILE.checkpoint, which a run that was stopped or killed left, with the "
+        "same pictures and options, to the same result.",
+        rich_help_panel=OUTPUT,
+    ),
+    checkpoints: bool = typer.Option(
+        True,
+        "--checkpoints/--no-checkpoints",
+        help="Keep the run's state in FILE.checkpoint until the result is saved.",
+        rich_help_panel=OUTPUT,
+    ),
+    checkpoint_seconds: float = typer.Option(
+        None, "--checkpoint-seconds", min=0, hidden=True, rich_help_panel=OUTPUT
+    ),
     log: Path = typer.Option(
         None,
         "--log",
@@ -146,22 +163,40 @@ def command(
     used = [content, style, *add_style, *([] if protect is None else [protect])]
     used += [path for pair in regions for path in pair if path is not None]
     used += [Path(options.init), Path(options.weights)]
-    files = {"result": output, "log": log, "preview": preview, "film": timelapse}
+    checkpoint = output.with_name(output.name + ".checkpoint")
+    files = {
+        "result": output,
+        "log": log,
+        "preview": preview,
+        "film": timelapse,
+        "checkpoint": checkpoint,
+    }
     for what, path in files.items():
         if path is not None:
             _check_apart(path, used, what)
             used.append(path)
-    force = force or _asked_to_replace(output, quiet=quiet or as_json)
+    if resume and not checkpoints:
+        raise OptionError("--resume needs the checkpoint; leave --no-checkpoints out.")
+    resumed = resume and checkpoint.exists()
+    # What a stopped run left is replaced by what it comes to.
+    force = force or resumed or _asked_to_replace(output, quiet=quiet or as_json)
     check_writable(output, overwrite=force)
     _check_steps(output, save_every, force)
     say = _silent if quiet else complain
+    if resume and not resumed:
+        say(f"There is no {checkpoint}: starting from the beginning")
+    elif checkpoints and checkpoint.exists() and not resume:
+        say(
+            f"{checkpoint} is of a run that was not finished, and will be replaced; --resume would "
+            "go on from it"
+        )
 
     from nstrt.runtime.preview import PreviewFile
     from nstrt.runtime.timelapse import Timelapse
     from nstrt.runtime.transfer import StyleTransfer
 
     with ExitStack() as held:
-        lines = held.enter_context(closing(StepLog(log, say)))
+        lines = held.enter_context(closing(StepLog(log, say, further=resumed)))
         watchers: list[Callable[[Event], None]] = []
         if preview is not None:
             shown = PreviewFile(preview, seconds=preview_seconds, overwrite=force, notify=say)
@@ -177,16 +212,20 @@ def command(
             protect=protect,
             preview_steps=save_every or None,
             started=STARTED,
+            checkpoint=checkpoint if checkpoints else None,
+            resume=resume,
+            checkpoint_seconds=checkpoint_seconds,
         )
         held.enter_context(_interruptible(run))
         result = _follow(run, output, lines, watchers, say, quiet=quiet or as_json)
         notes = _saved(result, output, force)
+        run.remove_checkpoint()
         if film is not None:
             notes.append(_film_saved(film))
     if as_json:
         tell(json.dumps(_summary(result, output, notes)))
     elif not quiet:
-        _report(result, output, notes)
+        _report(result, output, notes, checkpoint if checkpoint.exists() else None)
     return 130 if result.stopped and run.stop_asked else 0
 
 
@@ -317,11 +356,13 @@ def _save_step(event: Preview, output: Path, say: Callable[[str], None]) -> None
         say(f"A picture on the way was not saved: {error}")
 
 
-def _report(result: Result, output: Path, notes: list[str]) -> None:
+def _report(result: Result, output: Path, notes: list[str], checkpoint: Path | None) -> None:
     plan = result.plan
     picture = result.picture
     if result.stopped:
         tell(f"Stopped after {result.steps} of {plan.steps} steps; the best picture so far is kept")
+        if checkpoint is not None:
+            tell(f"  the same command with --resume goes on from {checkpoint}")
     tell(f"Saved {output} ({picture.width}x{picture.height} pixels)")
     tell(
         f"  {result.seconds:.0f} s, {result.steps} steps, engine {plan.engine} on {plan.provider} "
@@ -347,8 +388,9 @@ def _intention(run: Run, event: Started) -> str:
     if sources.regions:
         count = len(sources.regions)
         painting += f", {count} region{'s' * (count > 1)} apart"
+    going_on = f"Going on after step {event.step}: painting" if event.step else "Painting"
     return (
-        f"Painting {photo} in the style of {painting}: {finest.width}x{finest.height} pixels, "
+        f"{going_on} {photo} in the style of {painting}: {finest.width}x{finest.height} pixels, "
         f"{len(event.plan.scales)} scales, {event.plan.steps} steps"
     )
 

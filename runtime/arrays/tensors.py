@@ -25,7 +25,9 @@ class TensorArrays:
 
     def place(self, values: NDArray[Any], like: Tensor | None = None) -> Tensor:
         dtype = None if like is None else like.dtype
-        return torch.from_numpy(np.array(values, order="C")).to(self.device, dtype)
+        # Into torch's own memory: where NumPy's begins differs from run to run, and with it the
+        # order in which some libraries add up.
+        return torch.from_numpy(np.array(values, order="C")).to(self.device, dtype, copy=True)
 
     def fetch(self, array: Tensor) -> NDArray[Any]:
         found: NDArray[Any] = array.contiguous().cpu().numpy().copy()

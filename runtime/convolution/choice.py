@@ -36,7 +36,9 @@ class Chooser:
         self._precision = precision
         self._scratch = scratch
         self._kernels: dict[tuple[int, bool, str], Kernel] = {}
-        self._names: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+        """The algorithm chosen for each shape and way, as far as they came up; a run that goes on
+        from a checkpoint puts its own here."""
 
     def kernel(
         self,
@@ -64,7 +66,7 @@ class Chooser:
         size = min(_LARGEST, 1 << (max(1, rows * columns) - 1).bit_length())
         way = "back" if transposed else "on"
         key = f"{self._key} {way} {inputs} {outputs} {size}"
-        chosen = self._names.get(key) or self._known(key, makers)
+        chosen = self.names.get(key) or self._known(key, makers)
         if chosen is None:
             kernels = {name: make(name) for name in makers}
             seconds = self._measured(kernels, weights, rows, columns, transposed=transposed)
@@ -73,7 +75,7 @@ class Chooser:
             # What lost is not kept in memory.
             for loser in set(makers) - {chosen}:
                 self._kernels.pop((id(weights), transposed, loser), None)
-        self._names[key] = chosen
+        self.names[key] = chosen
         return chosen, make(chosen)
 
     def _known(self, key: str, makers: Mapping[str, object]) -> str | None:

@@ -66,6 +66,11 @@ class Engine(Protocol):
         """The algorithm of each convolution that torch computes for a picture, by its name and
         way (``on`` or ``back``)."""
 
+    @property
+    def algorithms(self) -> dict[str, str]:
+        """The algorithms chosen so far, for all pictures, by whatever they depend on. What is added
+        is taken without measuring."""
+
     def nodes_by_provider(self) -> dict[str, int]:
         """How many nodes of the network ONNX Runtime runs on which provider; empty for torch."""
 

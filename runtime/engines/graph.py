@@ -117,6 +117,10 @@ class GraphEngine:
     def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
         return {}
 
+    @property
+    def algorithms(self) -> dict[str, str]:
+        return {}
+
     def nodes_by_provider(self) -> dict[str, int]:
         return self.session.nodes_by_provider()
 

@@ -87,6 +87,10 @@ class TorchEngine:
     def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
         return self.passes.kernels(height, width, layers)
 
+    @property
+    def algorithms(self) -> dict[str, str]:
+        return self.passes.algorithms
+
     def nodes_by_provider(self) -> dict[str, int]:
         return {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "CheckpointError",
     "ExportCheckError",
     "LayerNameError",
     "ModelBuilderMissingError",
@@ -52,6 +53,12 @@ class PictureWriteError(NstrtError):
 
 class OutputExistsError(PictureWriteError):
     """The result file exists already and was not to be overwritten."""
+
+
+class CheckpointError(NstrtError):
+    """A checkpoint that is damaged, of another run, or cannot be gone on from here."""
+
+    code = "option"
 
 
 class TooLargeError(NstrtError):
