@@ -147,8 +147,8 @@ def test_tiles_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     prepare = Planner.prepare
 
-    def tiled(self: Planner, *sizes: Any) -> Any:
-        plan, engine = prepare(self, *sizes)
+    def tiled(self: Planner, *sizes: Any, **masks: Any) -> Any:
+        plan, engine = prepare(self, *sizes, **masks)
         scales = tuple(replace(scale, tile=32) for scale in plan.scales)
         return replace(plan, scales=scales), engine
 
