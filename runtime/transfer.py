@@ -98,8 +98,8 @@ class StyleTransfer:
 
         The run's state is kept in the file ``checkpoint``, if one is named, every
         ``checkpoint_seconds`` (by default 30; 0: after each step), but in no more than about two
-        hundredths of the time. With ``resume`` the run goes on from the state that is found there, to the same
-        picture, and from the beginning if there is none. Once the result is saved,
+        hundredths of the time. With ``resume`` the run goes on from the state that is found there,
+        to the same picture, and from the beginning if there is none. Once the result is saved,
         :meth:`Run.remove_checkpoint` deletes the file.
 
         The iteration raises :class:`~nstrt.runtime.model.CheckpointError` for a checkpoint that is
