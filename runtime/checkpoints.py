@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -65,19 +66,19 @@ class Checkpoints:
         Raises :class:`~nstrt.runtime.model.CheckpointError` if it is not of the run that is asked
         for, or of other software.
         """
-        self._facts = {"asked": asked, "versions": deciding_versions()}
+        self._facts = {"asked": asked}
         if not self._resume or not self.path.exists():
             return None
         found = read_checkpoint(self.path)
         found.check_asked(asked)
-        found.check_versions(self._facts["versions"])
+        found.check_versions(deciding_versions(found.plan.engine))
         return found
 
     def begin(self, plan: Plan, engine: Engine) -> None:
         """The run's first step comes next."""
         with suppress(OSError):
             remove_leftovers(self.path.parent)
-        self._facts["plan"] = plan
+        self._facts |= {"plan": plan, "versions": deciding_versions(plan.engine)}
         self._engine = engine
         self._last = time.perf_counter()
 
@@ -115,12 +116,25 @@ class Checkpoints:
         self._told = True
 
 
-def deciding_versions() -> dict[str, str]:
-    """The versions of all that decides about pixels."""
+def deciding_versions(engine: str) -> dict[str, str]:
+    """The versions of all that decides about an engine's pixels."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = versions()
     for package in ("numba", "pillow"):
         with suppress(PackageNotFoundError):
             found[package] = version(package)
+    if engine == "graph":
+        # Its Gram matrices are NumPy's, whose BLAS adds up in another order on more threads.
+        found["numpy"] += f" on {_blas_threads()} cores"
     return found
+
+
+def _blas_threads() -> str:
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name):
+            return os.environ[name]
+    try:
+        return str(len(os.sched_getaffinity(0)))
+    except AttributeError:
+        return str(os.cpu_count())

@@ -14,8 +14,9 @@ __all__ = ["PlainArrays"]
 _SHARPNESS = -0.75
 """The cubic kernel's parameter a (Keys, 1981), as torch has it."""
 
-_PIECE = 1 << 16
-"""Numbers of a piece of a long sum in single precision."""
+_PIECE = 1 << 13
+"""Numbers of a piece of a long sum in single precision: so few that OpenBLAS does not share them
+among threads, on whose number the order of the sum, and with it the last bit, would depend."""
 
 
 @dataclass(frozen=True)
