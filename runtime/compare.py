@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.colours import Colours
 from nstrt.runtime.extraction import feature_session
 from nstrt.runtime.machine import available_memory
 from nstrt.runtime.model import ModelSpec, ModelStore, OptionError, TooLargeError, WeightsError
 from nstrt.runtime.model.layers import shape_of
 from nstrt.runtime.options import LayerWeights, StylizeOptions
-from nstrt.runtime.pictures import Picture, PictureSource, as_picture, gray_pair, resize
+from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.pictures.delta_e import delta_e
 from nstrt.runtime.plan import Scale, plan_scales
 
@@ -171,17 +172,13 @@ def losses_of(
     """
     options = options or StylizeOptions.of()
     store = store or ModelStore()
-    photo, painting = as_picture(content), as_picture(style).opaque()
-    grays = options.color == "content"
-    if grays:
-        photo, painting = gray_pair(photo, painting)
+    colours = Colours(options, as_picture(content), as_picture(style).opaque())
+    photo, painting = colours.content, colours.style
     spec = _spec(options, store)
     found: list[PictureLosses] = []
     targets: dict[Scale, _Targets] = {}
     for source in pictures:
-        picture = as_picture(source).opaque()
-        if grays:
-            picture, _ = gray_pair(picture, painting)
+        picture = colours.as_painted(as_picture(source).opaque())
         scale = _scale(picture, painting, options)
         if scale not in targets:
             # Most often all pictures have one size; others' targets are of no use any more.

@@ -9,21 +9,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.checkpoints import Checkpoints
+from nstrt.runtime.colours import Colours
 from nstrt.runtime.estimate import learn_pace
 from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
 from nstrt.runtime.interrupt import Interrupt, Interrupted
 from nstrt.runtime.model import PictureReadError, TooLargeError
-from nstrt.runtime.options import INITS, StylizeOptions
+from nstrt.runtime.options import INITS
 from nstrt.runtime.pace import Pace
 from nstrt.runtime.pictures import (
     Picture,
     PictureSource,
     as_picture,
     enlarge,
-    gray_pair,
-    match_colours,
     resize,
-    with_colours_of,
 )
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.planner import Planner
@@ -120,8 +118,8 @@ class Run:
         content, (style, *others) = scene.content, scene.paintings
         start = _start(options.init, self._start)
         asked = asked_for(options, scene, start)
-        painted = _Painted(options, content, style)
-        manners = [painted.style, *(_Painted(options, content, other).style for other in others)]
+        painted = Colours(options, content, style)
+        manners = [painted.style, *(Colours(options, content, other).style for other in others)]
         scene = scene.painted_as(painted.content, manners)
         self._interrupt.check()
         resumed = self._checkpoints.find(asked) if self._checkpoints else None
@@ -255,7 +253,7 @@ class Run:
         last: Progress,
         plan: Plan,
         weights: dict[str, str],
-        painted: _Painted,
+        painted: Colours,
         scene: Scene,
         start: Picture | None,
     ) -> Result:
@@ -295,25 +293,6 @@ class Run:
                 seconds=seconds,
             ),
         )
-
-
-class _Painted:
-    """What is painted from, as ``color`` asks, and what is made of it."""
-
-    def __init__(self, options: StylizeOptions, photo: Picture, painting: Picture) -> None:
-        self.photo, self.painting = photo, painting
-        self.content, self.style = photo, painting
-        self._gray = options.color == "content"
-        if self._gray:
-            self.content, self.style = gray_pair(photo, painting)
-        elif options.color == "match-style":
-            self.content = match_colours(photo, painting, options.color_match)
-        elif options.color == "match-content":
-            self.style = match_colours(painting, photo, options.color_match)
-
-    def coloured(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A painted picture with the colours that it is to have."""
-        return with_colours_of(rgb, self.photo.rgb) if self._gray else rgb
 
 
 def _start(name: str, given: PictureSource | None) -> Picture | None:

@@ -1,0 +1,38 @@
+"""Whose colours a result has: what is painted from, and what is made of it, by option ``color``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nstrt.runtime.pictures import Picture, gray_pair, match_colours, with_colours_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nstrt.runtime.options import StylizeOptions
+
+__all__ = ["Colours"]
+
+
+class Colours:
+    """What is painted from, as ``color`` asks, and what is made of it."""
+
+    def __init__(self, options: StylizeOptions, photo: Picture, painting: Picture) -> None:
+        self.photo, self.painting = photo, painting
+        self.content, self.style = photo, painting
+        self._gray = options.color == "content"
+        if self._gray:
+            self.content, self.style = gray_pair(photo, painting)
+        elif options.color == "match-style":
+            self.content = match_colours(photo, painting, options.color_match)
+        elif options.color == "match-content":
+            self.style = match_colours(painting, photo, options.color_match)
+
+    def coloured(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A painted picture, height x width x 3 in 0..1, with the colours that it is to have."""
+        return with_colours_of(rgb, self.photo.rgb) if self._gray else rgb
+
+    def as_painted(self, result: Picture) -> Picture:
+        """A finished result as the network saw it."""
+        return gray_pair(result, self.painting)[0] if self._gray else result
