@@ -258,8 +258,8 @@ def read_scene(sources: Sources, options: StylizeOptions) -> Scene:
     blend = options.style_blend or (1.0,) * count
     if len(blend) != count:
         raise OptionError(
-            f"--style-blend lists {len(blend)} weights, and the main paintings are {count}; give "
-            "one for each: STYLE first, then each --add-style."
+            f"--style-blend lists {len(blend)} weights for {count} main "
+            f"painting{'s' * (count > 1)}; give one for each: STYLE first, then each --add-style."
         )
     if options.rest == "photo":
         _check_rest(sources)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from nstrt.plugins.cli.stylize import _region as read_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
@@ -431,3 +432,23 @@ def test_engine_graph_knows_no_masks() -> None:
         painted(regions=[(left_half(), EMBER)], engine="graph")
     made = painted(protect=left_half(), engine="auto", iterations=2)
     assert made.plan.engine in ("onnx", "torch")
+
+
+# The command line.
+
+
+def test_a_region_is_written_with_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mask.png", "a:b.png", "c.jpg"):
+        (tmp_path / name).touch()
+    for text, expected in {
+        "mask.png:c.jpg": ("mask.png", "c.jpg"),
+        "mask.png": ("mask.png", None),
+        "a:b.png": ("a:b.png", None),
+        "a:b.png:c.jpg": ("a:b.png", "c.jpg"),
+        "missing.png:c.jpg": ("missing.png", "c.jpg"),
+    }.items():
+        mask, painting = read_region(text)
+        assert (str(mask), painting and str(painting)) == expected
+    with pytest.raises(OptionError, match=r"mask\.png:painting\.jpg"):
+        read_region("mask.png:")
