@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nstrt.runtime.machine import versions
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options import INITS, StylizeOptions
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.terms import LossTerms
@@ -17,20 +17,18 @@ from nstrt.runtime.terms import LossTerms
 __all__ = ["asked_for", "recipe_of"]
 
 
-def asked_for(
-    options: StylizeOptions, *, content: Picture, style: Picture, start: Picture | None
-) -> dict[str, Any]:
-    """What makes a run the one that it is: checksums of its ``pictures``, and its ``options``.
+def asked_for(options: StylizeOptions, pictures: Mapping[str, Picture]) -> dict[str, Any]:
+    """What makes a run the one that it is: checksums of its ``pictures``, by what they are to it,
+    and its ``options``.
 
     Names and folders do not count, so that a run can be gone on with from elsewhere.
     """
-    pictures = {"photo": content.sha256, "painting": style.sha256}
     asked = options.as_dict()
     asked["weights"] = Path(options.weights).name
-    if start is not None:
+    if options.init not in INITS:
         del asked["init"]
-        pictures["picture for --init"] = start.sha256
-    return {"pictures": pictures, "options": asked}
+    checksums = {name: picture.sha256 for name, picture in pictures.items()}
+    return {"pictures": checksums, "options": asked}
 
 
 def recipe_of(

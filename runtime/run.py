@@ -119,8 +119,12 @@ class Run:
         start = None if options.init in INITS else _start(options.init)
         painted = _Painted(options, content, style)
         self._interrupt.check()
-        asked = asked_for(options, content=content, style=style, start=start)
-        resumed = self._checkpoints.find(asked) if self._checkpoints else None
+        pictures = {"photo": content, "painting": style}
+        if start is not None:
+            pictures["picture for --init"] = start
+        resumed = None
+        if self._checkpoints:
+            resumed = self._checkpoints.find(asked_for(options, pictures))
         if resumed is None:
             plan, engine = self._planner.prepare(content.size, style.size)
         else:
