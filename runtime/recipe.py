@@ -22,18 +22,22 @@ _SHAPELESS = ("threads", "max_memory")
 """Options that say what a run may take, and shape no picture beyond its rounding."""
 
 
-def asked_for(options: StylizeOptions, scene: Scene, start: Picture | None) -> dict[str, Any]:
-    """What makes a run the one that it is: checksums of its ``pictures``, and its ``options``.
+def asked_for(
+    options: StylizeOptions, pictures: Mapping[str, str], start: Picture | None
+) -> dict[str, Any]:
+    """What makes a run the one that it is: checksums of its ``pictures``, by what they are to it,
+    and its ``options``.
 
     Names and folders do not count, so that a run can be gone on with from elsewhere.
     """
     asked = options.as_dict()
     asked["weights"] = Path(options.weights).name
-    pictures = scene.checksums()
+    found = dict(pictures)
     if start is not None:
-        del asked["init"]
-        pictures["picture for --init"] = start.sha256
-    return {"pictures": pictures, "options": asked}
+        # What was given in its place may have been no file.
+        asked["init"] = ""
+        found["picture for --init"] = start.sha256
+    return {"pictures": found, "options": asked}
 
 
 def recipe_of(

@@ -117,12 +117,13 @@ class Run:
         scene = read_scene(self.sources, options)
         content, (style, *others) = scene.content, scene.paintings
         start = _start(options.init, self._start)
-        asked = asked_for(options, scene, start)
         painted = Colours(options, content, style)
         manners = [painted.style, *(Colours(options, content, other).style for other in others)]
         scene = scene.painted_as(painted.content, manners)
         self._interrupt.check()
-        resumed = self._checkpoints.find(asked) if self._checkpoints else None
+        resumed = None
+        if self._checkpoints:
+            resumed = self._checkpoints.find(asked_for(options, scene.checksums(), start))
         if resumed is None:
             sizes = [painting.size for painting in scene.paintings]
             plan, engine = self._planner.prepare(content.size, *sizes, masks=scene.masks)

@@ -180,6 +180,24 @@ def test_the_file_holds_what_was_decided_and_no_pickle(
                 assert values.dtype == np.float32
 
 
+def test_the_algorithms_are_those_of_the_first_part(
+    small: tuple[NDArray[np.float32], Path], own_cache: Path
+) -> None:
+    """Whatever is measured, or forgotten, on the machine meanwhile."""
+    remembered = own_cache / "kernels.json"
+    before = remembered.read_text()
+    upset = {
+        key: {name: -value for name, value in seconds.items()}
+        for key, seconds in json.loads(before).items()
+    }
+    try:
+        remembered.write_text(json.dumps(upset))
+        assert not np.array_equal(transfer().stylize(CAT, NIGHT).to_array(), small[0])
+        assert np.array_equal(gone_on(transfer(), small[1]), small[0])
+    finally:
+        remembered.write_text(before)
+
+
 def test_arrays_of_a_state_lie_in_one_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
