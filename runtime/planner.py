@@ -197,10 +197,7 @@ class Planner:
         sizes = {
             tile.size: None
             for scale in plan.scales
-            for height, width in (
-                (scale.height, scale.width),
-                (scale.style_height, scale.style_width),
-            )
+            for width, height in ((scale.width, scale.height), *scale.styles)
             for tile in tiles_of(height, width, scale.tile, layers)
         }
         for size in sizes:
