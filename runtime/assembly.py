@@ -50,7 +50,11 @@ class Site:
 
     def free_memory(self) -> int:
         """Bytes free where the activations lie."""
-        return card_memory() if self.on_card else available_memory()
+        if not self.on_card:
+            return available_memory()
+        if has_torch() and torch_sees_card():
+            return int(import_torch().cuda.mem_get_info()[0])
+        return card_memory()
 
 
 class Assembly:

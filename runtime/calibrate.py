@@ -29,23 +29,29 @@ def faster(
     ``weights`` say which layers count; ``key`` stands for all that the measurement depends on.
     What was measured for it before is taken again, so that equal commands give equal pictures.
     """
-    seconds = recall("steps").get(key, {})
-    if not set(seconds) >= set(engines):
-        made = {name: make() for name, make in engines.items()}
-        times: dict[str, list[float]] = {name: [] for name in made}
-        # In turn, A B A B: what else the machine does then falls on all of them.
-        for repeat in range(REPEATS + 1):
-            for name, engine in made.items():
-                took = measure_step(engine, weights)
-                if repeat:
-                    times[name].append(took)
-        for engine in made.values():
-            engine.release()
-        seconds = {name: min(values) for name, values in times.items()}
-        remember("steps", key, seconds)
-    # Some runs have fewer engines to choose from.
-    seconds = {name: seconds[name] for name in engines}
+    known = recall("steps").get(key, {})
+    if not known.keys() >= engines.keys():
+        known = {**known, **_measured(engines, weights)}
+        remember("steps", key, known)
+    seconds = {name: known[name] for name in engines}
     return min(seconds, key=seconds.__getitem__), seconds
+
+
+def _measured(
+    engines: Mapping[str, Callable[[], Engine]], weights: LossWeights
+) -> dict[str, float]:
+    """Each engine's best seconds of a step."""
+    made = {name: make() for name, make in engines.items()}
+    times: dict[str, list[float]] = {name: [] for name in made}
+    # In turn, A B A B: what else the machine does then falls on all of them.
+    for repeat in range(REPEATS + 1):
+        for name, engine in made.items():
+            took = measure_step(engine, weights)
+            if repeat:
+                times[name].append(took)
+    for engine in made.values():
+        engine.release()
+    return {name: min(values) for name, values in times.items()}
 
 
 def measure_step(engine: Engine, weights: LossWeights) -> float:

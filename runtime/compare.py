@@ -10,22 +10,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.colours import Colours
 from nstrt.runtime.extraction import feature_session
+from nstrt.runtime.losses import (
+    Contents,
+    Grams,
+    LossWeights,
+    Objective,
+    Together,
+    variation_of,
+)
 from nstrt.runtime.machine import available_memory
-from nstrt.runtime.model import ModelSpec, ModelStore, OptionError, TooLargeError, WeightsError
+from nstrt.runtime.model import ModelStore, OptionError, TooLargeError
 from nstrt.runtime.model.layers import shape_of
-from nstrt.runtime.options import LayerWeights, StylizeOptions
+from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.pictures.delta_e import delta_e
 from nstrt.runtime.plan import Scale, plan_scales
+from nstrt.runtime.planner import choose_weights
+from nstrt.runtime.scene import placed
+from nstrt.runtime.watcher import Watcher
 
 __all__ = ["ChannelDifference", "Difference", "PictureLosses", "compare", "losses_of"]
 
 CHANNELS = ("red", "green", "blue")
-
-_EPSILON = 1e-12
-"""Smallest denominator of a relative loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,97 +179,84 @@ def losses_of(
     computes the features, whole pictures at a time, with the network of the runs. Raises
     :class:`~nstrt.runtime.model.TooLargeError` where memory does not suffice.
     """
-    options = options or StylizeOptions.of()
     store = store or ModelStore()
+    options, _ = choose_weights(options or StylizeOptions.of(), store)
     colours = Colours(options, as_picture(content), as_picture(style).opaque())
-    photo, painting = colours.content, colours.style
-    spec = _spec(options, store)
     found: list[PictureLosses] = []
-    targets: dict[Scale, _Targets] = {}
+    against: dict[Scale, _Against] = {}
     for source in pictures:
         picture = colours.as_painted(as_picture(source).opaque())
-        scale = _scale(picture, painting, options)
-        if scale not in targets:
+        scale = _scale(picture, colours.style, options)
+        if scale not in against:
             # Most often all pictures have one size; others' targets are of no use any more.
-            targets = {scale: _targets(photo, painting, scale, options, spec, store)}
-        found.append(_losses(picture, scale, targets[scale], options, spec, store))
+            against = {scale: _Against(colours.content, colours.style, scale, options, store)}
+        found.append(against[scale].losses(picture))
     return found
 
 
-@dataclass(frozen=True)
-class _Targets:
-    contents: Mapping[str, NDArray[np.float32]]
-    grams: Mapping[str, NDArray[np.float32]]
+class _Against:
+    """A photo and a painting at one scale, to measure pictures against."""
 
-
-def _targets(
-    photo: Picture,
-    painting: Picture,
-    scale: Scale,
-    options: StylizeOptions,
-    spec: ModelSpec,
-    store: ModelStore,
-) -> _Targets:
-    look = _Looking(options, spec, store)
-    contents = look(photo, scale.width, scale.height, options.content_layers)
-    styles = look(painting, scale.style_width, scale.style_height, options.style_layers)
-    return _Targets(contents, {name: _gram(values, options) for name, values in styles.items()})
-
-
-def _losses(
-    picture: Picture,
-    scale: Scale,
-    targets: _Targets,
-    options: StylizeOptions,
-    spec: ModelSpec,
-    store: ModelStore,
-) -> PictureLosses:
-    layers = tuple((name, 1.0) for name in options.layers)
-    features = _Looking(options, spec, store)(picture, scale.width, scale.height, layers)
-    contents = {
-        name: _distance(features[name], target, options)
-        for name, target in targets.contents.items()
-    }
-    styles = {
-        name: _distance(_gram(features[name], options), target, options)
-        for name, target in targets.grams.items()
-    }
-    content = _weighted(contents, options.content_layers, options)
-    style = _weighted(styles, options.style_layers, options)
-    tv = _variation(resize(picture.rgb, scale.width, scale.height))
-    return PictureLosses(
-        width=scale.width,
-        height=scale.height,
-        loss=options.hold * content + options.style_weight * style + options.tv_weight * tv,
-        content=content,
-        style=style,
-        tv=tv,
-        content_layers=contents,
-        style_layers=styles,
-    )
-
-
-@dataclass(frozen=True)
-class _Looking:
-    """Features of pictures: channels x height x width by layer."""
-
-    options: StylizeOptions
-    spec: ModelSpec
-    store: ModelStore
-
-    def __call__(
-        self, picture: Picture, width: int, height: int, layers: LayerWeights
-    ) -> dict[str, NDArray[np.float32]]:
-        names = [name for name, _ in layers]
-        if not names:
-            return {}
-        _check_memory(width, height, names)
-        session = feature_session(
-            self.spec, provider=self.options.provider, shape=(height, width), store=self.store
+    def __init__(
+        self,
+        photo: Picture,
+        painting: Picture,
+        scale: Scale,
+        options: StylizeOptions,
+        store: ModelStore,
+    ) -> None:
+        self._weights = LossWeights.of(options)
+        self._size = scale.width, scale.height
+        shapes = (scale.height, scale.width), scale.styles[0][::-1]
+        for height, width in shapes:
+            _check_memory(width, height, options.layers)
+        self._session = feature_session(
+            options.spec, provider=options.provider, shapes=shapes, store=store
         )
-        values = resize(picture.rgb, width, height)
-        found = session.features(np.ascontiguousarray(values.transpose(2, 0, 1)[None]), names)
-        return {name: found[name][0] for name in names}
+        contents = Contents(self._weights.content_layers, scale.height, scale.width)
+        self._look(_batch(photo, *self._size), contents)
+        grams = Grams(self._weights.style_layers)
+        self._look(_batch(painting, *scale.styles[0]), grams)
+        self._objective = Objective(
+            weights=self._weights,
+            contents=contents.values,
+            grams=grams.matrices(mean=self._weights.gram_mean),
+        )
+
+    def losses(self, picture: Picture) -> PictureLosses:
+        """The losses of a picture, which is brought to the scale's size."""
+        weights, image = self._weights, _batch(picture, *self._size)
+        contents = Contents(weights.content_layers, *image.shape[2:])
+        grams = Grams(weights.style_layers)
+        self._look(image, Together(contents, grams))
+        content_terms = self._objective.content_terms(contents.values)
+        own = grams.matrices(mean=weights.gram_mean)
+        (style_terms,) = self._objective.style_terms(own)
+        shares = weights.normalized(weights.content_layers)
+        content = sum(share * content_terms[layer] for layer, share in shares.items())
+        style, tv = self._objective.style_of(own), float(variation_of(image))
+        return PictureLosses(
+            width=self._size[0],
+            height=self._size[1],
+            loss=weights.content * content + weights.style * style + weights.tv * tv,
+            content=content,
+            style=style,
+            tv=tv,
+            content_layers=content_terms,
+            style_layers=style_terms,
+        )
+
+    def _look(self, image: NDArray[np.float32], watcher: Watcher) -> None:
+        if watcher.layers:
+            features = self._session.features(image, watcher.layers)
+            for layer, values in features.items():
+                watcher.see(layer, values[0], 0)
+
+
+def _batch(picture: Picture, width: int, height: int) -> NDArray[np.float32]:
+    """1 x 3 x height x width."""
+    found: NDArray[np.float32] = placed(picture, width, height, PlainArrays())
+    return found
 
 
 def _check_memory(width: int, height: int, layers: Iterable[str]) -> None:
@@ -276,35 +272,6 @@ def _check_memory(width: int, height: int, layers: Iterable[str]) -> None:
         )
 
 
-def _gram(features: NDArray[np.float32], options: StylizeOptions) -> NDArray[np.float32]:
-    flat = features.reshape(features.shape[0], -1)
-    product: NDArray[np.float32] = flat @ flat.T
-    if options.gram_mean:
-        product /= flat.shape[1]
-    return product
-
-
-def _distance(
-    values: NDArray[np.float32], target: NDArray[np.float32], options: StylizeOptions
-) -> float:
-    """mean((F - P)^2), over mean(P^2) for relative losses."""
-    difference = float(np.square(values - target).mean(dtype=np.float64))
-    if not options.relative:
-        return difference
-    return difference / max(_EPSILON, float(np.square(target).mean(dtype=np.float64)))
-
-
-def _weighted(terms: Mapping[str, float], layers: LayerWeights, options: StylizeOptions) -> float:
-    total = sum(weight for _, weight in layers) if options.relative else 1.0
-    return sum(weight / total * terms[name] for name, weight in layers)
-
-
-def _variation(rgb: NDArray[np.float32]) -> float:
-    steps = [np.diff(rgb, axis=axis) for axis in (0, 1)]
-    squares = sum(float(np.square(step).sum(dtype=np.float64)) for step in steps)
-    return squares / sum(step.size for step in steps)
-
-
 def _scale(picture: Picture, painting: Picture, options: StylizeOptions) -> Scale:
     """The size to measure a picture at, and the painting's size with it."""
     alone = replace(options, size=options.size or max(picture.size), scales=1, iterations=(1,))
@@ -312,17 +279,6 @@ def _scale(picture: Picture, painting: Picture, options: StylizeOptions) -> Scal
         alone, photo=picture.size, painting=painting.size, default=max(picture.size)
     )
     return scale
-
-
-def _spec(options: StylizeOptions, store: ModelStore) -> ModelSpec:
-    if options.weights != "auto":
-        return options.spec
-    try:
-        spec = replace(options, weights="torchvision").spec
-        store.obtain(spec)
-    except WeightsError:
-        spec = replace(options, weights="oxford").spec
-    return spec
 
 
 def _sized(picture: Picture, size: int | None) -> Picture:

@@ -39,7 +39,7 @@ def features(
             padding=padding,  # type: ignore[arg-type]
         ),
         provider=provider,
-        shape=(picture.height, picture.width),
+        shapes=[(picture.height, picture.width)],
         store=store or ModelStore(),
     )
     batch = np.ascontiguousarray(picture.rgb.transpose(2, 0, 1)[None])
@@ -47,17 +47,19 @@ def features(
 
 
 def feature_session(
-    spec: ModelSpec, *, provider: str, shape: Shape, store: ModelStore
+    spec: ModelSpec, *, provider: str, shapes: Sequence[Shape], store: ModelStore
 ) -> FeatureSession:
-    """A session that evaluates the model of ``spec`` on ``provider`` for pictures of ``shape``."""
+    """A session that evaluates the model of ``spec`` on ``provider`` for pictures of ``shapes``."""
     choice = choose_provider(provider, loads)
     precision = choose_precision("auto", choice.provider)
-    model = store.obtain(spec.as_variant(variant_for(choice.provider, precision)))
+    best = spec.as_variant(variant_for(choice.provider, precision))
+    # A machine that cannot build models has the plain one, which only opens more slowly.
+    model = store.find(best) or store.find(spec) or store.obtain(best)
     return open_session(
         model.path,
         provider=choice.provider,
         precision=precision,
-        shapes=[shape],
+        shapes=shapes,
         threads=default_threads(),
         identity={"model": model.sha256, "device": device_name(choice.provider)},
     )

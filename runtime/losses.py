@@ -58,6 +58,7 @@ __all__ = [
     "style_loss",
     "terms_of",
     "tv_loss",
+    "variation_of",
 ]
 
 EPSILON = 1e-12
@@ -218,21 +219,32 @@ class Objective:
         energy = arrays.double(arrays.dot(target, target)) / math.prod(target.shape)
         return arrays.at_least(energy, EPSILON)
 
+    def content_terms(self, contents: Mapping[str, Array]) -> dict[str, float]:
+        """C_l by layer, of a picture with these features."""
+        return {
+            layer: float(_mean_square(contents[layer] - target) / self.content_energies[layer])
+            for layer, target in self.contents.items()
+        }
+
+    def style_terms(self, *grams: Mapping[str, Array]) -> tuple[dict[str, float], ...]:
+        """S_l by layer for each of :attr:`styles`, of a picture with these Gram matrices."""
+        return tuple(
+            {
+                layer: float(_mean_square(gram - style.grams[layer]) / energies[layer])
+                for layer, gram in own.items()
+            }
+            for style, energies, own in zip(
+                self.styles, self.energies_of_styles, grams, strict=True
+            )
+        )
+
     def style_of(self, *grams: Mapping[str, Array]) -> float:
         """The style loss of a picture with these Gram matrices, those of each style's region."""
         shares = self.weights.normalized(self.weights.style_layers)
-        return float(
-            sum(
-                style.share
-                * shares[layer]
-                * _energy(gram - style.grams[layer])
-                / math.prod(gram.shape)
-                / energies[layer]
-                for style, energies, own in zip(
-                    self.styles, self.energies_of_styles, grams, strict=True
-                )
-                for layer, gram in own.items()
-            )
+        return sum(
+            style.share * shares[layer] * term
+            for style, terms in zip(self.styles, self.style_terms(*grams), strict=True)
+            for layer, term in terms.items()
         )
 
     def tally(self) -> Tally:
@@ -399,10 +411,7 @@ class Tally:
         style: Array = 0.0
         for each in self._styles:
             style = style + each.sum_up()
-        variation: Array = 0.0
-        for later, earlier in _NEIGHBOURS:
-            step = image[later] - image[earlier]
-            variation = variation + arrays.energy(step) / _pairs(image)
+        variation = variation_of(image)
         loss = weights.content * content + weights.style * style + weights.tv * variation
         return arrays.stack([loss, content, style, variation], image)
 
@@ -498,9 +507,20 @@ def _strips(values: Array) -> Iterator[slice]:
         yield slice(top, top + rows)
 
 
+def variation_of(image: Array) -> Array:
+    """TV of an image, in double precision."""
+    steps = (image[later] - image[earlier] for later, earlier in _NEIGHBOURS)
+    return sum(_energy(step) for step in steps) / _pairs(image)
+
+
 def _energy(array: Array) -> Array:
     """The sum of squares."""
     return arrays_of(array).energy(array)
+
+
+def _mean_square(array: Array) -> Array:
+    """The mean of squares."""
+    return _energy(array) / math.prod(array.shape)
 
 
 def _pairs(image: Array) -> int:

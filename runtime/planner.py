@@ -31,7 +31,7 @@ from nstrt.runtime.tiles import tiles_of
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
 
-__all__ = ["Planner", "serves"]
+__all__ = ["Planner", "choose_weights", "serves"]
 
 SITES = 2
 """Sites (a provider with its precision and threads) whose networks are kept in memory."""
@@ -235,12 +235,19 @@ class Planner:
 
     def _names(self, site: Site) -> tuple[Sequence[str], str]:
         """The engines to choose from, and why if there is no choice; torch is not loaded."""
-        asked = self.options.engine
-        if asked == "graph" and site.precision == "bf16":
+        names, why = self._possible(site)
+        if site.precision == "bf16":
+            names = [name for name in names if name != "graph"]
+        if not names:
             raise ProviderUnavailableError(
                 "Engine graph has no bf16: its graph could not be checked anywhere; use "
                 "--precision fp32, or --engine torch."
             )
+        return names, why
+
+    def _possible(self, site: Site) -> tuple[Sequence[str], str]:
+        """The engines that run on a site, in some precision."""
+        asked = self.options.engine
         if asked != "auto":
             return [asked], ""
         if not has_torch():
@@ -249,7 +256,7 @@ class Planner:
             return ["onnx"], "engine onnx, because torch does not run on Core ML"
         if site.on_card and not torch_sees_card():
             return ["graph"], "engine graph, because torch does not see the card"
-        return ["onnx", "torch"] if site.precision == "bf16" else ["onnx", "torch", "graph"], ""
+        return ["onnx", "torch", "graph"], ""
 
     def _guided(self, site: Site) -> tuple[Sequence[str], str]:
         """The engines to choose from for what has masks: the graph of ``graph`` has none."""
@@ -268,15 +275,9 @@ class Planner:
 
     def _choose_weights(self, names: Sequence[str]) -> tuple[StylizeOptions, str]:
         """The options with weights that can be had, and why if they were chosen."""
-        options, reason = self.options, ""
-        if options.weights == "auto":
-            try:
-                options = replace(options, weights="torchvision")
-                self._store.obtain(_spec(options, names[0]))
-            except WeightsError:
-                reason = "torchvision's weights are not to be had here; using oxford instead"
-                self._notify(reason + ".")
-                options = replace(options, weights="oxford")
+        options, reason = choose_weights(self.options, self._store, names[0])
+        if reason:
+            self._notify(reason + ".")
         return options, reason
 
     def _choose_engine(
@@ -344,6 +345,22 @@ def _sacrifices(demand: Demand) -> Iterator[str]:
 def _spec(options: StylizeOptions, engine: str) -> ModelSpec:
     """The model that an engine starts from."""
     return options.step_spec if engine == "graph" else options.spec
+
+
+def choose_weights(
+    options: StylizeOptions, store: ModelStore, engine: str = "onnx"
+) -> tuple[StylizeOptions, str]:
+    """The options with weights that can be had for an engine, and why if ``auto`` could not take
+    its first choice."""
+    if options.weights != "auto":
+        return options, ""
+    try:
+        chosen = replace(options, weights="torchvision")
+        store.obtain(_spec(chosen, engine))
+    except WeightsError:
+        reason = "torchvision's weights are not to be had here; using oxford instead"
+        return replace(options, weights="oxford"), reason
+    return chosen, ""
 
 
 def serves(provider: str, *, engine: str = "auto") -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,16 +18,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstrt.exporter import step_check
+from nstrt.runtime import calibrate
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.assembly import Assembly, Site
 from nstrt.runtime.engines.graph import GraphEngine
 from nstrt.runtime.engines.mirrored import TorchEngine
 from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.extraction import feature_session
 from nstrt.runtime.interrupt import Interrupt, Interrupted
 from nstrt.runtime.losses import LossWeights
 from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.model import ModelStore, ProviderUnavailableError
+from nstrt.runtime.model import (
+    ModelBuilderMissingError,
+    ModelStore,
+    ProviderUnavailableError,
+)
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.providers import check_placement, provider_options
 from nstrt.runtime.transfer import StyleTransfer
@@ -171,6 +180,64 @@ def test_it_has_no_bf16(models: ModelStore) -> None:
     options = StylizeOptions.of(engine="graph", precision="bf16")
     with pytest.raises(ProviderUnavailableError, match="--precision fp32"):
         StyleTransfer(options, store=models).plan((64, 64), (64, 64))
+
+
+def test_what_would_have_to_be_engine_graph_has_no_bf16_either(
+    models: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run must not say bf16 and compute in single precision."""
+    monkeypatch.setattr("nstrt.runtime.planner.has_torch", lambda: False)
+    with pytest.raises(ProviderUnavailableError, match="--precision fp32"):
+        StyleTransfer(StylizeOptions.of(precision="bf16"), store=models).plan((64, 64), (64, 64))
+
+
+def test_fewer_engines_than_were_measured_need_no_new_measurement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Masks leave engine graph out: runs with and without them, in turn, measure once."""
+    seconds = {"onnx": 3.0, "torch": 2.0, "graph": 1.0}
+    measured = []
+
+    class Fake:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def release(self) -> None:
+            pass
+
+    def measure(engine: Fake, weights: LossWeights) -> float:
+        measured.append(engine.name)
+        return seconds[engine.name]
+
+    monkeypatch.setattr(calibrate, "measure_step", measure)
+    engines: dict[str, Any] = {name: partial(Fake, name) for name in seconds}
+    some = {name: engines[name] for name in ("onnx", "torch")}
+    weights = LossWeights.of(DEFAULTS)
+    assert calibrate.faster("masks", some, weights) == ("torch", {"onnx": 3.0, "torch": 2.0})
+    assert calibrate.faster("masks", engines, weights) == ("graph", seconds)
+    count = len(measured)
+    assert calibrate.faster("masks", some, weights) == ("torch", {"onnx": 3.0, "torch": 2.0})
+    assert calibrate.faster("masks", engines, weights) == ("graph", seconds)
+    assert len(measured) == count
+
+
+def test_features_come_from_the_model_that_is_there(
+    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder to carry holds the plain model alone, and nobody there can build another."""
+    carried = tmp_path / "models"
+    carried.mkdir()
+    path = models.obtain(DEFAULTS.spec).path
+    for name in (path.name, path.name + ".json"):
+        shutil.copy(path.with_name(name), carried)
+    monkeypatch.setattr("nstrt.runtime.model.store.entry_points", lambda group: [])
+    told: list[str] = []
+    store = ModelStore(carried, notify=told.append)
+    session = feature_session(DEFAULTS.spec, provider="cpu", shapes=[(32, 32)], store=store)
+    assert session.taps == DEFAULTS.spec.taps
+    with pytest.raises(ModelBuilderMissingError, match="--pooling"):
+        store.obtain(DEFAULTS.step_spec)
+    assert told == []
 
 
 def test_a_provider_that_leaves_work_to_others_is_refused() -> None:

@@ -98,12 +98,13 @@ class ModelStore:
         model, fault = self._check(path)
         if model:
             return model
+        builder = _builder(path)
         self._notify(
             f"The model {path.name} {fault}; building it again."
             if fault
             else f"Preparing the model {path.name} (once; later runs find it ready)."
         )
-        self.build(spec, _builder(path))
+        self.build(spec, builder)
         model, fault = self._check(path)
         if not model:
             raise ModelFileError(f"The model {path} {fault or 'is missing'} right after building.")
@@ -222,8 +223,9 @@ def _builder(path: Path) -> ModelBuilder:
         return builder
     raise ModelBuilderMissingError(
         f"The model {path.name} is not there and this installation cannot build it; on a machine "
-        f"with nstrt[full] run '{LITE_EXPORT}', carry the folder here and run 'nstrt import "
-        'models\', or install the exporter here with: pip install "nstrt[full]"'
+        f"with nstrt[full] run '{LITE_EXPORT}', with the same --pooling, --padding and --weights "
+        "if you set them, carry the folder here and run 'nstrt import models', or install the "
+        'exporter here with: pip install "nstrt[full]"'
     )
 
 
