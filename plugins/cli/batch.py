@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nstrt.plugins.cli.console import complain, tell
+from nstrt.plugins.cli.console import complain, speaker, tell
 from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
+from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.runtime.model.errors import PictureWriteError
 
 if TYPE_CHECKING:
@@ -107,11 +104,14 @@ def command(
     found = jobs_from(
         photos, out_dir=out_dir, style=style, suffix=suffix, **given_values(given or {})
     )
-    say: Callable[[str], None] = (lambda line: None) if quiet else complain
+    say = speaker(quiet=quiet)
     batch = Batch(found, force=force, processes=jobs, frames=frames, notify=say)
     _make(out_dir)
     tally = _Tally()
-    with _interruptible(batch), counting_display(len(found), quiet=quiet or as_json) as show:
+    with (
+        heeding_ctrl_c(batch.stop, at_once=lambda: batch.stopped),
+        counting_display(len(found), quiet=quiet or as_json) as show,
+    ):
         for event in batch:
             show(Item(number=event.number, name=event.job.content.name, **_state(event.event)))
             outcome = tally.take(event)
@@ -212,20 +212,3 @@ def _make(folder: Path) -> None:
         raise PictureWriteError(
             f"The folder '{folder}' cannot be made; name one in a folder that exists."
         ) from error
-
-
-@contextmanager
-def _interruptible(batch: Batch) -> Iterator[None]:
-    """Ctrl-C leaves the picture under way and keeps those that are done; a second one ends at
-    once."""
-
-    def stopping(number: int, frame: FrameType | None) -> None:
-        if batch.stopped:
-            raise KeyboardInterrupt
-        batch.stop()
-
-    earlier = signal.signal(signal.SIGINT, stopping)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, earlier)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 
-__all__ = ["complain", "tell"]
+__all__ = ["complain", "speaker", "tell"]
 
 
 def tell(line: str) -> None:
@@ -17,6 +18,11 @@ def tell(line: str) -> None:
 def complain(line: str) -> None:
     """Print a line on stderr."""
     _write(line, sys.stderr)
+
+
+def speaker(*, quiet: bool) -> Callable[[str], None]:
+    """What tells people of what goes on: :func:`complain`, or nothing at all."""
+    return (lambda line: None) if quiet else complain
 
 
 def _write(line: str, stream: object) -> None:

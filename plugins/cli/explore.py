@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nstrt.plugins.cli.console import complain, tell
+from nstrt.plugins.cli.console import speaker, tell
 from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
+from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.runtime.model.errors import PictureWriteError
 
 if TYPE_CHECKING:
@@ -79,7 +76,7 @@ def command(
 
     values = given_values(given or {})
     size = values.pop("size", SIZE)
-    say: Callable[[str], None] = (lambda line: None) if quiet else complain
+    say = speaker(quiet=quiet)
     axes = [parse_axis(text) for text in vary]
     exploration = Exploration(content, style, axes, given=values, size=size, notify=say)
     sheets = sheet_paths(output, exploration.pages)
@@ -91,7 +88,7 @@ def command(
         check_writable(path, overwrite=force)
 
     with (
-        _interruptible(exploration),
+        heeding_ctrl_c(exploration.stop, at_once=lambda: exploration.stopped),
         counting_display(len(exploration.cells), quiet=quiet or as_json) as show,
     ):
         for cell, event in exploration:
@@ -153,20 +150,3 @@ def _facts(
             }
         )
     return {"sheets": [str(path) for path in sheets], "cells": cells}
-
-
-@contextmanager
-def _interruptible(exploration: Exploration) -> Iterator[None]:
-    """Ctrl-C leaves the cell under way and makes the sheet of those that are painted; a second one
-    ends at once."""
-
-    def stopping(number: int, frame: FrameType | None) -> None:
-        if exploration.stopped:
-            raise KeyboardInterrupt
-        exploration.stop()
-
-    earlier = signal.signal(signal.SIGINT, stopping)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, earlier)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nstrt.plugins.cli.console import complain, tell
+from nstrt.plugins.cli.console import speaker, tell
 from nstrt.plugins.cli.flags import given_options, with_option_flags
+from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.plugins.cli.log import StepLog
 from nstrt.runtime.model.errors import OptionError, OutputExistsError, PictureWriteError
 
@@ -182,7 +181,7 @@ def command(
     force = force or resumed or _asked_to_replace(output, quiet=quiet or as_json)
     check_writable(output, overwrite=force)
     _check_steps(output, save_every, force)
-    say = _silent if quiet else complain
+    say = speaker(quiet=quiet)
     if resume and not resumed:
         say(f"There is no {checkpoint}: starting from the beginning")
     elif checkpoints and checkpoint.exists() and not resume:
@@ -216,7 +215,10 @@ def command(
             resume=resume,
             checkpoint_seconds=checkpoint_seconds,
         )
-        held.enter_context(_interruptible(run))
+        # Before there is a picture to keep, there is nothing to wait for.
+        held.enter_context(
+            heeding_ctrl_c(run.stop, at_once=lambda: run.stop_asked or not run.painting)
+        )
         result = _follow(run, output, lines, watchers, say, quiet=quiet or as_json)
         notes = _saved(result, output, force)
         run.remove_checkpoint()
@@ -265,22 +267,6 @@ def _follow(
             elif isinstance(event, Finished):
                 return event.result
     raise AssertionError("a run ends with Finished")
-
-
-@contextmanager
-def _interruptible(run: Run) -> Iterator[None]:
-    """Ctrl-C ends the run after its step and keeps the picture; a second one ends at once."""
-
-    def stopping(number: int, frame: FrameType | None) -> None:
-        if run.stop_asked or not run.painting:
-            raise KeyboardInterrupt
-        run.stop()
-
-    earlier = signal.signal(signal.SIGINT, stopping)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, earlier)
 
 
 def _check_apart(path: Path, others: list[Path], what: str) -> None:
@@ -403,7 +389,3 @@ def _summary(result: Result, output: Path, notes: list[str]) -> dict[str, Any]:
         "notes": notes,
         **result.recipe,
     }
-
-
-def _silent(line: str) -> None:
-    pass
