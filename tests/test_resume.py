@@ -24,9 +24,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstrt.runtime import (
+    Finished,
     ModelStore,
     OptionError,
+    Picture,
     Plan,
+    Run,
     ScaleDone,
     Started,
     Step,
@@ -38,6 +41,7 @@ from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.checkpoint import State, read_checkpoint
 from nstrt.runtime.checkpoints import Checkpoints
 from nstrt.runtime.model import CheckpointError
+from nstrt.runtime.pictures import resize
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FOLDER = Path(mkdtemp(prefix="nstrt-test-"))
@@ -160,6 +164,42 @@ def test_tiles_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Planner, "prepare", prepare)
     assert np.array_equal(gone_on(work, states[1]), whole)
     assert not np.array_equal(work.stylize(CAT, NIGHT).to_array(), whole)
+
+
+def test_a_run_with_regions_is_its_pictures_and_masks(tmp_path: Path) -> None:
+    right, left = np.zeros((2, 48, 72, 3), np.float32)
+    right[:, 36:] = left[:, :20] = 1
+    work = transfer(style_blend=(2.0, 1.0))
+
+    def run(mask: NDArray[np.float32], painting: Path, protect: Any, **more: Any) -> Run:
+        regions = [(mask, painting)]
+        return work.run(CAT, [NIGHT, CAT], regions=regions, protect=protect, **more)
+
+    file = tmp_path / "run.checkpoint"
+    for event in run(right, NIGHT, left, checkpoint=file, checkpoint_seconds=0):
+        if isinstance(event, Step) and event.step == 6:
+            state = Path(shutil.copy(file, tmp_path / "sixth.checkpoint"))
+    assert isinstance(event, Finished)
+    again = run(right, NIGHT, left, checkpoint=state, resume=True).result()
+    assert np.array_equal(again.to_array(), event.result.to_array())
+    for other, words in (
+        ((left, NIGHT, left), "mask of region 1"),
+        ((right, CAT, left), "painting of region 1"),
+        ((right, NIGHT, right), "mask of --protect"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            run(*other, checkpoint=state, resume=True).result()
+
+
+def test_algorithms_of_all_paintings_are_chosen_before_the_first_step(tmp_path: Path) -> None:
+    file = tmp_path / "run.checkpoint"
+    painting = resize(Picture.open(NIGHT).rgb, 72, 61)
+    known = [
+        read_checkpoint(file).algorithms.keys()
+        for event in transfer().run(CAT, [NIGHT, painting], checkpoint=file, checkpoint_seconds=0)
+        if isinstance(event, Step)
+    ]
+    assert known[0] == known[-1]
 
 
 def test_the_file_holds_what_was_decided_and_no_pickle(
