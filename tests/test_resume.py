@@ -27,7 +27,6 @@ from nstrt.runtime import (
     Finished,
     ModelStore,
     OptionError,
-    Picture,
     Plan,
     Run,
     ScaleDone,
@@ -41,7 +40,6 @@ from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.checkpoint import State, read_checkpoint
 from nstrt.runtime.checkpoints import Checkpoints
 from nstrt.runtime.model import CheckpointError
-from nstrt.runtime.pictures import resize
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FOLDER = Path(mkdtemp(prefix="nstrt-test-"))
@@ -191,15 +189,20 @@ def test_a_run_with_regions_is_its_pictures_and_masks(tmp_path: Path) -> None:
             run(*other, checkpoint=state, resume=True).result()
 
 
-def test_algorithms_of_all_paintings_are_chosen_before_the_first_step(tmp_path: Path) -> None:
-    file = tmp_path / "run.checkpoint"
-    painting = resize(Picture.open(NIGHT).rgb, 72, 61)
-    known = [
-        read_checkpoint(file).algorithms.keys()
-        for event in transfer().run(CAT, [NIGHT, painting], checkpoint=file, checkpoint_seconds=0)
-        if isinstance(event, Step)
-    ]
-    assert known[0] == known[-1]
+def test_algorithms_are_chosen_for_all_paintings_of_all_scales() -> None:
+    asked = set()
+
+    class Engine:
+        def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
+            asked.add((height, width))
+            return {}
+
+    planner = transfer()._planner
+    plan, _ = planner.prepare((72, 48), (72, 48), (30, 90))
+    planner.choose_algorithms(plan, Engine())  # type: ignore[arg-type]
+    sizes = {(scale.width, scale.height) for scale in plan.scales}
+    assert len(sizes.union(*(scale.styles for scale in plan.scales))) >= 4
+    assert asked == {size[::-1] for size in sizes.union(*(scale.styles for scale in plan.scales))}
 
 
 def test_the_file_holds_what_was_decided_and_no_pickle(
