@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,11 +37,8 @@ from nstrt.runtime.model import (
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.providers import check_placement, provider_options
 from nstrt.runtime.transfer import StyleTransfer
-from tests.conftest import EXAMPLES
 
-if TYPE_CHECKING:
-    pass
-
+EXAMPLES = Path(__file__).parents[1] / "examples"
 SITE = Site(provider="cpu", precision="fp32", threads=2)
 DEFAULTS = StylizeOptions.of()
 CLASSIC = StylizeOptions.of("classic", weights="oxford")

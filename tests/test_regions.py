@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -33,7 +33,9 @@ from nstrt.runtime.losses import Grams, LossWeights, Objective, Region
 from nstrt.runtime.mirror import read_mirror
 from nstrt.runtime.model import OptionError, PictureReadError, ProviderUnavailableError
 from nstrt.runtime.session import open_session
-from tests.conftest import Crop, Network
+
+if TYPE_CHECKING:
+    from tests.conftest import Crop, Network
 
 Array = NDArray[np.float64]
 
