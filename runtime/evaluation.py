@@ -18,6 +18,7 @@ from nstrt.runtime.losses import (
     LossWeights,
     Objective,
     Region,
+    Temporal,
     Together,
     terms_of,
 )
@@ -72,6 +73,7 @@ class Evaluation:
         photo: Array,
         painting: Array | Sequence[Mapping[str, Array]],
         guidance: Guidance | None = None,
+        temporal: Temporal | None = None,
     ) -> tuple[Objective, float]:
         """What to paint for, and the style loss of the untouched photo.
 
@@ -96,14 +98,18 @@ class Evaluation:
             regions=regions,
             protection=guidance.protection,
             overlay=guidance.overlay,
+            temporal=temporal,
         )
         baseline = [grams.matrices(mean=weights.gram_mean) for grams in own]
         return objective, objective.style_of(*baseline)
 
     def measure(self, image: Array, objective: Objective) -> LossTerms:
         """The loss at ``image``."""
-        if objective.overlay is not None:
-            image = objective.overlay.over(image)
+        seen = image if objective.overlay is None else objective.overlay.over(image)
+        terms = self._measure(seen, objective)
+        return objective.temporal.added(terms, image) if objective.temporal else terms
+
+    def _measure(self, image: Array, objective: Objective) -> LossTerms:
         if self.engine.one_graph and len(self._tiles(image, objective.layers)) == 1:
             return terms_of(self._whole(objective, image)(image)[0])
         tally = objective.tally()
@@ -113,11 +119,13 @@ class Evaluation:
     def evaluate(self, image: Array, objective: Objective) -> tuple[LossTerms, Array]:
         """The loss at ``image``, and its gradient with respect to it, of the same shape. The
         gradient is the caller's own."""
-        overlay = objective.overlay
-        if overlay is None:
-            return self._evaluate(image, objective)
-        terms, gradient = self._evaluate(overlay.over(image), objective)
-        gradient *= overlay.opacity
+        overlay, temporal = objective.overlay, objective.temporal
+        seen = image if overlay is None else overlay.over(image)
+        terms, gradient = self._evaluate(seen, objective)
+        if overlay is not None:
+            gradient *= overlay.opacity
+        if temporal is not None:
+            terms = temporal.added(terms, image, gradient)
         return terms, gradient
 
     def _evaluate(self, image: Array, objective: Objective) -> tuple[LossTerms, Array]:

@@ -1,4 +1,5 @@
-"""The frames of a film, each begun from the last one's painting, moved along with what it shows.
+"""The frames of a film, each begun from the last one's painting, moved along with what it shows,
+and held to it by the temporal loss of :mod:`nstrt.runtime.losses`.
 
 Ruder, Dosovitskiy and Brox, "Artistic Style Transfer for Videos", 2016.
 """
@@ -6,47 +7,19 @@ Ruder, Dosovitskiy and Brox, "Artistic Style Transfer for Videos", 2016.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.flow import check_flow, consistency, dense_flow, warped
+from nstrt.runtime.flow import Moved, check_flow, moved
 from nstrt.runtime.model import ModelStore, OptionError
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.result import Result
 from nstrt.runtime.transfer import StyleTransfer
 
-__all__ = ["FilmPainter", "Follower", "Moved", "flicker", "frame_options", "moved", "temporal_loss"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Moved:
-    """A painted frame as the next one shows it: the target of the temporal loss."""
-
-    warped: NDArray[np.float32]
-    """omega: height x width x 3 in 0..1, the last painting moved to where its things are now."""
-
-    weight: NDArray[np.float32]
-    """c: height x width, 1 where the movement is known and 0 where something was hidden."""
-
-
-def moved(
-    painted: NDArray[np.float32], before: NDArray[np.float32], now: NDArray[np.float32]
-) -> Moved:
-    """The painting of the frame ``before`` as the frame ``now`` shows it; all of one size,
-    height x width x 3 in 0..1."""
-    backward = dense_flow(now, before)
-    return Moved(
-        warped=warped(painted, backward), weight=consistency(dense_flow(before, now), backward)
-    )
-
-
-def temporal_loss(image: NDArray[np.float32], target: Moved) -> float:
-    """mean(c (x - omega)^2) over all values of a frame (Ruder et al., equation 7)."""
-    weighted = target.weight[..., None] * np.square(image - target.warped)
-    return float(weighted.mean(dtype=np.float64))
+__all__ = ["FilmPainter", "Follower", "flicker", "frame_options"]
 
 
 def flicker(paintings: Iterable[PictureSource], frames: Iterable[PictureSource]) -> float:
@@ -62,7 +35,9 @@ def flicker(paintings: Iterable[PictureSource], frames: Iterable[PictureSource])
         y = resize(as_picture(frame).opaque().rgb, x.shape[1], x.shape[0])
         if last is not None:
             target = moved(last[0], last[1], y)
-            total += temporal_loss(x, target) * x.size
+            total += float(
+                (target.weight[..., None] * np.square(x - target.warped)).sum(dtype=np.float64)
+            )
             weights += float(target.weight.sum(dtype=np.float64)) * x.shape[2]
         last = x, y
     if not weights:
@@ -86,16 +61,16 @@ class Follower:
         """``painted`` was made of ``frame``; files are read when the next frame needs them."""
         self._last = frame, painted
 
-    def start(self, frame: Picture) -> Picture | None:
-        """What the painting of ``frame`` starts from, at the last painting's size; None for the
-        first.
+    def carry(self, frame: Picture) -> tuple[Picture | None, Moved | None]:
+        """What the painting of ``frame`` starts from, at the last painting's size, and what it is
+        held to; None for the first.
 
-        That is the last painting moved along by the optical flow from frame to frame, and the
-        frame itself where flow cannot be trusted: where something was hidden before, or came in
-        at the border.
+        It starts from the last painting moved along by the optical flow from frame to frame, and
+        from the frame itself where flow cannot be trusted: where something was hidden before, or
+        came in at the border.
         """
         if self._last is None:
-            return None
+            return None, None
         before, painted = (as_picture(source).opaque() for source in self._last)
         if before.size != frame.size:
             raise OptionError(
@@ -108,7 +83,7 @@ class Follower:
         )
         target = moved(painted.rgb, x, y)
         weight = target.weight[..., None]
-        return Picture(rgb=weight * target.warped + (1 - weight) * y)
+        return Picture(rgb=weight * target.warped + (1 - weight) * y), target
 
 
 def frame_options(options: StylizeOptions) -> StylizeOptions:
@@ -144,8 +119,9 @@ class FilmPainter:
         """Paint frames of one size; gives each one's result as it is done."""
         for source in frames:
             frame = as_picture(source).opaque()
-            start = self._follower.start(frame)
-            result = self._transfer.run(frame, self._style, start=start).result()
+            start, target = self._follower.carry(frame)
+            run = self._transfer.run(frame, self._style, start=start, moved=target)
+            result = run.result()
             self._follower.follow(frame, result.picture)
             self._transfer = self._later
             yield result

@@ -1,18 +1,56 @@
-"""Optical flow between two frames, by OpenCV, and where it can be trusted."""
+"""Optical flow between two frames, by OpenCV, and where it can be trusted; what it moves along."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.model import PackageMissingError
+from nstrt.runtime.model import OptionError, PackageMissingError
 
-__all__ = ["check_flow", "consistency", "dense_flow", "warped"]
+__all__ = ["Moved", "check_flow", "consistency", "dense_flow", "moved", "warped"]
 
 Flow = NDArray[np.float32]
 """height x width x 2: how far each pixel moves to the right and down, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Moved:
+    """A painted frame as the next one shows it: the target of the temporal loss."""
+
+    warped: NDArray[np.float32]
+    """omega: height x width x 3 in 0..1, the last painting moved to where its things are now."""
+
+    weight: NDArray[np.float32]
+    """c: height x width, 1 where the movement is known and 0 where something was hidden."""
+
+    def __post_init__(self) -> None:
+        if self.warped.shape != (*self.weight.shape, 3):
+            raise OptionError(
+                "A painting moved along is height x width x 3, and its weight height x width."
+            )
+
+    @property
+    def sha256(self) -> str:
+        """A checksum of both."""
+        digest = hashlib.sha256()
+        for values in (self.warped, self.weight):
+            digest.update(np.ascontiguousarray(values, np.float32).tobytes())
+        return digest.hexdigest()
+
+
+def moved(
+    painted: NDArray[np.float32], before: NDArray[np.float32], now: NDArray[np.float32]
+) -> Moved:
+    """The painting of the frame ``before`` as the frame ``now`` shows it; all of one size,
+    height x width x 3 in 0..1."""
+    backward = dense_flow(now, before)
+    return Moved(
+        warped=warped(painted, backward), weight=consistency(dense_flow(before, now), backward)
+    )
 
 
 def check_flow() -> None:

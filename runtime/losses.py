@@ -19,6 +19,11 @@ where T_r^2 is the region's mask m_r at the layer and share_r the mean of m_r: e
 as strongly as it would be without regions, whatever the size of its own. A of several paintings is
 the mean of theirs, weighted by ``style_blend``.
 
+For a frame of a film, with omega the last frame's painting moved along, and c where that can be
+trusted (Ruder, Dosovitskiy and Brox, "Artistic Style Transfer for Videos", 2016, equation 7)::
+
+    temporal_weight * mean(c * (x - omega)^2)    is added for the image x
+
 The denominators make a weight mean the same for every layer, size and set of weights; they are
 floored at :data:`EPSILON`, and left out with ``relative=False`` to reproduce published formulas.
 
@@ -30,7 +35,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -52,6 +57,7 @@ __all__ = [
     "Objective",
     "Region",
     "Tally",
+    "Temporal",
     "Together",
     "content_loss",
     "gram_matrix",
@@ -162,6 +168,35 @@ class Region:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Temporal:
+    """What holds a film's frame x to the frame before: weight * mean(c (x - omega)^2).
+
+    It looks at the image alone, so it is the same for every engine and in tiles.
+    """
+
+    weight: float
+    """How much it counts."""
+
+    target: Array
+    """omega: 1 x 3 x height x width."""
+
+    root: Array
+    """The root of c: height x width."""
+
+    def added(self, terms: LossTerms, image: Array, gradient: Array | None = None) -> LossTerms:
+        """The loss at ``image`` with this part in it; its gradient, weight * 2 c (x - omega) /
+        numbers, is added to ``gradient``."""
+        difference = image - self.target
+        difference *= self.root
+        found = float(_mean_square(difference))
+        if gradient is not None:
+            difference *= self.root
+            difference *= 2 * self.weight / math.prod(image.shape)
+            gradient += difference
+        return replace(terms, loss=terms.loss + self.weight * found, temporal=found)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Objective:
     """The loss of one scale: weights and the targets they are measured against."""
 
@@ -182,6 +217,9 @@ class Objective:
 
     overlay: Overlay | None = None
     """The photo that images are painted over; None if they are seen as they are."""
+
+    temporal: Temporal | None = None
+    """The painting of the frame before; None for a picture by itself."""
 
     @property
     def layers(self) -> tuple[str, ...]:

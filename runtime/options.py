@@ -190,6 +190,15 @@ class StylizeOptions:
     )
     """Weight of the total variation."""
 
+    temporal_weight: float = _option(
+        10.0,
+        "How much a film's frame keeps of the one before (nstrt batch --frames).",
+        group=LOOK,
+        least=0,
+        most=HEAVIEST,
+    )
+    """Weight of the temporal loss, of a film's frames alone."""
+
     style_scale: float = _option(
         1.0,
         "Size of the painting's strokes against the photo: 0.5 finer, 2 coarser.",

@@ -101,9 +101,9 @@ class Painter:
         check_writable(job.output, overwrite=self._force)
         style = self._style(job.style)
         content = read_picture(job.content)
-        start = None if film is None else film.follower.start(content)
+        start, moved = (None, None) if film is None else film.follower.carry(content)
         run = self._run = self._transfer(job.options).run(
-            content, style, started=began, start=start
+            content, style, started=began, start=start, moved=moved
         )
         if self._stopped:
             raise Interrupted

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.flow import Moved
 from nstrt.runtime.guidance import (
     PROTECTION,
     RELIEF,
@@ -27,7 +28,7 @@ from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 if TYPE_CHECKING:
     from nstrt.runtime.arrays import Array, Arrays
     from nstrt.runtime.evaluation import Evaluation
-    from nstrt.runtime.losses import LossWeights, Objective
+    from nstrt.runtime.losses import LossWeights, Objective, Temporal
     from nstrt.runtime.plan import Scale
 
 __all__ = ["MaskPicture", "RegionSource", "Scene", "Sources", "identity", "placed", "read_scene"]
@@ -61,6 +62,9 @@ class Sources:
     protect: PictureSource | None = None
     """The mask of what stays near the photo."""
 
+    moved: Moved | None = None
+    """The painting of a film's frame before, moved along."""
+
     @classmethod
     def of(
         cls,
@@ -68,6 +72,7 @@ class Sources:
         style: PictureSource | Sequence[PictureSource],
         regions: Sequence[RegionSource] = (),
         protect: PictureSource | None = None,
+        moved: Moved | None = None,
     ) -> Sources:
         """``style`` is one painting, or a list or tuple of several."""
         several = tuple(style) if isinstance(style, list | tuple) else (style,)
@@ -81,6 +86,7 @@ class Sources:
             styles=several,
             regions=tuple((mask, painting) for mask, painting in regions),
             protect=protect,
+            moved=moved,
         )
 
 
@@ -148,6 +154,12 @@ class Scene:
     photo_stays: bool = False
     """Whether the photo is untouched where no region is."""
 
+    moved: Moved | None = None
+    """The painting of a film's frame before, moved along."""
+
+    temporal_weight: float = 0.0
+    """How much the picture is held to it."""
+
     @property
     def masks(self) -> int:
         """How many masks are held at each layer: of regions, of their rest, and of what is
@@ -173,7 +185,7 @@ class Scene:
         main = _blended(grams[: len(self.blend)], self.blend)
         guidance, owners = self._guidance(weights, scale, photo, arrays)
         styles = [main if owner is None else grams[owner] for owner in owners]
-        return evaluation.objective(weights, photo, styles, guidance)
+        return evaluation.objective(weights, photo, styles, guidance, self._temporal(scale, arrays))
 
     def seen(self, rgb: NDArray[np.float32], photo: Picture) -> NDArray[np.float32]:
         """A painted picture, height x width x 3, with the photo where it stays."""
@@ -196,6 +208,8 @@ class Scene:
                 found[f"painting of region {number}"] = self.paintings[index].sha256
         if self.protect is not None:
             found["mask of --protect"] = self.protect.sha256
+        if self.moved is not None:
+            found["painting of the frame before"] = self.moved.sha256
         return found
 
     def identities(self) -> dict[str, Any]:
@@ -219,6 +233,20 @@ class Scene:
         if self.protect is not None:
             found["protect"] = identity(self.protect)
         return found
+
+    def _temporal(self, scale: Scale, arrays: Arrays) -> Temporal | None:
+        """What holds the picture to a film's frame before."""
+        if self.moved is None or not self.temporal_weight:
+            return None
+        from nstrt.runtime.losses import Temporal
+
+        size = scale.width, scale.height
+        target = resize(self.moved.warped, *size).transpose(2, 0, 1)[None]
+        return Temporal(
+            weight=self.temporal_weight,
+            target=arrays.place(np.ascontiguousarray(target)),
+            root=arrays.place(np.sqrt(np.clip(resize(self.moved.weight, *size), 0, 1))),
+        )
 
     def _guidance(
         self, weights: LossWeights, scale: Scale, photo: Array, arrays: Arrays
@@ -283,6 +311,8 @@ def read_scene(sources: Sources, options: StylizeOptions) -> Scene:
         regions=tuple(regions),
         protect=None if protect is None else MaskPicture.read(protect, content),
         photo_stays=options.rest == "photo",
+        moved=sources.moved,
+        temporal_weight=options.temporal_weight,
     )
 
 

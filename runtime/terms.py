@@ -22,3 +22,6 @@ class LossTerms:
 
     tv: float
     """TV."""
+
+    temporal: float = 0.0
+    """How far a film's frame is from the last one's painting, moved along."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from nstrt.runtime.checkpoints import SECONDS, Checkpoints
 from nstrt.runtime.estimate import Estimate, known_pace
+from nstrt.runtime.flow import Moved
 from nstrt.runtime.model import ModelStore, OptionError
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import PictureSource
@@ -92,6 +93,7 @@ class StyleTransfer:
         preview_seconds: float | None = None,
         started: float | None = None,
         start: PictureSource | None = None,
+        moved: Moved | None = None,
         checkpoint: str | Path | None = None,
         resume: bool = False,
         checkpoint_seconds: float | None = None,
@@ -105,7 +107,9 @@ class StyleTransfer:
         one; ``protect`` is a mask, white where the picture is to stay near the photo. Previews
         come every so many steps or seconds. ``started`` is when the command began, by
         ``time.perf_counter()``, if earlier than now. ``start`` is a picture to start from, in
-        place of what ``options.init`` names; it is resized to the first scale.
+        place of what ``options.init`` names; it is resized to the first scale. ``moved`` is the
+        painting of a film's frame before, moved along (:func:`nstrt.runtime.flow.moved`), which
+        the picture is held to with ``options.temporal_weight``.
 
         The run's state is kept in the file ``checkpoint``, if one is named, every
         ``checkpoint_seconds`` (by default 30; 0: after each step), but in no more than about two
@@ -126,7 +130,7 @@ class StyleTransfer:
             )
         return Run(
             self._planner,
-            Sources.of(content, style, regions, protect),
+            Sources.of(content, style, regions, protect, moved),
             preview_steps=preview_steps,
             preview_seconds=preview_seconds,
             checkpoints=kept,

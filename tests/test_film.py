@@ -5,24 +5,29 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from nstrt.plugins.cli.app import run
-from nstrt.runtime import OptionError, PackageMissingError, Step, StyleTransfer, StylizeOptions
-from nstrt.runtime.film import (
-    FilmPainter,
-    Moved,
-    flicker,
-    frame_options,
-    moved,
-    temporal_loss,
+from nstrt.runtime import (
+    OptionError,
+    PackageMissingError,
+    Result,
+    Step,
+    StyleTransfer,
+    StylizeOptions,
 )
-from nstrt.runtime.flow import check_flow, consistency, dense_flow, warped
+from nstrt.runtime.film import FilmPainter, flicker, frame_options
+from nstrt.runtime.flow import Moved, check_flow, consistency, dense_flow, moved, warped
+from nstrt.runtime.losses import Temporal
+from nstrt.runtime.model import CheckpointError
+from nstrt.runtime.terms import LossTerms
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"
@@ -88,18 +93,82 @@ def test_consistency_is_that_of_the_equations() -> None:
     assert 0 < found.mean() < 1
 
 
-def test_the_temporal_loss_is_the_weighted_mean_square() -> None:
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_the_temporal_loss_is_the_weighted_mean_square(kind: str) -> None:
+    """Against a loop in double precision, and the gradient against differences of it."""
     random = np.random.default_rng(2)
-    image, target = (random.random((5, 7, 3), np.float32) for _ in range(2))
-    weight = (random.random((5, 7)) > 0.5).astype(np.float32)
-    total = sum(
-        weight[y, x] * (float(image[y, x, c]) - float(target[y, x, c])) ** 2
-        for y in range(5)
-        for x in range(7)
-        for c in range(3)
+    image, target = (random.random((1, 3, 5, 7)) for _ in range(2))
+    trust = random.random((5, 7)) * (random.random((5, 7)) > 0.3)
+
+    def loop(x: np.ndarray) -> float:
+        places = np.ndindex(3, 5, 7)
+        total = sum(trust[p[1:]] * (x[0][p] - target[0][p]) ** 2 for p in places)
+        return float(total / x.size)
+
+    place = torch.tensor if kind == "torch" else np.array
+    held = Temporal(weight=3.0, target=place(target), root=place(np.sqrt(trust)))
+    before = random.random(image.shape)
+    gradient = place(before)
+    given = LossTerms(loss=0.5, content=0.1, style=0.2, tv=0.3)
+    terms = held.added(given, place(image), gradient)
+    assert terms.temporal == pytest.approx(loop(image), rel=1e-9)
+    assert terms == replace(given, loss=0.5 + 3 * terms.temporal, temporal=terms.temporal)
+    assert held.added(given, place(image)) == terms
+    for index in [(0, 0, 1, 2), (0, 1, 4, 6), (0, 2, 0, 0)]:
+        step = np.zeros(image.shape)
+        step[index] = 1e-4
+        slope = 3 * (loop(image + step) - loop(image - step)) / 2e-4
+        assert float(gradient[index]) - before[index] == pytest.approx(slope, abs=1e-8)
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx", "graph"])
+def test_a_run_is_held_to_the_painting_of_the_frame_before(engine: str, tmp_path: Path) -> None:
+    """Where it is trusted, and nowhere else; whole or in tiles, and with any engine."""
+    photo = pan(1, (64, 48))[0]
+    weight = np.zeros((48, 64), np.float32)
+    weight[:, :32] = 1
+    target = Moved(warped=np.ascontiguousarray(photo[::-1]), weight=weight)
+    options = StylizeOptions.of(
+        **{**SMALL, "size": 64, "engine": engine, "iterations": 5}, temporal_weight=300
     )
-    found = temporal_loss(image, Moved(warped=target, weight=weight))
-    assert found == pytest.approx(total / (5 * 7 * 3), rel=1e-5)
+    transfer = StyleTransfer(options)
+    held = transfer.run(photo, NIGHT, moved=target).result()
+    free = transfer.run(photo, NIGHT).result()
+
+    def distance(result: Result, columns: slice) -> float:
+        difference = result.picture.rgb[:, columns] - target.warped[:, columns]
+        return float(np.square(difference).mean())
+
+    assert distance(held, slice(0, 32)) < 0.1 * distance(free, slice(0, 32))
+    assert distance(held, slice(40, 64)) > 0.7 * distance(free, slice(40, 64))
+    assert free.terms.temporal == 0
+    # The picture kept is the one whose loss is told, up to its clipping.
+    assert held.terms.temporal == pytest.approx(distance(held, slice(0, 32)) / 2, rel=1e-3)
+    losses = held.recipe["losses"]
+    assert losses["temporal"] == held.terms.temporal
+    expected = options.hold * losses["content"] + losses["style"] + losses["tv"]
+    assert losses["loss"] == pytest.approx(expected + 300 * losses["temporal"], rel=1e-5)
+
+
+def test_a_checkpoint_is_of_its_frame_before(tmp_path: Path) -> None:
+    photo = pan(1, (64, 48))[0]
+    targets = [
+        Moved(warped=photo, weight=np.full((48, 64), weight, np.float32)) for weight in (1, 0.5)
+    ]
+    transfer = StyleTransfer(StylizeOptions.of(**{**SMALL, "size": 64, "iterations": 3}))
+    file = tmp_path / "checkpoint"
+    run_ = transfer.run(photo, NIGHT, moved=targets[0], checkpoint=file, checkpoint_seconds=0)
+    for event in run_:
+        if isinstance(event, Step):
+            run_.stop()
+    with pytest.raises(CheckpointError, match="frame before"):
+        transfer.run(photo, NIGHT, moved=targets[1], checkpoint=file, resume=True).result()
+    transfer.run(photo, NIGHT, moved=targets[0], checkpoint=file, resume=True).result()
+
+
+def test_a_painting_moved_along_has_one_weight_for_each_pixel() -> None:
+    with pytest.raises(OptionError, match="height x width"):
+        Moved(warped=np.zeros((4, 5, 3), np.float32), weight=np.zeros((5, 4), np.float32))
 
 
 @needs_opencv
@@ -153,7 +222,8 @@ def test_followed_frames_flicker_less_than_frames_alone() -> None:
     assert followed < 0.5 * independent
     # They are painted as well as frames alone are, and not dragged along.
     for mine, other in zip(film, alone, strict=True):
-        assert mine.terms.loss < 1.1 * other.terms.loss
+        held = mine.options.temporal_weight * mine.terms.temporal
+        assert mine.terms.loss - held < 1.1 * other.terms.loss
 
 
 @needs_opencv
