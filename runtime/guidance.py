@@ -3,9 +3,10 @@
 Spatial control of Gatys, Ecker, Bethge, Hertzmann and Shechtman, *Controlling Perceptual Factors
 in Neural Style Transfer* (CVPR 2017), section 4: features are multiplied by a guidance channel T
 of their layer before their Gram matrix is taken, see :mod:`nstrt.runtime.losses`. A mask goes to
-the layers as the picture does, by the 2x2 windows of the poolings, whose means are taken: so no
-edge is harder than a position. T is the root of that, for features enter a Gram matrix twice: a
-position counts as much as its mask says, and masks that sum to 1 share it out with no loss.
+the layers as the picture does (:func:`at_layers`): a feature that sees across an edge counts for
+both sides, by the share of each in what it sees, which takes from deep layers' statistics what is
+the neighbour's. T is the root of that, for features enter a Gram matrix twice: a position counts as
+much as its mask says, and masks that sum to 1 share it out with no loss.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, Arrays
-from nstrt.runtime.model import stride_of
+from nstrt.runtime.model import layers_through
 
 __all__ = [
     "PROTECTION",
@@ -103,17 +104,22 @@ class Guidance:
 
 
 def at_layers(mask: Mask, layers: Iterable[str]) -> dict[str, Mask]:
-    """A mask at the positions of each layer: the mean over 2x2 windows, as often as the picture is
-    pooled before it; like the poolings, these leave out an odd last row or column."""
-    by_stride = {1: np.ascontiguousarray(mask, np.float32)}
+    """A mask at the positions of each layer: how much of what a feature sees lies in it.
+
+    The mask goes through the network as the picture does, with means in place of its weights: the
+    mean of 3x3 positions at each convolution, beyond the border the border's own; that of 2x2 at
+    each pooling, which leaves out an odd last row or column. Masks that sum to 1 do so there too.
+    """
+    values = np.ascontiguousarray(mask, np.float32)
+    layers = tuple(layers)
     found = {}
-    for layer in layers:
-        stride = 1
-        while stride < stride_of(layer):
-            if 2 * stride not in by_stride:
-                by_stride[2 * stride] = _halved(by_stride[stride])
-            stride *= 2
-        found[layer] = by_stride[stride]
+    for layer in layers_through(layers) if layers else ():
+        if layer.startswith("conv"):
+            values = _mean_of_three(_mean_of_three(values).T).T
+        elif layer.startswith("pool"):
+            values = _halved(values)
+        if layer in layers:
+            found[layer] = np.ascontiguousarray(values)
     return found
 
 
@@ -131,6 +137,13 @@ def shared_out(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
 def covers(mask: Mask) -> bool:
     """Whether a mask has anything at all."""
     return float(mask.mean(dtype=np.float64)) > _LEAST
+
+
+def _mean_of_three(mask: Mask) -> Mask:
+    """The mean of each row with those above and below it."""
+    padded = np.pad(mask, ((1, 1), (0, 0)), mode="edge")
+    found: Mask = (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
+    return found
 
 
 def _halved(mask: Mask) -> Mask:

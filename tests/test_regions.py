@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from nstrt.plugins.cli.stylize import _region as read_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
@@ -59,14 +60,32 @@ def guide_of(channel: Tensor, share: float = 0.5, layer: str = "one") -> Guide:
 
 
 @given(st.integers(16, 70), st.integers(16, 70), st.integers(0, 9))
-def test_a_mask_goes_to_a_layer_by_means_over_windows(height: int, width: int, seed: int) -> None:
+def test_a_mask_goes_to_a_layer_as_the_picture_does(height: int, width: int, seed: int) -> None:
+    """Through VGG19's feature layers (torchvision's numbers) with means for weights."""
     mask = np.random.default_rng(seed).random((height, width), np.float32)
-    found = at_layers(mask, ("relu1_1", "relu3_1", "pool4"))
-    for layer, stride in (("relu1_1", 1), ("relu3_1", 4), ("pool4", 16)):
-        assert found[layer].shape == (height // stride, width // stride)
-        for y, x in product(*map(range, found[layer].shape)):
-            window = mask[y * stride : (y + 1) * stride, x * stride : (x + 1) * stride]
-            assert found[layer][y, x] == pytest.approx(window.mean(), rel=1e-5)
+    asked = {"relu1_1": 1, "relu3_1": 11, "conv4_2": 21, "pool4": 27}
+    found = at_layers(mask, asked)
+    values = torch.tensor(mask, dtype=torch.float64)[None, None]
+    for number, kind in enumerate("CRCRPCRCRPCRCRCRCRPCRCRCRCRPC"):
+        if kind == "C":
+            values = functional.avg_pool2d(functional.pad(values, (1,) * 4, "replicate"), 3, 1)
+        elif kind == "P":
+            values = functional.avg_pool2d(values, 2)
+        for layer, its in asked.items():
+            if its == number:
+                assert np.allclose(found[layer], values[0, 0].numpy(), rtol=1e-5)
+    assert list(found) == list(asked)
+
+
+def test_masks_that_share_out_the_picture_share_out_every_layer() -> None:
+    mask = np.random.default_rng(0).random((64, 48), np.float32).round()
+    layers = ("relu1_1", "relu5_1")
+    one, other = at_layers(mask, layers), at_layers(1 - mask, layers)
+    for layer in layers:
+        assert np.allclose(one[layer] + other[layer], 1, atol=1e-6)
+    white = at_layers(np.ones_like(mask), layers)
+    assert all((values == 1).all() for values in white.values())
+    assert at_layers(mask, ()) == {}
 
 
 def test_overlapping_masks_share_each_pixel() -> None:
