@@ -13,7 +13,10 @@ import numpy as np
 import psutil
 import pytest
 from conftest import Network
+from PIL import Image
 from worker_host import LONG, SMALL, Host, array_of, standard_streams
+
+from nstrt.runtime import stylize
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT = str(EXAMPLES / "cat.jpg"), str(EXAMPLES / "night.jpg")
@@ -111,6 +114,54 @@ def test_a_job_from_files_at_the_photos_own_size(host: Host, tmp_path: Path) -> 
         assert (events[-1]["width"], events[-1]["height"]) == photo.size
     assert "preview" not in [event["event"] for event in events]
     assert {event["message"] for event in events[:-1]} >= {"Getting ready"}
+
+
+def test_a_job_with_several_paintings_regions_and_a_protected_part(
+    host: Host, tmp_path: Path
+) -> None:
+    """Pixels follow in the order of the page, with files between them."""
+    left = np.zeros((32, 48, 3), np.uint8)
+    left[:, :20] = 255
+    low = np.zeros((32, 48), np.uint8)
+    low[24:] = 255
+    Image.fromarray(low).save(tmp_path / "low.png")
+    corner = np.zeros_like(left)
+    corner[:12, 30:] = 255
+    third = np.rot90(PAINTING).copy()
+    pictures = [PHOTO, PAINTING, third, left, third, corner]
+    described = [
+        {"width": values.shape[1], "height": values.shape[0], "format": f"rgb{'a' * (n == 0)}8"}
+        for n, values in enumerate(pictures)
+    ]
+    options = {**SMALL, "iterations": 4, "style_blend": [2, 1], "strength": 0.8}
+    job = host.number()
+    host.send(
+        b"".join(values.tobytes() for values in pictures),
+        op="stylize",
+        id=job,
+        content=described[0],
+        style=described[1],
+        add_styles=[{"file": NIGHT}, described[2]],
+        regions=[
+            {"mask": described[3], "style": described[4]},
+            {"mask": {"file": str(tmp_path / "low.png")}},
+        ],
+        protect=described[5],
+        options={**options, "style_blend": [2, 1, 1]},
+        result="rgbf",
+    )
+    result = host.answer(job)[-1]
+    assert result["event"] == "result", result
+    own = stylize(
+        PHOTO,
+        [PAINTING, NIGHT, third],
+        regions=[(left, third), (low, None)],
+        protect=corner,
+        **{**options, "style_blend": (2, 1, 1)},
+    )
+    assert np.abs(array_of(result) - own.picture.rgb).max() < 1e-5
+    assert len(result["recipe"]["styles"]) == 3
+    assert [set(region) for region in result["recipe"]["regions"]] == [{"mask", "style"}, {"mask"}]
 
 
 @pytest.mark.parametrize("name", ["rgb8", "rgba8", "rgb16", "rgba16", "rgbf", "rgbaf"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from nstrt.plugins.worker.jobs import Job
@@ -64,7 +64,9 @@ class Painter:
 
     def _estimate(self, job: Job, request: Estimate) -> None:
         style = None if request.style is None else self._size(request.style)
-        estimate = self._transfer(request.options).estimate(self._size(request.content), style)
+        estimate = self._transfer(request.options).estimate(
+            self._size(request.content), style, masks=request.masks
+        )
         plan = estimate.plan
         finest = plan.scales[-1]
         job.finish(
@@ -101,10 +103,22 @@ class Painter:
     def _stylize(self, job: Job, request: Stylize) -> None:
         from nstrt.runtime.events import Finished, Preview, Started, Step
 
-        content, style = _pictures(job, request)
+        pictures = _pictures(job, request)
+        content = next(pictures)
+        styles = [next(pictures) for _ in (request.style, *request.add_styles)]
+        regions = [
+            (next(pictures), None if region.style is None else next(pictures))
+            for region in request.regions
+        ]
         run = self._transfer(request.options).run(
-            content, style, preview_seconds=request.previews or None, started=job.asked
+            content,
+            styles,
+            regions=regions,
+            protect=next(pictures, None),
+            preview_seconds=request.previews or None,
+            started=job.asked,
         )
+        del styles, regions
         job.runs(run)
         steps = 0
         for event in run:
@@ -119,25 +133,21 @@ class Painter:
                 _finish(job, request, event)
 
 
-def _pictures(job: Job, request: Stylize) -> tuple[Picture, Picture]:
-    """The photo and the painting of a request, whose bytes are then let go."""
+def _pictures(job: Job, request: Stylize) -> Iterator[Picture]:
+    """The pictures of a request in their order; their bytes are let go with the last."""
     from nstrt.runtime.pictures import read_picture
 
     payload = job.take_pixels()
-    found = []
     at = 0
-    for picture in (request.content, request.style):
+    for picture in request.pictures:
         if isinstance(picture, PixelPicture):
             pixels = payload[at : at + picture.nbytes]
             at += picture.nbytes
-            found.append(
-                from_pixels(
-                    pixels, width=picture.width, height=picture.height, format=picture.format
-                )
+            yield from_pixels(
+                pixels, width=picture.width, height=picture.height, format=picture.format
             )
         else:
-            found.append(read_picture(picture.path))
-    return found[0], found[1]
+            yield read_picture(picture.path)
 
 
 def _tell_preview(job: Job, event: Preview, content: Picture) -> None:

@@ -46,6 +46,9 @@ MAX_PIXELS = 400_000_000
 MIN_SIDE = 16
 """The fewest pixels of a side, as for picture files."""
 
+MOST_PICTURES = 16
+"""The most paintings that are blended with the first, and the most regions."""
+
 _NAMED_WEIGHTS = ("oxford", "torchvision", "auto")
 
 
@@ -78,6 +81,13 @@ class PixelPicture:
         return self.width * self.height * self.format.size
 
 
+Given: TypeAlias = FilePicture | PixelPicture
+"""A picture of a job."""
+
+Known: TypeAlias = FilePicture | PictureSize
+"""A picture of an estimate."""
+
+
 @dataclass(frozen=True)
 class Hello:
     id: Id
@@ -94,21 +104,37 @@ class Prepare:
 @dataclass(frozen=True)
 class Estimate:
     id: Id
-    content: FilePicture | PictureSize
-    style: FilePicture | PictureSize | None
+    content: Known
+    style: Known | None
     options: StylizeOptions
+    masks: int = 0
+    """How many regions and protected parts the job would have."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the picture, in the manner of a painting of its own."""
+
+    mask: Given
+    style: Given | None
+    """None for the main paintings."""
 
 
 @dataclass(frozen=True)
 class Stylize:
     id: Id
-    content: FilePicture | PixelPicture
-    style: FilePicture | PixelPicture
+    content: Given
+    style: Given
     options: StylizeOptions
     previews: float
     """Seconds between previews; 0 for none."""
     result: PixelFormat
     result_name: str
+    add_styles: tuple[Given, ...] = ()
+    """Paintings that are blended with the first."""
+    regions: tuple[Region, ...] = ()
+    protect: Given | None = None
+    """The mask of what stays near the photo."""
 
     @property
     def nbytes(self) -> int:
@@ -118,7 +144,14 @@ class Stylize:
     @property
     def pixels(self) -> list[PixelPicture]:
         """The pictures whose pixels follow, in their order."""
-        return [p for p in (self.content, self.style) if isinstance(p, PixelPicture)]
+        return [picture for picture in self.pictures if isinstance(picture, PixelPicture)]
+
+    @property
+    def pictures(self) -> list[Given]:
+        """All its pictures, in the order in which their pixels follow."""
+        of_regions = [picture for each in self.regions for picture in (each.mask, each.style)]
+        given = [self.content, self.style, *self.add_styles, *of_regions, self.protect]
+        return [picture for picture in given if picture is not None]
 
 
 @dataclass(frozen=True)
@@ -171,7 +204,10 @@ def request_of(header: Mapping[str, Any]) -> Request:
             return Prepare(name, _options(header))
         case "estimate":
             style = None if header.get("style") is None else _known(header, "style")
-            return Estimate(name, _known(header, "content"), style, _options(header))
+            masks = _whole(header, "masks") if "masks" in header else 0
+            if not 0 <= masks <= MOST_PICTURES + 1:
+                raise RequestError("malformed", "'masks' must be a number of masks.")
+            return Estimate(name, _known(header, "content"), style, _options(header), masks)
         case "stylize":
             return _stylize(name, header, size)
         case "cancel":
@@ -194,6 +230,15 @@ def _stylize(name: Id, header: Mapping[str, Any], size: int) -> Stylize:
         previews=_seconds(header, "previews"),
         result=_format(result, "result"),
         result_name=result,
+        add_styles=tuple(
+            _picture(each, f"add_styles[{number}]")
+            for number, each in enumerate(_list(header, "add_styles"))
+        ),
+        regions=tuple(
+            _region(each, f"regions[{number}]")
+            for number, each in enumerate(_list(header, "regions"))
+        ),
+        protect=None if header.get("protect") is None else _given(header, "protect"),
     )
     if request.nbytes != size:
         raise RequestError(
@@ -205,8 +250,32 @@ def _stylize(name: Id, header: Mapping[str, Any], size: int) -> Stylize:
     return request
 
 
-def _given(header: Mapping[str, Any], key: str) -> FilePicture | PixelPicture:
-    picture = _object(header, key)
+def _list(header: Mapping[str, Any], key: str) -> list[Any]:
+    value = header.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list) or len(value) > MOST_PICTURES:
+        raise RequestError("malformed", f"'{key}' must be a list of up to {MOST_PICTURES} objects.")
+    return value
+
+
+def _region(value: object, key: str) -> Region:
+    if not isinstance(value, dict):
+        raise RequestError("malformed", f"'{key}' must be an object.")
+    style = value.get("style")
+    return Region(
+        mask=_picture(value.get("mask"), f"{key}.mask"),
+        style=None if style is None else _picture(style, f"{key}.style"),
+    )
+
+
+def _given(header: Mapping[str, Any], key: str) -> Given:
+    return _picture(header.get(key), key)
+
+
+def _picture(picture: object, key: str) -> Given:
+    if not isinstance(picture, dict):
+        raise RequestError("malformed", f"'{key}' must be an object.")
     if "file" in picture:
         return _file(picture, key)
     return PixelPicture(
@@ -216,7 +285,7 @@ def _given(header: Mapping[str, Any], key: str) -> FilePicture | PixelPicture:
     )
 
 
-def _known(header: Mapping[str, Any], key: str) -> FilePicture | PictureSize:
+def _known(header: Mapping[str, Any], key: str) -> Known:
     picture = _object(header, key)
     if "file" in picture:
         return _file(picture, key)
