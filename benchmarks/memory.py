@@ -1,6 +1,6 @@
 """Predicted against measured peak memory of whole runs, one process each.
 
-python benchmarks/memory.py [--sizes 256 512 1024] [--max-memory 1.5]
+python benchmarks/memory.py [--sizes 256 512 1024] [--max-memory 1.5] [--more --protect mask.png]
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--max-memory", type=float, nargs="+", default=[0.0], help="in GB, for tiles; 0 for none"
     )
+    parser.add_argument(
+        "--more", nargs=argparse.REMAINDER, default=[], help="flags of nstrt stylize, at the end"
+    )
     given = parser.parse_args(arguments)
     print("engine      optimizer   size  tiles  history  measured  predicted  ratio")
     for engine, optimizer, size, most in itertools.product(
@@ -40,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         flags = ["--engine", engine.partition(":")[0], "--precision", engine.partition(":")[2]]
         flags += ["--optimizer", optimizer, "--size", str(size), "--iterations", str(given.steps)]
         flags += ["--max-memory", str(most)] if most else []
+        flags += given.more
         try:
             measured, plan = run([str(given.content), str(given.style)], flags)
         except subprocess.CalledProcessError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -120,7 +121,7 @@ class Planner:
             options=options,
             scales=scales,
             history=_history(options, scales),
-            sources=(1 + masks) * photo[0] * photo[1] + sum(w * h for w, h in paintings),
+            sources=_sources(options, photo, paintings, masks),
             masks=masks,
             enlarged=photo[0] * photo[1] if options.original_size else 0,
         )
@@ -378,6 +379,18 @@ def _history(options: StylizeOptions, scales: Sequence[Scale]) -> int:
     if options.optimizer != "lbfgs":
         return 0
     return min(options.history, sum(scale.iterations for scale in scales))
+
+
+def _sources(
+    options: StylizeOptions,
+    photo: tuple[int, int],
+    paintings: Sequence[tuple[int, int]],
+    masks: int,
+) -> int:
+    """Pixels of the pictures of a run as they were read, and as colours ask for them."""
+    photos = 1 + masks + (options.color in ("content", "match-style"))
+    copies = 1 + (options.color in ("content", "match-content"))
+    return photos * math.prod(photo) + copies * sum(map(math.prod, paintings))
 
 
 def _shapes(scales: Sequence[Scale]) -> tuple[Shape, ...]:
