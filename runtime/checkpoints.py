@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
     from nstrt.runtime.plan import Plan
 
-__all__ = ["SECONDS", "Checkpoints", "deciding_versions"]
+__all__ = ["SECONDS", "Checkpoints", "checkpoint_of", "deciding_versions"]
 
 SECONDS = 30.0
 """Seconds between two checkpoints, if writing one is quick."""
@@ -37,6 +37,11 @@ _FIRST = 0.1
 
 _SHARE = 0.5
 """The share of the disk's free space that a checkpoint takes at most."""
+
+
+def checkpoint_of(output: Path) -> Path:
+    """Where the checkpoint of a run is kept whose result goes to ``output``."""
+    return output.with_name(output.name + ".checkpoint")
 
 
 class Checkpoints:

@@ -19,9 +19,11 @@ from nstrt.runtime.batch import (
     JobSkipped,
     JobStarted,
 )
+from nstrt.runtime.checkpoints import checkpoint_of
 from nstrt.runtime.events import Finished, Started, Step
 from nstrt.runtime.interrupt import Interrupted
 from nstrt.runtime.model import (
+    CheckpointError,
     ModelStore,
     NstrtError,
     OutputExistsError,
@@ -33,6 +35,7 @@ from nstrt.runtime.pictures import Picture, check_writable, read_picture, read_r
 from nstrt.runtime.recipe import differences
 
 if TYPE_CHECKING:
+    from nstrt.runtime.events import Event
     from nstrt.runtime.run import Run
     from nstrt.runtime.transfer import StyleTransfer
 
@@ -102,12 +105,22 @@ class Painter:
         style = self._style(job.style)
         content = read_picture(job.content)
         start, moved = (None, None) if film is None else film.follower.carry(content)
-        run = self._run = self._transfer(job.options).run(
-            content, style, started=began, start=start, moved=moved
-        )
-        if self._stopped:
-            raise Interrupted
-        for event in run:
+
+        def begun(*, resume: bool) -> Run:
+            self._run = self._transfer(job.options).run(
+                content,
+                style,
+                started=began,
+                start=start,
+                moved=moved,
+                checkpoint=checkpoint_of(job.output),
+                resume=resume,
+            )
+            if self._stopped:
+                raise Interrupted
+            return self._run
+
+        for event in self._gone_on(begun):
             if isinstance(event, Started):
                 finest = event.plan.scales[-1]
                 yield JobStarted(width=finest.width, height=finest.height, steps=event.plan.steps)
@@ -120,6 +133,7 @@ class Painter:
             elif isinstance(event, Finished):
                 result = event.result
                 notes = result.save(job.output, overwrite=self._force)
+                checkpoint_of(job.output).unlink(missing_ok=True)
                 if film is not None:
                     film.follow(job, result.picture)
                 yield JobDone(
@@ -129,6 +143,15 @@ class Painter:
                     loss=result.terms.loss,
                     notes=tuple(notes),
                 )
+
+    def _gone_on(self, begun: Callable[..., Run]) -> Iterator[Event]:
+        """The events of a run that goes on where an earlier batch was broken off, if it can."""
+        try:
+            yield from begun(resume=True)
+        except CheckpointError as error:
+            # Raised before there is any event: this picture has not been begun.
+            self._notify(f"{error} It is painted from the beginning.")
+            yield from begun(resume=False)
 
     def _transfer(self, options: StylizeOptions) -> StyleTransfer:
         """The one for these options, which shares its networks with all others."""

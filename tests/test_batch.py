@@ -28,11 +28,14 @@ from nstrt.runtime import (
     NstrtError,
     OptionError,
     PictureReadError,
+    PictureWriteError,
+    Result,
     StyleTransfer,
     StylizeOptions,
     jobs_from,
     painter,
     read_recipe,
+    transfer,
 )
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -80,6 +83,43 @@ def test_a_broken_photo_costs_only_itself(photos: Path, tmp_path: Path) -> None:
     # As a command of its own would have painted it.
     alone = StyleTransfer(StylizeOptions.of(**SMALL)).stylize(photos / "c.png", NIGHT)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "c.png")), alone.to_array(np.uint8))
+
+
+def test_a_picture_that_was_broken_off_is_gone_on_with(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "SECONDS", 0)
+    given = {**SMALL, "iterations": 6}
+    jobs = jobs_from([photos / "c.png"], style=NIGHT, out_dir=tmp_path, **given)
+    with monkeypatch.context() as patch:
+
+        def full(*given: Any, **more: Any) -> None:
+            raise PictureWriteError("The disk is full.")
+
+        patch.setattr(Result, "save", full)
+        (failed,) = outcomes(jobs)
+        assert isinstance(failed, JobFailed)
+    kept = tmp_path / "c.png.checkpoint"
+    state = kept.read_bytes()
+
+    told: list[str] = []
+    events = [item.event for item in Batch(jobs, notify=told.append)]
+    # No step is taken a second time.
+    assert [type(event) for event in events] == [JobStarted, JobDone]
+    assert not kept.exists()
+    assert not [line for line in told if "beginning" in line]
+    alone = StyleTransfer(StylizeOptions.of(**given)).stylize(photos / "c.png", NIGHT)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "c.png")), alone.to_array(np.uint8))
+
+    # That of other options is none of this one's.
+    (tmp_path / "c.png").unlink()
+    kept.write_bytes(state)
+    other = jobs_from([photos / "c.png"], style=NIGHT, out_dir=tmp_path, **given, strength=0.9)
+    events = [item.event for item in Batch(other, notify=told.append)]
+    assert next(event for event in events if isinstance(event, JobProgress)).fraction < 0.3
+    assert isinstance(events[-1], JobDone)
+    assert [line for line in told if "strength" in line and "beginning" in line]
+    assert not kept.exists()
 
 
 def test_a_fault_of_nstrt_s_own_is_no_end_either(

@@ -16,6 +16,7 @@ from nstrt.plugins.cli.console import speaker, tell
 from nstrt.plugins.cli.flags import given_options, with_option_flags
 from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.plugins.cli.log import StepLog
+from nstrt.runtime.checkpoints import checkpoint_of
 from nstrt.runtime.model.errors import OptionError, OutputExistsError, PictureWriteError
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def command(
     used = [content, style, *add_style, *([] if protect is None else [protect])]
     used += [path for pair in regions for path in pair if path is not None]
     used += [Path(options.init), Path(options.weights)]
-    checkpoint = output.with_name(output.name + ".checkpoint")
+    checkpoint = checkpoint_of(output)
     files = {
         "result": output,
         "log": log,
