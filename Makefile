@@ -17,7 +17,8 @@ demo: setup export ## set up, export, repaint an example, say where the picture 
 	@echo "The picture is $(CURDIR)/out/demo.png"
 
 test: setup ## set up and run all tests
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile \
+	  --no-loadscope-reorder
 
 test-gimp: setup ## test the filter in a real GIMP 3, which is built first where there is none
 	$(BIN)/python tests/gimp/prepare.py

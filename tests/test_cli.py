@@ -262,7 +262,8 @@ def test_what_people_type_first_is_answered(capsys: Capture) -> None:
 def test_a_stopped_picture_says_so(tmp_path: Path, capsys: Capture) -> None:
     from nstrt.runtime import Step, StyleTransfer
 
-    painting = StyleTransfer(StylizeOptions.of(size=64, iterations=9, scales=1)).run(CAT, NIGHT)
+    options = StylizeOptions.of(size=64, iterations=9, scales=1, engine="torch")
+    painting = StyleTransfer(options).run(CAT, NIGHT)
     for event in painting:
         if isinstance(event, Step) and event.step == 2:
             painting.stop()

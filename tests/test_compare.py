@@ -99,7 +99,7 @@ def test_other_sizes_need_one_to_compare_at() -> None:
 )
 def test_losses_are_those_that_the_run_ended_with(given: dict[str, object]) -> None:
     options = StylizeOptions.of(
-        **{"size": 64, "scales": 1, "iterations": 3, "precision": "fp32", **given}
+        size=64, scales=1, iterations=3, engine="torch", precision="fp32", **given
     )
     result = StyleTransfer(options).stylize(CAT, NIGHT)
     photo = Picture.open(CAT)

@@ -50,9 +50,7 @@ def test_a_killed_run_leaves_the_old_result_or_a_whole_one(
     size = read_picture(out).size
     source = random.Random(5)
     # Most of the moments near the end, where the file is written.
-    for share in [source.uniform(0.3, 1.0) for _ in range(2)] + [
-        source.uniform(0.85, 1.05) for _ in range(4)
-    ]:
+    for share in [source.uniform(0.3, 1.0)] + [source.uniform(0.85, 1.05) for _ in range(3)]:
         _kill_after(whole * share, arguments, own_cache)
         assert read_picture(out).size == size
 
@@ -69,7 +67,7 @@ def test_a_killed_export_leaves_no_model_that_is_not_whole(tmp_path: Path) -> No
     whole = time.monotonic() - started
     cache = tmp_path / "cache"
     source = random.Random(7)
-    for _ in range(4):
+    for _ in range(3):
         _kill_after(whole * source.uniform(0.7, 1.0), arguments, cache)
         for path in (cache / "models").glob("vgg19*.onnx"):
             # Either it counts, and then it opens, or it does not count and is built again.

@@ -16,7 +16,6 @@ from nstrt.plugins.cli.console import speaker, tell
 from nstrt.plugins.cli.flags import given_options, with_option_flags
 from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.plugins.cli.log import StepLog
-from nstrt.runtime.checkpoints import checkpoint_of
 from nstrt.runtime.model.errors import OptionError, OutputExistsError, PictureWriteError
 
 if TYPE_CHECKING:
@@ -156,6 +155,7 @@ def command(
 ) -> int:
     """Repaint the photo CONTENT in the style of the painting STYLE."""
     from nstrt.plugins.cli import STARTED
+    from nstrt.runtime.checkpoints import checkpoint_of
     from nstrt.runtime.pictures import check_writable
 
     options = given_options(given or {})
