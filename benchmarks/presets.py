@@ -1,10 +1,12 @@
 """Contact sheets and numbers of the presets: docs/presets.md and its pictures.
 
-    python benchmarks/presets.py [--size 256] [--only fast] [--no-example]
+    python benchmarks/presets.py [--size 256] [--only fast] [--no-example] [--before old.jpg]
 
 The photos are scikit-image's (cat, astronaut, coffee; CC0 or public domain), the paintings this
 project's own. ``fast``, ``balanced`` and ``best`` repaint the same three pairs; ``classic``
-squashes to a square, and repaints the first alone and smaller: its 300 steps take long.
+squashes to a square, and repaints the first alone and smaller: its 300 steps take long. With
+``--before``, an earlier sheet of the same presets, pictures/before-after.jpg has its rows and the
+new ones in turn.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--only", choices=PRESETS, action="append")
     parser.add_argument("--example", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--before", type=Path, help="an earlier sheet to show the new one beside")
     given = parser.parse_args(arguments)
+    if given.before is not None and given.before.resolve().parent == ROOT / "docs" / "pictures":
+        parser.error("copy the earlier sheet elsewhere: it is about to be replaced")
     presets = given.only or PRESETS
     folder = ROOT / "docs" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(rows[-1], flush=True)
         sheet.append(cells)
         contact_sheet(sheet).save(folder / "presets.jpg", quality=90)
+    if given.before is not None:
+        in_turn(given.before, sheet).save(folder / "before-after.jpg", quality=88)
     (ROOT / "docs" / "presets.md").write_text(page(rows, given.size))
 
 
@@ -122,6 +129,28 @@ def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
             sheet.paste(image, (column * (CELL + 6), top))
         top += height + 6
     return sheet
+
+
+def in_turn(earlier: Path, rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """The rows of an earlier sheet of the same layout, each above its row of now."""
+    found: list[list[Image.Image]] = []
+    with Image.open(earlier) as before:
+        top = 0
+        for cells in rows:
+            height = max(image.height for image in cells)
+            old = [
+                before.crop((left, top, left + image.width, top + image.height))
+                for left, image in zip(range(0, before.width, CELL + 6), cells, strict=False)
+            ]
+            top += height + 6
+            # Photo, painting and what is made of them; classic has but one cell.
+            for name, row_ in (("before", old), ("now", list(cells))):
+                kept = [image.copy() for image in row_[:5]]
+                draw = ImageDraw.Draw(kept[0])
+                words = {"fill": "white", "stroke_width": 2, "stroke_fill": "black"}
+                draw.text((6, kept[0].height - 24), name, font=font(), **words)
+                found.append(kept)
+    return contact_sheet(found)
 
 
 def page(rows: Sequence[str], size: int) -> str:
