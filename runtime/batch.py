@@ -231,7 +231,9 @@ def _check_apart(jobs: Sequence[Job]) -> None:
             )
         writers[target] = job
     for job in jobs:
-        for source in (job.content, job.style):
+        # What init and weights name may be no file; no result has such a name either.
+        named = (Path(job.options.init), Path(job.options.weights))
+        for source in (job.content, job.style, *named):
             if source.resolve() in writers:
                 raise OptionError(
                     f"A result would be written over '{source}'; choose another folder for the "

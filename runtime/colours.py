@@ -19,15 +19,24 @@ class Colours:
     """What is painted from, as ``color`` asks, and what is made of it."""
 
     def __init__(self, options: StylizeOptions, photo: Picture, painting: Picture) -> None:
+        self._options = options
         self.photo, self.painting = photo, painting
-        self.content, self.style = photo, painting
         self._gray = options.color == "content"
+        self.content = photo
         if self._gray:
             self.content, self.style = gray_pair(photo, painting)
-        elif options.color == "match-style":
+        else:
+            self.style = self.manner(painting)
+        if options.color == "match-style":
             self.content = match_colours(photo, painting, options.color_match)
-        elif options.color == "match-content":
-            self.style = match_colours(painting, photo, options.color_match)
+
+    def manner(self, painting: Picture) -> Picture:
+        """A further painting as it is painted from."""
+        if self._gray:
+            return gray_pair(self.photo, painting)[1]
+        if self._options.color == "match-content":
+            return match_colours(painting, self.photo, self._options.color_match)
+        return painting
 
     def coloured(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
         """A painted picture, height x width x 3 in 0..1, with the colours that it is to have."""

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING
 
 from nstrt.runtime.batch import Job, JobEvent, JobFailed
@@ -54,14 +54,17 @@ class Crew:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """End all processes. A result that is being written is whole or not there."""
         with self._lock:
             self._stopped = True
             for process in self._running:
                 process.kill()
+
+    def stop(self) -> None:
+        """Ask all processes to end, with the states of their pictures in checkpoints."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
 
     def paint(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JobEvent]]:
         """Paint ``jobs``; gives each event with its job's index."""
@@ -107,7 +110,12 @@ class Crew:
                     index, job = waiting.get_nowait()
                 except queue.Empty:
                     break
-                process = process or self._process()
+                try:
+                    process = process or self._process()
+                except OSError as error:
+                    reason = f"No process could be started for it: {error.strerror}."
+                    self._told.put((index, JobFailed(reason=reason, code="internal")))
+                    continue
                 if process is None:
                     break
                 try:
@@ -166,14 +174,23 @@ def _died(code: int) -> JobFailed:
 
 def serve() -> None:
     """Paint the jobs that come on standard input, and tell of them on standard output."""
+    from nstrt.runtime.interrupt import Interrupted
     from nstrt.runtime.painter import Painter
+
+    painter: Painter | None = None
+    painting = False
+
+    def asked_to_end(number: int, frame: FrameType | None) -> None:
+        if painter is None or not painting:
+            os._exit(0)
+        painter.stop()
 
     # Ctrl-C reaches all processes of a terminal; who started this one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, asked_to_end)
     told = os.fdopen(os.dup(1), "wb")
     # What libraries print must not come between.
     os.dup2(2, 1)
-    painter: Painter | None = None
     while True:
         try:
             (force, folder), job = pickle.load(sys.stdin.buffer)
@@ -182,8 +199,13 @@ def serve() -> None:
         if painter is None:
             store = None if folder is None else ModelStore(folder)
             painter = Painter(force=force, store=store, notify=lambda line: _tell(told, line))
-        for event in painter.paint(job):
-            _tell(told, event)
+        painting = True
+        try:
+            for event in painter.paint(job):
+                _tell(told, event)
+        except Interrupted:
+            return
+        painting = False
         _tell(told, None)
 
 

@@ -190,7 +190,8 @@ def _cells(axes: Sequence[Axis], given: dict[str, Any], size: int) -> tuple[Cell
         # What varies comes first, to be seen; the seed is written down for the day when another
         # is the default.
         seed = {"seed": StylizeOptions.of().seed}
-        flags = flags_of({**changes, **seed, **{k: v for k, v in whole.items() if k not in names}})
+        rest = {name: value for name, value in whole.items() if name not in names}
+        flags = flags_of({**changes, **seed, **rest, **changes})
         page, row, column = _place(number - 1, [len(axis.values) for axis in axes])
         cells.append(
             Cell(

@@ -66,9 +66,10 @@ class Painter:
         self._stopped = False
 
     def stop(self) -> None:
-        """End the picture under way and keep nothing of it. From any thread."""
+        """End the picture under way; its state is kept in its checkpoint. From any thread."""
         self._stopped = True
         if self._run is not None:
+            self._run.stop()
             self._run.cancel()
 
     def paint(self, job: Job) -> Iterator[JobEvent]:
@@ -98,7 +99,7 @@ class Painter:
             job = film.as_frame(job)
         if not self._force and _is_done(job, film):
             if film is not None:
-                film.follow(job)
+                film.follow(job, anew=False)
             yield JobSkipped()
             return
         check_writable(job.output, overwrite=self._force)
@@ -132,10 +133,14 @@ class Painter:
                 )
             elif isinstance(event, Finished):
                 result = event.result
-                notes = result.save(job.output, overwrite=self._force)
+                if not self._force and _is_done(job, film):
+                    # Another batch with the same jobs was quicker.
+                    yield JobSkipped()
+                    return
+                notes = result.keep(job.output, overwrite=self._force)
                 checkpoint_of(job.output).unlink(missing_ok=True)
                 if film is not None:
-                    film.follow(job, result.picture)
+                    film.follow(job, anew=True)
                 yield JobDone(
                     seconds=time.perf_counter() - began,
                     steps=result.steps,
@@ -147,10 +152,11 @@ class Painter:
     def _gone_on(self, begun: Callable[..., Run]) -> Iterator[Event]:
         """The events of a run that goes on where an earlier batch was broken off, if it can."""
         try:
-            yield from begun(resume=True)
+            yield from begun(resume=not self._force)
         except CheckpointError as error:
-            # Raised before there is any event: this picture has not been begun.
-            self._notify(f"{error} It is painted from the beginning.")
+            # Raised before there is any step.
+            reason = str(error).partition(";")[0]
+            self._notify(f"{reason}: the picture is painted from the beginning.")
             yield from begun(resume=False)
 
     def _transfer(self, options: StylizeOptions) -> StyleTransfer:
@@ -186,11 +192,12 @@ class _Film:
 
         return replace(job, options=frame_options(job.options)) if self.begun else job
 
-    def follow(self, job: Job, painted: Picture | None = None) -> None:
-        """A frame has its painting, which is in its file if it is not given."""
+    def follow(self, job: Job, *, anew: bool) -> None:
+        """A frame has its painting, ``anew`` or from before. The next one goes on from its file,
+        so that it is the same whether or not the batch was broken off between the two."""
         self.begun = True
-        self.anew = self.anew or painted is not None
-        self.follower.follow(job.content, job.output if painted is None else painted)
+        self.anew = self.anew or anew
+        self.follower.follow(job.content, job.output)
 
 
 def _is_done(job: Job, film: _Film | None) -> bool:

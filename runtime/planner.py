@@ -178,6 +178,12 @@ class Planner:
             precision=choose_precision(self.options.precision, plan.provider),
             threads=plan.threads,
         )
+        if plan.memory > (free := site.free_memory()):
+            raise CheckpointError(
+                f"The run was begun with {plan.memory / 1e9:.1f} GB of memory, and "
+                f"{free / 1e9:.1f} GB are free now; close other programs, or start again without "
+                "--resume."
+            )
         assembly = self._assembly(site, [plan.engine])
         weighted, _ = self._choose_weights([plan.engine])
         spec = _spec(weighted, plan.engine)

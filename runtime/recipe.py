@@ -28,9 +28,10 @@ def asked_for(
     """What makes a run the one that it is: checksums of its ``pictures``, by what they are to it,
     and its ``options``.
 
-    Names and folders do not count, so that a run can be gone on with from elsewhere.
+    Names and folders do not count, so that a run can be gone on with from elsewhere; nor does what
+    it may take of the machine, which is in its plan.
     """
-    asked = options.as_dict()
+    asked = {name: value for name, value in options.as_dict().items() if name not in _SHAPELESS}
     asked["weights"] = Path(options.weights).name
     found = dict(pictures)
     if start is not None:
@@ -92,6 +93,9 @@ def differences(
     for what, checksum in (("content", content), ("style", style), ("init", start)):
         if _checksum(recipe, what) != checksum:
             found.append(f"{_WORDS[what]} was another")
+    for what, words in _MORE.items():
+        if recipe.get(what):
+            found.append(f"it had {words}")
     if recipe.get("stopped"):
         found.append(f"it was stopped after {recipe.get('steps')} steps")
     recorded = recipe.get("options")
@@ -104,6 +108,9 @@ def differences(
             found.append(f"{flag} was {_shown(before)} and is {_shown(value)} now")
     return found
 
+
+_MORE = {"styles": "several paintings", "regions": "regions", "protect": "a protected part"}
+"""What the runs of a batch do not have."""
 
 _WORDS = {"content": "the photo", "style": "the painting", "init": "what it starts from"}
 

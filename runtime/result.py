@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from nstrt.runtime.model import PictureWriteError
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, save
 from nstrt.runtime.plan import Plan
@@ -63,3 +65,17 @@ class Result:
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[str]:
         """Write it with its recipe, whole or not at all; returns what the format cannot hold."""
         return save(self.picture, path, recipe=self.recipe, overwrite=overwrite)
+
+    def keep(self, path: str | Path, *, overwrite: bool = False) -> list[str]:
+        """The same; where that fails now, minutes of work are not lost: it is saved in the system's
+        folder for temporary files, and the error says where."""
+        path = Path(path)
+        try:
+            return self.save(path, overwrite=overwrite)
+        except PictureWriteError as error:
+            try:
+                folder = Path(tempfile.mkdtemp(prefix="nstrt-"))
+                self.save(folder / f"{path.stem}.png")
+            except (OSError, PictureWriteError):
+                raise error from None
+            raise PictureWriteError(f"{error} The finished picture is safe in {folder}.") from error

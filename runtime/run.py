@@ -85,9 +85,10 @@ class Run:
             self._interrupt.ask()
 
     def cancel(self) -> None:
-        """End within a layer of the network and keep nothing. From any thread.
+        """End within a layer of the network, with no picture. From any thread.
 
-        The iteration then raises :class:`~nstrt.runtime.interrupt.Interrupted`.
+        The iteration then raises :class:`~nstrt.runtime.interrupt.Interrupted`. After :meth:`stop`,
+        the state is in the run's checkpoint, if it has one.
         """
         self._cancelled = True
         self._interrupt.ask()
@@ -118,8 +119,8 @@ class Run:
         content, (style, *others) = scene.content, scene.paintings
         start = _start(options.init, self._start)
         painted = Colours(options, content, style)
-        manners = [painted.style, *(Colours(options, content, other).style for other in others)]
-        scene = scene.painted_as(painted.content, manners)
+        manners = [painted.style, *map(painted.manner, others)]
+        scene = scene.painted_as(painted.content, manners, painted.as_painted)
         self._interrupt.check()
         resumed = None
         if self._checkpoints:
@@ -167,7 +168,7 @@ class Run:
                 options,
                 plan,
                 scene=scene,
-                start=start,
+                start=None if start is None else painted.as_painted(start),
                 resumed=None if resumed is None else resumed.state(engine.arrays),
                 stopped=self._stop.is_set,
             ):
@@ -189,12 +190,14 @@ class Run:
                     yield Preview(**place, rgb=picture())
             self._keep_stopped(last)
             whole = resumed is None and last is not None and last.step == plan.steps
-            if whole and plan.work > _TELLING:
+            # Masks and tiles take time of their own.
+            plain = not scene.masks and not any(scale.tile for scale in plan.scales)
+            if whole and plain and plan.work > _TELLING:
                 learn_pace(self._planner.pace_key(plan), pace.mean())
         except Interrupted:
+            self._keep_stopped(last)
             if self._cancelled or last is None:
                 raise
-            self._keep_stopped(last)
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise

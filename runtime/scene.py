@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from nstrt.runtime.flow import Moved
 from nstrt.runtime.guidance import (
@@ -31,7 +32,16 @@ if TYPE_CHECKING:
     from nstrt.runtime.losses import LossWeights, Objective, Temporal
     from nstrt.runtime.plan import Scale
 
-__all__ = ["MaskPicture", "RegionSource", "Scene", "Sources", "identity", "placed", "read_scene"]
+__all__ = [
+    "MaskPicture",
+    "RegionSource",
+    "Scene",
+    "Sources",
+    "identity",
+    "masks_held",
+    "placed",
+    "read_scene",
+]
 
 RegionSource: TypeAlias = "tuple[PictureSource, PictureSource | None]"
 """A mask, and the painting of its region; None for the main one."""
@@ -128,8 +138,14 @@ class MaskPicture:
         return cls(values=values, name=picture.name, sha256=picture.sha256)
 
     def at(self, width: int, height: int) -> Mask:
-        """In another size."""
-        return resize(self.values, width, height)
+        """In another size, by means of what each pixel covers, or linear between pixels: what is
+        black or white around a pixel is so in it."""
+        rows, columns = self.values.shape
+        if (rows, columns) == (height, width):
+            return self.values
+        way = Image.Resampling.BOX if width <= columns else Image.Resampling.BILINEAR
+        found = Image.fromarray(self.values).resize((width, height), way)
+        return np.clip(np.asarray(found, np.float32), 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,17 +176,33 @@ class Scene:
     temporal_weight: float = 0.0
     """How much the picture is held to it."""
 
+    around: Picture | None = None
+    """The photo that stays, as the network is to see it; None for the content as it is."""
+
     @property
     def masks(self) -> int:
         """How many masks are held at each layer: of regions, of their rest, and of what is
         protected; 0 if a style is for the whole picture."""
-        if not self.regions and self.protect is None:
-            return 0
-        return len(self.regions) + (not self.photo_stays) + (self.protect is not None)
+        return masks_held(len(self.regions), self.protect is not None, stays=self.photo_stays)
 
-    def painted_as(self, content: Picture, paintings: Sequence[Picture]) -> Scene:
-        """The same with the photo and the paintings as colours ask for."""
-        return replace(self, content=content, paintings=tuple(paintings))
+    def painted_as(
+        self,
+        content: Picture,
+        paintings: Sequence[Picture],
+        seen: Callable[[Picture], Picture],
+    ) -> Scene:
+        """The same with the photo and the paintings as colours ask for; ``seen`` gives what is in
+        a result's own colours as the network is to see it."""
+        moved = self.moved
+        if moved is not None:
+            moved = replace(moved, warped=seen(Picture(rgb=moved.warped)).rgb)
+        return replace(
+            self,
+            content=content,
+            paintings=tuple(paintings),
+            moved=moved,
+            around=seen(self.content) if self.photo_stays else None,
+        )
 
     def objective(
         self, evaluation: Evaluation, weights: LossWeights, scale: Scale, photo: Array
@@ -258,6 +290,8 @@ class Scene:
         owners = [index for _, index in self.regions]
         protection = overlay = None
         if self.photo_stays:
+            if self.around is not None:
+                photo = placed(self.around, scale.width, scale.height, arrays)
             overlay = Overlay(photo=photo, opacity=arrays.place(1 - rest))
         elif covers(rest):
             masks.append(rest)
@@ -314,6 +348,12 @@ def read_scene(sources: Sources, options: StylizeOptions) -> Scene:
         moved=sources.moved,
         temporal_weight=options.temporal_weight,
     )
+
+
+def masks_held(regions: int, protect: bool, *, stays: bool) -> int:
+    """How many masks are held at each layer for so many regions, their rest (unless the photo
+    ``stays`` there), and what is protected."""
+    return regions + (not stays) + protect if regions or protect else 0
 
 
 def placed(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:

@@ -18,7 +18,7 @@ from nstrt.runtime.plan import Plan
 from nstrt.runtime.planner import Planner
 from nstrt.runtime.result import Result
 from nstrt.runtime.run import Run
-from nstrt.runtime.scene import RegionSource, Sources
+from nstrt.runtime.scene import RegionSource, Sources, masks_held
 
 __all__ = ["StyleTransfer", "stylize"]
 
@@ -62,15 +62,21 @@ class StyleTransfer:
         engine.release()
 
     def estimate(
-        self, photo: tuple[int, int], painting: tuple[int, int] | None = None, *, masks: int = 0
+        self,
+        photo: tuple[int, int],
+        painting: tuple[int, int] | None = None,
+        *more: tuple[int, int],
+        regions: int = 0,
+        protect: bool = False,
     ) -> Estimate:
-        """What a run would take for a photo and a painting of (width, height) pixels, and that
-        many masks.
+        """What a run would take for a photo, a painting and ``more`` of them, those of regions
+        too, of (width, height) pixels, with so many regions and a part that is protected or not.
 
         The time is that of this machine's runs before, or else of a small step taken now.
         Raises what the run would raise.
         """
-        plan, engine = self._planner.prepare(photo, painting or photo, masks=masks)
+        masks = masks_held(regions, protect, stays=self.options.rest == "photo")
+        plan, engine = self._planner.prepare(photo, painting or photo, *more, masks=masks)
         pace = known_pace(self._planner.pace_key(plan))
         if pace is None:
             from nstrt.runtime.calibrate import SIDES, measure_step

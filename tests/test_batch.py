@@ -122,6 +122,76 @@ def test_a_picture_that_was_broken_off_is_gone_on_with(
     assert not kept.exists()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stopped_in_the_middle_it_goes_on_to_the_same_bits(
+    photos: Path, tmp_path: Path, processes: int
+) -> None:
+    (photos / "b.jpg").unlink()
+    given = {**SMALL, "iterations": 60, "tolerance": 0.0}
+    jobs = jobs_from([photos], style=NIGHT, out_dir=tmp_path, **given)
+    batch = Batch(jobs, processes=processes)
+    for item in batch:
+        if isinstance(item.event, JobProgress) and item.event.fraction > 0.05:
+            batch.stop()
+    left = sorted(path.name for path in tmp_path.glob("*.checkpoint"))
+    assert left
+    assert not list(tmp_path.glob("[ac].*g"))
+
+    told: list[str] = []
+    first: dict[str, float] = {}
+    for item in Batch(jobs, processes=processes, notify=told.append):
+        assert not isinstance(item.event, JobFailed), item.event
+        if isinstance(item.event, JobProgress):
+            first.setdefault(item.job.output.name, item.event.fraction)
+    assert not [line for line in told if "beginning" in line]
+    for name in left:
+        assert first[name.removesuffix(".checkpoint")] > 1.5 / 60
+    assert not list(tmp_path.glob("*.checkpoint"))
+    threads = read_recipe(tmp_path / "c.png")["plan"]["threads"]  # type: ignore[index]
+    alone = StyleTransfer(StylizeOptions.of(**given, threads=threads))
+    unbroken = alone.stylize(photos / "c.png", NIGHT).to_array(np.uint8)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "c.png")), unbroken)
+
+
+def test_a_result_with_a_protected_part_is_another(photos: Path, tmp_path: Path) -> None:
+    photo = photos / "c.png"
+    mask = np.zeros((64, 96, 3), np.uint8)
+    mask[:20] = 255
+    run_ = StyleTransfer(StylizeOptions.of(**SMALL)).run(photo, NIGHT, protect=mask)
+    run_.result().save(tmp_path / "c.png")
+    (failed,) = outcomes(jobs_from([photo], style=NIGHT, out_dir=tmp_path, **SMALL))
+    assert isinstance(failed, JobFailed)
+    assert "it had a protected part" in failed.reason
+
+
+def test_another_batch_with_the_same_job_was_quicker(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = jobs_from([photos / "c.png"], style=NIGHT, out_dir=tmp_path, **SMALL)
+    batch = Batch(jobs)
+    for item in batch:
+        if isinstance(item.event, JobStarted):
+            assert [type(event) for event in outcomes(jobs)] == [JobDone]
+            found = (tmp_path / "c.png").read_bytes()
+    assert isinstance(item.event, JobSkipped)
+    assert (tmp_path / "c.png").read_bytes() == found
+    assert not list(tmp_path.glob("*.checkpoint"))
+
+
+def test_what_it_starts_from_is_not_written_over(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="written over"):
+        Batch(
+            jobs_from(
+                [photos / "c.png"],
+                style=NIGHT,
+                out_dir=tmp_path,
+                **SMALL,
+                init=str(tmp_path / "c.png"),
+            ),
+            force=True,
+        )
+
+
 def test_a_fault_of_nstrt_s_own_is_no_end_either(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,7 +368,9 @@ def test_ctrl_c_keeps_what_is_done(photos: Path, tmp_path: Path, processes: int)
     lines = [json.loads(line) for line in said.splitlines()]
     assert [line["outcome"] for line in lines[:-1]] == ["done"]
     assert lines[-1]["left"] == 1
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.jpg"]
+    # And the state of the one under way, if it was under way.
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"a.jpg"} <= left <= {"a.jpg", "c.png.checkpoint"}
 
 
 def test_the_command_reports_failures_at_the_end(

@@ -89,6 +89,7 @@ def test_the_first_goes_across_the_second_down_others_have_sheets_of_their_own()
     assert cells[6].options.preset == "best"
     assert cells[6].options.history == 30
     alone = Exploration(CAT, NIGHT, axes("seed=1,2,3,4,5")).cells
+    assert [" ".join(cell.flags) for cell in alone] == [f"--seed {n}" for n in range(1, 6)]
     assert [(cell.row, cell.column) for cell in alone] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
     assert sheet_paths("a/s.jpg", 1) == [Path("a/s.jpg")]
     assert sheet_paths("a/s.jpg", 12)[0] == Path("a/s-01.jpg")

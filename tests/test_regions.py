@@ -20,8 +20,10 @@ from torch.nn import functional
 from nstrt.plugins.cli.stylize import _region as read_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
 from nstrt.runtime.arrays.tensors import TensorArrays
+from nstrt.runtime.colours import Colours
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.flow import Moved
 from nstrt.runtime.guidance import (
     PROTECTION,
     Guidance,
@@ -33,6 +35,8 @@ from nstrt.runtime.guidance import (
 from nstrt.runtime.losses import Grams, LossWeights, Objective, Region
 from nstrt.runtime.mirror import read_mirror
 from nstrt.runtime.model import OptionError, PictureReadError, ProviderUnavailableError
+from nstrt.runtime.pictures import Picture
+from nstrt.runtime.scene import MaskPicture, Scene, Sources, read_scene
 from nstrt.runtime.session import open_session
 
 if TYPE_CHECKING:
@@ -368,6 +372,50 @@ def test_the_protected_part_stays_nearer_to_the_photo() -> None:
     off = [np.abs(rgb - photo).mean(axis=(0, 2)) for rgb in (free, held)]
     assert off[1][:44].mean() < 0.7 * off[0][:44].mean()
     assert off[1][56:].mean() > 0.8 * off[0][56:].mean()
+
+
+def scene_of(color: str, **more: Any) -> tuple[Scene, Picture]:
+    """A scene as a run has it, and the photo as it was."""
+    options = StylizeOptions.of(color=color, rest="photo")
+    photo = Picture.open(CAT)
+    scene = read_scene(Sources.of(photo, NIGHT, regions=[(left_half(), None)], **more), options)
+    painted = Colours(options, photo, scene.paintings[0])
+    return scene.painted_as(painted.content, [painted.style], painted.as_painted), photo
+
+
+@pytest.mark.parametrize("color", ["style", "match-style", "match-content", "content"])
+def test_the_network_sees_the_photo_that_stays(color: str) -> None:
+    scene, photo = scene_of(color)
+    assert scene.around is not None
+    gray = np.ptp(scene.around.rgb, axis=2).max() < 1e-6
+    assert gray == (color == "content")
+    assert np.array_equal(scene.around.rgb, photo.rgb) == (color != "content")
+    assert np.array_equal(scene.content.rgb, photo.rgb) == (color in ("style", "match-content"))
+
+
+def test_the_frame_before_is_gray_where_the_network_sees_grays() -> None:
+    warped = np.ascontiguousarray(Picture.open(CAT).rgb[:48, :64])
+    before = Moved(warped=warped, weight=np.ones((48, 64), np.float32))
+    for color in ("style", "content"):
+        scene, _ = scene_of(color, moved=before)
+        assert scene.moved is not None
+        assert (np.ptp(scene.moved.warped, axis=2).max() < 1e-6) == (color == "content")
+
+
+@pytest.mark.parametrize("size", [(37, 41), (67, 71), (128, 90)], ids=str)
+def test_what_is_black_around_a_pixel_is_black_in_it(size: tuple[int, int]) -> None:
+    """A hard edge, brought to other sizes, mixes the pixels at it and no others."""
+    photo = Picture.open(CAT)
+    values = np.zeros((67, 100, 3), np.float32)
+    values[:, :33] = 1
+    mask = MaskPicture.read(values, photo)
+    height, width = size
+    found = mask.at(width, height)
+    assert found.shape == (height, width)
+    edge = 33 / 100 * width
+    columns = np.arange(width)
+    assert (found[:, columns + 1 < edge - 1] == 1).all()
+    assert (found[:, columns > edge + 1] == 0).all()
 
 
 def test_a_painting_blended_with_itself_is_the_painting() -> None:

@@ -236,6 +236,11 @@ def test_prepare_and_estimate(host: Host) -> None:
         assert estimate["seconds"] > 0
         assert 0 < estimate["memory"] < estimate["available"]
         assert estimate["message"].endswith(".")
+    more = {"regions": [{"style": size}, {}], "protect": {"file": NIGHT}, "add_styles": [size]}
+    wide = {"content": size, "style": size, "options": {**options, "style_blend": [1, 1]}}
+    plain, masked = host.ask("estimate", **wide), host.ask("estimate", **wide, **more)
+    # Two paintings and four masks (with that of the rest) as they are read, 12 bytes a pixel.
+    assert masked["memory"] - plain["memory"] >= (2 + 4) * 600 * 400 * 12
     assert host.ask("estimate", content={"file": "/nowhere"}, options=SMALL)["code"] == "picture"
     large = {**SMALL, "size": 40_000}
     assert host.ask("estimate", content=size, options=large)["code"] == "too-large"

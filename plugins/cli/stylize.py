@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -221,7 +220,7 @@ def command(
             heeding_ctrl_c(run.stop, at_once=lambda: run.stop_asked or not run.painting)
         )
         result = _follow(run, output, lines, watchers, say, quiet=quiet or as_json)
-        notes = _saved(result, output, force)
+        notes = result.keep(output, overwrite=force)
         run.remove_checkpoint()
         if film is not None:
             notes.append(_film_saved(film))
@@ -318,19 +317,6 @@ def _escaped(name: str) -> str:
     import glob
 
     return glob.escape(name)
-
-
-def _saved(result: Result, output: Path, force: bool) -> list[str]:
-    """Save the result; where that fails now, save it elsewhere: minutes of work are not lost."""
-    try:
-        return result.save(output, overwrite=force)
-    except PictureWriteError as error:
-        try:
-            folder = Path(tempfile.mkdtemp(prefix="nstrt-"))
-            result.save(folder / f"{output.stem}.png")
-        except (OSError, PictureWriteError):
-            raise error from None
-        raise PictureWriteError(f"{error} The finished picture is safe in {folder}.") from error
 
 
 def _save_step(event: Preview, output: Path, say: Callable[[str], None]) -> None:

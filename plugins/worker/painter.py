@@ -63,9 +63,13 @@ class Painter:
         return self._root.with_options(options)
 
     def _estimate(self, job: Job, request: Estimate) -> None:
-        style = None if request.style is None else self._size(request.style)
+        of_regions = [style for style in request.regions if style is not None]
         estimate = self._transfer(request.options).estimate(
-            self._size(request.content), style, masks=request.masks
+            self._size(request.content),
+            None if request.style is None else self._size(request.style),
+            *map(self._size, (*request.add_styles, *of_regions)),
+            regions=len(request.regions),
+            protect=request.protect,
         )
         plan = estimate.plan
         finest = plan.scales[-1]
@@ -118,7 +122,8 @@ class Painter:
             preview_seconds=request.previews or None,
             started=job.asked,
         )
-        del styles, regions
+        # Or they would be held, with the bytes that they came as, until the job ends.
+        del pictures, styles, regions
         job.runs(run)
         steps = 0
         for event in run:

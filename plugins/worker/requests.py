@@ -107,8 +107,10 @@ class Estimate:
     content: Known
     style: Known | None
     options: StylizeOptions
-    masks: int = 0
-    """How many regions and protected parts the job would have."""
+    add_styles: tuple[Known, ...] = ()
+    regions: tuple[Known | None, ...] = ()
+    """The paintings of regions; None for the main ones."""
+    protect: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,11 +205,7 @@ def request_of(header: Mapping[str, Any]) -> Request:
         case "prepare":
             return Prepare(name, _options(header))
         case "estimate":
-            style = None if header.get("style") is None else _known(header, "style")
-            masks = _whole(header, "masks") if "masks" in header else 0
-            if not 0 <= masks <= MOST_PICTURES + 1:
-                raise RequestError("malformed", "'masks' must be a number of masks.")
-            return Estimate(name, _known(header, "content"), style, _options(header), masks)
+            return _estimate(name, header)
         case "stylize":
             return _stylize(name, header, size)
         case "cancel":
@@ -218,6 +216,27 @@ def request_of(header: Mapping[str, Any]) -> Request:
             return Quit(name)
         case op:
             raise RequestError("unknown-op", f"There is no request '{op}'.")
+
+
+def _estimate(name: Id, header: Mapping[str, Any]) -> Estimate:
+    regions = []
+    for number, region in enumerate(_list(header, "regions")):
+        if not isinstance(region, dict):
+            raise RequestError("malformed", f"'regions[{number}]' must be an object.")
+        style = region.get("style")
+        regions.append(None if style is None else _size_of(style, f"regions[{number}].style"))
+    return Estimate(
+        id=name,
+        content=_size_of(header.get("content"), "content"),
+        style=None if header.get("style") is None else _size_of(header["style"], "style"),
+        options=_options(header),
+        add_styles=tuple(
+            _size_of(each, f"add_styles[{number}]")
+            for number, each in enumerate(_list(header, "add_styles"))
+        ),
+        regions=tuple(regions),
+        protect=header.get("protect") is not None,
+    )
 
 
 def _stylize(name: Id, header: Mapping[str, Any], size: int) -> Stylize:
@@ -285,8 +304,9 @@ def _picture(picture: object, key: str) -> Given:
     )
 
 
-def _known(header: Mapping[str, Any], key: str) -> Known:
-    picture = _object(header, key)
+def _size_of(picture: object, key: str) -> Known:
+    if not isinstance(picture, dict):
+        raise RequestError("malformed", f"'{key}' must be an object.")
     if "file" in picture:
         return _file(picture, key)
     width, height = _pixels(picture, key, "width"), _pixels(picture, key, "height")
@@ -351,13 +371,6 @@ def _culprit(given: Mapping[str, Any]) -> str:
         except Exception:
             return f"'{name}'"
     return "list"
-
-
-def _object(header: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = header.get(key)
-    if not isinstance(value, dict):
-        raise RequestError("malformed", f"'{key}' must be an object.")
-    return value
 
 
 def _pixels(picture: Mapping[str, Any], key: str, side: str) -> int:
