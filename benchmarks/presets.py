@@ -179,6 +179,13 @@ Made by `make sheets` (`benchmarks/presets.py`), long side {size} pixels, `class
 
 Made with {machine}.
 
+## Before and now
+
+![The same pairs as an earlier version painted them, and as this one](pictures/before-after.jpg)
+
+Each pair's upper row is what the presets made before the steps were made faster (version of
+2026-11-23), the lower row what they make now.
+
 Photos: *Chelsea* by Stefan van der Walt (CC0), Eileen Collins (NASA, public domain), *coffee* by
 Rachel Michetti (CC0), all from scikit-image. Paintings: `examples/paint.py`.
 """

@@ -152,8 +152,7 @@ def test_a_whole_run_ends_within_a_percent(models: ModelStore, optimizer: str) -
             engine=engine,
             optimizer=optimizer,
             size=136,
-            scales=2,
-            iterations=(16, 8),
+            iterations=(30, 20),
             tolerance=0.0,
         )
         run = StyleTransfer(options, store=models).run(EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg")

@@ -331,7 +331,7 @@ def test_where_the_quicker_engine_does_not_fit_the_other_is_taken(
 
 
 def test_tiles_paint_the_same_picture() -> None:
-    given = {"size": 272, "iterations": 3, "engine": "torch", "precision": "fp32"}
+    given = {"size": 320, "iterations": 3, "engine": "torch", "precision": "fp32"}
     made = transfer(**given).stylize(CAT, NIGHT)
     tiled = transfer(**given, max_memory=made.plan.memory / 1e9 - 0.005).stylize(CAT, NIGHT)
     assert made.plan.scales[-1].tile is None
