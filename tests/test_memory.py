@@ -138,7 +138,7 @@ def measured(*flags: str) -> tuple[float, dict[str, Any]]:
             "--precision",
             "fp32",
             "--size",
-            "640",
+            "576",
             "--max-memory",
             "1.4",
             "--optimizer",

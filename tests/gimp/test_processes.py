@@ -51,7 +51,8 @@ def test_the_worker_stays_warm_and_ends_with_gimp(own: Photo) -> None:
     assert [answer.status for answer in answers] == ["success"] * 2
     assert own.gimp.workers() == [worker]
     assert answers[1].seconds < answers[0].seconds
-    assert processor_seconds([worker], during=1.0) < 0.1
+    # What it lets go of after a job may take a moment.
+    wait_for(lambda: processor_seconds([worker], during=1.0) < 0.1, "a worker that idles")
     own.gimp.end()
     assert own.gimp.process.returncode == 0
     wait_until_gone([worker])
