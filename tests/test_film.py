@@ -123,7 +123,7 @@ def test_the_temporal_loss_is_the_weighted_mean_square(kind: str) -> None:
 
 @pytest.mark.parametrize("engine", ["torch", "onnx", "graph"])
 def test_a_run_is_held_to_the_painting_of_the_frame_before(engine: str, tmp_path: Path) -> None:
-    """Where it is trusted, and nowhere else; whole or in tiles, and with any engine."""
+    """Where it is trusted, and nowhere else, with any engine."""
     photo = pan(1, (64, 48))[0]
     weight = np.zeros((48, 64), np.float32)
     weight[:, :32] = 1
