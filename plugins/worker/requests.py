@@ -221,9 +221,7 @@ def request_of(header: Mapping[str, Any]) -> Request:
 def _estimate(name: Id, header: Mapping[str, Any]) -> Estimate:
     regions = []
     for number, region in enumerate(_list(header, "regions")):
-        if not isinstance(region, dict):
-            raise RequestError("malformed", f"'regions[{number}]' must be an object.")
-        style = region.get("style")
+        style = _object(region, f"regions[{number}]").get("style")
         regions.append(None if style is None else _size_of(style, f"regions[{number}].style"))
     return Estimate(
         id=name,
@@ -279,22 +277,26 @@ def _list(header: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _region(value: object, key: str) -> Region:
-    if not isinstance(value, dict):
-        raise RequestError("malformed", f"'{key}' must be an object.")
-    style = value.get("style")
+    region = _object(value, key)
+    style = region.get("style")
     return Region(
-        mask=_picture(value.get("mask"), f"{key}.mask"),
+        mask=_picture(region.get("mask"), f"{key}.mask"),
         style=None if style is None else _picture(style, f"{key}.style"),
     )
+
+
+def _object(value: object, key: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise RequestError("malformed", f"'{key}' must be an object.")
+    return value
 
 
 def _given(header: Mapping[str, Any], key: str) -> Given:
     return _picture(header.get(key), key)
 
 
-def _picture(picture: object, key: str) -> Given:
-    if not isinstance(picture, dict):
-        raise RequestError("malformed", f"'{key}' must be an object.")
+def _picture(value: object, key: str) -> Given:
+    picture = _object(value, key)
     if "file" in picture:
         return _file(picture, key)
     return PixelPicture(
@@ -304,9 +306,8 @@ def _picture(picture: object, key: str) -> Given:
     )
 
 
-def _size_of(picture: object, key: str) -> Known:
-    if not isinstance(picture, dict):
-        raise RequestError("malformed", f"'{key}' must be an object.")
+def _size_of(value: object, key: str) -> Known:
+    picture = _object(value, key)
     if "file" in picture:
         return _file(picture, key)
     width, height = _pixels(picture, key, "width"), _pixels(picture, key, "height")
@@ -337,9 +338,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _options(header: Mapping[str, Any]) -> StylizeOptions:
-    given = header.get("options", {})
-    if not isinstance(given, dict):
-        raise RequestError("malformed", "'options' must be an object.")
+    given = _object(header.get("options", {}), "options")
     if "cls" in given:
         # The one name that the function below has and that is no option.
         raise OptionError("There is no option 'cls'.")
