@@ -132,13 +132,15 @@ class Painter:
                     seconds_left=event.seconds_left,
                 )
             elif isinstance(event, Finished):
+                assert self._run is not None
                 result = event.result
                 if not self._force and _is_done(job, film):
                     # Another batch with the same jobs was quicker.
+                    self._run.remove_checkpoint()
                     yield JobSkipped()
                     return
                 notes = result.keep(job.output, overwrite=self._force)
-                checkpoint_of(job.output).unlink(missing_ok=True)
+                self._run.remove_checkpoint()
                 if film is not None:
                     film.follow(job, anew=True)
                 yield JobDone(
