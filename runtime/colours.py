@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nstrt.runtime.pictures import Picture, gray_pair, match_colours, with_colours_of
+from nstrt.runtime.pictures import Picture, gray, gray_pair, match_colours, with_colours_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,4 +44,4 @@ class Colours:
 
     def as_painted(self, result: Picture) -> Picture:
         """A finished result as the network saw it."""
-        return gray_pair(result, self.painting)[0] if self._gray else result
+        return gray(result) if self._gray else result

@@ -1,7 +1,7 @@
 """Pictures: read from files and memory, resized, enlarged, and written with their recipe."""
 
 from nstrt.runtime.pictures.enlarge import enlarge
-from nstrt.runtime.pictures.luminance import gray_pair, with_colours_of
+from nstrt.runtime.pictures.luminance import gray, gray_pair, with_colours_of
 from nstrt.runtime.pictures.match import match_colours
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture, PictureSource, as_picture
 from nstrt.runtime.pictures.read import MAX_BYTES, MAX_PIXELS, decode_picture, read_picture
@@ -29,6 +29,7 @@ __all__ = [
     "embed",
     "enlarge",
     "extract",
+    "gray",
     "gray_pair",
     "match_colours",
     "read_picture",

@@ -12,7 +12,12 @@ from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.resize import resize
 from nstrt.runtime.pictures.values import strips
 
-__all__ = ["gray_pair", "with_colours_of"]
+__all__ = ["gray", "gray_pair", "with_colours_of"]
+
+
+def gray(picture: Picture) -> Picture:
+    """A picture in grays of its own lightness."""
+    return replace(picture, rgb=_gray(lightness(picture.rgb)))
 
 
 def gray_pair(content: Picture, style: Picture) -> tuple[Picture, Picture]:
