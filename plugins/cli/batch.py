@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nstrt.plugins.cli.console import complain, speaker, tell
-from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
+from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, given_values, with_option_flags
 from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.runtime.model.errors import PictureWriteError
 
@@ -27,8 +27,6 @@ nstrt batch pairs.csv --out-dir painted --size 1024
 nstrt batch film/*.png --frames --style painting.jpg --out-dir painted
 nstrt batch holiday/ --style painting.jpg --out-dir painted --json
 """
-
-OUTPUT = "Output"
 
 
 @with_option_flags
@@ -89,9 +87,7 @@ def command(
     as_json: bool = typer.Option(
         False, "--json", help="Print one JSON object a picture on stdout.", rich_help_panel=OUTPUT
     ),
-    quiet: bool = typer.Option(
-        False, "-q", "--quiet", help="Print nothing but errors.", rich_help_panel=OUTPUT
-    ),
+    quiet: bool = QUIET,
     given: dict[str, Any] | None = None,
 ) -> int:
     """Repaint many photos, and skip those that are done already."""

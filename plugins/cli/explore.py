@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nstrt.plugins.cli.console import speaker, tell
-from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
+from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, given_values, with_option_flags
 from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.runtime.model.errors import PictureWriteError
 
@@ -25,8 +25,6 @@ nstrt explore photo.jpg painting.jpg --vary strength=0.2,0.5,0.8 -o sheet.jpg
 nstrt explore photo.jpg painting.jpg --vary strength=0.3,0.7 --vary style-scale=0.5,1,2 -o sheet.jpg
 nstrt explore photo.jpg painting.jpg --vary color=style,content --preset fast -o sheet.png --json
 """
-
-OUTPUT = "Output"
 
 
 @with_option_flags
@@ -61,9 +59,7 @@ def command(
     as_json: bool = typer.Option(
         False, "--json", help="Print one JSON object on stdout.", rich_help_panel=OUTPUT
     ),
-    quiet: bool = typer.Option(
-        False, "-q", "--quiet", help="Print nothing but errors.", rich_help_panel=OUTPUT
-    ),
+    quiet: bool = QUIET,
     given: dict[str, Any] | None = None,
 ) -> int:
     """Try options on CONTENT at small size (--size, else 192), for a sheet to choose from."""

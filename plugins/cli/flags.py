@@ -12,7 +12,15 @@ import typer
 from nstrt.runtime.model.errors import OptionError
 from nstrt.runtime.options import StylizeOptions
 
-__all__ = ["given_options", "given_values", "with_option_flags"]
+__all__ = ["OUTPUT", "QUIET", "given_options", "given_values", "with_option_flags"]
+
+OUTPUT = "Output"
+"""The panel of the help for what a command writes and prints."""
+
+QUIET: bool = typer.Option(
+    False, "-q", "--quiet", help="Print nothing but errors.", rich_help_panel=OUTPUT
+)
+"""The flag of every command that paints."""
 
 
 def with_option_flags(command: Callable[..., Any]) -> Callable[..., Any]:

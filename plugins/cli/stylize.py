@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nstrt.plugins.cli.console import speaker, tell
-from nstrt.plugins.cli.flags import given_options, with_option_flags
+from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, with_option_flags
 from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.plugins.cli.log import StepLog
 from nstrt.runtime.model.errors import OptionError, OutputExistsError, PictureWriteError
@@ -37,7 +37,6 @@ nstrt stylize photo.jpg painting.jpg -o out.png --seed 1 --log run.jsonl --json
 nstrt stylize photo.jpg painting.jpg -o out.png --preset best --size 1024 --resume
 """
 
-OUTPUT = "Output"
 PICTURES = "Several paintings, and masks"
 
 
@@ -147,9 +146,7 @@ def command(
     as_json: bool = typer.Option(
         False, "--json", help="Print one JSON summary on stdout.", rich_help_panel=OUTPUT
     ),
-    quiet: bool = typer.Option(
-        False, "-q", "--quiet", help="Print nothing but errors.", rich_help_panel=OUTPUT
-    ),
+    quiet: bool = QUIET,
     given: dict[str, Any] | None = None,
 ) -> int:
     """Repaint the photo CONTENT in the style of the painting STYLE."""
