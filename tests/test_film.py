@@ -27,6 +27,7 @@ from nstrt.runtime.film import FilmPainter, flicker, frame_options
 from nstrt.runtime.flow import Moved, check_flow, consistency, dense_flow, moved, warped
 from nstrt.runtime.losses import Temporal
 from nstrt.runtime.model import CheckpointError
+from nstrt.runtime.pictures import Picture, gray
 from nstrt.runtime.terms import LossTerms
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -244,6 +245,19 @@ def test_a_run_starts_from_the_picture_that_it_is_given() -> None:
     result = run_.result()
     assert result.recipe["init"]["name"] == ""
     assert result.recipe["options"]["init"] == "content"
+
+
+def test_with_the_photo_s_colours_it_starts_from_grays() -> None:
+    """The network sees grays there: a coloured start and its own grays are one."""
+    options = StylizeOptions.of(**{**SMALL, "size": 64, "iterations": 1}, color="content")
+    transfer = StyleTransfer(options)
+    coloured = Picture(rgb=pan(1, (64, 43))[0])
+    losses = []
+    for start in (coloured, gray(coloured), Picture(rgb=coloured.rgb[::-1].copy())):
+        run_ = transfer.run(CAT, NIGHT, start=start)
+        losses.append(next(event.terms for event in run_ if isinstance(event, Step)).loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0] != pytest.approx(losses[2], rel=1e-3)
 
 
 def test_later_frames_are_painted_at_the_finest_scale() -> None:
