@@ -57,6 +57,11 @@ class Trace:
     codes: dict[str, Tensor] = field(default_factory=dict)
     """For each window of a pooling, where the gradient goes, see :mod:`nstrt.runtime.pooling`."""
 
+    @property
+    def large(self) -> bool:
+        """Whether compiled loops are worth the time to load them."""
+        return _large(self.height, self.width)
+
 
 class Passes:
     """Computes a mirror's features and gradients in memory of its own.
@@ -80,7 +85,9 @@ class Passes:
             for transposed in (False, True) if forward else (True,):
                 edge = 2 if transposed and not number else 0
                 size = (rows + edge, columns + edge)
-                name, _ = self._kernel(stage.filter, *size, transposed=transposed)
+                name, _ = self._kernel(
+                    stage.filter, *size, transposed=transposed, large=_large(height, width)
+                )
                 found[f"{stage.conv} {'back' if transposed else 'on'}"] = name
         return found
 
@@ -137,8 +144,8 @@ class Passes:
 
     def trace(self, height: int, width: int) -> Trace:
         """An empty trace of a picture."""
-        large = height * width >= LARGE
-        return Trace(height, width, pooling_for(self.mirror.head.mean, large=large))
+        pooling = pooling_for(self.mirror.head.mean, large=_large(height, width))
+        return Trace(height, width, pooling)
 
     def codes(self, trace: Trace, stage: Stage, values: Tensor) -> Tensor:
         """The codes of a pooling whose input somebody else computed."""
@@ -162,7 +169,8 @@ class Passes:
         """Through one convolution; with ``edge``, also to the pixel around its input."""
         weights = arrival.stage.filter
         rows, columns = arrival.rows + 2 * edge, arrival.columns + 2 * edge
-        _, kernel = self._kernel(weights, rows, columns, transposed=True)
+        large = arrival.large
+        _, kernel = self._kernel(weights, rows, columns, transposed=True, large=large)
         inputs, outputs = weights.channels
         for top, count in _bands(rows, self._rows(weights, rows, columns)):
             check()
@@ -176,18 +184,20 @@ class Passes:
         return band_for(self.scratch, kernel, channels, rows, columns, self._dtype)
 
     def _kernel(
-        self, weights: Filter, rows: int, columns: int, *, transposed: bool
+        self, weights: Filter, rows: int, columns: int, *, transposed: bool, large: bool
     ) -> tuple[str, Kernel]:
         band = min(rows, self._rows(weights, rows, columns))
-        return self._chooser.kernel(weights, band, columns, transposed=transposed)
+        return self._chooser.kernel(weights, band, columns, transposed=transposed, large=large)
 
     def _rows(self, weights: Filter, rows: int, columns: int) -> int:
-        """Rows of a band, a multiple of four."""
+        """Rows of a band: whole tiles of both sizes, or of the larger one, where there are that
+        many."""
         if self.mirror.device.type != "cpu":
             return _even(rows, weights.weight)
         # Winograd's buffers take 36 numbers for 16 pixels and each channel, twice.
         pixels = _BAND_BYTES / (2 * 36 / 16 * 4 * max(weights.channels))
-        return max(4, int(max(pixels, _BAND_PIXELS) / columns) // 4 * 4)
+        most = int(max(pixels, _BAND_PIXELS) / columns)
+        return most // 12 * 12 or most // 6 * 6 or 4
 
 
 class _Forward:
@@ -217,7 +227,8 @@ class _Forward:
         stage, layers = self._stage, self._watcher.layers
         weights = stage.filter
         inputs, outputs = weights.channels
-        _, kernel = self._passes._kernel(weights, rows, columns, transposed=False)
+        large = self._trace.large
+        _, kernel = self._passes._kernel(weights, rows, columns, transposed=False, large=large)
         # Where each band goes: to a place of its own if it is needed as a whole.
         plane = self._plane(outputs, rows, columns)
         raw = None
@@ -371,7 +382,8 @@ class _Start:
             self._watcher.pull(self._relu, features, gradient, top)
         _through(gradient, features, gradient)
         rows, columns = self._rows + 2, self._columns + 2
-        _, kernel = self._passes._kernel(self._filter, rows, columns, transposed=True)
+        large = _large(self._rows, self._columns)
+        _, kernel = self._passes._kernel(self._filter, rows, columns, transposed=True, large=large)
         inputs, outputs = self._filter.channels
         # Each row reaches the two below it too, as the region has it.
         band = self._passes._band(kernel, outputs, count + 2, columns)
@@ -383,9 +395,16 @@ class _Start:
     def _features(self, low: int, high: int) -> Tensor:
         """Rows of its output."""
         shape = (self._filter.channels[1], high - low, self._columns)
-        _, kernel = self._passes._kernel(self._filter, self._rows, self._columns, transposed=False)
+        size = self._rows, self._columns
+        _, kernel = self._passes._kernel(self._filter, *size, transposed=False, large=_large(*size))
         found = self._scratch.take("start", shape, self._region.dtype)
-        kernel.apply(self._region[:, low : high + 2], found, self._filter.bias)
+        seen = self._region[:, low : high + 2]
+        if kernel.multiple > 1:
+            # The same memory as that of whoever wants these rows, who has not filled it yet.
+            band = self._passes._band(kernel, len(seen), high - low, self._columns)
+            _inside(band, 0, high - low + 2, 0, self._columns + 2).copy_(seen)
+            seen = band
+        kernel.apply(seen, found, self._filter.bias)
         return found.relu_()
 
 
@@ -406,6 +425,7 @@ class _Arrival:
         self.rows = rows
         self.columns = columns
         """Size of the convolution's output."""
+        self.large = trace.large
         self._scratch = passes.scratch
         self._watcher = watcher
         self._trace = trace
@@ -522,6 +542,10 @@ def _sizes(stages: tuple[Stage, ...], height: int, width: int) -> Iterator[tuple
         yield stage, height, width
         if stage.pool:
             height, width = height // 2, width // 2
+
+
+def _large(height: int, width: int) -> bool:
+    return height * width >= LARGE
 
 
 def _bands(rows: int, most: int) -> Iterator[tuple[int, int]]:

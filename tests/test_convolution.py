@@ -6,7 +6,7 @@ import gc
 import json
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime.convolution import Chooser, Filter, Kernel, Scratch, band_for, choice, kernels
+from nstrt.runtime.convolution import (
+    Chooser,
+    Filter,
+    Kernel,
+    Scratch,
+    band_for,
+    choice,
+    compiled,
+    fused,
+    kernels,
+)
 from nstrt.runtime.convolution import winograd as winograd_module
 from nstrt.runtime.convolution.kernels import candidates, nnpack_works
 from nstrt.runtime.convolution.winograd import TILE, Winograd, transform_weight
@@ -83,7 +93,11 @@ def serving() -> list[tuple[str, str, tuple[int, int], bool, float]]:
     for (inputs, outputs), transposed in product(CHANNELS, (False, True)):
         for precision in ("fp32", "bf16", "fp16"):
             makers = candidates(
-                filter_of(inputs, outputs), Scratch(), transposed=transposed, precision=precision
+                filter_of(inputs, outputs),
+                Scratch(),
+                transposed=transposed,
+                precision=precision,
+                large=True,
             )
             allowed = 1e-5 if precision == "fp32" else 1e-2
             found += [
@@ -106,7 +120,7 @@ def test_every_algorithm_computes_the_convolution(
 ) -> None:
     weights, scratch = filter_of(*channels), Scratch()
     inputs, outputs = channels[::-1] if transposed else channels
-    makers = candidates(weights, scratch, transposed=transposed, precision=precision)
+    makers = candidates(weights, scratch, transposed=transposed, precision=precision, large=True)
     kernel = makers[name]()
     bias = noise(outputs, 1, 1, seed=4) if biased else None
     for rows, columns in SIZES:
@@ -129,7 +143,7 @@ def test_nothing_is_written_beside_the_rows_that_were_asked_for(
 ) -> None:
     weights, scratch = filter_of(*channels), Scratch()
     inputs, outputs = channels[::-1] if transposed else channels
-    makers = candidates(weights, scratch, transposed=transposed, precision=precision)
+    makers = candidates(weights, scratch, transposed=transposed, precision=precision, large=True)
     kernel = makers[name]()
     for (rows, columns), (left, right) in product([(8, 12), (5, 7)], [(0, 0), (4, 1)]):
         plane = torch.full((outputs, rows + 7, left + columns + right), torch.nan)
@@ -141,9 +155,20 @@ def test_nothing_is_written_beside_the_rows_that_were_asked_for(
         assert bool(plane.isnan().all())
 
 
+def winograd(weights: Filter, scratch: Scratch, *, transposed: bool) -> Kernel:
+    transformed = weights.transformed(transform_weight)
+    return Winograd(transformed, scratch, transposed=transposed)
+
+
+def fused_one(weights: Filter, scratch: Scratch, *, transposed: bool) -> Kernel:
+    transformed = weights.transformed(fused.transform_weight)
+    return fused.Fused(transformed, scratch, transposed=transposed)
+
+
+@pytest.mark.parametrize("kind", [winograd, fused_one])
 @given(
     rows=st.integers(1, 14),
-    columns=st.integers(1, 14),
+    columns=st.integers(1, 60),
     inputs=st.integers(1, 5),
     outputs=st.integers(1, 5),
     transposed=st.booleans(),
@@ -151,10 +176,16 @@ def test_nothing_is_written_beside_the_rows_that_were_asked_for(
 )
 @settings(max_examples=60)
 def test_winograd_is_the_convolution_at_any_size(
-    rows: int, columns: int, inputs: int, outputs: int, transposed: bool, biased: bool
+    kind: Callable[..., Kernel],
+    rows: int,
+    columns: int,
+    inputs: int,
+    outputs: int,
+    transposed: bool,
+    biased: bool,
 ) -> None:
     weights, scratch = filter_of(inputs, outputs), Scratch()
-    kernel = kernels.Winograd(weights.transformed, scratch, transposed=transposed)
+    kernel = kind(weights, scratch, transposed=transposed)
     if transposed:
         inputs, outputs = outputs, inputs
     bias = noise(outputs, 1, 1, seed=4) if biased else torch.zeros(outputs, 1, 1).double()
@@ -168,9 +199,12 @@ def test_winograd_is_the_convolution_at_any_size(
 
 def test_bands_have_room_for_the_pixel_around_and_for_whole_tiles() -> None:
     scratch, weights = Scratch(), filter_of(16, 16)
-    tiled = kernels.Winograd(weights.transformed, scratch, transposed=False)
+    tiled = winograd(weights, scratch, transposed=False)
     assert tiled.multiple == TILE
     assert band_for(scratch, tiled, 16, 5, 8).shape == (16, 10, 10)
+    larger = fused_one(weights, scratch, transposed=False)
+    assert larger.multiple == compiled.TILE
+    assert band_for(scratch, larger, 16, 5, 8).shape == (16, 8, 14)
     assert band_for(scratch, kernels.Direct(weights.weight), 16, 5, 8).shape == (16, 7, 10)
     double = band_for(scratch, kernels.Direct(weights.weight), 16, 5, 8, torch.float64)
     assert double.dtype == torch.float64
@@ -181,7 +215,8 @@ def test_bands_have_room_for_the_pixel_around_and_for_whole_tiles() -> None:
 
 def correlated(values: list[Fraction], weights: list[Fraction]) -> list[Fraction]:
     return [
-        sum((values[i + k] * weights[k] for k in range(3)), start=Fraction(0)) for i in range(TILE)
+        sum((values[i + k] * weights[k] for k in range(3)), start=Fraction(0))
+        for i in range(len(values) - 2)
     ]
 
 
@@ -205,6 +240,68 @@ def test_winograds_matrices_are_exact(values: list[Fraction], weights: list[Frac
     assert list(outputs @ (transformed * seen)) == correlated(values, weights[::-1])
 
 
+@given(
+    st.lists(st.integers(-9, 9), min_size=8, max_size=8),
+    st.lists(st.integers(-9, 9), min_size=3, max_size=3),
+)
+@settings(max_examples=30)
+def test_the_formulas_that_are_compiled_are_winograds(
+    values: list[int], weights: list[int]
+) -> None:
+    """On integers, whose products with halves and quarters are exact in double precision."""
+    matrix = winograd_module._weight_matrix(fused.POINTS) * np.array(fused.FACTORS)[:, None]
+    transformed = matrix @ np.array(list(map(Fraction, weights)))
+    seen = [Fraction(value) for value in compiled.points_of(list(map(float, values)))]
+    exact = correlated(list(map(Fraction, values)), list(map(Fraction, weights)))
+    products = [weight * value for weight, value in zip(transformed, seen, strict=True)]
+    # 45ths are not exact: by linearity, each product's share alone, with a numerator of one.
+    shares = np.array([compiled.pixels_of([float(i == j) for j in range(8)]) for i in range(8)])
+    found = [
+        sum((Fraction(shares[i][k]) * products[i] for i in range(8)), start=Fraction(0))
+        for k in range(6)
+    ]
+    assert found == exact
+
+    # The same weights and formulas, at the reciprocal points, are those of the flipped filter.
+    products = [transformed[fused.RECIPROCAL[i]] * seen[i] for i in range(8)]
+    found = [
+        sum((Fraction(shares[i][k]) * products[i] for i in range(8)), start=Fraction(0))
+        for k in range(6)
+    ]
+    flipped = list(map(Fraction, reversed(weights)))
+    assert found == correlated(list(map(Fraction, values)), flipped)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(136, 128), (40, 300), (512, 80)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_blocks_of_tiles_share_a_reading_of_the_weights(
+    inputs: int, outputs: int, transposed: bool
+) -> None:
+    """More tiles than are computed at once, of more channels than stay in a cache."""
+    weights, scratch = filter_of(inputs, outputs), Scratch()
+    kernel = fused_one(weights, scratch, transposed=transposed)
+    if transposed:
+        inputs, outputs = outputs, inputs
+    seen = noise(inputs, 21, 131)
+    found = applied(kernel, seen, scratch, outputs=outputs)
+    assert error(found, plainly(seen, weights.weight, transposed=transposed)) < 1e-5
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_threads_have_buffers_of_their_own(threads: int) -> None:
+    weights, scratch = filter_of(16, 16), Scratch()
+    seen = noise(16, 60, 60)
+    expected = plainly(seen, weights.weight, transposed=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        kernel = fused_one(weights, scratch, transposed=False)
+        for _ in range(5):
+            assert error(applied(kernel, seen, scratch, outputs=16), expected) < 1e-5
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_weights_are_transformed_along_rows_and_columns() -> None:
     weight = noise(2, 3, 3, 3)
     matrix = torch.tensor(
@@ -220,12 +317,10 @@ def test_weights_are_transformed_along_rows_and_columns() -> None:
 
 def test_both_ways_share_one_transform_of_the_weights() -> None:
     weights, scratch = filter_of(16, 32), Scratch()
-    assert weights.transformed is weights.transformed
-    on, back = (
-        Winograd(weights.transformed, scratch, transposed=transposed)
-        for transposed in (False, True)
-    )
-    assert on._weight.data_ptr() == back._weight.data_ptr() == weights.transformed.data_ptr()
+    for kind, transform in ((winograd, transform_weight), (fused_one, fused.transform_weight)):
+        on, back = (kind(weights, scratch, transposed=transposed) for transposed in (False, True))
+        shared = weights.transformed(transform).data_ptr()
+        assert on._weight.data_ptr() == back._weight.data_ptr() == shared  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", [kernels.Rounded, kernels.Half])
@@ -250,8 +345,10 @@ def test_nothing_convolved_is_nothing(kind: Callable[[Tensor], Kernel]) -> None:
 def test_what_may_serve_depends_on_channels_and_precision(
     transposed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def names(weights: Filter, precision: str = "fp32") -> set[str]:
-        makers = candidates(weights, Scratch(), transposed=transposed, precision=precision)
+    def names(weights: Filter, precision: str = "fp32", *, large: bool = False) -> set[str]:
+        makers = candidates(
+            weights, Scratch(), transposed=transposed, precision=precision, large=large
+        )
         return set(makers)
 
     wide, narrow = filter_of(16, 32), filter_of(3, 64)
@@ -260,6 +357,12 @@ def test_what_may_serve_depends_on_channels_and_precision(
         monkeypatch.setattr(kernels, "nnpack_works", lambda works=works: works)
         assert names(wide) == always | ({"nnpack"} if works else set())
         assert names(narrow) == {"direct", "products"}
+    for works in (True, False):
+        monkeypatch.setattr(kernels, "fused_works", lambda works=works: works)
+        more = {"fused"} if works else set()
+        assert names(wide, large=True) == names(wide) | more
+        assert names(narrow, large=True) == names(narrow) | more
+        assert names(wide, "bf16", large=True) == {"rounded"}
     assert names(wide, "bf16") == {"rounded"}
     assert names(narrow, "bf16") == {"direct", "products"}
     assert names(wide, "fp16") == names(narrow, "fp16") == {"half"}
@@ -335,6 +438,27 @@ def test_nnpack_that_agrees_is_taken_and_asked_once(monkeypatch: pytest.MonkeyPa
     lose_the_operator(monkeypatch)
     assert nnpack_works()
     assert "nnpack" in candidates(filter_of(16, 16), Scratch(), transposed=False)
+
+
+@pytest.fixture
+def asked_again() -> Iterator[None]:
+    """Nobody has asked yet whether compiled loops work; the next one will ask again."""
+    fused.works.cache_clear()
+    yield
+    fused.works.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_again")
+def test_compiled_loops_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "fused" in candidates(filter_of(16, 16), Scratch(), transposed=False, large=True)
+    fused.works.cache_clear()
+    monkeypatch.setattr(fused.Fused, "apply", lambda self, band, out, bias: out.fill_(1))
+    assert "fused" not in candidates(filter_of(16, 16), Scratch(), transposed=False, large=True)
+
+
+def test_without_numba_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
+    assert "fused" not in candidates(filter_of(16, 16), Scratch(), transposed=False, large=True)
 
 
 def test_scratch_is_used_again_and_grows() -> None:

@@ -175,7 +175,7 @@ def use_torchs_own_convolution(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         choice_module,
         "candidates",
-        lambda weights, scratch, *, transposed, precision: {
+        lambda weights, scratch, *, transposed, precision, large: {
             "direct": lambda: Direct(weights.one_way(transposed=transposed))
         },
     )

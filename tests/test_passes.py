@@ -420,9 +420,10 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool, int]]:
     kernel = Chooser.kernel
 
     def counted(
-        self: Chooser, weights: Filter, rows: int, columns: int, *, transposed: bool
+        self: Chooser, weights: Filter, rows: int, columns: int, **options: bool
     ) -> tuple[str, Kernel]:
-        name, found = kernel(self, weights, rows, columns, transposed=transposed)
+        transposed = options["transposed"]
+        name, found = kernel(self, weights, rows, columns, **options)
         return name, Counted(found, log, (id(weights), transposed))
 
     monkeypatch.setattr(Chooser, "kernel", counted)
@@ -506,7 +507,7 @@ def test_the_algorithms_that_are_named_are_those_that_are_used(
     asked: list[tuple[int, int, bool]] = []
 
     def kernel(
-        self: Chooser, weights: Filter, rows: int, columns: int, *, transposed: bool
+        self: Chooser, weights: Filter, rows: int, columns: int, *, transposed: bool, large: bool
     ) -> tuple[str, Kernel]:
         asked.append((rows, columns, transposed))
         makers = candidates(weights, self._scratch, transposed=transposed)

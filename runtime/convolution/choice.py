@@ -47,10 +47,16 @@ class Chooser:
         columns: int,
         *,
         transposed: bool,
+        large: bool = False,
     ) -> tuple[str, Kernel]:
-        """The quickest algorithm for bands of ``rows`` x ``columns`` pixels, and its name."""
+        """The quickest algorithm for bands of ``rows`` x ``columns`` pixels, perhaps of a ``large``
+        picture, and its name."""
         makers = candidates(
-            weights, self._scratch, transposed=transposed, precision=self._precision
+            weights,
+            self._scratch,
+            transposed=transposed,
+            precision=self._precision,
+            large=large,
         )
 
         def make(name: str) -> Kernel:
@@ -65,7 +71,7 @@ class Chooser:
         inputs, outputs = weights.channels
         size = min(_LARGEST, 1 << (max(1, rows * columns) - 1).bit_length())
         way = "back" if transposed else "on"
-        key = f"{self._key} {way} {inputs} {outputs} {size}"
+        key = f"{self._key} {way} {inputs} {outputs} {size}{' large' if large else ''}"
         chosen = self.names.get(key) or self._known(key, makers)
         if chosen is None:
             kernels = {name: make(name) for name in makers}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -30,6 +31,10 @@ __all__ = [
     "candidates",
     "nnpack_works",
 ]
+
+
+Transform = Callable[[Tensor], Tensor]
+"""From weights, out x in x 3 x 3, to points x out x in."""
 
 
 class Kernel(Protocol):
@@ -54,7 +59,7 @@ class Filter:
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.weight = weight
         self.bias = bias.view(-1, 1, 1)
-        self._transformed: weakref.ref[Tensor] | None = None
+        self._made: dict[Transform, weakref.ref[Tensor]] = {}
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -67,13 +72,12 @@ class Filter:
             return self.weight
         return self.weight.flip(2, 3).transpose(0, 1).contiguous()
 
-    @property
-    def transformed(self) -> Tensor:
+    def transformed(self, transform: Transform) -> Tensor:
         """In Winograd's domain, the same for both ways; kept as long as somebody uses them."""
-        found = None if self._transformed is None else self._transformed()
+        found = self._made[transform]() if transform in self._made else None
         if found is None:
-            found = transform_weight(self.weight)
-            self._transformed = weakref.ref(found)
+            found = transform(self.weight)
+            self._made[transform] = weakref.ref(found)
         return found
 
 
@@ -185,9 +189,17 @@ class Products:
 
 
 def candidates(
-    weights: Filter, scratch: Scratch, *, transposed: bool, precision: str = "fp32"
+    weights: Filter,
+    scratch: Scratch,
+    *,
+    transposed: bool,
+    precision: str = "fp32",
+    large: bool = False,
 ) -> Mapping[str, Callable[[], Kernel]]:
-    """The algorithms that serve for a convolution here, by name; each is made when called."""
+    """The algorithms that serve for a convolution here, by name; each is made when called.
+
+    ``large`` are pictures that are worth the time that compiled loops take to load.
+    """
     inputs, outputs = weights.channels
 
     def one_way() -> Tensor:
@@ -202,11 +214,33 @@ def candidates(
         return found
     if min(inputs, outputs) < 16:
         found["products"] = lambda: Products(one_way(), scratch)
-        return found
-    found["winograd"] = lambda: Winograd(weights.transformed, scratch, transposed=transposed)
-    if nnpack_works():
-        found["nnpack"] = lambda: Nnpack(one_way())
+    else:
+        found["winograd"] = lambda: Winograd(
+            weights.transformed(transform_weight), scratch, transposed=transposed
+        )
+        if nnpack_works():
+            found["nnpack"] = lambda: Nnpack(one_way())
+    if large and fused_works():
+        found["fused"] = lambda: _fused(weights, scratch, transposed=transposed)
     return found
+
+
+def _fused(weights: Filter, scratch: Scratch, *, transposed: bool) -> Kernel:
+    from nstrt.runtime.convolution import fused
+
+    transformed = weights.transformed(fused.transform_weight)
+    return fused.Fused(transformed, scratch, transposed=transposed)
+
+
+def fused_works() -> bool:
+    """Whether Numba is here, and what it compiles agrees with torch's convolution."""
+    if find_spec("numba"):
+        # Numba may not fit the other packages, or have no folder for what it compiles.
+        with contextlib.suppress(ImportError, RuntimeError):
+            from nstrt.runtime.convolution import fused
+
+            return fused.works()
+    return False
 
 
 def _nnpack(x: Tensor, weight: Tensor) -> Tensor:

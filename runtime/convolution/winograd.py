@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nstrt.runtime.convolution.scratch import Scratch
 
-__all__ = ["TILE", "Winograd", "place", "transform_weight"]
+__all__ = ["TILE", "Point", "Winograd", "place", "point_matrix", "transform_weight"]
 
 TILE = 4
 """Rows and columns of the output that one tile gives."""
@@ -112,7 +112,18 @@ def _tiles(shape: Sequence[int]) -> tuple[int, int]:
 
 def transform_weight(weight: Tensor) -> Tensor:
     """G w G' of weights out x in x 3 x 3, as 36 x out x in."""
-    matrix = _tensor(_weight_matrix(_POINTS))
+    return point_matrix(weight, _POINTS)
+
+
+def point_matrix(
+    weight: Tensor, points: Sequence[Point], factors: Sequence[Fraction | int] | None = None
+) -> Tensor:
+    """Weights out x in x 3 x 3 at all pairs of points, as pairs x out x in; each point's may have a
+    factor."""
+    exact = _weight_matrix(points)
+    if factors is not None:
+        exact = exact * np.array(factors, dtype=object)[:, None]
+    matrix = _tensor(exact)
     outputs, inputs = weight.shape[:2]
     flat = weight.float().reshape(outputs * inputs, 9)
     return (torch.kron(matrix, matrix) @ flat.T).view(-1, outputs, inputs)
@@ -163,7 +174,7 @@ def _weight_matrix(points: Sequence[Point]) -> NDArray[np.object_]:
 
 def _output_matrix(points: Sequence[Point]) -> NDArray[np.object_]:
     """A': from the products at the points to the output."""
-    return np.array([_powers(point, TILE) for point in points]).T
+    return np.array([_powers(point, len(points) - 2) for point in points]).T
 
 
 def _input_matrix(points: Sequence[Point]) -> NDArray[np.object_]:
@@ -174,7 +185,7 @@ def _input_matrix(points: Sequence[Point]) -> NDArray[np.object_]:
         for other in _finite(points):
             if point is None or other != point:
                 coefficients = _times(coefficients, other)
-        rows.append(coefficients + [Fraction(0)] * (_SIDE - len(coefficients)))
+        rows.append(coefficients + [Fraction(0)] * (len(points) - len(coefficients)))
     return np.array(rows)
 
 
