@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nstrt.runtime.convolution import Chooser, Filter, Kernel, Scratch, band_for
+from nstrt.runtime.convolution import Chooser, Filter, Kernel, Scratch, band_for, is_windowed
 from nstrt.runtime.mirror import Mirror, Stage
 from nstrt.runtime.plan import LARGE
 from nstrt.runtime.pooling import Pooling, pooling_for
@@ -174,10 +174,14 @@ class Passes:
         inputs, outputs = weights.channels
         for top, count in _bands(rows, self._rows(weights, rows, columns)):
             check()
-            band = self._band(kernel, outputs, count, columns)
-            arrival.fill(band, top, count, 1 + edge)
             out = self.scratch.take("out", (inputs, count, columns), self._dtype)
-            kernel.apply(band, out, None)
+            inset = 1 + edge
+            if arrival.plane is not None and is_windowed(kernel):
+                kernel.window(arrival.plane, top - inset, -inset, out, None)
+            else:
+                band = self._band(kernel, outputs, count, columns)
+                arrival.fill(band, top, count, inset)
+                kernel.apply(band, out, None)
             give(out, top)
 
     def _band(self, kernel: Kernel, channels: int, rows: int, columns: int) -> Tensor:
@@ -237,13 +241,17 @@ class _Forward:
         pooled = self._pooled(outputs, rows // 2, columns // 2) if stage.pool else None
         for top, count in _bands(rows, self._passes._rows(weights, rows, columns)):
             check()
-            band = self._passes._band(kernel, inputs, count, columns)
-            source.fill(band, top, count + 2)
             if plane is None:
                 out = self._scratch.take("out", (outputs, count, columns), self._dtype)
             else:
                 out = plane[:, top : top + count]
-            kernel.apply(band, out, weights.bias)
+            if source.plane is not None and is_windowed(kernel):
+                inset = source.inset
+                kernel.window(source.plane, top - inset, -inset, out, weights.bias)
+            else:
+                band = self._passes._band(kernel, inputs, count, columns)
+                source.fill(band, top, count + 2)
+                kernel.apply(band, out, weights.bias)
             if stage.conv in layers:
                 self._watcher.see(stage.conv, out, top)
                 if raw is not None:
@@ -321,6 +329,14 @@ class _Forward:
 class _Source(Protocol):
     """Where a convolution's input comes from."""
 
+    @property
+    def plane(self) -> Tensor | None:
+        """All of it, if it lies in memory."""
+
+    @property
+    def inset(self) -> int:
+        """Pixels from the edge of what the convolution sees to that of the plane."""
+
     def fill(self, band: Tensor, top: int, count: int) -> None:
         """Write ``count`` rows of what the convolution sees, from ``top`` on, into a band."""
 
@@ -330,11 +346,11 @@ class _Rows:
     convolution sees."""
 
     def __init__(self, plane: Tensor, inset: int) -> None:
-        self._plane = plane
-        self._inset = inset
+        self.plane = plane
+        self.inset = inset
 
     def fill(self, band: Tensor, top: int, count: int) -> None:
-        _fill(band, self._plane, top, count, self._inset)
+        _fill(band, self.plane, top, count, self.inset)
 
 
 def _flows(stages: Sequence[Stage], watcher: Watcher) -> bool:
@@ -348,6 +364,9 @@ def _flows(stages: Sequence[Stage], watcher: Watcher) -> bool:
 
 class _Start:
     """The first stage, a few rows at a time, when the second one wants them."""
+
+    plane = None
+    inset = 1
 
     def __init__(self, passes: Passes, stage: Stage, region: Tensor, watcher: Watcher) -> None:
         self._passes = passes
@@ -398,13 +417,7 @@ class _Start:
         size = self._rows, self._columns
         _, kernel = self._passes._kernel(self._filter, *size, transposed=False, large=_large(*size))
         found = self._scratch.take("start", shape, self._region.dtype)
-        seen = self._region[:, low : high + 2]
-        if kernel.multiple > 1:
-            # The same memory as that of whoever wants these rows, who has not filled it yet.
-            band = self._passes._band(kernel, len(seen), high - low, self._columns)
-            _inside(band, 0, high - low + 2, 0, self._columns + 2).copy_(seen)
-            seen = band
-        kernel.apply(seen, found, self._filter.bias)
+        kernel.apply(self._region[:, low : high + 2], found, self._filter.bias)
         return found.relu_()
 
 
@@ -482,6 +495,11 @@ class _Arrival:
             self._watcher.pull(
                 self.stage.conv, self._trace.values[self.stage.conv][:, low:high], inner, low
             )
+
+    @property
+    def plane(self) -> Tensor | None:
+        """The gradient at the convolution's output, if it lies in memory."""
+        return None if self.stage.pool else self._plane()
 
     def _unpool(self, inner: Tensor, low: int) -> None:
         """Write the gradient of the rows from ``low`` on to where their windows took it from."""

@@ -160,7 +160,7 @@ def winograd(weights: Filter, scratch: Scratch, *, transposed: bool) -> Kernel:
     return Winograd(transformed, scratch, transposed=transposed)
 
 
-def fused_one(weights: Filter, scratch: Scratch, *, transposed: bool) -> Kernel:
+def fused_one(weights: Filter, scratch: Scratch, *, transposed: bool) -> fused.Fused:
     transformed = weights.transformed(fused.transform_weight)
     return fused.Fused(transformed, scratch, transposed=transposed)
 
@@ -202,9 +202,8 @@ def test_bands_have_room_for_the_pixel_around_and_for_whole_tiles() -> None:
     tiled = winograd(weights, scratch, transposed=False)
     assert tiled.multiple == TILE
     assert band_for(scratch, tiled, 16, 5, 8).shape == (16, 10, 10)
-    larger = fused_one(weights, scratch, transposed=False)
-    assert larger.multiple == compiled.TILE
-    assert band_for(scratch, larger, 16, 5, 8).shape == (16, 8, 14)
+    unfilled = fused_one(weights, scratch, transposed=False)
+    assert band_for(scratch, unfilled, 16, 5, 8).shape == (16, 7, 10)
     assert band_for(scratch, kernels.Direct(weights.weight), 16, 5, 8).shape == (16, 7, 10)
     double = band_for(scratch, kernels.Direct(weights.weight), 16, 5, 8, torch.float64)
     assert double.dtype == torch.float64
@@ -285,6 +284,35 @@ def test_blocks_of_tiles_share_a_reading_of_the_weights(
     seen = noise(inputs, 21, 131)
     found = applied(kernel, seen, scratch, outputs=outputs)
     assert error(found, plainly(seen, weights.weight, transposed=transposed)) < 1e-5
+
+
+@given(
+    rows=st.integers(1, 20),
+    columns=st.integers(1, 70),
+    top=st.integers(-3, 21),
+    left=st.integers(-3, 71),
+    height=st.integers(1, 20),
+    width=st.integers(1, 70),
+    transposed=st.booleans(),
+)
+@settings(max_examples=100)
+def test_a_window_sees_zeros_where_there_is_nothing(
+    rows: int, columns: int, top: int, left: int, height: int, width: int, transposed: bool
+) -> None:
+    weights = filter_of(5, 6)
+    kernel = fused_one(weights, Scratch(), transposed=transposed)
+    inputs, outputs = (6, 5) if transposed else (5, 6)
+    # What lies around a plane in memory is not seen.
+    memory = torch.full((inputs, rows + 2, columns + 2), torch.nan)
+    plane = memory[:, 1:-1, 1:-1]
+    plane.copy_(noise(inputs, rows, columns))
+    around = functional.pad(plane, (100, 200, 100, 200))
+    window = around[:, 100 + top : 102 + top + height, 100 + left : 102 + left + width]
+    out = torch.full((outputs, height, width), torch.nan)
+    kernel.window(plane, top, left, out, None)
+    expected = plainly(window, weights.weight, transposed=transposed)
+    assert not out.isnan().any()
+    assert float((out - expected).abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
@@ -501,6 +529,7 @@ class Pretended:
 
     multiple = 1
     rounded = None
+    windowed = False
     applied: dict[str, int]
 
     def __init__(self, name: str, seconds: float, applied: dict[str, int]) -> None:

@@ -405,6 +405,7 @@ class Counted:
         self.kernel = kernel
         self.multiple = kernel.multiple
         self.rounded = kernel.rounded
+        self.windowed = False
         self.log = log
         self.what = what
 

@@ -3,7 +3,7 @@
 Winograd's transforms of eight tiles side by side are written once, as formulas, and compiled with
 vectors of eight numbers for values; so are the matrix products, six rows by sixteen columns at a
 time, which stay in registers. Memory is given as addresses and distances in bytes, so that one
-compilation serves every array.
+compilation serves every array; nothing here checks them.
 
 All of it is one file because Numba keeps what it compiled until the file of the loop changes.
 """
@@ -11,7 +11,7 @@ All of it is one file because Numba keeps what it compiled until the file of the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 from llvmlite import ir
@@ -19,7 +19,21 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["BLOCK", "LANES", "ROWS", "SIDE", "TILE", "convolve", "pixels_of", "points_of", "work"]
+__all__ = [
+    "BLOCK",
+    "LANES",
+    "ROWS",
+    "SIDE",
+    "TILE",
+    "Buffers",
+    "Plane",
+    "Weights",
+    "convolve",
+    "pixels_of",
+    "points_of",
+    "room",
+    "work",
+]
 
 TILE = 6
 """Rows and columns of the output that one tile gives."""
@@ -41,10 +55,13 @@ _BYTES = 4
 _STRIP = TILE * LANES
 """Pixels that tiles side by side give of a row."""
 
+_SEEN = _STRIP + LANES
+"""Pixels that they see of one, and a few more."""
+
 
 def work(channels: int) -> int:
     """Numbers of a thread's buffer for a strip of tiles, or for some rows of weights."""
-    return max((SIDE + TILE + 1) * _STRIP, ROWS * channels + LANES)
+    return max(2 * SIDE * _SEEN, (SIDE + TILE + 1) * _STRIP, ROWS * channels + LANES)
 
 
 _T = TypeVar("_T", bound=Any)
@@ -187,6 +204,8 @@ def _written(arguments: int) -> Callable[[Callable[..., None]], Any]:
             write(builder, *values)
             return context.get_dummy_value()
 
+        if arguments == 2:
+            return intrinsic(lambda _, a, b: (signature, code))
         if arguments == 3:
             return intrinsic(lambda _, a, b, c: (signature, code))
         if arguments == 4:
@@ -238,6 +257,13 @@ def _copy(builder: Any, source: Any, target: Any, count: Any) -> None:
     source, target = (builder.inttoptr(address, byte) for address in (source, target))
     copy: Any = cgutils.raw_memcpy
     copy(builder, target, source, count, ir.Constant(_INT, 1))
+
+
+@_written(2)
+def _clear(builder: Any, target: Any, count: Any) -> None:
+    """So many bytes of zeros."""
+    clear: Any = cgutils.memset
+    clear(builder, builder.inttoptr(target, ir.IntType(8).as_pointer()), count, 0)
 
 
 @_written(6)
@@ -300,171 +326,202 @@ def _panel(builder: Any, rows: Any, step: Any, count: Any, target: Any) -> None:
     builder.position_at_end(after)
 
 
+def room(blocks: int, channels: int) -> int:
+    """Numbers by which points are apart in a buffer for so many blocks of tiles.
+
+    A few more than there are: a power of two apart they would share few places of the cache, and up
+    to six channels more are written.
+    """
+    return BLOCK * (blocks * channels + ROWS)
+
+
+class Plane(NamedTuple):
+    """Channels of rows of numbers, somewhere in memory."""
+
+    start: int
+    """Address of the first number."""
+
+    channel: int
+    """Bytes from one channel to the next."""
+
+    row: int
+    """Bytes from one row to the next."""
+
+    channels: int
+    rows: int
+    columns: int
+
+
+class Weights(NamedTuple):
+    """Transformed weights: for each point a matrix of outputs by inputs."""
+
+    start: int
+    """Address of the first number."""
+
+    point: int
+    """Bytes from one point to the next."""
+
+    output: int
+    """Bytes from one output to the next."""
+
+    input: int
+    """Bytes from one input to the next."""
+
+
+class Buffers(NamedTuple):
+    """Memory of one thread."""
+
+    seen: int
+    """Address of the transformed tiles of ``blocks``: :func:`room` for the inputs."""
+
+    found: int
+    """Address of their products: :func:`room` for the outputs."""
+
+    strip: int
+    """Address of :func:`work` numbers."""
+
+    blocks: int
+    """Blocks of tiles that share a reading of the weights."""
+
+
 _compiled: Any = numba.njit(cache=True, nogil=True)
+_room = _compiled(room)
 
 
 @_compiled
 def _enter(  # type: ignore[no-untyped-def]
-    band, plane, line, channels, across, first, strips, seen, step, columns
+    source, top, left, width, first, strips, seen, point, strip_buffer
 ):
-    """Strips of tiles of each channel at the 64 points."""
-    in_row = (across + LANES - 1) // LANES
-    for channel in range(channels):
+    """Strips of tiles of each channel at the 64 points; around the source are zeros."""
+    in_row = (width + _STRIP - 1) // _STRIP
+    at_points = strip_buffer
+    patch, patch_row = strip_buffer + SIDE * _SEEN * _BYTES, _SEEN * _BYTES
+    for channel in range(source.channels):
+        plane = source.start + channel * source.channel
+        down, right = first // in_row * TILE, first % in_row * _STRIP
         for strip in range(strips):
-            down, right = (first + strip) // in_row, (first + strip) % in_row * LANES
-            width = TILE * min(LANES, across - right) + 2
-            source = band + channel * plane + TILE * (down * line + right * _BYTES)
-            for x in range(0, width - LANES, LANES):
-                _points(source + _BYTES * x, line, columns + _BYTES * x, _BYTES * (_STRIP + LANES))
-            # The last ones overlap: nothing is read beyond the band.
-            x = width - LANES
-            _points(source + _BYTES * x, line, columns + _BYTES * x, _BYTES * (_STRIP + LANES))
-            place = (strip // 2 * channels + channel) * BLOCK + strip % 2 * LANES
-            target = seen + _BYTES * place
-            for point in range(SIDE):
+            # Whole tiles, of what the convolution of what is left of the row sees.
+            columns = (min(_STRIP, width - right) + TILE - 1) // TILE * TILE + 2
+            y, x = top + down, left + right
+            rows, row = plane + y * source.row + x * _BYTES, source.row
+            if y < 0 or x < 0 or y + SIDE > source.rows or x + columns > source.columns:
+                _clear(patch, SIDE * patch_row)
+                start, end = max(x, 0), min(x + columns, source.columns)
+                for line in range(max(y, 0), min(y + SIDE, source.rows)):
+                    if end > start:
+                        _copy(
+                            plane + line * source.row + start * _BYTES,
+                            patch + (line - y) * patch_row + (start - x) * _BYTES,
+                            (end - start) * _BYTES,
+                        )
+                rows, row = patch, patch_row
+            for column in range(0, columns - LANES, LANES):
+                _points(rows + column * _BYTES, row, at_points + column * _BYTES, patch_row)
+            # The last ones overlap: nothing is read beyond.
+            column = columns - LANES
+            _points(rows + column * _BYTES, row, at_points + column * _BYTES, patch_row)
+            block = (strip // 2 * source.channels + channel) * BLOCK + strip % 2 * LANES
+            for number in range(SIDE):
                 _points_across(
-                    columns + _BYTES * (_STRIP + LANES) * point, target + SIDE * step * point, step
+                    at_points + number * patch_row,
+                    seen + block * _BYTES + number * SIDE * point,
+                    point,
                 )
+            right += _STRIP
+            if right >= width:
+                down, right = down + TILE, 0
 
 
 @_compiled
 def _multiply(  # type: ignore[no-untyped-def]
-    weight,
-    point_step,
-    order,
-    row_step,
-    in_step,
-    inputs,
-    outputs,
-    blocks,
-    seen,
-    seen_step,
-    found,
-    found_step,
-    columns,
+    weights, order, inputs, outputs, blocks, seen, seen_point, found, found_point, panel
 ):
     """At each point the weights' matrix times that of the tiles."""
     for point in range(SIDE * SIDE):
-        matrix = weight + point_step * order[point]
+        matrix = weights.start + order[point] * weights.point
+        tiles, products = seen + point * seen_point, found + point * found_point
         for number in range((outputs + ROWS - 1) // ROWS):
             # The last rows overlap: nothing is read beyond the weights.
-            row = max(0, min(ROWS * number, outputs - ROWS))
-            rows, between, step = matrix + row * row_step, row_step, in_step
-            if blocks > 1 and row_step == _BYTES:
-                _panel(rows, in_step, inputs, columns)
-                rows, between, step = columns, _BYTES, ROWS * _BYTES
+            row = max(0, min(number * ROWS, outputs - ROWS))
+            rows, output, input_ = matrix + row * weights.output, weights.output, weights.input
+            if blocks > 1 and output == _BYTES:
+                _panel(rows, input_, inputs, panel)
+                rows, input_ = panel, ROWS * _BYTES
             for block in range(blocks):
                 _product(
                     rows,
-                    between,
-                    step,
-                    seen + point * seen_step + _BYTES * BLOCK * block * inputs,
+                    output,
+                    input_,
+                    tiles + block * inputs * BLOCK * _BYTES,
                     inputs,
-                    found + point * found_step + _BYTES * BLOCK * (block * outputs + row),
+                    products + (block * outputs + row) * BLOCK * _BYTES,
                 )
 
 
 @_compiled
 def _leave(  # type: ignore[no-untyped-def]
-    found, step, channels, across, first, strips, bias, out, plane, line, height, width, columns
+    found, point, target, bias, first, strips, strip_buffer
 ):
     """Products at the points as pixels, with the bias."""
-    in_row = (across + LANES - 1) // LANES
-    square = columns + _BYTES * SIDE * _STRIP
-    strip_bytes = _BYTES * _STRIP
-    spare = square + TILE * strip_bytes
-    for channel in range(channels):
+    in_row = (target.columns + _STRIP - 1) // _STRIP
+    wide = _STRIP * _BYTES
+    square = strip_buffer + SIDE * wide
+    spare = square + TILE * wide
+    for channel in range(target.channels):
+        plane, added = target.start + channel * target.channel, bias + channel * _BYTES
+        down, right = first // in_row * TILE, first % in_row * _STRIP
         for strip in range(strips):
-            place = (strip // 2 * channels + channel) * BLOCK + strip % 2 * LANES
-            source = found + _BYTES * place
-            for point in range(SIDE):
+            block = (strip // 2 * target.channels + channel) * BLOCK + strip % 2 * LANES
+            for number in range(SIDE):
                 _pixels(
-                    source + SIDE * step * point,
-                    step,
-                    columns + strip_bytes * point,
-                    _BYTES * LANES,
+                    found + block * _BYTES + number * SIDE * point,
+                    point,
+                    strip_buffer + number * wide,
+                    LANES * _BYTES,
                 )
             for pixel in range(TILE):
-                across_it = _BYTES * LANES * pixel
-                _pixels(columns + across_it, strip_bytes, square + across_it, strip_bytes)
-            down, right = (first + strip) // in_row * TILE, (first + strip) % in_row * _STRIP
-            target = out + channel * plane + down * line + _BYTES * right
-            for y in range(min(TILE, height - down)):
-                if width - right >= _STRIP:
-                    _row(square + strip_bytes * y, bias + _BYTES * channel, target + line * y)
+                column = pixel * LANES * _BYTES
+                _pixels(strip_buffer + column, wide, square + column, wide)
+            place = plane + down * target.row + right * _BYTES
+            for line in range(min(TILE, target.rows - down)):
+                if right + _STRIP <= target.columns:
+                    _row(square + line * wide, added, place + line * target.row)
                 else:
-                    _row(square + strip_bytes * y, bias + _BYTES * channel, spare)
-                    _copy(spare, target + line * y, _BYTES * (width - right))
+                    _row(square + line * wide, added, spare)
+                    _copy(spare, place + line * target.row, (target.columns - right) * _BYTES)
+            right += _STRIP
+            if right >= target.columns:
+                down, right = down + TILE, 0
 
 
 @_compiled
 def convolve(  # type: ignore[no-untyped-def]
-    band,
-    band_plane,
-    band_line,
-    inputs,
-    weight,
-    point_step,
-    order,
-    row_step,
-    in_step,
-    bias,
-    out,
-    out_plane,
-    out_line,
-    outputs,
-    height,
-    width,
-    seen,
-    found,
-    columns,
-    blocks,
-    first,
-    last,
+    source, top, left, weights, order, bias, target, buffers, first, last
 ):
-    """A convolution of some groups, of so many blocks of tiles, of a band.
+    """Some groups, from ``first`` on, of a convolution's tiles.
 
-    Addresses: ``band``, ``weight``, ``bias``, ``out`` and the buffers ``seen``, ``found`` and
-    ``columns``. Distances in bytes: of channels and rows of the band and of ``out``, and of the
-    weights' outputs (``row_step``) and inputs. ``order`` is the point of the weights for each one
-    of the tiles'.
+    ``source``, ``target``: :class:`Plane`; the pixel at the top left of the target comes from the
+    source's 3x3 from row ``top`` and column ``left`` on, with zeros where there is nothing.
+    ``order``: for each point of the tiles, that of the ``weights``. ``bias``: its address.
     """
-    across = (width + TILE - 1) // TILE
-    strips = (height + TILE - 1) // TILE * ((across + LANES - 1) // LANES)
-    # A line more: points a power of two apart would share few places of the cache.
-    seen_step = _BYTES * BLOCK * (blocks * inputs + 1)
-    found_step = _BYTES * BLOCK * (blocks * outputs + ROWS)
+    strips = (target.rows + TILE - 1) // TILE * ((target.columns + _STRIP - 1) // _STRIP)
+    blocks, seen, found = buffers.blocks, buffers.seen, buffers.found
+    seen_point = _room(blocks, source.channels) * _BYTES
+    found_point = _room(blocks, target.channels) * _BYTES
     for group in range(first, last):
         start = 2 * blocks * group
         count = min(2 * blocks, strips - start)
-        _enter(band, band_plane, band_line, inputs, across, start, count, seen, seen_step, columns)
+        _enter(source, top, left, target.columns, start, count, seen, seen_point, buffers.strip)
         _multiply(
-            weight,
-            point_step,
+            weights,
             order,
-            row_step,
-            in_step,
-            inputs,
-            outputs,
+            source.channels,
+            target.channels,
             (count + 1) // 2,
             seen,
-            seen_step,
+            seen_point,
             found,
-            found_step,
-            columns,
+            found_point,
+            buffers.strip,
         )
-        _leave(
-            found,
-            found_step,
-            outputs,
-            across,
-            start,
-            count,
-            bias,
-            out,
-            out_plane,
-            out_line,
-            height,
-            width,
-            columns,
-        )
+        _leave(found, found_point, target, bias, start, count, buffers.strip)

@@ -11,7 +11,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -28,7 +28,9 @@ __all__ = [
     "Nnpack",
     "Products",
     "Rounded",
+    "Windowed",
     "candidates",
+    "is_windowed",
     "nnpack_works",
 ]
 
@@ -48,9 +50,25 @@ class Kernel(Protocol):
     def rounded(self) -> torch.dtype | None:
         """What bands are rounded to, then with the channels last in memory; None for neither."""
 
+    @property
+    def windowed(self) -> bool:
+        """Whether it is a :class:`Windowed` one."""
+
     def apply(self, band: Tensor, out: Tensor, bias: Tensor | None) -> None:
         """Write the convolution of ``band`` into ``out``, channels x rows x columns, and add the
         bias, channels x 1 x 1, if there is one."""
+
+
+class Windowed(Kernel, Protocol):
+    """A kernel that needs no bands: it sees zeros around what there is."""
+
+    def window(self, source: Tensor, top: int, left: int, out: Tensor, bias: Tensor | None) -> None:
+        """As ``apply``, with the band from row ``top`` and column ``left`` of a plane on."""
+
+
+def is_windowed(kernel: Kernel) -> TypeGuard[Windowed]:
+    """Whether it needs no bands."""
+    return kernel.windowed
 
 
 class Filter:
@@ -86,6 +104,7 @@ class Direct:
 
     multiple = 1
     rounded = None
+    windowed = False
 
     def __init__(self, weight: Tensor) -> None:
         # cuDNN's fastest kernels want the channels last; oneDNN sorts them itself.
@@ -105,6 +124,7 @@ class Rounded:
 
     multiple = 1
     rounded = torch.bfloat16
+    windowed = False
 
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight.bfloat16().contiguous(memory_format=torch.channels_last)
@@ -120,6 +140,7 @@ class Half:
 
     multiple = 1
     rounded = None
+    windowed = False
 
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight.half().contiguous(memory_format=torch.channels_last)
@@ -138,6 +159,7 @@ class Nnpack:
 
     multiple = 1
     rounded = None
+    windowed = False
 
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight
@@ -151,6 +173,7 @@ class Products:
 
     multiple = 1
     rounded = None
+    windowed = False
 
     def __init__(self, weight: Tensor, scratch: Scratch) -> None:
         outputs, inputs = weight.shape[:2]

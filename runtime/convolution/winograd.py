@@ -53,6 +53,7 @@ class Winograd:
 
     multiple = TILE
     rounded = None
+    windowed = False
 
     def __init__(self, transformed: Tensor, scratch: Scratch, *, transposed: bool) -> None:
         self._weight = transformed.transpose(1, 2) if transposed else transformed
