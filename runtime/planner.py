@@ -310,6 +310,7 @@ class Planner:
             pooling=options.pooling,
             deepest=options.spec.taps[-1],
             versions=versions(),
+            sides=SIDES,
         )
         engines = {
             words: partial(
