@@ -227,7 +227,7 @@ def correlated(values: list[Fraction], weights: list[Fraction]) -> list[Fraction
 def test_winograds_matrices_are_exact(values: list[Fraction], weights: list[Fraction]) -> None:
     """One row of a tile, in fractions: there is nothing to round."""
     points = winograd_module._POINTS
-    transformed = winograd_module._weight_matrix(points) @ np.array(weights)
+    transformed = winograd_module.weight_matrix(points) @ np.array(weights)
     seen = winograd_module._input_matrix(points) @ np.array(values)
     found = winograd_module._output_matrix(points) @ (transformed * seen)
     assert list(found) == correlated(values, weights)
@@ -248,7 +248,7 @@ def test_the_formulas_that_are_compiled_are_winograds(
     values: list[int], weights: list[int]
 ) -> None:
     """On integers, whose products with halves and quarters are exact in double precision."""
-    matrix = winograd_module._weight_matrix(fused.POINTS) * np.array(fused.FACTORS)[:, None]
+    matrix = winograd_module.weight_matrix(fused.POINTS) * np.array(fused.FACTORS)[:, None]
     transformed = matrix @ np.array(list(map(Fraction, weights)))
     seen = [Fraction(value) for value in compiled.points_of(list(map(float, values)))]
     exact = correlated(list(map(Fraction, values)), list(map(Fraction, weights)))
@@ -335,7 +335,7 @@ def test_weights_are_transformed_along_rows_and_columns() -> None:
     matrix = torch.tensor(
         [
             [float(value) for value in row]
-            for row in winograd_module._weight_matrix(winograd_module._POINTS)
+            for row in winograd_module.weight_matrix(winograd_module._POINTS)
         ],
         dtype=torch.float64,
     )

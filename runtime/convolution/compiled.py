@@ -10,7 +10,8 @@ All of it is one file because Numba keeps what it compiled until the file of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import numba
@@ -61,7 +62,7 @@ _SEEN = _STRIP + LANES
 
 def work(channels: int) -> int:
     """Numbers of a thread's buffer for a strip of tiles, or for some rows of weights."""
-    return max(2 * SIDE * _SEEN, (SIDE + TILE + 1) * _STRIP, ROWS * channels + LANES)
+    return max(2 * SIDE * _SEEN, (SIDE + TILE + 1) * _STRIP, ROWS * (channels + LANES))
 
 
 _T = TypeVar("_T", bound=Any)
@@ -136,6 +137,27 @@ def _at(builder: Any, start: Any, count: int, step: Any = 1) -> Any:
     return builder.add(start, builder.mul(ir.Constant(_INT, count), step))
 
 
+def _at_number(builder: Any, start: Any, number: Any, size: int) -> Any:
+    """The address ``number`` times so many numbers after another."""
+    return builder.add(start, builder.mul(number, ir.Constant(_INT, size * _BYTES)))
+
+
+@contextmanager
+def _repeated(builder: Any, count: Any) -> Iterator[Any]:
+    """Code for each number up to ``count``, which is at least one."""
+    before = builder.block
+    body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
+    builder.branch(body)
+    builder.position_at_end(body)
+    number = builder.phi(_INT)
+    yield number
+    following = _at(builder, number, 1)
+    number.add_incoming(ir.Constant(_INT, 0), before)
+    number.add_incoming(following, body)
+    builder.cbranch(builder.icmp_signed("<", following, count), body, after)
+    builder.position_at_end(after)
+
+
 def _loaded(builder: Any, address: Any) -> _Vector:
     pointer = builder.inttoptr(address, _VECTOR.as_pointer())
     return _Vector(builder, builder.load(pointer, align=_BYTES))
@@ -194,6 +216,16 @@ def _joined(tiles: Sequence[_Vector]) -> list[_Vector]:
     return found
 
 
+_TYPED: dict[int, Any] = {
+    2: lambda *found: lambda _, a, b: found,
+    3: lambda *found: lambda _, a, b, c: found,
+    4: lambda *found: lambda _, a, b, c, d: found,
+    5: lambda *found: lambda _, a, b, c, d, e: found,
+    6: lambda *found: lambda _, a, b, c, d, e, f: found,
+}
+"""Numba wants to see how many arguments there are."""
+
+
 def _written(arguments: int) -> Callable[[Callable[..., None]], Any]:
     """A function for compiled loops from one that writes its code for a builder and addresses."""
 
@@ -204,13 +236,7 @@ def _written(arguments: int) -> Callable[[Callable[..., None]], Any]:
             write(builder, *values)
             return context.get_dummy_value()
 
-        if arguments == 2:
-            return intrinsic(lambda _, a, b: (signature, code))
-        if arguments == 3:
-            return intrinsic(lambda _, a, b, c: (signature, code))
-        if arguments == 4:
-            return intrinsic(lambda _, a, b, c, d: (signature, code))
-        return intrinsic(lambda _, a, b, c, d, e, f: (signature, code))
+        return intrinsic(_TYPED[arguments](signature, code))
 
     return decorated
 
@@ -271,59 +297,45 @@ def _product(
     builder: Any, rows: Any, row_step: Any, step: Any, columns: Any, count: Any, target: Any
 ) -> None:
     """Six rows, of ``count`` numbers a step apart, times as many of sixteen."""
-    before = builder.block
-    body, after = builder.append_basic_block("sum"), builder.append_basic_block("done")
-    builder.branch(body)
-    builder.position_at_end(body)
-
-    def carried(first: Any, kind: Any) -> Any:
-        value = builder.phi(kind)
-        value.add_incoming(first, before)
-        return value
-
-    number = carried(ir.Constant(_INT, 0), _INT)
-    row, column = carried(rows, _INT), carried(columns, _INT)
-    zero = _constant(builder, 0.0).value
     parts = BLOCK // LANES
-    sums = [[carried(zero, _VECTOR) for _ in range(parts)] for _ in range(ROWS)]
-    right = [_loaded(builder, _at(builder, column, i, LANES * _BYTES)) for i in range(parts)]
-    for i, line in enumerate(sums):
-        left = _everywhere(builder, _at(builder, row, i, row_step))
-        for part, before_it in enumerate(line):
-            now = _Vector(builder, before_it) + left * right[part]
-            before_it.add_incoming(now.value, body)
-            line[part] = now.value
-    following = _at(builder, number, 1)
-    number.add_incoming(following, body)
-    row.add_incoming(builder.add(row, step), body)
-    column.add_incoming(_at(builder, column, BLOCK, _BYTES), body)
-    builder.cbranch(builder.icmp_signed("<", following, count), body, after)
-    builder.position_at_end(after)
+    before, zero = builder.block, _constant(builder, 0.0).value
+    with _repeated(builder, count) as number:
+        sums = [[builder.phi(_VECTOR) for _ in range(parts)] for _ in range(ROWS)]
+        row = builder.add(rows, builder.mul(number, step))
+        column = _at_number(builder, columns, number, BLOCK)
+        right = [_loaded(builder, _at(builder, column, i, LANES * _BYTES)) for i in range(parts)]
+        for i, line in enumerate(sums):
+            left = _everywhere(builder, _at(builder, row, i, row_step))
+            for part, so_far in enumerate(line):
+                line[part] = _Vector(builder, so_far) + left * right[part]
+                so_far.add_incoming(zero, before)
+                so_far.add_incoming(line[part].value, builder.block)
     for i, line in enumerate(sums):
         for part, value in enumerate(line):
-            address = _at(builder, target, parts * i + part, LANES * _BYTES)
-            _stored(_Vector(builder, value), address)
+            _stored(value, _at(builder, target, parts * i + part, LANES * _BYTES))
 
 
-@_written(4)
-def _panel(builder: Any, rows: Any, step: Any, count: Any, target: Any) -> None:
-    """Six numbers of each row, close together; two more are read, and written at the end."""
-    before = builder.block
-    body, after = builder.append_basic_block("row"), builder.append_basic_block("done")
-    builder.branch(body)
-    builder.position_at_end(body)
-    number, row, place = (builder.phi(_INT) for _ in range(3))
-    _stored(_loaded(builder, row), place)
-    following = _at(builder, number, 1)
-    for value, first, then in (
-        (number, ir.Constant(_INT, 0), following),
-        (row, rows, builder.add(row, step)),
-        (place, target, _at(builder, place, ROWS, _BYTES)),
-    ):
-        value.add_incoming(first, before)
-        value.add_incoming(then, body)
-    builder.cbranch(builder.icmp_signed("<", following, count), body, after)
-    builder.position_at_end(after)
+@_written(6)
+def _panel(
+    builder: Any, source: Any, matrix: Any, step: Any, count: Any, factors: Any, target: Any
+) -> None:
+    """Three matrices' sum with factors: six numbers of each row, close together. Two more are
+    read, and written at the end."""
+    of = [_everywhere(builder, _at(builder, factors, i, _BYTES)) for i in range(3)]
+    with _repeated(builder, count) as number:
+        row = builder.add(source, builder.mul(number, step))
+        parts = [_loaded(builder, _at(builder, row, i, matrix)) * of[i] for i in range(3)]
+        _stored((parts[0] + parts[1]) + parts[2], _at_number(builder, target, number, ROWS))
+
+
+@_written(5)
+def _line(builder: Any, source: Any, matrix: Any, count: Any, factors: Any, target: Any) -> None:
+    """Three matrices' sum with factors: eight times so many numbers of a row."""
+    of = [_everywhere(builder, _at(builder, factors, i, _BYTES)) for i in range(3)]
+    with _repeated(builder, count) as number:
+        place = _at_number(builder, source, number, LANES)
+        parts = [_loaded(builder, _at(builder, place, i, matrix)) * of[i] for i in range(3)]
+        _stored((parts[0] + parts[1]) + parts[2], _at_number(builder, target, number, LANES))
 
 
 def room(blocks: int, channels: int) -> int:
@@ -353,19 +365,24 @@ class Plane(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Transformed weights: for each point a matrix of outputs by inputs."""
+    """Transformed weights: for each point a matrix of outputs by inputs. Where there are many of
+    them, they are transformed along columns only, as three matrices for each row of points."""
 
     start: int
     """Address of the first number."""
 
-    point: int
-    """Bytes from one point to the next."""
+    matrix: int
+    """Bytes from one matrix to the next."""
 
     output: int
     """Bytes from one output to the next."""
 
     input: int
     """Bytes from one input to the next."""
+
+    factors: int
+    """Address of the three that a row's matrices have at each of its points; 0 where each point has
+    a matrix."""
 
 
 class Buffers(NamedTuple):
@@ -437,16 +454,26 @@ def _multiply(  # type: ignore[no-untyped-def]
     weights, order, inputs, outputs, blocks, seen, seen_point, found, found_point, panel
 ):
     """At each point the weights' matrix times that of the tiles."""
+    lines = (inputs + LANES - 1) // LANES
     for point in range(SIDE * SIDE):
-        matrix = weights.start + order[point] * weights.point
+        down, across = order[point // SIDE], order[point % SIDE]
+        matrix = weights.start + (SIDE * down + across) * weights.matrix
+        if weights.factors:
+            matrix = weights.start + 3 * down * weights.matrix
+        factors = weights.factors + 3 * across * _BYTES
         tiles, products = seen + point * seen_point, found + point * found_point
         for number in range((outputs + ROWS - 1) // ROWS):
             # The last rows overlap: nothing is read beyond the weights.
             row = max(0, min(number * ROWS, outputs - ROWS))
             rows, output, input_ = matrix + row * weights.output, weights.output, weights.input
-            if blocks > 1 and output == _BYTES:
-                _panel(rows, input_, inputs, panel)
+            if weights.factors and output == _BYTES:
+                _panel(rows, weights.matrix, input_, inputs, factors, panel)
                 rows, input_ = panel, ROWS * _BYTES
+            elif weights.factors:
+                for line in range(ROWS):
+                    target = panel + line * lines * LANES * _BYTES
+                    _line(rows + line * output, weights.matrix, lines, factors, target)
+                rows, output = panel, lines * LANES * _BYTES
             for block in range(blocks):
                 _product(
                     rows,
@@ -502,7 +529,8 @@ def convolve(  # type: ignore[no-untyped-def]
 
     ``source``, ``target``: :class:`Plane`; the pixel at the top left of the target comes from the
     source's 3x3 from row ``top`` and column ``left`` on, with zeros where there is nothing.
-    ``order``: for each point of the tiles, that of the ``weights``. ``bias``: its address.
+    ``order``: for each of the eight points of the tiles, that of the ``weights``. ``bias``: its
+    address.
     """
     strips = (target.rows + TILE - 1) // TILE * ((target.columns + _STRIP - 1) // _STRIP)
     blocks, seen, found = buffers.blocks, buffers.seen, buffers.found

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nstrt.runtime.convolution import compiled
 from nstrt.runtime.convolution.scratch import Scratch
-from nstrt.runtime.convolution.winograd import Point, point_matrix
+from nstrt.runtime.convolution.winograd import Point, weight_matrix
 from nstrt.runtime.threads import parts, together
 
 __all__ = ["FACTORS", "POINTS", "RECIPROCAL", "Fused", "transform_weight", "works"]
@@ -44,11 +44,11 @@ the output at 1/2 and -1/2: then w at 1/p is w flipped at p."""
 RECIPROCAL = (7, 1, 2, 5, 6, 3, 4, 0)
 """The number of each point's reciprocal."""
 
-_KEPT = 1 << 22
-"""Bytes of transformed weights that stay in a processor's cache while tiles go by."""
+_FEW = 1 << 14
+"""Pairs of channels whose weights at all points stay in a processor's cache while tiles go by."""
 
 _MOST = 8
-"""Blocks of tiles that share a reading of larger ones."""
+"""Blocks of tiles that share a reading of more of them."""
 
 
 class Fused:
@@ -65,13 +65,17 @@ class Fused:
     def __init__(self, transformed: Tensor, scratch: Scratch, *, transposed: bool) -> None:
         self._weight = transformed
         self._scratch = scratch
-        point, output, input_ = (transformed.element_size() * step for step in transformed.stride())
+        matrix, output, input_ = (
+            transformed.element_size() * step for step in transformed.stride()
+        )
         outputs = transformed.shape[2 if transposed else 1]
         if transposed:
             output, input_ = input_, output
-        self._weights = compiled.Weights(transformed.data_ptr(), point, output, input_)
-        order = np.arange(compiled.SIDE**2).reshape(compiled.SIDE, -1)
-        self._order = (order[np.ix_(RECIPROCAL, RECIPROCAL)] if transposed else order).reshape(-1)
+        self._whole = len(transformed) == compiled.SIDE**2
+        self._factors = _matrix().contiguous()
+        factors = 0 if self._whole else self._factors.data_ptr()
+        self._weights = compiled.Weights(transformed.data_ptr(), matrix, output, input_, factors)
+        self._order = np.array(RECIPROCAL if transposed else range(compiled.SIDE))
         self._no_bias = torch.zeros(outputs)
 
     def apply(self, band: Tensor, out: Tensor, bias: Tensor | None) -> None:
@@ -90,7 +94,7 @@ class Fused:
         blocks = -(-strips // 2)
         # As few readings of the weights as the buffers allow, and as many in each thread.
         threads = len(parts(blocks))
-        most = 1 if self._weight.nbytes <= _KEPT else _MOST
+        most = 1 if self._whole else _MOST
         at_once = -(-blocks // (-(-blocks // (most * threads)) * threads))
         spans = parts(-(-blocks // at_once))
         buffers = self._buffers(len(spans), at_once, seen.channels, target.channels)
@@ -134,13 +138,25 @@ def _plane(values: Tensor) -> compiled.Plane:
 
 
 def transform_weight(weight: Tensor) -> Tensor:
-    """G w G' of weights out x in x 3 x 3, as 64 x out x in, with zeros around: rows a power of two
-    apart would share few places of the cache, and some are read beyond their end."""
-    found = point_matrix(weight, POINTS, FACTORS)
-    points, outputs, inputs = found.shape
+    """G w G' of weights out x in x 3 x 3, as 64 x out x in; of many channels G w alone, as 24 x
+    out x in. There are zeros around: rows a power of two apart would share
+    few places of the cache, and some are read beyond their end."""
+    outputs, inputs = weight.shape[:2]
+    g = _matrix()
+    down = torch.einsum("ui,ocij->ujoc", g, weight.float())
+    if outputs * inputs <= _FEW:
+        down = torch.einsum("vj,ujoc->uvoc", g, down)
+    found = down.flatten(0, 1)
     more = max(0, compiled.ROWS - outputs)
-    room = torch.zeros((points, outputs + more, inputs + compiled.BLOCK))
+    room = torch.zeros((len(found), outputs + more, inputs + compiled.BLOCK))
     return room[:, :outputs, :inputs].copy_(found)
+
+
+@lru_cache(maxsize=1)
+def _matrix() -> Tensor:
+    """G: a filter's polynomial at the points, with the factors."""
+    exact = weight_matrix(POINTS) * np.array(FACTORS, dtype=object)[:, None]
+    return torch.from_numpy(exact.astype(np.float32))
 
 
 @lru_cache(maxsize=1)

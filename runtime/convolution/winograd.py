@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nstrt.runtime.convolution.scratch import Scratch
 
-__all__ = ["TILE", "Point", "Winograd", "place", "point_matrix", "transform_weight"]
+__all__ = ["TILE", "Point", "Winograd", "place", "transform_weight", "weight_matrix"]
 
 TILE = 4
 """Rows and columns of the output that one tile gives."""
@@ -113,18 +113,7 @@ def _tiles(shape: Sequence[int]) -> tuple[int, int]:
 
 def transform_weight(weight: Tensor) -> Tensor:
     """G w G' of weights out x in x 3 x 3, as 36 x out x in."""
-    return point_matrix(weight, _POINTS)
-
-
-def point_matrix(
-    weight: Tensor, points: Sequence[Point], factors: Sequence[Fraction | int] | None = None
-) -> Tensor:
-    """Weights out x in x 3 x 3 at all pairs of points, as pairs x out x in; each point's may have a
-    factor."""
-    exact = _weight_matrix(points)
-    if factors is not None:
-        exact = exact * np.array(factors, dtype=object)[:, None]
-    matrix = _tensor(exact)
+    matrix = _tensor(weight_matrix(_POINTS))
     outputs, inputs = weight.shape[:2]
     flat = weight.float().reshape(outputs * inputs, 9)
     return (torch.kron(matrix, matrix) @ flat.T).view(-1, outputs, inputs)
@@ -166,7 +155,7 @@ def _powers(point: Point, count: int) -> list[Fraction]:
     return [point**power for power in range(count)]
 
 
-def _weight_matrix(points: Sequence[Point]) -> NDArray[np.object_]:
+def weight_matrix(points: Sequence[Point]) -> NDArray[np.object_]:
     """G: a filter's polynomial at the points, each divided by its norm."""
     return np.array(
         [[value / _norm(points, point) for value in _powers(point, 3)] for point in points]
