@@ -246,9 +246,12 @@ class _Forward:
             else:
                 out = plane[:, top : top + count]
             if source.plane is not None and is_windowed(kernel):
-                inset = source.inset
-                kernel.window(source.plane, top - inset, -inset, out, weights.bias)
+                place = top - source.inset, -source.inset
+                # Whoever looks at the convolution looks before the ReLU.
+                after = stage.relu is not None and stage.conv not in layers
+                kernel.window(source.plane, *place, out, weights.bias, rectified=after)
             else:
+                after = False
                 band = self._passes._band(kernel, inputs, count, columns)
                 source.fill(band, top, count + 2)
                 kernel.apply(band, out, weights.bias)
@@ -257,20 +260,21 @@ class _Forward:
                 if raw is not None:
                     raw[:, top : top + count].copy_(out)
             if stage.relu:
-                self._relu(out, top)
+                self._relu(out, top, rectified=after)
             if pooled is not None:
                 self._pool(out, pooled, top)
         found = plane if pooled is None else pooled
         assert found is not None
         return found
 
-    def _relu(self, out: Tensor, top: int) -> None:
+    def _relu(self, out: Tensor, top: int, *, rectified: bool) -> None:
         stage = self._stage
         assert stage.relu
         if stage.pool and stage.relu not in self._watcher.layers:
             # The pooling rectifies.
             return
-        out.relu_()
+        if not rectified:
+            out.relu_()
         if stage.relu in self._watcher.layers:
             self._watcher.see(stage.relu, out, top)
         elif self._keep:
@@ -417,6 +421,9 @@ class _Start:
         size = self._rows, self._columns
         _, kernel = self._passes._kernel(self._filter, *size, transposed=False, large=_large(*size))
         found = self._scratch.take("start", shape, self._region.dtype)
+        if is_windowed(kernel):
+            kernel.window(self._region, low, 0, found, self._filter.bias, rectified=True)
+            return found
         kernel.apply(self._region[:, low : high + 2], found, self._filter.bias)
         return found.relu_()
 

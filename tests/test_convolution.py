@@ -313,6 +313,9 @@ def test_a_window_sees_zeros_where_there_is_nothing(
     expected = plainly(window, weights.weight, transposed=transposed)
     assert not out.isnan().any()
     assert float((out - expected).abs().max()) < 1e-4
+    rectified = torch.full((outputs, height, width), torch.nan)
+    kernel.window(plane, top, left, rectified, None, rectified=True)
+    assert torch.equal(rectified, out.relu())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

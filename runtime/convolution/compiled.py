@@ -121,6 +121,11 @@ class _Vector:
     def __rmul__(self, factor: float) -> _Vector:
         return self * _constant(self.builder, factor)
 
+    def at_least(self, other: _Vector) -> _Vector:
+        """The larger ones of two; what is not a number stays so."""
+        lower = self.builder.fcmp_ordered("<", self.value, other.value)
+        return _Vector(self.builder, self.builder.select(lower, other.value, self.value))
+
     def mixed(self, other: _Vector, numbers: Sequence[int]) -> _Vector:
         """Of this one's numbers, 0 to 7, and the other's, 8 to 15."""
         mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(numbers))
@@ -265,15 +270,17 @@ def _pixels(builder: Any, source: Any, source_step: Any, target: Any, target_ste
         _stored(values, _at(builder, target, pixel, target_step))
 
 
-@_written(3)
-def _row(builder: Any, source: Any, bias: Any, target: Any) -> None:
-    """Six pixels of each of eight tiles, written beside each other, with the bias added."""
+@_written(4)
+def _row(builder: Any, source: Any, bias: Any, least: Any, target: Any) -> None:
+    """Six pixels of each of eight tiles, written beside each other, with the bias added, and not
+    below the least."""
     added = _everywhere(builder, bias)
     pixels = [
         _loaded(builder, _at(builder, source, i, LANES * _BYTES)) + added for i in range(TILE)
     ]
+    floor = _everywhere(builder, least)
     for number, values in enumerate(_joined(_transposed([*pixels, added, added]))):
-        _stored(values, _at(builder, target, number, LANES * _BYTES))
+        _stored(values.at_least(floor), _at(builder, target, number, LANES * _BYTES))
 
 
 @_written(3)
@@ -496,9 +503,9 @@ def _multiply(  # type: ignore[no-untyped-def]
 
 @_compiled
 def _leave(  # type: ignore[no-untyped-def]
-    found, point, target, bias, first, strips, strip_buffer
+    found, point, target, bias, least, first, strips, strip_buffer
 ):
-    """Products at the points as pixels, with the bias."""
+    """Products at the points as pixels, with the bias, and not below the least."""
     in_row = (target.columns + _STRIP - 1) // _STRIP
     wide = _STRIP * _BYTES
     square = strip_buffer + SIDE * wide
@@ -521,9 +528,9 @@ def _leave(  # type: ignore[no-untyped-def]
             place = plane + down * target.row + right * _BYTES
             for line in range(min(TILE, target.rows - down)):
                 if right + _STRIP <= target.columns:
-                    _row(square + line * wide, added, place + line * target.row)
+                    _row(square + line * wide, added, least, place + line * target.row)
                 else:
-                    _row(square + line * wide, added, spare)
+                    _row(square + line * wide, added, least, spare)
                     _copy(spare, place + line * target.row, (target.columns - right) * _BYTES)
             right += _STRIP
             if right >= target.columns:
@@ -532,14 +539,14 @@ def _leave(  # type: ignore[no-untyped-def]
 
 @_compiled
 def convolve(  # type: ignore[no-untyped-def]
-    source, top, left, weights, order, bias, target, buffers, first, last
+    source, top, left, weights, order, bias, least, target, buffers, first, last
 ):
     """Some groups, from ``first`` on, of a convolution's tiles.
 
     ``source``, ``target``: :class:`Plane`; the pixel at the top left of the target comes from the
     source's 3x3 from row ``top`` and column ``left`` on, with zeros where there is nothing.
-    ``order``: for each of the eight points of the tiles, that of the ``weights``. ``bias``: its
-    address.
+    ``order``: for each of the eight points of the tiles, that of the ``weights``. ``bias`` and
+    ``least``, below which no pixel is: their addresses.
     """
     strips = (target.rows + TILE - 1) // TILE * ((target.columns + _STRIP - 1) // _STRIP)
     blocks, seen, found = buffers.blocks, buffers.seen, buffers.found
@@ -561,4 +568,4 @@ def convolve(  # type: ignore[no-untyped-def]
             found_point,
             buffers.strip,
         )
-        _leave(found, found_point, target, bias, start, count, buffers.strip)
+        _leave(found, found_point, target, bias, least, start, count, buffers.strip)

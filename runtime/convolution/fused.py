@@ -51,6 +51,9 @@ _MOST = 8
 """Blocks of tiles that share a reading of more of them."""
 
 
+_ZERO, _NO_LEAST = torch.zeros(1), torch.full((1,), -torch.inf)
+
+
 class Fused:
     """A 3x3 convolution, forwards or transposed, by F(6x6, 3x3).
 
@@ -83,7 +86,16 @@ class Fused:
         side."""
         self.window(band, 0, 0, out, bias)
 
-    def window(self, source: Tensor, top: int, left: int, out: Tensor, bias: Tensor | None) -> None:
+    def window(
+        self,
+        source: Tensor,
+        top: int,
+        left: int,
+        out: Tensor,
+        bias: Tensor | None,
+        *,
+        rectified: bool = False,
+    ) -> None:
         """``out`` from the pixels of ``source``, channels x rows x columns, from row ``top`` and
         column ``left`` on, which may be outside of it; there are zeros."""
         seen, target = _plane(source), _plane(out)
@@ -108,6 +120,7 @@ class Fused:
                     self._weights,
                     self._order,
                     added.data_ptr(),
+                    (_ZERO if rectified else _NO_LEAST).data_ptr(),
                     target,
                     buffer,
                     *span,

@@ -62,8 +62,18 @@ class Kernel(Protocol):
 class Windowed(Kernel, Protocol):
     """A kernel that needs no bands: it sees zeros around what there is."""
 
-    def window(self, source: Tensor, top: int, left: int, out: Tensor, bias: Tensor | None) -> None:
-        """As ``apply``, with the band from row ``top`` and column ``left`` of a plane on."""
+    def window(
+        self,
+        source: Tensor,
+        top: int,
+        left: int,
+        out: Tensor,
+        bias: Tensor | None,
+        *,
+        rectified: bool = False,
+    ) -> None:
+        """As ``apply``, with the band from row ``top`` and column ``left`` of a plane on; perhaps
+        with a ReLU after it."""
 
 
 def is_windowed(kernel: Kernel) -> TypeGuard[Windowed]:
