@@ -238,7 +238,7 @@ def _target(size: str, section: Mapping[str, Any]) -> Iterator[str]:
                 _seconds(median(reached)) if reached else "not reached",
                 f"{median(shares):.3f}" if shares else "",
                 f"{runs[0]['loss']:,.2f}",
-                f"{runs[0]['judged']:,.2f}",
+                "" if runs[0]["judged"] is None else f"{runs[0]['judged']:,.2f}",
                 _plan(runs[0]),
                 _mib(runs),
             ]
@@ -280,6 +280,9 @@ def _verdicts(target: Mapping[str, Any]) -> Iterator[str]:
     for name, runs in target["ours"].items():
         run = runs[0]
         judged = run["judged"]
+        if judged is None:
+            yield f"- {name}'s final picture was not kept to be judged by pastiche's own formula."
+            continue
         words = "reached" if judged <= goal * (1 + SAME) else "did not reach"
         yield (
             f"- {name} {words} pastiche's loss by pastiche's own formula, which finds "

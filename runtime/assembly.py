@@ -8,7 +8,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.extraction import variant_for
-from nstrt.runtime.machine import available_memory, card_memory, device_name, machine_id, versions
+from nstrt.runtime.machine import (
+    available_memory,
+    card_memory,
+    compiler_versions,
+    device_name,
+    machine_id,
+    versions,
+)
 from nstrt.runtime.model import (
     ModelSpec,
     ModelStore,
@@ -107,7 +114,9 @@ class Assembly:
 
         mirror, site = self._mirror(spec), self._site
         key = machine_id(
-            device=device_name(site.provider), threads=site.threads, versions=versions()
+            device=device_name(site.provider),
+            threads=site.threads,
+            versions=versions() | compiler_versions(),
         )
         if name == "torch":
             return TorchEngine(mirror, precision=precision, key=key)

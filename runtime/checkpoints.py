@@ -125,10 +125,9 @@ def deciding_versions(engine: str) -> dict[str, str]:
     """The versions of all that decides about an engine's pixels."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = versions()
-    for package in ("numba", "pillow"):
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
+    found = versions() | compiler_versions()
+    with suppress(PackageNotFoundError):
+        found["pillow"] = version("pillow")
     if engine == "graph":
         # Its Gram matrices are NumPy's, whose BLAS adds up in another order on more threads.
         found["numpy"] += f" on {_blas_threads()} cores"

@@ -15,6 +15,7 @@ from pathlib import Path
 __all__ = [
     "available_memory",
     "card_memory",
+    "compiler_versions",
     "default_threads",
     "device_name",
     "machine_id",
@@ -120,6 +121,15 @@ def versions() -> dict[str, str]:
     }
     with contextlib.suppress(PackageNotFoundError):
         found["torch"] = version("torch")
+    return found
+
+
+def compiler_versions() -> dict[str, str]:
+    """The versions of what compiles loops for the processor, where it is installed."""
+    found = {}
+    for package in ("numba", "llvmlite"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
     return found
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nstrt.runtime.assembly import Assembly, Site, has_torch, torch_sees_card
 from nstrt.runtime.machine import (
+    compiler_versions,
     default_threads,
     device_name,
     machine_id,
@@ -309,7 +310,7 @@ class Planner:
             threads=site.threads,
             pooling=options.pooling,
             deepest=options.spec.taps[-1],
-            versions=versions(),
+            versions=versions() | compiler_versions(),
             sides=SIDES,
         )
         engines = {

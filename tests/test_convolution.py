@@ -34,6 +34,7 @@ from nstrt.runtime.convolution import (
 from nstrt.runtime.convolution import winograd as winograd_module
 from nstrt.runtime.convolution.kernels import candidates, nnpack_works
 from nstrt.runtime.convolution.winograd import TILE, Winograd, transform_weight
+from nstrt.runtime.model import CheckpointError
 
 SIZES = [(4, 4), (8, 12), (1, 1), (5, 7), (3, 18), (19, 22), (4, 41)]
 CHANNELS = [(16, 16), (24, 40), (3, 20), (20, 3)]
@@ -474,22 +475,46 @@ def test_nnpack_that_agrees_is_taken_and_asked_once(monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def asked_again() -> Iterator[None]:
     """Nobody has asked yet whether compiled loops work; the next one will ask again."""
-    fused.works.cache_clear()
+    forget()
     yield
+    forget()
+
+
+def forget() -> None:
     fused.works.cache_clear()
+    kernels.fused_works.cache_clear()
 
 
 @pytest.mark.usefixtures("asked_again")
 def test_compiled_loops_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "fused" in candidates(filter_of(16, 16), Scratch(), transposed=False, large=True)
-    fused.works.cache_clear()
-    monkeypatch.setattr(fused.Fused, "apply", lambda self, band, out, bias: out.fill_(1))
-    assert "fused" not in candidates(filter_of(16, 16), Scratch(), transposed=False, large=True)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("what LLVM says")
+
+    def fill(self: fused.Fused, source: Tensor, top: int, left: int, out: Tensor, *_: Any) -> None:
+        out.fill_(1)
+
+    for wrong in (lambda *given, rectified: fill(*given), fail):
+        forget()
+        monkeypatch.setattr(fused.Fused, "window", wrong)
+        makers = candidates(filter_of(16, 16), Scratch(), transposed=False, large=True)
+        assert "fused" not in makers
 
 
+@pytest.mark.usefixtures("asked_again")
 def test_without_numba_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "find_spec", lambda name: None)
     assert "fused" not in candidates(filter_of(16, 16), Scratch(), transposed=False, large=True)
+
+
+def test_a_run_whose_algorithm_is_gone_is_not_gone_on_with(cache: Path) -> None:
+    weights, chooser = filter_of(16, 16), Chooser(Scratch())
+    chooser.kernel(weights, 8, 8, transposed=False)
+    for key in chooser.names:
+        chooser.names[key] = "of another machine"
+    with pytest.raises(CheckpointError, match=r"'of another machine'.*anew"):
+        chooser.kernel(weights, 8, 8, transposed=False)
 
 
 def test_scratch_is_used_again_and_grows() -> None:

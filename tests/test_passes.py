@@ -344,12 +344,16 @@ def test_any_stages_and_layers_give_autograds_gradient(
     assert torch.allclose(found, gradient, rtol=1e-9, atol=1e-12 * float(gradient.abs().max()))
 
 
+@pytest.mark.parametrize("algorithm", ["winograd", "fused"])
 @pytest.mark.parametrize("average", [False, True])
-@pytest.mark.parametrize("layers", [("conv3",), ("relu3",), ("pool3",), ("relu1", "conv3")])
+@pytest.mark.parametrize(
+    "layers", [("conv3",), ("relu3",), ("pool3",), ("relu1", "conv3"), ("conv2", "relu2", "conv3")]
+)
 def test_winograd_in_bands_gives_autograds_gradient(
-    average: bool, layers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    algorithm: str, average: bool, layers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only(monkeypatch, "winograd", "products")
+    only(monkeypatch, *{"winograd": ("winograd", "products"), "fused": ("fused",)}[algorithm])
+    monkeypatch.setattr(passes_module, "_large", lambda height, width: algorithm == "fused")
     mirror = thin_mirror(
         (16, 24, 32),
         (True, False, True),

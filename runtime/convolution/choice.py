@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nstrt.runtime.convolution.kernels import Filter, Kernel, candidates
 from nstrt.runtime.convolution.scratch import Scratch
+from nstrt.runtime.model import CheckpointError
 from nstrt.runtime.remembered import recall, remember
 
 __all__ = ["Chooser", "band_for"]
@@ -81,6 +82,11 @@ class Chooser:
             # What lost is not kept in memory.
             for loser in set(makers) - {chosen}:
                 self._kernels.pop((id(weights), transposed, loser), None)
+        if chosen not in makers:
+            raise CheckpointError(
+                f"This run began with the algorithm '{chosen}', which does not work here now, so it "
+                "cannot go on to the same pixels; begin it anew, without --resume."
+            )
         self.names[key] = chosen
         return chosen, make(chosen)
 

@@ -327,7 +327,7 @@ def _panels(
     builder: Any, source: Any, matrix: Any, step: Any, count: Any, factors: Any, target: Any
 ) -> None:
     """Three matrices' sum with factors: six numbers of each row close together, then in a second
-    panel the six beside them. Each panel has two more at its end, which are read too."""
+    panel the six beside them. Each panel has room for two more, which are written at its end."""
     of = [_everywhere(builder, _at(builder, factors, i, _BYTES)) for i in range(3)]
     second = _at(builder, _at_number(builder, target, count, ROWS), LANES, _BYTES)
     with _repeated(builder, count) as number:
@@ -352,7 +352,7 @@ def room(blocks: int, channels: int) -> int:
     """Numbers by which points are apart in a buffer for so many blocks of tiles.
 
     A few more than there are: a power of two apart they would share few places of the cache, and up
-    to six channels more are written.
+    to five channels more are written.
     """
     return BLOCK * (blocks * channels + ROWS)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Protocol, TypeGuard
 
@@ -265,11 +266,12 @@ def _fused(weights: Filter, scratch: Scratch, *, transposed: bool) -> Kernel:
     return fused.Fused(transformed, scratch, transposed=transposed)
 
 
+@lru_cache(maxsize=1)
 def fused_works() -> bool:
     """Whether Numba is here, and what it compiles agrees with torch's convolution."""
     if find_spec("numba"):
         # Numba may not fit the other packages, or have no folder for what it compiles.
-        with contextlib.suppress(ImportError, RuntimeError):
+        with contextlib.suppress(Exception):
             from nstrt.runtime.convolution import fused
 
             return fused.works()

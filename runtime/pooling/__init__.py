@@ -40,7 +40,7 @@ def pooling_for(values: Tensor, *, large: bool) -> Pooling:
     it; else torch's operations."""
     if large and values.device.type == "cpu" and values.element_size() == 4 and find_spec("numba"):
         # Numba may not fit the other packages, or have no folder for what it compiles.
-        with contextlib.suppress(ImportError, RuntimeError):
+        with contextlib.suppress(Exception):
             from nstrt.runtime.pooling import compiled
 
             return compiled
