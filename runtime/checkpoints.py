@@ -17,7 +17,7 @@ from nstrt.runtime.checkpoint import (
     size_of,
     write_checkpoint,
 )
-from nstrt.runtime.machine import versions
+from nstrt.runtime.machine import compiler_versions, versions
 from nstrt.runtime.model.files import remove_leftovers
 
 if TYPE_CHECKING:

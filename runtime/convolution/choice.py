@@ -84,8 +84,8 @@ class Chooser:
                 self._kernels.pop((id(weights), transposed, loser), None)
         if chosen not in makers:
             raise CheckpointError(
-                f"This run began with the algorithm '{chosen}', which does not work here now, so it "
-                "cannot go on to the same pixels; begin it anew, without --resume."
+                f"This run began with the algorithm '{chosen}', which does not work here now, so "
+                "it cannot go on to the same pixels; begin it anew, without --resume."
             )
         self.names[key] = chosen
         return chosen, make(chosen)
