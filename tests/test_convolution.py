@@ -574,7 +574,7 @@ class Machine:
     """A machine on which one algorithm is quick."""
 
     def __init__(self) -> None:
-        self.seconds = {"tortoise": 0.004, "hare": 0.0, "snail": 0.004}
+        self.seconds = {"tortoise": 0.03, "hare": 0.0, "snail": 0.03}
         self.made: list[weakref.ref[Pretended]] = []
         self.applied: dict[str, int] = {}
 
