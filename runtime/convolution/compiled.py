@@ -246,12 +246,24 @@ def _written(arguments: int) -> Callable[[Callable[..., None]], Any]:
     return decorated
 
 
-@_written(4)
-def _points(builder: Any, source: Any, source_step: Any, target: Any, target_step: Any) -> None:
-    """Eight rows, a step apart, at the points, a step apart."""
+def _apart(
+    builder: Any,
+    formula: Callable[[Sequence[_Vector]], list[_Vector]],
+    source: Any,
+    source_step: Any,
+    target: Any,
+    target_step: Any,
+) -> None:
+    """A formula of eight vectors, a step apart, written a step apart."""
     rows = [_loaded(builder, _at(builder, source, i, source_step)) for i in range(SIDE)]
-    for point, values in enumerate(points_of(rows)):
-        _stored(values, _at(builder, target, point, target_step))
+    for number, values in enumerate(formula(rows)):
+        _stored(values, _at(builder, target, number, target_step))
+
+
+@_written(4)
+def _points(builder: Any, *places: Any) -> None:
+    """Eight rows, a step apart, at the points, a step apart."""
+    _apart(builder, points_of, *places)
 
 
 @_written(3)
@@ -263,11 +275,9 @@ def _points_across(builder: Any, source: Any, target: Any, step: Any) -> None:
 
 
 @_written(4)
-def _pixels(builder: Any, source: Any, source_step: Any, target: Any, target_step: Any) -> None:
+def _pixels(builder: Any, *places: Any) -> None:
     """Products at eight points, a step apart, as six pixels, a step apart."""
-    products = [_loaded(builder, _at(builder, source, i, source_step)) for i in range(SIDE)]
-    for pixel, values in enumerate(pixels_of(products)):
-        _stored(values, _at(builder, target, pixel, target_step))
+    _apart(builder, pixels_of, *places)
 
 
 @_written(4)
@@ -322,6 +332,12 @@ def _product(
             _stored(value, _at(builder, target, parts * i + part, LANES * _BYTES))
 
 
+def _three(builder: Any, place: Any, matrix: Any, factors: Sequence[_Vector]) -> _Vector:
+    """Three matrices' sum with factors, of the eight numbers at a place."""
+    a, b, c = (_loaded(builder, _at(builder, place, i, matrix)) * factors[i] for i in range(3))
+    return (a + b) + c
+
+
 @_written(6)
 def _panels(
     builder: Any, source: Any, matrix: Any, step: Any, count: Any, factors: Any, target: Any
@@ -334,8 +350,8 @@ def _panels(
         row = builder.add(source, builder.mul(number, step))
         for panel, place in enumerate((target, second)):
             beside = _at(builder, row, panel * ROWS, _BYTES)
-            parts = [_loaded(builder, _at(builder, beside, i, matrix)) * of[i] for i in range(3)]
-            _stored((parts[0] + parts[1]) + parts[2], _at_number(builder, place, number, ROWS))
+            values = _three(builder, beside, matrix, of)
+            _stored(values, _at_number(builder, place, number, ROWS))
 
 
 @_written(5)
@@ -344,8 +360,8 @@ def _line(builder: Any, source: Any, matrix: Any, count: Any, factors: Any, targ
     of = [_everywhere(builder, _at(builder, factors, i, _BYTES)) for i in range(3)]
     with _repeated(builder, count) as number:
         place = _at_number(builder, source, number, LANES)
-        parts = [_loaded(builder, _at(builder, place, i, matrix)) * of[i] for i in range(3)]
-        _stored((parts[0] + parts[1]) + parts[2], _at_number(builder, target, number, LANES))
+        values = _three(builder, place, matrix, of)
+        _stored(values, _at_number(builder, target, number, LANES))
 
 
 def room(blocks: int, channels: int) -> int:
