@@ -2,45 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
 
-__all__ = ["parts", "shared", "together"]
+__all__ = ["SHARES", "dealt", "parts", "shared"]
+
+SHARES = 3
+"""Parts of what is dealt out for each thread: one may be held up by what else the machine does."""
 
 
 def shared(count: int, work: Callable[[int, int], None]) -> None:
-    """Do ``work(first, last)`` for all of ``count`` channels, a part of them in each thread."""
-    together([partial(work, *part) for part in parts(count)])
+    """Do ``work(first, last)`` for all of ``count`` channels, a part of them at a time."""
+    spans = parts(count, SHARES * torch.get_num_threads())
+    dealt(len(spans), lambda _, number: work(*spans[number]))
 
 
-def parts(count: int) -> list[tuple[int, int]]:
-    """First and last, which is left out, of as many parts as torch has threads, or as there are
+def parts(count: int, most: int) -> list[tuple[int, int]]:
+    """First and last, which is left out, of ``most`` parts of like size, or of as many as there are
     things to share out."""
+    most = min(most, count)
+    return list(pairwise(count * number // max(1, most) for number in range(most + 1)))
+
+
+def dealt(count: int, work: Callable[[int, int], None]) -> None:
+    """Do ``work(thread, number)`` for each number up to ``count``, in this order; the next one is
+    for the thread that is free first.
+
+    It must let go of Python's lock; threads sleep until there is work again. Whatever is raised,
+    none goes on afterwards.
+    """
+    numbers = iter(range(count))
     threads = min(torch.get_num_threads(), count)
-    return list(pairwise(count * number // max(1, threads) for number in range(threads + 1)))
-
-
-def together(calls: Sequence[Callable[[], None]]) -> None:
-    """Make all calls at once, as far as there are threads; they must let go of Python's lock. The
-    threads sleep between two of these. Whatever is raised, no call goes on afterwards."""
-    if len(calls) < 2:
-        for call in calls:
-            call()
+    if threads < 2:
+        for number in numbers:
+            work(0, number)
         return
-    here, *elsewhere = calls
-    others: list[Future[None]] = []
+    others = [
+        _pool(torch.get_num_threads() - 1).submit(_take, work, thread, numbers)
+        for thread in range(1, threads)
+    ]
     try:
-        for call in elsewhere:
-            others.append(_pool(torch.get_num_threads() - 1).submit(call))
-        here()
+        _take(work, 0, numbers)
     finally:
         wait(others)
     for other in others:
         other.result()
+
+
+def _take(work: Callable[[int, int], None], thread: int, numbers: Iterator[int]) -> None:
+    try:
+        for number in numbers:
+            work(thread, number)
+    except BaseException:
+        # What is left is not done.
+        for _ in numbers:
+            pass
+        raise
 
 
 @lru_cache(maxsize=1)

@@ -25,9 +25,11 @@ __all__ = [
     "LANES",
     "ROWS",
     "SIDE",
+    "STRIP",
     "TILE",
     "Buffers",
     "Plane",
+    "Share",
     "Weights",
     "convolve",
     "pixels_of",
@@ -53,16 +55,16 @@ ROWS = 6
 
 _BYTES = 4
 
-_STRIP = TILE * LANES
+STRIP = TILE * LANES
 """Pixels that tiles side by side give of a row."""
 
-_SEEN = _STRIP + LANES
+_SEEN = STRIP + LANES
 """Pixels that they see of one, and a few more."""
 
 
 def work(channels: int) -> int:
     """Numbers of a thread's buffer for a strip of tiles, or for some rows of weights."""
-    return max(2 * SIDE * _SEEN, (SIDE + TILE + 1) * _STRIP, 2 * ROWS * (channels + LANES))
+    return max(2 * SIDE * _SEEN, (SIDE + TILE + 1) * STRIP, 2 * ROWS * (channels + LANES))
 
 
 _T = TypeVar("_T", bound=Any)
@@ -412,7 +414,7 @@ class Weights(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """Memory of one thread."""
+    """Memory to work in."""
 
     seen: int
     """Address of the transformed tiles of ``blocks``: :func:`room` for the inputs."""
@@ -421,10 +423,27 @@ class Buffers(NamedTuple):
     """Address of their products: :func:`room` for the outputs."""
 
     strip: int
-    """Address of :func:`work` numbers."""
+    """Address of :func:`work` numbers, of one thread."""
 
     blocks: int
     """Blocks of tiles that share a reading of the weights."""
+
+
+class Share(NamedTuple):
+    """What of a convolution is done: from a first one up to a last one, which is left out.
+
+    Its groups of tiles, ``blocks`` of them each, of which the inputs are transformed, at the points
+    multiplied by the weights, and of the products the outputs transformed back.
+    """
+
+    group: int
+    last_group: int
+    input: int
+    last_input: int
+    point: int
+    last_point: int
+    output: int
+    last_output: int
 
 
 _compiled: Any = numba.njit(cache=True, nogil=True)
@@ -433,18 +452,18 @@ _room = _compiled(room)
 
 @_compiled
 def _enter(  # type: ignore[no-untyped-def]
-    source, top, left, width, first, strips, seen, point, strip_buffer
+    source, top, left, width, first, strips, begin, end, seen, point, strip_buffer
 ):
-    """Strips of tiles of each channel at the 64 points; around the source are zeros."""
-    in_row = (width + _STRIP - 1) // _STRIP
+    """Strips of tiles of some channels at the 64 points; around the source are zeros."""
+    in_row = (width + STRIP - 1) // STRIP
     at_points = strip_buffer
     patch, patch_row = strip_buffer + SIDE * _SEEN * _BYTES, _SEEN * _BYTES
-    for channel in range(source.channels):
+    for channel in range(begin, end):
         plane = source.start + channel * source.channel
-        down, right = first // in_row * TILE, first % in_row * _STRIP
+        down, right = first // in_row * TILE, first % in_row * STRIP
         for strip in range(strips):
             # Whole tiles, of what the convolution of what is left of the row sees.
-            columns = (min(_STRIP, width - right) + TILE - 1) // TILE * TILE + 2
+            columns = (min(STRIP, width - right) + TILE - 1) // TILE * TILE + 2
             y, x = top + down, left + right
             rows, row = plane + y * source.row + x * _BYTES, source.row
             if y < 0 or x < 0 or y + SIDE > source.rows or x + columns > source.columns:
@@ -470,18 +489,29 @@ def _enter(  # type: ignore[no-untyped-def]
                     seen + block * _BYTES + number * SIDE * point,
                     point,
                 )
-            right += _STRIP
+            right += STRIP
             if right >= width:
                 down, right = down + TILE, 0
 
 
 @_compiled
 def _multiply(  # type: ignore[no-untyped-def]
-    weights, order, inputs, outputs, blocks, seen, seen_point, found, found_point, panel
+    weights,
+    order,
+    inputs,
+    outputs,
+    blocks,
+    begin,
+    end,
+    seen,
+    seen_point,
+    found,
+    found_point,
+    panel,
 ):
-    """At each point the weights' matrix times that of the tiles."""
+    """At some points the weights' matrix times that of the tiles."""
     lines = (inputs + LANES - 1) // LANES
-    for point in range(SIDE * SIDE):
+    for point in range(begin, end):
         down, across = order[point // SIDE], order[point % SIDE]
         matrix = weights.start + (SIDE * down + across) * weights.matrix
         if weights.factors:
@@ -519,16 +549,17 @@ def _multiply(  # type: ignore[no-untyped-def]
 
 @_compiled
 def _leave(  # type: ignore[no-untyped-def]
-    found, point, target, bias, least, first, strips, strip_buffer
+    found, point, target, bias, least, first, strips, begin, end, strip_buffer
 ):
-    """Products at the points as pixels, with the bias, and not below the least."""
-    in_row = (target.columns + _STRIP - 1) // _STRIP
-    wide = _STRIP * _BYTES
+    """Some channels of the products at the points as pixels, with the bias, and not below the
+    least."""
+    in_row = (target.columns + STRIP - 1) // STRIP
+    wide = STRIP * _BYTES
     square = strip_buffer + SIDE * wide
     spare = square + TILE * wide
-    for channel in range(target.channels):
+    for channel in range(begin, end):
         plane, added = target.start + channel * target.channel, bias + channel * _BYTES
-        down, right = first // in_row * TILE, first % in_row * _STRIP
+        down, right = first // in_row * TILE, first % in_row * STRIP
         for strip in range(strips):
             block = (strip // 2 * target.channels + channel) * BLOCK + strip % 2 * LANES
             for number in range(SIDE):
@@ -543,45 +574,70 @@ def _leave(  # type: ignore[no-untyped-def]
                 _pixels(strip_buffer + column, wide, square + column, wide)
             place = plane + down * target.row + right * _BYTES
             for line in range(min(TILE, target.rows - down)):
-                if right + _STRIP <= target.columns:
+                if right + STRIP <= target.columns:
                     _row(square + line * wide, added, least, place + line * target.row)
                 else:
                     _row(square + line * wide, added, least, spare)
                     _copy(spare, place + line * target.row, (target.columns - right) * _BYTES)
-            right += _STRIP
+            right += STRIP
             if right >= target.columns:
                 down, right = down + TILE, 0
 
 
 @_compiled
 def convolve(  # type: ignore[no-untyped-def]
-    source, top, left, weights, order, bias, least, target, buffers, first, last
+    source, top, left, weights, order, bias, least, target, buffers, share
 ):
-    """Some groups, from ``first`` on, of a convolution's tiles.
+    """A share of a convolution.
 
     ``source``, ``target``: :class:`Plane`; the pixel at the top left of the target comes from the
     source's 3x3 from row ``top`` and column ``left`` on, with zeros where there is nothing.
     ``order``: for each of the eight points of the tiles, that of the ``weights``. ``bias`` and
     ``least``, below which no pixel is: their addresses.
     """
-    strips = (target.rows + TILE - 1) // TILE * ((target.columns + _STRIP - 1) // _STRIP)
+    strips = (target.rows + TILE - 1) // TILE * ((target.columns + STRIP - 1) // STRIP)
     blocks, seen, found = buffers.blocks, buffers.seen, buffers.found
     seen_point = _room(blocks, source.channels) * _BYTES
     found_point = _room(blocks, target.channels) * _BYTES
-    for group in range(first, last):
+    for group in range(share.group, share.last_group):
         start = 2 * blocks * group
         count = min(2 * blocks, strips - start)
-        _enter(source, top, left, target.columns, start, count, seen, seen_point, buffers.strip)
+        _enter(
+            source,
+            top,
+            left,
+            target.columns,
+            start,
+            count,
+            share.input,
+            share.last_input,
+            seen,
+            seen_point,
+            buffers.strip,
+        )
         _multiply(
             weights,
             order,
             source.channels,
             target.channels,
             (count + 1) // 2,
+            share.point,
+            share.last_point,
             seen,
             seen_point,
             found,
             found_point,
             buffers.strip,
         )
-        _leave(found, found_point, target, bias, least, start, count, buffers.strip)
+        _leave(
+            found,
+            found_point,
+            target,
+            bias,
+            least,
+            start,
+            count,
+            share.output,
+            share.last_output,
+            buffers.strip,
+        )

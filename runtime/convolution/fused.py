@@ -26,7 +26,7 @@ from torch.nn import functional
 from nstrt.runtime.convolution import compiled
 from nstrt.runtime.convolution.scratch import Scratch
 from nstrt.runtime.convolution.winograd import Point, weight_matrix
-from nstrt.runtime.threads import parts, together
+from nstrt.runtime.threads import SHARES, dealt, parts
 
 __all__ = ["FACTORS", "POINTS", "RECIPROCAL", "Fused", "transform_weight", "works"]
 
@@ -51,9 +51,11 @@ RECIPROCAL = (7, 1, 2, 5, 6, 3, 4, 0)
 _FEW = 1 << 14
 """Pairs of channels whose weights at all points stay in a processor's cache while tiles go by."""
 
-_MOST = 8
+_MOST = 16
 """Blocks of tiles that share a reading of more of them."""
 
+_SPANS = 32
+"""Parts of the points that are dealt out; threads at points close together use the same weights."""
 
 _ZERO, _NO_LEAST = torch.zeros(1), torch.full((1,), -torch.inf)
 
@@ -104,56 +106,77 @@ class Fused:
         column ``left`` on, which may be outside of it; there are zeros."""
         seen, target = _plane(source), _plane(out)
         added = self._no_bias if bias is None else bias.float().contiguous()
-        strip = compiled.TILE * compiled.LANES
-        strips = -(-target.rows // compiled.TILE) * -(-target.columns // strip)
+        least = _ZERO if rectified else _NO_LEAST
+        strips = -(-target.rows // compiled.TILE) * -(-target.columns // compiled.STRIP)
         if not strips:
             return
         blocks = -(-strips // 2)
-        # As few readings of the weights as the buffers allow, and as many in each thread.
-        threads = len(parts(blocks))
-        most = 1 if self._whole else _MOST
-        at_once = -(-blocks // (-(-blocks // (most * threads)) * threads))
-        spans = parts(-(-blocks // at_once))
-        buffers = self._buffers(len(spans), at_once, seen.channels, target.channels)
-        together(
-            [
+        inputs, outputs = (0, seen.channels), (0, target.channels)
+        points, none = (0, compiled.SIDE**2), (0, 0)
+        # Where weights are transformed on the way, that is done once for as many tiles as the
+        # buffers allow, and the threads share these; otherwise each has tiles of its own.
+        at_once = 1 if self._whole else -(-blocks // -(-blocks // _MOST))
+        groups = -(-blocks // at_once)
+        buffers, memory = self._buffers(at_once, seen.channels, target.channels)
+
+        def do(shares: Sequence[compiled.Share]) -> None:
+            dealt(
+                len(shares),
                 partial(
                     _convolve,
-                    (self, source, out, added, buffer),
+                    (self, source, out, added, memory),
                     seen,
                     top,
                     left,
                     self._weights,
                     self._order,
                     added.data_ptr(),
-                    (_ZERO if rectified else _NO_LEAST).data_ptr(),
+                    least.data_ptr(),
                     target,
-                    _addresses(buffer, at_once),
-                    *span,
-                )
-                for buffer, span in zip(buffers, spans, strict=True)
-            ]
-        )
+                    buffers,
+                    shares,
+                ),
+            )
+
+        if self._whole:
+            spans = parts(groups, torch.get_num_threads() * SHARES)
+            do([compiled.Share(*span, *inputs, *points, *outputs) for span in spans])
+            return
+        for number in range(groups):
+            group = number, number + 1
+            some = partial(parts, most=torch.get_num_threads() * SHARES)
+            do([compiled.Share(*group, *span, *none, *none) for span in some(inputs[1])])
+            spans = parts(points[1], _SPANS)
+            do([compiled.Share(*group, *none, *span, *none) for span in spans])
+            do([compiled.Share(*group, *none, *none, *span) for span in some(outputs[1])])
 
     def _buffers(
-        self, threads: int, blocks: int, inputs: int, outputs: int
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For each thread, of transformed tiles, of products, and of a strip."""
-        points, take = compiled.SIDE**2, self._scratch.take
-        seen = take("gathered", (threads, points * compiled.room(blocks, inputs)))
-        found = take("transformed", (threads, points * compiled.room(blocks, outputs)))
+        self, blocks: int, inputs: int, outputs: int
+    ) -> tuple[list[compiled.Buffers], tuple[Tensor, ...]]:
+        """Of each thread, and the memory that they are addresses of: transformed tiles, products,
+        and a strip."""
+        points, take, threads = compiled.SIDE**2, self._scratch.take, torch.get_num_threads()
+        rooms = threads if self._whole else 1
+        seen = take("gathered", (rooms, points * compiled.room(blocks, inputs)))
+        found = take("transformed", (rooms, points * compiled.room(blocks, outputs)))
         strips = take("strip", (threads, compiled.work(inputs)))
-        return list(zip(seen, found, strips, strict=True))
-
-
-def _addresses(buffer: tuple[Tensor, Tensor, Tensor], blocks: int) -> compiled.Buffers:
-    seen, found, strip = (place.data_ptr() for place in buffer)
-    return compiled.Buffers(seen, found, strip, blocks)
+        buffers = [
+            compiled.Buffers(
+                seen[number % rooms].data_ptr(),
+                found[number % rooms].data_ptr(),
+                strips[number].data_ptr(),
+                blocks,
+            )
+            for number in range(threads)
+        ]
+        return buffers, (seen, found, strips)
 
 
 def _convolve(held: Sequence[object], *arguments: Any) -> None:
-    """What is ``held`` owns the memory that the arguments are addresses of."""
-    compiled.convolve(*arguments)
+    """``held`` owns the memory that the arguments are addresses of; the last ones are the buffers
+    and the shares, and the numbers of the thread and of the share."""
+    *first, buffers, shares, thread, number = arguments
+    compiled.convolve(*first, buffers[thread], shares[number])
 
 
 def _plane(values: Tensor) -> compiled.Plane:

@@ -1,0 +1,84 @@
+"""Compiled loops shared among threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from nstrt.runtime.threads import dealt, parts, shared
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("count", "most"), [(7, 3), (2, 5), (1, 1), (0, 4)])
+def test_parts_are_all_and_of_like_size(count: int, most: int) -> None:
+    spans = parts(count, most)
+    assert [number for first, last in spans for number in range(first, last)] == [*range(count)]
+    assert len(spans) == min(count, most)
+    sizes = {last - first for first, last in spans}
+    assert not sizes or max(sizes) - min(sizes) <= 1
+
+
+def test_each_number_is_done_once_by_a_thread_with_a_number_of_its_own(threads: int) -> None:
+    seen: list[tuple[int, int, int]] = []
+    dealt(20, lambda thread, number: seen.append((thread, number, threading.get_ident())))
+    assert sorted(number for _, number, _ in seen) == [*range(20)]
+    assert {thread for thread, _, _ in seen} <= set(range(threads))
+    # Memory by number of thread is nobody else's.
+    for name in range(threads):
+        assert len({ident for thread, _, ident in seen if thread == name}) <= 1
+
+
+def test_who_is_free_takes_the_next(threads: int) -> None:
+    if threads == 1:
+        return
+    done: list[int] = []
+    held = threading.Event()
+
+    def work(_: int, number: int) -> None:
+        if number == 0:
+            assert held.wait(30)
+        elif number == 19:
+            held.set()
+        done.append(number)
+
+    dealt(20, work)
+    assert done.index(0) >= 18
+
+
+def test_whatever_is_raised_nothing_goes_on_afterwards(threads: int) -> None:
+    done: list[int] = []
+
+    def work(_: int, number: int) -> None:
+        if number == 3:
+            raise ValueError("three")
+        time.sleep(0.01)
+        done.append(number)
+
+    with pytest.raises(ValueError, match="three"):
+        dealt(100, work)
+    count = len(done)
+    assert count <= 3 + threads
+    time.sleep(0.05)
+    assert len(done) == count
+
+
+def test_nothing_to_do_is_done() -> None:
+    dealt(0, lambda *_: pytest.fail("There is nothing to do."))
+    shared(0, lambda *_: pytest.fail("There is nothing to do."))
+
+
+def test_all_channels_are_shared_out(threads: int) -> None:
+    seen: list[int] = []
+    shared(50, lambda first, last: seen.extend(range(first, last)))
+    assert sorted(seen) == [*range(50)]
