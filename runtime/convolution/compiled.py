@@ -5,24 +5,36 @@ vectors of eight numbers for values; so are the matrix products, six rows by six
 time, which stay in registers. Memory is given as addresses and distances in bytes, so that one
 compilation serves every array; nothing here checks them.
 
-All of it is one file because Numba keeps what it compiled until the file of the loop changes.
+The loops are in one file because Numba keeps what it compiled until the file of a loop changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import numba
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from nstrt.runtime.vectors import (
+    BYTES,
+    INT,
+    LANES,
+    VECTOR,
+    Vector,
+    at,
+    at_number,
+    compiled,
+    constant,
+    everywhere,
+    loaded,
+    repeated,
+    stored,
+    written,
+)
 
 __all__ = [
     "BLOCK",
-    "LANES",
     "ROWS",
     "SIDE",
     "STRIP",
@@ -44,16 +56,11 @@ TILE = 6
 SIDE = TILE + 2
 """Rows and columns of the input that it takes, and points along each."""
 
-LANES = 8
-"""Tiles, side by side, that are transformed at once."""
-
 BLOCK = 2 * LANES
 """Tiles whose products are computed at once."""
 
 ROWS = 6
 """Output channels whose products are computed at once."""
-
-_BYTES = 4
 
 STRIP = TILE * LANES
 """Pixels that tiles side by side give of a row."""
@@ -98,93 +105,7 @@ def pixels_of(products: Sequence[_T]) -> list[_T]:
     ]
 
 
-_FLOAT, _INT = ir.FloatType(), ir.IntType(64)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_FLAGS = ("contract",)
-"""A product and a sum may be computed as one, rounded once."""
-
-
-class _Vector:
-    """Eight numbers in a register, with the arithmetic that the formulas use."""
-
-    def __init__(self, builder: Any, value: Any) -> None:
-        self.builder = builder
-        self.value = value
-
-    def __add__(self, other: _Vector) -> _Vector:
-        return _Vector(self.builder, self.builder.fadd(self.value, other.value, flags=_FLAGS))
-
-    def __sub__(self, other: _Vector) -> _Vector:
-        return _Vector(self.builder, self.builder.fsub(self.value, other.value, flags=_FLAGS))
-
-    def __mul__(self, other: _Vector) -> _Vector:
-        return _Vector(self.builder, self.builder.fmul(self.value, other.value, flags=_FLAGS))
-
-    def __rmul__(self, factor: float) -> _Vector:
-        return self * _constant(self.builder, factor)
-
-    def at_least(self, other: _Vector) -> _Vector:
-        """The larger ones of two; what is not a number stays so."""
-        lower = self.builder.fcmp_ordered("<", self.value, other.value)
-        return _Vector(self.builder, self.builder.select(lower, other.value, self.value))
-
-    def mixed(self, other: _Vector, numbers: Sequence[int]) -> _Vector:
-        """Of this one's numbers, 0 to 7, and the other's, 8 to 15."""
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(numbers))
-        return _Vector(self.builder, self.builder.shuffle_vector(self.value, other.value, mask))
-
-
-def _constant(builder: Any, value: float) -> _Vector:
-    return _Vector(builder, ir.Constant(_VECTOR, [value] * LANES))
-
-
-def _at(builder: Any, start: Any, count: int, step: Any = 1) -> Any:
-    """The address ``count`` steps, of so many bytes, after another."""
-    step = ir.Constant(_INT, step) if isinstance(step, int) else step
-    return builder.add(start, builder.mul(ir.Constant(_INT, count), step))
-
-
-def _at_number(builder: Any, start: Any, number: Any, size: int) -> Any:
-    """The address ``number`` times so many numbers after another."""
-    return builder.add(start, builder.mul(number, ir.Constant(_INT, size * _BYTES)))
-
-
-@contextmanager
-def _repeated(builder: Any, count: Any) -> Iterator[Any]:
-    """Code for each number up to ``count``, which is at least one."""
-    before = builder.block
-    body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
-    builder.branch(body)
-    builder.position_at_end(body)
-    number = builder.phi(_INT)
-    yield number
-    following = _at(builder, number, 1)
-    number.add_incoming(ir.Constant(_INT, 0), before)
-    number.add_incoming(following, body)
-    builder.cbranch(builder.icmp_signed("<", following, count), body, after)
-    builder.position_at_end(after)
-
-
-def _loaded(builder: Any, address: Any) -> _Vector:
-    pointer = builder.inttoptr(address, _VECTOR.as_pointer())
-    return _Vector(builder, builder.load(pointer, align=_BYTES))
-
-
-def _stored(vector: _Vector, address: Any) -> None:
-    builder = vector.builder
-    pointer = builder.inttoptr(address, _VECTOR.as_pointer())
-    builder.store(vector.value, pointer, align=_BYTES)
-
-
-def _everywhere(builder: Any, address: Any) -> _Vector:
-    """One number from memory, eight times."""
-    number = builder.load(builder.inttoptr(address, _FLOAT.as_pointer()), align=_BYTES)
-    nothing = ir.Constant(_VECTOR, ir.Undefined)
-    first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-    return _Vector(builder, first).mixed(_Vector(builder, nothing), [0] * LANES)
-
-
-def _transposed(rows: Sequence[_Vector]) -> list[_Vector]:
+def _transposed(rows: Sequence[Vector]) -> list[Vector]:
     """Eight vectors as a matrix, whose columns become the vectors."""
     pairs = [
         rows[i].mixed(
@@ -210,7 +131,7 @@ def _transposed(rows: Sequence[_Vector]) -> list[_Vector]:
     ]
 
 
-def _joined(tiles: Sequence[_Vector]) -> list[_Vector]:
+def _joined(tiles: Sequence[Vector]) -> list[Vector]:
     """Six vectors of the first six numbers of eight, one after another."""
     found = []
     for i in range(0, LANES, 4):
@@ -223,147 +144,120 @@ def _joined(tiles: Sequence[_Vector]) -> list[_Vector]:
     return found
 
 
-_TYPED: dict[int, Any] = {
-    2: lambda *found: lambda _, a, b: found,
-    3: lambda *found: lambda _, a, b, c: found,
-    4: lambda *found: lambda _, a, b, c, d: found,
-    5: lambda *found: lambda _, a, b, c, d, e: found,
-    6: lambda *found: lambda _, a, b, c, d, e, f: found,
-}
-"""Numba wants to see how many arguments there are."""
-
-
-def _written(arguments: int) -> Callable[[Callable[..., None]], Any]:
-    """A function for compiled loops from one that writes its code for a builder and addresses."""
-
-    def decorated(write: Callable[..., None]) -> Any:
-        signature = types.void(*[types.intp] * arguments)
-
-        def code(context: Any, builder: Any, _: Any, values: Sequence[Any]) -> Any:
-            write(builder, *values)
-            return context.get_dummy_value()
-
-        return intrinsic(_TYPED[arguments](signature, code))
-
-    return decorated
-
-
 def _apart(
     builder: Any,
-    formula: Callable[[Sequence[_Vector]], list[_Vector]],
+    formula: Callable[[Sequence[Vector]], list[Vector]],
     source: Any,
     source_step: Any,
     target: Any,
     target_step: Any,
 ) -> None:
     """A formula of eight vectors, a step apart, written a step apart."""
-    rows = [_loaded(builder, _at(builder, source, i, source_step)) for i in range(SIDE)]
+    rows = [loaded(builder, at(builder, source, i, source_step)) for i in range(SIDE)]
     for number, values in enumerate(formula(rows)):
-        _stored(values, _at(builder, target, number, target_step))
+        stored(values, at(builder, target, number, target_step))
 
 
-@_written(4)
+@written(4)
 def _points(builder: Any, *places: Any) -> None:
     """Eight rows, a step apart, at the points, a step apart."""
     _apart(builder, points_of, *places)
 
 
-@_written(3)
+@written(3)
 def _points_across(builder: Any, source: Any, target: Any, step: Any) -> None:
     """A row of eight tiles at the points, a step apart."""
-    tiles = [_loaded(builder, _at(builder, source, i, TILE * _BYTES)) for i in range(LANES)]
+    tiles = [loaded(builder, at(builder, source, i, TILE * BYTES)) for i in range(LANES)]
     for point, values in enumerate(points_of(_transposed(tiles))):
-        _stored(values, _at(builder, target, point, step))
+        stored(values, at(builder, target, point, step))
 
 
-@_written(4)
+@written(4)
 def _pixels(builder: Any, *places: Any) -> None:
     """Products at eight points, a step apart, as six pixels, a step apart."""
     _apart(builder, pixels_of, *places)
 
 
-@_written(4)
+@written(4)
 def _row(builder: Any, source: Any, bias: Any, least: Any, target: Any) -> None:
     """Six pixels of each of eight tiles, written beside each other, with the bias added, and not
     below the least."""
-    added = _everywhere(builder, bias)
-    pixels = [
-        _loaded(builder, _at(builder, source, i, LANES * _BYTES)) + added for i in range(TILE)
-    ]
-    floor = _everywhere(builder, least)
+    added = everywhere(builder, bias)
+    pixels = [loaded(builder, at(builder, source, i, LANES * BYTES)) + added for i in range(TILE)]
+    floor = everywhere(builder, least)
     for number, values in enumerate(_joined(_transposed([*pixels, added, added]))):
-        _stored(values.at_least(floor), _at(builder, target, number, LANES * _BYTES))
+        stored(values.at_least(floor), at(builder, target, number, LANES * BYTES))
 
 
-@_written(3)
+@written(3)
 def _copy(builder: Any, source: Any, target: Any, count: Any) -> None:
     """So many bytes."""
     byte = ir.IntType(8).as_pointer()
     source, target = (builder.inttoptr(address, byte) for address in (source, target))
     copy: Any = cgutils.raw_memcpy
-    copy(builder, target, source, count, ir.Constant(_INT, 1))
+    copy(builder, target, source, count, ir.Constant(INT, 1))
 
 
-@_written(2)
+@written(2)
 def _clear(builder: Any, target: Any, count: Any) -> None:
     """So many bytes of zeros."""
     clear: Any = cgutils.memset
     clear(builder, builder.inttoptr(target, ir.IntType(8).as_pointer()), count, 0)
 
 
-@_written(6)
+@written(6)
 def _product(
     builder: Any, rows: Any, row_step: Any, step: Any, columns: Any, count: Any, target: Any
 ) -> None:
     """Six rows, of ``count`` numbers a step apart, times as many of sixteen."""
     parts = BLOCK // LANES
-    before, zero = builder.block, _constant(builder, 0.0).value
-    with _repeated(builder, count) as number:
-        sums = [[builder.phi(_VECTOR) for _ in range(parts)] for _ in range(ROWS)]
+    before, zero = builder.block, constant(builder, 0.0).value
+    with repeated(builder, count) as number:
+        sums = [[builder.phi(VECTOR) for _ in range(parts)] for _ in range(ROWS)]
         row = builder.add(rows, builder.mul(number, step))
-        column = _at_number(builder, columns, number, BLOCK)
-        right = [_loaded(builder, _at(builder, column, i, LANES * _BYTES)) for i in range(parts)]
+        column = at_number(builder, columns, number, BLOCK)
+        right = [loaded(builder, at(builder, column, i, LANES * BYTES)) for i in range(parts)]
         for i, line in enumerate(sums):
-            left = _everywhere(builder, _at(builder, row, i, row_step))
+            left = everywhere(builder, at(builder, row, i, row_step))
             for part, so_far in enumerate(line):
-                line[part] = _Vector(builder, so_far) + left * right[part]
+                line[part] = Vector(builder, so_far) + left * right[part]
                 so_far.add_incoming(zero, before)
                 so_far.add_incoming(line[part].value, builder.block)
     for i, line in enumerate(sums):
         for part, value in enumerate(line):
-            _stored(value, _at(builder, target, parts * i + part, LANES * _BYTES))
+            stored(value, at(builder, target, parts * i + part, LANES * BYTES))
 
 
-def _three(builder: Any, place: Any, matrix: Any, factors: Sequence[_Vector]) -> _Vector:
+def _three(builder: Any, place: Any, matrix: Any, factors: Sequence[Vector]) -> Vector:
     """Three matrices' sum with factors, of the eight numbers at a place."""
-    a, b, c = (_loaded(builder, _at(builder, place, i, matrix)) * factors[i] for i in range(3))
+    a, b, c = (loaded(builder, at(builder, place, i, matrix)) * factors[i] for i in range(3))
     return (a + b) + c
 
 
-@_written(6)
+@written(6)
 def _panels(
     builder: Any, source: Any, matrix: Any, step: Any, count: Any, factors: Any, target: Any
 ) -> None:
     """Three matrices' sum with factors: six numbers of each row close together, then in a second
     panel the six beside them. Each panel has room for two more, which are written at its end."""
-    of = [_everywhere(builder, _at(builder, factors, i, _BYTES)) for i in range(3)]
-    second = _at(builder, _at_number(builder, target, count, ROWS), LANES, _BYTES)
-    with _repeated(builder, count) as number:
+    of = [everywhere(builder, at(builder, factors, i, BYTES)) for i in range(3)]
+    second = at(builder, at_number(builder, target, count, ROWS), LANES, BYTES)
+    with repeated(builder, count) as number:
         row = builder.add(source, builder.mul(number, step))
         for panel, place in enumerate((target, second)):
-            beside = _at(builder, row, panel * ROWS, _BYTES)
+            beside = at(builder, row, panel * ROWS, BYTES)
             values = _three(builder, beside, matrix, of)
-            _stored(values, _at_number(builder, place, number, ROWS))
+            stored(values, at_number(builder, place, number, ROWS))
 
 
-@_written(5)
+@written(5)
 def _line(builder: Any, source: Any, matrix: Any, count: Any, factors: Any, target: Any) -> None:
     """Three matrices' sum with factors: eight times so many numbers of a row."""
-    of = [_everywhere(builder, _at(builder, factors, i, _BYTES)) for i in range(3)]
-    with _repeated(builder, count) as number:
-        place = _at_number(builder, source, number, LANES)
+    of = [everywhere(builder, at(builder, factors, i, BYTES)) for i in range(3)]
+    with repeated(builder, count) as number:
+        place = at_number(builder, source, number, LANES)
         values = _three(builder, place, matrix, of)
-        _stored(values, _at_number(builder, target, number, LANES))
+        stored(values, at_number(builder, target, number, LANES))
 
 
 def room(blocks: int, channels: int) -> int:
@@ -446,18 +340,17 @@ class Share(NamedTuple):
     last_output: int
 
 
-_compiled: Any = numba.njit(cache=True, nogil=True)
-_room = _compiled(room)
+_room = compiled(room)
 
 
-@_compiled
+@compiled
 def _enter(  # type: ignore[no-untyped-def]
     source, top, left, width, first, strips, begin, end, seen, point, strip_buffer
 ):
     """Strips of tiles of some channels at the 64 points; around the source are zeros."""
     in_row = (width + STRIP - 1) // STRIP
     at_points = strip_buffer
-    patch, patch_row = strip_buffer + SIDE * _SEEN * _BYTES, _SEEN * _BYTES
+    patch, patch_row = strip_buffer + SIDE * _SEEN * BYTES, _SEEN * BYTES
     for channel in range(begin, end):
         plane = source.start + channel * source.channel
         down, right = first // in_row * TILE, first % in_row * STRIP
@@ -465,28 +358,28 @@ def _enter(  # type: ignore[no-untyped-def]
             # Whole tiles, of what the convolution of what is left of the row sees.
             columns = (min(STRIP, width - right) + TILE - 1) // TILE * TILE + 2
             y, x = top + down, left + right
-            rows, row = plane + y * source.row + x * _BYTES, source.row
+            rows, row = plane + y * source.row + x * BYTES, source.row
             if y < 0 or x < 0 or y + SIDE > source.rows or x + columns > source.columns:
                 _clear(patch, SIDE * patch_row)
                 start, end = max(x, 0), min(x + columns, source.columns)
                 for line in range(max(y, 0), min(y + SIDE, source.rows)):
                     if end > start:
                         _copy(
-                            plane + line * source.row + start * _BYTES,
-                            patch + (line - y) * patch_row + (start - x) * _BYTES,
-                            (end - start) * _BYTES,
+                            plane + line * source.row + start * BYTES,
+                            patch + (line - y) * patch_row + (start - x) * BYTES,
+                            (end - start) * BYTES,
                         )
                 rows, row = patch, patch_row
             for column in range(0, columns - LANES, LANES):
-                _points(rows + column * _BYTES, row, at_points + column * _BYTES, patch_row)
+                _points(rows + column * BYTES, row, at_points + column * BYTES, patch_row)
             # The last ones overlap: nothing is read beyond.
             column = columns - LANES
-            _points(rows + column * _BYTES, row, at_points + column * _BYTES, patch_row)
+            _points(rows + column * BYTES, row, at_points + column * BYTES, patch_row)
             block = (strip // 2 * source.channels + channel) * BLOCK + strip % 2 * LANES
             for number in range(SIDE):
                 _points_across(
                     at_points + number * patch_row,
-                    seen + block * _BYTES + number * SIDE * point,
+                    seen + block * BYTES + number * SIDE * point,
                     point,
                 )
             right += STRIP
@@ -494,7 +387,7 @@ def _enter(  # type: ignore[no-untyped-def]
                 down, right = down + TILE, 0
 
 
-@_compiled
+@compiled
 def _multiply(  # type: ignore[no-untyped-def]
     weights,
     order,
@@ -516,75 +409,75 @@ def _multiply(  # type: ignore[no-untyped-def]
         matrix = weights.start + (SIDE * down + across) * weights.matrix
         if weights.factors:
             matrix = weights.start + 3 * down * weights.matrix
-        factors = weights.factors + 3 * across * _BYTES
+        factors = weights.factors + 3 * across * BYTES
         tiles, products = seen + point * seen_point, found + point * found_point
         ready = -1
         for number in range((outputs + ROWS - 1) // ROWS):
             # The last rows overlap: nothing is read beyond the weights.
             row = max(0, min(number * ROWS, outputs - ROWS))
             rows, output, input_ = matrix + row * weights.output, weights.output, weights.input
-            if weights.factors and output == _BYTES:
+            if weights.factors and output == BYTES:
                 if row == ready:
-                    rows = panel + (inputs * ROWS + LANES) * _BYTES
+                    rows = panel + (inputs * ROWS + LANES) * BYTES
                 else:
                     # A line of memory holds more than six numbers.
                     _panels(rows, weights.matrix, input_, inputs, factors, panel)
                     rows, ready = panel, row + ROWS
-                input_ = ROWS * _BYTES
+                input_ = ROWS * BYTES
             elif weights.factors:
                 for line in range(ROWS):
-                    target = panel + line * lines * LANES * _BYTES
+                    target = panel + line * lines * LANES * BYTES
                     _line(rows + line * output, weights.matrix, lines, factors, target)
-                rows, output = panel, lines * LANES * _BYTES
+                rows, output = panel, lines * LANES * BYTES
             for block in range(blocks):
                 _product(
                     rows,
                     output,
                     input_,
-                    tiles + block * inputs * BLOCK * _BYTES,
+                    tiles + block * inputs * BLOCK * BYTES,
                     inputs,
-                    products + (block * outputs + row) * BLOCK * _BYTES,
+                    products + (block * outputs + row) * BLOCK * BYTES,
                 )
 
 
-@_compiled
+@compiled
 def _leave(  # type: ignore[no-untyped-def]
     found, point, target, bias, least, first, strips, begin, end, strip_buffer
 ):
     """Some channels of the products at the points as pixels, with the bias, and not below the
     least."""
     in_row = (target.columns + STRIP - 1) // STRIP
-    wide = STRIP * _BYTES
+    wide = STRIP * BYTES
     square = strip_buffer + SIDE * wide
     spare = square + TILE * wide
     for channel in range(begin, end):
-        plane, added = target.start + channel * target.channel, bias + channel * _BYTES
+        plane, added = target.start + channel * target.channel, bias + channel * BYTES
         down, right = first // in_row * TILE, first % in_row * STRIP
         for strip in range(strips):
             block = (strip // 2 * target.channels + channel) * BLOCK + strip % 2 * LANES
             for number in range(SIDE):
                 _pixels(
-                    found + block * _BYTES + number * SIDE * point,
+                    found + block * BYTES + number * SIDE * point,
                     point,
                     strip_buffer + number * wide,
-                    LANES * _BYTES,
+                    LANES * BYTES,
                 )
             for pixel in range(TILE):
-                column = pixel * LANES * _BYTES
+                column = pixel * LANES * BYTES
                 _pixels(strip_buffer + column, wide, square + column, wide)
-            place = plane + down * target.row + right * _BYTES
+            place = plane + down * target.row + right * BYTES
             for line in range(min(TILE, target.rows - down)):
                 if right + STRIP <= target.columns:
                     _row(square + line * wide, added, least, place + line * target.row)
                 else:
                     _row(square + line * wide, added, least, spare)
-                    _copy(spare, place + line * target.row, (target.columns - right) * _BYTES)
+                    _copy(spare, place + line * target.row, (target.columns - right) * BYTES)
             right += STRIP
             if right >= target.columns:
                 down, right = down + TILE, 0
 
 
-@_compiled
+@compiled
 def convolve(  # type: ignore[no-untyped-def]
     source, top, left, weights, order, bias, least, target, buffers, share
 ):
@@ -597,8 +490,8 @@ def convolve(  # type: ignore[no-untyped-def]
     """
     strips = (target.rows + TILE - 1) // TILE * ((target.columns + STRIP - 1) // STRIP)
     blocks, seen, found = buffers.blocks, buffers.seen, buffers.found
-    seen_point = _room(blocks, source.channels) * _BYTES
-    found_point = _room(blocks, target.channels) * _BYTES
+    seen_point = _room(blocks, source.channels) * BYTES
+    found_point = _room(blocks, target.channels) * BYTES
     for group in range(share.group, share.last_group):
         start = 2 * blocks * group
         count = min(2 * blocks, strips - start)

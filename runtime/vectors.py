@@ -1,0 +1,178 @@
+"""Vectors of eight numbers, for loops that Numba compiles.
+
+A loop is Python that Numba understands; what it does with eight numbers at a time are functions
+that write LLVM's instructions, one for each operation on a :class:`Vector`. Memory is given as
+addresses and distances in bytes, so that one compilation serves every array; nothing here checks
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = [
+    "BYTES",
+    "INT",
+    "LANES",
+    "VECTOR",
+    "Vector",
+    "at",
+    "at_number",
+    "compiled",
+    "constant",
+    "everywhere",
+    "loaded",
+    "repeat",
+    "repeated",
+    "stored",
+    "written",
+]
+
+LANES = 8
+"""Numbers of a vector."""
+
+BYTES = 4
+"""Of a number."""
+
+_STAMP = blake2b(Path(__file__).read_bytes(), digest_size=4).hexdigest()
+
+
+def compiled(loop: Callable[..., Any]) -> Any:
+    """A function as a compiled one, which lets go of Python's lock.
+
+    What was compiled is kept until the file of the function changes, or this one.
+    """
+    # Numba looks at the first alone.
+    loop.__qualname__ += f"_{_STAMP}"
+    return numba.njit(cache=True, nogil=True)(loop)
+
+
+FLOAT, INT = ir.FloatType(), ir.IntType(64)
+VECTOR = ir.VectorType(FLOAT, LANES)
+_FLAGS = ("contract",)
+"""A product and a sum may be computed as one, rounded once."""
+
+
+class Vector:
+    """Eight numbers in a register, with the arithmetic that the formulas use."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder = builder
+        self.value = value
+
+    def __add__(self, other: Vector) -> Vector:
+        return Vector(self.builder, self.builder.fadd(self.value, other.value, flags=_FLAGS))
+
+    def __sub__(self, other: Vector) -> Vector:
+        return Vector(self.builder, self.builder.fsub(self.value, other.value, flags=_FLAGS))
+
+    def __mul__(self, other: Vector) -> Vector:
+        return Vector(self.builder, self.builder.fmul(self.value, other.value, flags=_FLAGS))
+
+    def __rmul__(self, factor: float) -> Vector:
+        return self * constant(self.builder, factor)
+
+    def compared(self, how: str, other: Vector) -> Any:
+        """Where this is "<", "<=" or ">" than the other; what is not a number is not."""
+        return self.builder.fcmp_ordered(how, self.value, other.value)
+
+    def at_least(self, other: Vector) -> Vector:
+        """The larger ones of two; what is not a number stays so."""
+        lower = self.compared("<", other)
+        return Vector(self.builder, self.builder.select(lower, other.value, self.value))
+
+    def mixed(self, other: Vector, numbers: Sequence[int]) -> Vector:
+        """Of this one's numbers, 0 to 7, and the other's, 8 to 15."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(numbers))
+        return Vector(self.builder, self.builder.shuffle_vector(self.value, other.value, mask))
+
+
+def constant(builder: Any, value: float) -> Vector:
+    return Vector(builder, ir.Constant(VECTOR, [value] * LANES))
+
+
+def at(builder: Any, start: Any, count: int, step: Any = 1) -> Any:
+    """The address ``count`` steps, of so many bytes, after another."""
+    step = ir.Constant(INT, step) if isinstance(step, int) else step
+    return builder.add(start, builder.mul(ir.Constant(INT, count), step))
+
+
+def at_number(builder: Any, start: Any, number: Any, size: int) -> Any:
+    """The address ``number`` times so many numbers after another."""
+    return builder.add(start, builder.mul(number, ir.Constant(INT, size * BYTES)))
+
+
+@contextmanager
+def repeated(builder: Any, count: Any) -> Iterator[Any]:
+    """Code for each number up to ``count``, which is at least one."""
+    before = builder.block
+    body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
+    builder.branch(body)
+    builder.position_at_end(body)
+    number = builder.phi(INT)
+    yield number
+    following = at(builder, number, 1)
+    number.add_incoming(ir.Constant(INT, 0), before)
+    number.add_incoming(following, body)
+    builder.cbranch(builder.icmp_signed("<", following, count), body, after)
+    builder.position_at_end(after)
+
+
+def loaded(builder: Any, address: Any) -> Vector:
+    pointer = builder.inttoptr(address, VECTOR.as_pointer())
+    return Vector(builder, builder.load(pointer, align=BYTES))
+
+
+def stored(vector: Vector, address: Any) -> None:
+    builder = vector.builder
+    pointer = builder.inttoptr(address, VECTOR.as_pointer())
+    builder.store(vector.value, pointer, align=BYTES)
+
+
+def everywhere(builder: Any, address: Any) -> Vector:
+    """One number from memory, eight times."""
+    number = builder.load(builder.inttoptr(address, FLOAT.as_pointer()), align=BYTES)
+    return Vector(builder, repeat(builder, number))
+
+
+def repeat(builder: Any, number: Any) -> Any:
+    """One number of any kind, eight times."""
+    kind = ir.VectorType(number.type, LANES)
+    nothing = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(first, nothing, zeros)
+
+
+_TYPED: dict[int, Any] = {
+    2: lambda *found: lambda _, a, b: found,
+    3: lambda *found: lambda _, a, b, c: found,
+    4: lambda *found: lambda _, a, b, c, d: found,
+    5: lambda *found: lambda _, a, b, c, d, e: found,
+    6: lambda *found: lambda _, a, b, c, d, e, f: found,
+}
+"""Numba wants to see how many arguments there are."""
+
+
+def written(arguments: int) -> Callable[[Callable[..., None]], Any]:
+    """A function for compiled loops from one that writes its code for a builder and addresses."""
+
+    def decorated(write: Callable[..., None]) -> Any:
+        signature = types.void(*[types.intp] * arguments)
+
+        def code(context: Any, builder: Any, _: Any, values: Sequence[Any]) -> Any:
+            write(builder, *values)
+            return context.get_dummy_value()
+
+        return intrinsic(_TYPED[arguments](signature, code))
+
+    return decorated
