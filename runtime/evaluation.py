@@ -22,6 +22,7 @@ from nstrt.runtime.losses import (
     Together,
     terms_of,
 )
+from nstrt.runtime.plan import LARGE
 from nstrt.runtime.targets import TargetKey
 from nstrt.runtime.terms import LossTerms
 from nstrt.runtime.tiles import Tile, Window, tiles_of
@@ -99,6 +100,7 @@ class Evaluation:
             protection=guidance.protection,
             overlay=guidance.overlay,
             temporal=temporal,
+            large=photo.shape[2] * photo.shape[3] >= LARGE,
         )
         baseline = [grams.matrices(mean=weights.gram_mean) for grams in own]
         return objective, objective.style_of(*baseline)

@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING
 from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.guidance import Guide, Overlay
 from nstrt.runtime.model import shape_of
+from nstrt.runtime.products import GramSum, products_for
 from nstrt.runtime.terms import LossTerms
 
 if TYPE_CHECKING:
@@ -221,6 +222,9 @@ class Objective:
     temporal: Temporal | None = None
     """The painting of the frame before; None for a picture by itself."""
 
+    large: bool = False
+    """Whether the picture is worth the time to load compiled loops."""
+
     @property
     def layers(self) -> tuple[str, ...]:
         """Layers whose features the loss looks at."""
@@ -294,11 +298,15 @@ class Grams:
     """Collects the Gram matrices of a picture, from rows of its features; those of a region, with
     its ``guide``, at the layers where it has something."""
 
-    def __init__(self, layers: Iterable[str], guide: Guide | None = None) -> None:
+    def __init__(
+        self, layers: Iterable[str], guide: Guide | None = None, *, large: bool = False
+    ) -> None:
+        self.large = large
+        """Whether compiled loops are worth the time to load them."""
         self.layers = tuple(name for name in layers if guide is None or name in guide.values)
         """The layers whose features count."""
         self._guide = guide
-        self._sums: dict[str, Array] = {}
+        self._sums: dict[str, GramSum] = {}
         self._positions: dict[str, float] = (
             dict.fromkeys(self.layers, 0)
             if guide is None
@@ -313,16 +321,15 @@ class Grams:
         # Sums over a million positions lie beyond half precision's largest number.
         values = arrays.single(values)
         if layer not in self._sums:
-            self._sums[layer] = arrays.zeros((len(values), len(values)), values)
+            products = products_for(values, large=self.large)
+            self._sums[layer] = products.GramSum(len(values), values)
         if self._guide is None:
-            flat = values.reshape(len(values), -1)
-            arrays.add_product(self._sums[layer], flat)
-            self._positions[layer] += flat.shape[1]
+            self._sums[layer].add(values)
+            self._positions[layer] += math.prod(values.shape[1:])
             return
         channel = self._guide.values[layer][_place(values, top, left)]
         for rows in _strips(values):
-            guided = values[:, rows] * channel[rows]
-            arrays.add_product(self._sums[layer], guided.reshape(len(guided), -1))
+            self._sums[layer].add(values[:, rows] * channel[rows])
 
     def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """Who only looks does not pull."""
@@ -334,7 +341,7 @@ class Grams:
     def matrices(self, *, mean: bool) -> dict[str, Array]:
         """G by layer; ``mean`` divides by the number of positions."""
         return {
-            layer: total / self._positions[layer] if mean else total
+            layer: total.matrix() / self._positions[layer] if mean else total.matrix()
             for layer, total in self._sums.items()
         }
 
@@ -399,7 +406,7 @@ class Tally:
         weights = objective.weights
         self._content_weights = weights.normalized(weights.content_layers)
         self._styles = [
-            _StyleTally(weights, style, energies)
+            _StyleTally(weights, style, energies, large=objective.large)
             for style, energies in zip(objective.styles, objective.energies_of_styles, strict=True)
         ]
         self._squares: dict[str, Array] = {}
@@ -484,9 +491,16 @@ class _StyleTally:
         dS / dF = share * 4 T * (D (T * F)) / (sum(T^2) * channels^2 * mean(A^2))
     """
 
-    def __init__(self, weights: LossWeights, style: Region, energies: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        weights: LossWeights,
+        style: Region,
+        energies: Mapping[str, Array],
+        *,
+        large: bool,
+    ) -> None:
         self._weights, self._style, self._energies = weights, style, energies
-        self.grams = Grams(weights.style_layers, style.guide)
+        self.grams = Grams(weights.style_layers, style.guide, large=large)
         """Those of what was seen."""
         self.pulls: dict[str, Array] = {}
         """What the gradient multiplies F, or T * F, by, channels x channels, once summed up."""
@@ -513,11 +527,7 @@ class _StyleTally:
         if pull is None:
             return
         if self._style.guide is None:
-            flat = values.flatten(1).to(pull.dtype)
-            if gradient.is_contiguous():
-                gradient.view(len(flat), -1).addmm_(pull, flat)
-            else:
-                gradient += (pull @ flat).view(gradient.shape)
+            products_for(gradient, large=self.grams.large).add_pull(gradient, pull, values)
             return
         channel = self._style.guide.values[layer][_place(values, top, left)]
         for rows in _strips(values):

@@ -17,6 +17,7 @@ from typing import Any
 import numba
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "at_number",
     "compiled",
     "constant",
+    "copy_bytes",
     "everywhere",
     "loaded",
     "repeat",
@@ -63,7 +65,7 @@ _FLAGS = ("contract",)
 
 
 class Vector:
-    """Eight numbers in a register, with the arithmetic that the formulas use."""
+    """Eight numbers in a register, or four, with the arithmetic that the formulas use."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder = builder
@@ -91,9 +93,14 @@ class Vector:
         return Vector(self.builder, self.builder.select(lower, other.value, self.value))
 
     def mixed(self, other: Vector, numbers: Sequence[int]) -> Vector:
-        """Of this one's numbers, 0 to 7, and the other's, 8 to 15."""
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(numbers))
+        """Of this one's numbers, 0 to 7, and the other's, 8 to 15, as many as are named."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), list(numbers))
         return Vector(self.builder, self.builder.shuffle_vector(self.value, other.value, mask))
+
+    def half(self, number: int) -> Vector:
+        """The first or the last four of eight."""
+        half = LANES // 2
+        return self.mixed(self, range(number * half, (number + 1) * half))
 
 
 def constant(builder: Any, value: float) -> Vector:
@@ -127,14 +134,14 @@ def repeated(builder: Any, count: Any) -> Iterator[Any]:
     builder.position_at_end(after)
 
 
-def loaded(builder: Any, address: Any) -> Vector:
-    pointer = builder.inttoptr(address, VECTOR.as_pointer())
+def loaded(builder: Any, address: Any, count: int = LANES) -> Vector:
+    pointer = builder.inttoptr(address, ir.VectorType(FLOAT, count).as_pointer())
     return Vector(builder, builder.load(pointer, align=BYTES))
 
 
 def stored(vector: Vector, address: Any) -> None:
     builder = vector.builder
-    pointer = builder.inttoptr(address, VECTOR.as_pointer())
+    pointer = builder.inttoptr(address, vector.value.type.as_pointer())
     builder.store(vector.value, pointer, align=BYTES)
 
 
@@ -176,3 +183,12 @@ def written(arguments: int) -> Callable[[Callable[..., None]], Any]:
         return intrinsic(_TYPED[arguments](signature, code))
 
     return decorated
+
+
+@written(3)
+def copy_bytes(builder: Any, source: Any, target: Any, count: Any) -> None:
+    """So many bytes, in compiled loops."""
+    byte = ir.IntType(8).as_pointer()
+    source, target = (builder.inttoptr(address, byte) for address in (source, target))
+    copy: Any = cgutils.raw_memcpy
+    copy(builder, target, source, count, ir.Constant(INT, 1))

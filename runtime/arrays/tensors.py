@@ -99,6 +99,13 @@ class TensorArrays:
             flat = flat[:, count * _PIECE :]
         total.addmm_(flat, flat.T)
 
+    def add_pull(self, gradient: Tensor, pull: Tensor, flat: Tensor) -> None:
+        flat = flat.to(pull.dtype)
+        if gradient.is_contiguous():
+            gradient.view(len(flat), -1).addmm_(pull, flat)
+        else:
+            gradient += (pull @ flat).view(gradient.shape)
+
     def filtered(self, array: Tensor, weights: Tensor) -> Tensor:
         spectrum = torch.fft.rfft2(array).mul_(weights)
         found: Tensor = torch.fft.irfft2(spectrum, s=array.shape[-2:])

@@ -18,7 +18,6 @@ from numba.core import cgutils
 
 from nstrt.runtime.vectors import (
     BYTES,
-    INT,
     LANES,
     VECTOR,
     Vector,
@@ -26,6 +25,7 @@ from nstrt.runtime.vectors import (
     at_number,
     compiled,
     constant,
+    copy_bytes,
     everywhere,
     loaded,
     repeated,
@@ -187,15 +187,6 @@ def _row(builder: Any, source: Any, bias: Any, least: Any, target: Any) -> None:
     floor = everywhere(builder, least)
     for number, values in enumerate(_joined(_transposed([*pixels, added, added]))):
         stored(values.at_least(floor), at(builder, target, number, LANES * BYTES))
-
-
-@written(3)
-def _copy(builder: Any, source: Any, target: Any, count: Any) -> None:
-    """So many bytes."""
-    byte = ir.IntType(8).as_pointer()
-    source, target = (builder.inttoptr(address, byte) for address in (source, target))
-    copy: Any = cgutils.raw_memcpy
-    copy(builder, target, source, count, ir.Constant(INT, 1))
 
 
 @written(2)
@@ -364,7 +355,7 @@ def _enter(  # type: ignore[no-untyped-def]
                 start, end = max(x, 0), min(x + columns, source.columns)
                 for line in range(max(y, 0), min(y + SIDE, source.rows)):
                     if end > start:
-                        _copy(
+                        copy_bytes(
                             plane + line * source.row + start * BYTES,
                             patch + (line - y) * patch_row + (start - x) * BYTES,
                             (end - start) * BYTES,
@@ -471,7 +462,7 @@ def _leave(  # type: ignore[no-untyped-def]
                     _row(square + line * wide, added, least, place + line * target.row)
                 else:
                     _row(square + line * wide, added, least, spare)
-                    _copy(spare, place + line * target.row, (target.columns - right) * BYTES)
+                    copy_bytes(spare, place + line * target.row, (target.columns - right) * BYTES)
             right += STRIP
             if right >= target.columns:
                 down, right = down + TILE, 0
