@@ -18,6 +18,7 @@ from numba.core import cgutils
 
 from nstrt.runtime.vectors import (
     BYTES,
+    INT,
     LANES,
     VECTOR,
     Vector,
@@ -37,7 +38,6 @@ __all__ = [
     "BLOCK",
     "ROWS",
     "SIDE",
-    "STRIP",
     "TILE",
     "Buffers",
     "Plane",
@@ -47,6 +47,7 @@ __all__ = [
     "pixels_of",
     "points_of",
     "room",
+    "strips_of",
     "work",
 ]
 
@@ -62,16 +63,28 @@ BLOCK = 2 * LANES
 ROWS = 6
 """Output channels whose products are computed at once."""
 
-STRIP = TILE * LANES
-"""Pixels that tiles side by side give of a row."""
+_PLACE = 8
+"""Bytes of a number that says where something lies."""
 
-_SEEN = STRIP + LANES
-"""Pixels that they see of one, and a few more."""
+_STRIP = TILE * LANES
+"""Pixels of a row that the tiles of a strip give. Those are eight after another; a strip may go on
+in the row below."""
+
+_SEEN = SIDE * LANES
+"""Pixels that they see of one, at most: each may be in a row of its own."""
+
+
+def strips_of(rows: int, columns: int) -> int:
+    """How many of them give so many pixels."""
+    tiles = ((rows + TILE - 1) // TILE) * ((columns + TILE - 1) // TILE)
+    return (tiles + LANES - 1) // LANES
 
 
 def work(channels: int) -> int:
     """Numbers of a thread's buffer for a strip of tiles, or for some rows of weights."""
-    return max(2 * SIDE * _SEEN, (SIDE + TILE + 1) * STRIP, 2 * ROWS * (channels + LANES))
+    entering = 2 * SIDE * _SEEN + 2 * LANES
+    leaving = (SIDE + 2 * TILE) * _STRIP
+    return max(entering, leaving, 2 * ROWS * (channels + LANES))
 
 
 _T = TypeVar("_T", bound=Any)
@@ -164,12 +177,22 @@ def _points(builder: Any, *places: Any) -> None:
     _apart(builder, points_of, *places)
 
 
-@written(3)
-def _points_across(builder: Any, source: Any, target: Any, step: Any) -> None:
-    """A row of eight tiles at the points, a step apart."""
-    tiles = [loaded(builder, at(builder, source, i, TILE * BYTES)) for i in range(LANES)]
+@written(4)
+def _points_across(builder: Any, source: Any, places: Any, target: Any, step: Any) -> None:
+    """A row of eight tiles, at places so many bytes from a first one, at the points, a step
+    apart."""
+    tiles = []
+    for tile in range(LANES):
+        place = builder.inttoptr(at(builder, places, tile, _PLACE), INT.as_pointer())
+        tiles.append(loaded(builder, builder.add(source, builder.load(place))))
     for point, values in enumerate(points_of(_transposed(tiles))):
         stored(values, at(builder, target, point, step))
+
+
+@written(2)
+def _put(builder: Any, place: Any, number: Any) -> None:
+    """A place, for :func:`_points_across`."""
+    builder.store(number, builder.inttoptr(place, INT.as_pointer()))
 
 
 @written(4)
@@ -332,6 +355,7 @@ class Share(NamedTuple):
 
 
 _room = compiled(room)
+_strips_of = compiled(strips_of)
 
 
 @compiled
@@ -339,43 +363,52 @@ def _enter(  # type: ignore[no-untyped-def]
     source, top, left, width, first, strips, begin, end, seen, point, strip_buffer
 ):
     """Strips of tiles of some channels at the 64 points; around the source are zeros."""
-    in_row = (width + STRIP - 1) // STRIP
-    at_points = strip_buffer
-    patch, patch_row = strip_buffer + SIDE * _SEEN * BYTES, _SEEN * BYTES
+    in_row = (width + TILE - 1) // TILE
+    at_points, line_bytes = strip_buffer, _SEEN * BYTES
+    patch = at_points + SIDE * line_bytes
+    places = patch + SIDE * line_bytes
     for channel in range(begin, end):
         plane = source.start + channel * source.channel
-        down, right = first // in_row * TILE, first % in_row * STRIP
+        down, tile = first * LANES // in_row * TILE, first * LANES % in_row
         for strip in range(strips):
-            # Whole tiles, of what the convolution of what is left of the row sees.
-            columns = (min(STRIP, width - right) + TILE - 1) // TILE * TILE + 2
-            y, x = top + down, left + right
-            rows, row = plane + y * source.row + x * BYTES, source.row
-            if y < 0 or x < 0 or y + SIDE > source.rows or x + columns > source.columns:
-                _clear(patch, SIDE * patch_row)
-                start, end = max(x, 0), min(x + columns, source.columns)
-                for line in range(max(y, 0), min(y + SIDE, source.rows)):
-                    if end > start:
-                        copy_bytes(
-                            plane + line * source.row + start * BYTES,
-                            patch + (line - y) * patch_row + (start - x) * BYTES,
-                            (end - start) * BYTES,
-                        )
-                rows, row = patch, patch_row
-            for column in range(0, columns - LANES, LANES):
-                _points(rows + column * BYTES, row, at_points + column * BYTES, patch_row)
-            # The last ones overlap: nothing is read beyond.
-            column = columns - LANES
-            _points(rows + column * BYTES, row, at_points + column * BYTES, patch_row)
+            # Tiles beyond the last are of whatever lies there, and given to nobody.
+            filled = used = 0
+            while filled < LANES:
+                count = min(LANES - filled, in_row - tile)
+                columns = TILE * count + 2
+                y, x = top + down, left + TILE * tile
+                rows, row = plane + y * source.row + x * BYTES, source.row
+                if y < 0 or x < 0 or y + SIDE > source.rows or x + columns > source.columns:
+                    _clear(patch, SIDE * line_bytes)
+                    start, stop = max(x, 0), min(x + columns, source.columns)
+                    for line in range(max(y, 0), min(y + SIDE, source.rows)):
+                        if stop > start:
+                            copy_bytes(
+                                plane + line * source.row + start * BYTES,
+                                patch + (line - y) * line_bytes + (start - x) * BYTES,
+                                (stop - start) * BYTES,
+                            )
+                    rows, row = patch, line_bytes
+                for column in range(0, columns - LANES, LANES):
+                    place = at_points + (used + column) * BYTES
+                    _points(rows + column * BYTES, row, place, line_bytes)
+                # The last ones overlap: nothing is read beyond.
+                column = columns - LANES
+                place = at_points + (used + column) * BYTES
+                _points(rows + column * BYTES, row, place, line_bytes)
+                for number in range(count):
+                    _put(places + (filled + number) * _PLACE, (used + TILE * number) * BYTES)
+                filled, used, tile = filled + count, used + columns, tile + count
+                if tile == in_row:
+                    down, tile = down + TILE, 0
             block = (strip // 2 * source.channels + channel) * BLOCK + strip % 2 * LANES
             for number in range(SIDE):
                 _points_across(
-                    at_points + number * patch_row,
+                    at_points + number * line_bytes,
+                    places,
                     seen + block * BYTES + number * SIDE * point,
                     point,
                 )
-            right += STRIP
-            if right >= width:
-                down, right = down + TILE, 0
 
 
 @compiled
@@ -437,13 +470,13 @@ def _leave(  # type: ignore[no-untyped-def]
 ):
     """Some channels of the products at the points as pixels, with the bias, and not below the
     least."""
-    in_row = (target.columns + STRIP - 1) // STRIP
-    wide = STRIP * BYTES
+    in_row = (target.columns + TILE - 1) // TILE
+    wide = _STRIP * BYTES
     square = strip_buffer + SIDE * wide
     spare = square + TILE * wide
     for channel in range(begin, end):
         plane, added = target.start + channel * target.channel, bias + channel * BYTES
-        down, right = first // in_row * TILE, first % in_row * STRIP
+        down, tile = first * LANES // in_row * TILE, first * LANES % in_row
         for strip in range(strips):
             block = (strip // 2 * target.channels + channel) * BLOCK + strip % 2 * LANES
             for number in range(SIDE):
@@ -456,16 +489,31 @@ def _leave(  # type: ignore[no-untyped-def]
             for pixel in range(TILE):
                 column = pixel * LANES * BYTES
                 _pixels(strip_buffer + column, wide, square + column, wide)
-            place = plane + down * target.row + right * BYTES
-            for line in range(min(TILE, target.rows - down)):
-                if right + STRIP <= target.columns:
+            right = TILE * tile
+            if right + _STRIP <= target.columns:
+                place = plane + down * target.row + right * BYTES
+                for line in range(min(TILE, target.rows - down)):
                     _row(square + line * wide, added, least, place + line * target.row)
-                else:
-                    _row(square + line * wide, added, least, spare)
-                    copy_bytes(spare, place + line * target.row, (target.columns - right) * BYTES)
-            right += STRIP
-            if right >= target.columns:
-                down, right = down + TILE, 0
+                tile += LANES
+                if tile == in_row:
+                    down, tile = down + TILE, 0
+                continue
+            for line in range(TILE):
+                _row(square + line * wide, added, least, spare + line * wide)
+            filled = 0
+            while filled < LANES and down < target.rows:
+                count = min(LANES - filled, in_row - tile)
+                right = TILE * tile
+                place = plane + down * target.row + right * BYTES
+                for line in range(min(TILE, target.rows - down)):
+                    copy_bytes(
+                        spare + line * wide + filled * TILE * BYTES,
+                        place + line * target.row,
+                        min(TILE * count, target.columns - right) * BYTES,
+                    )
+                filled, tile = filled + count, tile + count
+                if tile == in_row:
+                    down, tile = down + TILE, 0
 
 
 @compiled
@@ -479,7 +527,7 @@ def convolve(  # type: ignore[no-untyped-def]
     ``order``: for each of the eight points of the tiles, that of the ``weights``. ``bias`` and
     ``least``, below which no pixel is: their addresses.
     """
-    strips = (target.rows + TILE - 1) // TILE * ((target.columns + STRIP - 1) // STRIP)
+    strips = _strips_of(target.rows, target.columns)
     blocks, seen, found = buffers.blocks, buffers.seen, buffers.found
     seen_point = _room(blocks, source.channels) * BYTES
     found_point = _room(blocks, target.channels) * BYTES

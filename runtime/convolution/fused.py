@@ -107,7 +107,7 @@ class Fused:
         seen, target = _plane(source), _plane(out)
         added = self._no_bias if bias is None else bias.float().contiguous()
         least = _ZERO if rectified else _NO_LEAST
-        strips = -(-target.rows // compiled.TILE) * -(-target.columns // compiled.STRIP)
+        strips = compiled.strips_of(target.rows, target.columns)
         if not strips:
             return
         blocks = -(-strips // 2)
