@@ -79,6 +79,9 @@ class Arrays(Protocol):
     def add_product(self, total: Array, flat: Array) -> None:
         """total += F F' for F of channels x positions, where it lies."""
 
+    def add_pull(self, gradient: Array, pull: Array, flat: Array) -> None:
+        """gradient += D F for F of channels x positions, where it lies, in the form of that."""
+
     def filtered(self, array: Array, weights: Array) -> Array:
         """F^-1 diag(weights) F of an array, for the Fourier transform F along its last two axes;
         ``weights`` are rows x (columns / 2 + 1), as real transforms have them."""

@@ -9,7 +9,6 @@ at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -127,7 +126,6 @@ def add_pull(gradient: Tensor, pull: Tensor, values: Tensor) -> None:
     target[:, done:].addmm_(matrix, flat[:, done:])
 
 
-@lru_cache(maxsize=1)
 def works() -> bool:
     """Whether what was compiled for this processor agrees with torch's products."""
     source = torch.Generator().manual_seed(0)
@@ -179,7 +177,7 @@ def _dots(
         for so_far, value in zip(chain(*sums), chain(*found), strict=True):
             so_far.add_incoming(zero.value, before)
             so_far.add_incoming(value.value, builder.block)
-    for i, line in enumerate(zip(*found, strict=True)):
+    for i, line in enumerate(map(list, zip(*found, strict=True))):
         place = at(builder, target, i, target_step)
         _add_sums(builder, line[:4], place)
         _add_sums(builder, [*line[4:], zero, zero], at(builder, place, 4, BYTES))
