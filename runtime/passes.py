@@ -245,15 +245,15 @@ class _Forward:
                 out = self._scratch.take("out", (outputs, count, columns), self._dtype)
             else:
                 out = plane[:, top : top + count]
-            if source.plane is not None and is_windowed(kernel):
-                place = top - source.inset, -source.inset
+            seen, first = source.rows(top, count + 2)
+            if is_windowed(kernel):
                 # Whoever looks at the convolution looks before the ReLU.
                 after = stage.relu is not None and stage.conv not in layers
-                kernel.window(source.plane, *place, out, weights.bias, rectified=after)
+                kernel.window(seen, first, -source.inset, out, weights.bias, rectified=after)
             else:
                 after = False
                 band = self._passes._band(kernel, inputs, count, columns)
-                source.fill(band, top, count + 2)
+                _fill(band, seen, first, count + 2, source.inset)
                 kernel.apply(band, out, weights.bias)
             if stage.conv in layers:
                 self._watcher.see(stage.conv, out, top)
@@ -334,27 +334,23 @@ class _Source(Protocol):
     """Where a convolution's input comes from."""
 
     @property
-    def plane(self) -> Tensor | None:
-        """All of it, if it lies in memory."""
-
-    @property
     def inset(self) -> int:
-        """Pixels from the edge of what the convolution sees to that of the plane."""
+        """Pixels around it that the convolution sees as zeros."""
 
-    def fill(self, band: Tensor, top: int, count: int) -> None:
-        """Write ``count`` rows of what the convolution sees, from ``top`` on, into a band."""
+    def rows(self, top: int, count: int) -> tuple[Tensor, int]:
+        """``count`` rows of what the convolution sees, from ``top`` on: where they lie, and the
+        first one there, which may be among the zeros. Called once for each band."""
 
 
 class _Rows:
-    """An input that lies in memory as a whole, whose edge is ``inset`` pixels from that of what the
-    convolution sees."""
+    """An input that lies in memory as a whole."""
 
     def __init__(self, plane: Tensor, inset: int) -> None:
-        self.plane = plane
+        self._plane = plane
         self.inset = inset
 
-    def fill(self, band: Tensor, top: int, count: int) -> None:
-        _fill(band, self.plane, top, count, self.inset)
+    def rows(self, top: int, count: int) -> tuple[Tensor, int]:
+        return self._plane, top - self.inset
 
 
 def _flows(stages: Sequence[Stage], watcher: Watcher) -> bool:
@@ -369,7 +365,6 @@ def _flows(stages: Sequence[Stage], watcher: Watcher) -> bool:
 class _Start:
     """The first stage, a few rows at a time, when the second one wants them."""
 
-    plane = None
     inset = 1
 
     def __init__(self, passes: Passes, stage: Stage, region: Tensor, watcher: Watcher) -> None:
@@ -383,14 +378,14 @@ class _Start:
         self._region = region
         self._rows, self._columns = region.shape[1] - 2, region.shape[2] - 2
 
-    def fill(self, band: Tensor, top: int, count: int) -> None:
-        """As its output is with a pixel of zeros around; the watcher sees each row once."""
+    def rows(self, top: int, count: int) -> tuple[Tensor, int]:
+        """Of its output; the watcher sees each row once."""
         low, high = max(0, top - 1), min(self._rows, top + count - 1)
         features = self._features(low, high)
-        _inside(band, low + 1 - top, high - low, 1, self._columns).copy_(features)
         if self._watched:
             # Without the rows around, which other bands begin or end with.
             self._watcher.see(self._relu, features[:, top - low : top - low + count - 2], top)
+        return features, top - 1 - low
 
     def begin(self) -> None:
         """The gradient is about to come in, a few rows at a time."""
@@ -409,10 +404,13 @@ class _Start:
         _, kernel = self._passes._kernel(self._filter, rows, columns, transposed=True, large=large)
         inputs, outputs = self._filter.channels
         # Each row reaches the two below it too, as the region has it.
-        band = self._passes._band(kernel, outputs, count + 2, columns)
-        _inside(band, 2, count, 2, self._columns).copy_(gradient)
         found = self._scratch.take("reached", (inputs, count + 2, columns), self._region.dtype)
-        kernel.apply(band, found, None)
+        if is_windowed(kernel):
+            kernel.window(gradient, -2, -2, found, None)
+        else:
+            band = self._passes._band(kernel, outputs, count + 2, columns)
+            _fill(band, gradient, -2, count + 4, 2)
+            kernel.apply(band, found, None)
         self.gradient[:, top : top + count + 2] += found
 
     def _features(self, low: int, high: int) -> Tensor:
@@ -486,7 +484,7 @@ class _Arrival:
     def fill(self, band: Tensor, top: int, count: int, inset: int) -> None:
         """The gradient at the convolution's output, with the pixels around, as a band."""
         if not self.stage.pool:
-            _fill(band, self._plane(), top, count + 2, inset)
+            _fill(band, self._plane(), top - inset, count + 2, inset)
             return
         low, high = max(0, top - inset), min(self.rows, top + count + 2 - inset)
         start = low + inset - top
@@ -543,11 +541,11 @@ def _through(gradient: Tensor, features: Tensor, out: Tensor) -> None:
     torch.ops.aten.threshold_backward.grad_input(gradient, features, 0, grad_input=out)
 
 
-def _fill(band: Tensor, plane: Tensor, top: int, rows: int, inset: int) -> None:
-    """Rows of a plane, from ``top`` on in terms of the plane with ``inset`` pixels of zeros
-    around, as a band."""
-    low, high = max(0, top - inset), min(plane.shape[1], top + rows - inset)
-    inner = _inside(band, low + inset - top, high - low, inset, plane.shape[2])
+def _fill(band: Tensor, plane: Tensor, first: int, rows: int, inset: int) -> None:
+    """Rows of a plane, from row ``first`` on, as a band; there are zeros around, ``inset`` pixels
+    of them at the sides."""
+    low, high = max(0, first), min(plane.shape[1], first + rows)
+    inner = _inside(band, low - first, high - low, inset, plane.shape[2])
     inner.copy_(plane[:, low:high])
 
 

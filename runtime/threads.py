@@ -9,15 +9,15 @@ from itertools import pairwise
 
 import torch
 
-__all__ = ["SHARES", "dealt", "parts", "shared"]
+__all__ = ["dealt", "parts", "pieces", "shared"]
 
-SHARES = 3
-"""Parts of what is dealt out for each thread: one may be held up by what else the machine does."""
+_LEAST = 12
+"""The share of each thread in the smallest pieces that are dealt out."""
 
 
 def shared(count: int, work: Callable[[int, int], None]) -> None:
     """Do ``work(first, last)`` for all of ``count`` channels, a part of them at a time."""
-    spans = parts(count, SHARES * torch.get_num_threads())
+    spans = pieces(count)
     dealt(len(spans), lambda _, number: work(*spans[number]))
 
 
@@ -26,6 +26,21 @@ def parts(count: int, most: int) -> list[tuple[int, int]]:
     things to share out."""
     most = min(most, count)
     return list(pairwise(count * number // max(1, most) for number in range(most + 1)))
+
+
+def pieces(count: int) -> list[tuple[int, int]]:
+    """First and last, which is left out, of pieces to be dealt out: large ones first, then smaller
+    ones, so that threads that are held up by what else the machine does end at about the same time
+    (guided self-scheduling, Polychronopoulos and Kuck, 1987)."""
+    threads = torch.get_num_threads()
+    least = max(1, count // (_LEAST * threads))
+    found, first = [], 0
+    while first < count:
+        size = count if threads < 2 else max(least, (count - first) // (2 * threads))
+        last = min(count, first + size)
+        found.append((first, last))
+        first = last
+    return found
 
 
 def dealt(count: int, work: Callable[[int, int], None]) -> None:

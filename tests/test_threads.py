@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nstrt.runtime.threads import dealt, parts, shared
+from nstrt.runtime.threads import dealt, parts, pieces, shared
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -27,6 +27,18 @@ def test_parts_are_all_and_of_like_size(count: int, most: int) -> None:
     assert len(spans) == min(count, most)
     sizes = {last - first for first, last in spans}
     assert not sizes or max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 44, 4096])
+def test_pieces_are_all_and_get_smaller(count: int, threads: int) -> None:
+    spans = pieces(count)
+    assert [number for first, last in spans for number in range(first, last)] == [*range(count)]
+    sizes = [last - first for first, last in spans]
+    assert sizes[:-1] == sorted(sizes[:-1], reverse=True)
+    assert len(sizes) <= 14 * threads
+    if threads > 1 and count > 1:
+        # The first thread never has more than it could share.
+        assert sizes[0] <= max(1, count // threads)
 
 
 def test_each_number_is_done_once_by_a_thread_with_a_number_of_its_own(threads: int) -> None:

@@ -26,7 +26,7 @@ from torch.nn import functional
 from nstrt.runtime.convolution import compiled
 from nstrt.runtime.convolution.scratch import Scratch
 from nstrt.runtime.convolution.winograd import Point, weight_matrix
-from nstrt.runtime.threads import SHARES, dealt, parts
+from nstrt.runtime.threads import dealt, parts, pieces
 
 __all__ = ["FACTORS", "POINTS", "RECIPROCAL", "Fused", "transform_weight", "works"]
 
@@ -139,16 +139,14 @@ class Fused:
             )
 
         if self._whole:
-            spans = parts(groups, torch.get_num_threads() * SHARES)
-            do([compiled.Share(*span, *inputs, *points, *outputs) for span in spans])
+            do([compiled.Share(*span, *inputs, *points, *outputs) for span in pieces(groups)])
             return
         for number in range(groups):
             group = number, number + 1
-            some = partial(parts, most=torch.get_num_threads() * SHARES)
-            do([compiled.Share(*group, *span, *none, *none) for span in some(inputs[1])])
+            do([compiled.Share(*group, *span, *none, *none) for span in pieces(inputs[1])])
             spans = parts(points[1], _SPANS)
             do([compiled.Share(*group, *none, *span, *none) for span in spans])
-            do([compiled.Share(*group, *none, *none, *span) for span in some(outputs[1])])
+            do([compiled.Share(*group, *none, *none, *span) for span in pieces(outputs[1])])
 
     def _buffers(
         self, blocks: int, inputs: int, outputs: int

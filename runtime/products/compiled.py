@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nstrt.runtime.products import plain
-from nstrt.runtime.threads import SHARES, dealt, parts
+from nstrt.runtime.threads import dealt, parts, pieces
 from nstrt.runtime.vectors import (
     BYTES,
     LANES,
@@ -104,7 +104,7 @@ def add_pull(gradient: Tensor, pull: Tensor, values: Tensor) -> None:
     flat = values.reshape(len(values), -1)
     channels, positions = flat.shape
     count = torch.get_num_threads()
-    spans = parts(positions // _POSITIONS, count * SHARES)
+    spans = pieces(positions // _POSITIONS)
     if not spans or channels % _ROWS or not gradient.is_contiguous():
         plain.add_pull(gradient, pull, values)
         return
