@@ -84,8 +84,8 @@ class Passes:
         for number, (stage, rows, columns) in enumerate(sizes):
             for transposed in (False, True) if forward else (True,):
                 edge = 2 if transposed and not number else 0
-                size = (rows + edge, columns + edge)
-                name, _ = self._kernel(
+                size = self._band_of(stage.filter, rows + edge, columns + edge)
+                name = self._chooser.name(
                     stage.filter, *size, transposed=transposed, large=_large(height, width)
                 )
                 found[f"{stage.conv} {'back' if transposed else 'on'}"] = name
@@ -190,8 +190,12 @@ class Passes:
     def _kernel(
         self, weights: Filter, rows: int, columns: int, *, transposed: bool, large: bool
     ) -> tuple[str, Kernel]:
-        band = min(rows, self._rows(weights, rows, columns))
-        return self._chooser.kernel(weights, band, columns, transposed=transposed, large=large)
+        band = self._band_of(weights, rows, columns)
+        return self._chooser.kernel(weights, *band, transposed=transposed, large=large)
+
+    def _band_of(self, weights: Filter, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and columns of the largest band."""
+        return min(rows, self._rows(weights, rows, columns)), columns
 
     def _rows(self, weights: Filter, rows: int, columns: int) -> int:
         """Rows of a band: whole tiles of both sizes, or of the larger one, where there are that

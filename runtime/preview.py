@@ -16,8 +16,8 @@ __all__ = ["SECONDS", "PreviewFile"]
 SECONDS = 2.0
 """Between one picture and the next."""
 
-_SEEN = 5
-"""Steps after which there is something to see: the first are nearly the photo."""
+_SEEN = 3
+"""Steps after which there is something to see: the first two are nearly the photo."""
 
 
 class PreviewFile:

@@ -9,9 +9,11 @@ provider counts as there only when a session on it was made (:func:`loads`).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -242,6 +244,9 @@ _HEAVY = frozenset({"Conv", "FusedConv", "Gemm", "MatMul", "FusedMatMul"})
 @lru_cache(maxsize=8)
 def loads(provider: str) -> bool:
     """Whether a session really runs on the provider here: one is made, and asked."""
+    if provider in ("cuda", "tensorrt") and not _has_driver():
+        # CUDA's other libraries are large and come with pip: a second is lost on loading them.
+        return False
     import onnxruntime
 
     name = _ONNX_NAMES[provider]
@@ -262,6 +267,15 @@ def loads(provider: str) -> bool:
     finally:
         onnxruntime.set_default_logger_severity(2)
     return bool(session.get_providers()[0] == name)
+
+
+def _has_driver() -> bool:
+    """Whether NVIDIA's driver is installed."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def prepare_libraries(provider: str) -> None:

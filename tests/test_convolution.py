@@ -647,6 +647,48 @@ def test_what_is_remembered_is_believed(machine: Machine, cache: Path) -> None:
     assert (name, machine.applied) == ("tortoise", {})
 
 
+def test_compiled_loops_are_not_loaded_for_the_name_of_what_is_known(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def works() -> bool:
+        asked.append(True)
+        return len(asked) < 2
+
+    monkeypatch.setattr(kernels, "fused_works", works)
+    at = {"weights": WIDE, "rows": 8, "columns": 8, "transposed": False, "large": True}
+    key = Chooser(Scratch())._key_of(**at)
+    seconds = {"direct": 2.0, "winograd": 1.0, "fused": 0.5}
+    if kernels.nnpack_works():
+        seconds["nnpack"] = 3.0
+    cache.mkdir()
+    (cache / "kernels.json").write_text(json.dumps({key: seconds}))
+    chooser = Chooser(Scratch())
+    assert chooser.name(**at) == "fused"
+    assert not asked
+    name, kernel = chooser.kernel(**at)
+    assert (name, type(kernel)) == ("fused", fused.Fused)
+    assert asked
+    # A machine on which they work no longer measures what is left.
+    other = Chooser(Scratch())
+    assert other.name(**at) == "fused"
+    name, _ = other.kernel(**at)
+    assert name != "fused"
+    assert other.name(**at) == name
+    assert "fused" not in json.loads((cache / "kernels.json").read_text())[key]
+
+
+def test_the_name_of_what_is_not_known_is_measured(machine: Machine) -> None:
+    chooser = Chooser(Scratch())
+    assert chooser.name(WIDE, 8, 8, transposed=False) == "hare"
+    assert machine.applied
+    machine.applied.clear()
+    assert chooser.kernel(WIDE, 8, 8, transposed=False)[0] == "hare"
+    assert Chooser(Scratch()).name(WIDE, 8, 8, transposed=False) == "hare"
+    assert machine.applied == {}
+
+
 def test_each_shape_way_and_machine_is_measured_by_itself(machine: Machine, cache: Path) -> None:
     def measures(chooser: Chooser, weights: Filter, *size: int, transposed: bool = False) -> bool:
         machine.applied.clear()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from nstrt.runtime.convolution.kernels import Filter, Kernel, candidates
+from nstrt.runtime.convolution.kernels import COMPILED, Filter, Kernel, candidates
 from nstrt.runtime.convolution.scratch import Scratch
 from nstrt.runtime.model import CheckpointError
 from nstrt.runtime.remembered import recall, remember
@@ -40,6 +40,30 @@ class Chooser:
         self.names: dict[str, str] = {}
         """The algorithm chosen for each shape and way, as far as they came up; a run that goes on
         from a checkpoint puts its own here."""
+        self._believed: set[str] = set()
+        """What was measured another time, and has not been tried in this process."""
+
+    def name(
+        self,
+        weights: Filter,
+        rows: int,
+        columns: int,
+        *,
+        transposed: bool,
+        large: bool = False,
+    ) -> str:
+        """The quickest algorithm for bands of ``rows`` x ``columns`` pixels, perhaps of a ``large``
+        picture. What is known is taken at its word: compiled loops are not loaded for it."""
+        key = self._key_of(weights, rows, columns, transposed=transposed, large=large)
+        if key not in self.names:
+            others = self._makers(weights, transposed=transposed, large=False)
+            known = recall("kernels").get(key)
+            if large and isinstance(known, dict) and known.keys() == {*others, COMPILED}:
+                self.names[key] = _quickest(known)
+                self._believed.add(key)
+            else:
+                self.kernel(weights, rows, columns, transposed=transposed, large=large)
+        return self.names[key]
 
     def kernel(
         self,
@@ -50,15 +74,9 @@ class Chooser:
         transposed: bool,
         large: bool = False,
     ) -> tuple[str, Kernel]:
-        """The quickest algorithm for bands of ``rows`` x ``columns`` pixels, perhaps of a ``large``
-        picture, and its name."""
-        makers = candidates(
-            weights,
-            self._scratch,
-            transposed=transposed,
-            precision=self._precision,
-            large=large,
-        )
+        """The same, ready to be used, and its name."""
+        key = self._key_of(weights, rows, columns, transposed=transposed, large=large)
+        makers = self._makers(weights, transposed=transposed, large=large)
 
         def make(name: str) -> Kernel:
             at = (id(weights), transposed, name)
@@ -66,35 +84,57 @@ class Chooser:
                 self._kernels[at] = makers[name]()
             return self._kernels[at]
 
-        if len(makers) == 1:
-            name = next(iter(makers))
-            return name, make(name)
-        inputs, outputs = weights.channels
-        size = min(_LARGEST, 1 << (max(1, rows * columns) - 1).bit_length())
-        way = "back" if transposed else "on"
-        key = f"{self._key} {way} {inputs} {outputs} {size}{' large' if large else ''}"
-        chosen = self.names.get(key) or self._known(key, makers)
-        if chosen is None:
-            kernels = {name: make(name) for name in makers}
-            seconds = self._measured(kernels, weights, rows, columns, transposed=transposed)
-            remember("kernels", key, seconds)
-            chosen = min(seconds, key=seconds.__getitem__)
-            # What lost is not kept in memory.
-            for loser in set(makers) - {chosen}:
-                self._kernels.pop((id(weights), transposed, loser), None)
+        if key not in self.names or (key in self._believed and self.names[key] not in makers):
+            self.names[key] = self._found(key, makers, make, weights, rows, columns, transposed)
+        chosen = self.names[key]
         if chosen not in makers:
             raise CheckpointError(
                 f"This run began with the algorithm '{chosen}', which does not work here now, so "
                 "it cannot go on to the same pixels; begin it anew, without --resume."
             )
-        self.names[key] = chosen
         return chosen, make(chosen)
 
-    def _known(self, key: str, makers: Mapping[str, object]) -> str | None:
-        seconds: object = recall("kernels").get(key)
-        if not isinstance(seconds, dict) or seconds.keys() != makers.keys():
-            return None
-        return str(min(seconds, key=seconds.__getitem__))
+    def _found(
+        self,
+        key: str,
+        makers: Mapping[str, Callable[[], Kernel]],
+        make: Callable[[str], Kernel],
+        weights: Filter,
+        rows: int,
+        columns: int,
+        transposed: bool,
+    ) -> str:
+        """The quickest one, as it is known or measured now."""
+        if len(makers) == 1:
+            return next(iter(makers))
+        known = recall("kernels").get(key)
+        if not isinstance(known, dict) or known.keys() != makers.keys():
+            kernels = {name: make(name) for name in makers}
+            known = self._measured(kernels, weights, rows, columns, transposed=transposed)
+            remember("kernels", key, known)
+            # What lost is not kept in memory.
+            for loser in set(makers) - {_quickest(known)}:
+                self._kernels.pop((id(weights), transposed, loser), None)
+        return _quickest(known)
+
+    def _makers(
+        self, weights: Filter, *, transposed: bool, large: bool
+    ) -> Mapping[str, Callable[[], Kernel]]:
+        return candidates(
+            weights,
+            self._scratch,
+            transposed=transposed,
+            precision=self._precision,
+            large=large,
+        )
+
+    def _key_of(
+        self, weights: Filter, rows: int, columns: int, *, transposed: bool, large: bool
+    ) -> str:
+        inputs, outputs = weights.channels
+        size = min(_LARGEST, 1 << (max(1, rows * columns) - 1).bit_length())
+        way = "back" if transposed else "on"
+        return f"{self._key} {way} {inputs} {outputs} {size}{' large' if large else ''}"
 
     def _measured(
         self,
@@ -121,6 +161,10 @@ class Chooser:
                 if repeat:
                     times[name].append(time.perf_counter() - started)
         return {name: min(values) for name, values in times.items()}
+
+
+def _quickest(seconds: Mapping[str, float]) -> str:
+    return min(seconds, key=seconds.__getitem__)
 
 
 def band_for(

@@ -22,6 +22,7 @@ from nstrt.runtime.convolution.scratch import Scratch
 from nstrt.runtime.convolution.winograd import Winograd, place, transform_weight
 
 __all__ = [
+    "COMPILED",
     "Direct",
     "Filter",
     "Half",
@@ -35,6 +36,9 @@ __all__ = [
     "nnpack_works",
 ]
 
+
+COMPILED = "fused"
+"""The algorithm whose loops take time to load."""
 
 Transform = Callable[[Tensor], Tensor]
 """From weights, out x in x 3 x 3, to points x out x in."""
@@ -255,7 +259,7 @@ def candidates(
         if nnpack_works():
             found["nnpack"] = lambda: Nnpack(one_way())
     if large and fused_works():
-        found["fused"] = lambda: _fused(weights, scratch, transposed=transposed)
+        found[COMPILED] = lambda: _fused(weights, scratch, transposed=transposed)
     return found
 
 
