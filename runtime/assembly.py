@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.extraction import variant_for
+from nstrt.runtime.loops import loops_stamp
 from nstrt.runtime.machine import (
     available_memory,
     card_memory,
@@ -117,6 +118,7 @@ class Assembly:
             device=device_name(site.provider),
             threads=site.threads,
             versions=versions() | compiler_versions(),
+            loops=loops_stamp(),
         )
         if name == "torch":
             return TorchEngine(mirror, precision=precision, key=key)

@@ -10,7 +10,7 @@ This is the vector-Jacobian product that autograd would compute, with no gradien
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -93,8 +93,12 @@ class Passes:
 
     @property
     def algorithms(self) -> dict[str, str]:
-        """What was chosen so far, by shape and way; may be added to."""
+        """What was chosen so far, by shape and way."""
         return self._chooser.names
+
+    def promise(self, algorithms: Mapping[str, str]) -> None:
+        """See :meth:`Chooser.promise`."""
+        self._chooser.promise(algorithms)
 
     def forward(
         self, region: Tensor, watcher: Watcher, *, keep: bool, check: Check = lambda: None

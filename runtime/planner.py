@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nstrt.runtime.assembly import Assembly, Site, has_torch, torch_sees_card
+from nstrt.runtime.loops import loops_stamp
 from nstrt.runtime.machine import (
     compiler_versions,
     default_threads,
@@ -311,6 +312,7 @@ class Planner:
             pooling=options.pooling,
             deepest=options.spec.taps[-1],
             versions=versions() | compiler_versions(),
+            loops=loops_stamp(),
             sides=SIDES,
         )
         engines = {

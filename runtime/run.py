@@ -130,7 +130,7 @@ class Run:
             plan, engine = self._planner.prepare(content.size, *sizes, masks=scene.masks)
         else:
             plan, engine = resumed.plan, self._planner.carry_out(resumed.plan)
-            engine.algorithms.update(resumed.algorithms)
+            engine.promise(resumed.algorithms)
         self._interrupt.check()
         weights = engine.weights
         from nstrt.runtime.loop import optimize

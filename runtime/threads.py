@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ import torch
 __all__ = ["dealt", "parts", "pieces", "shared"]
 
 _LEAST = 12
-"""The share of each thread in the smallest pieces that are dealt out."""
+"""The smallest pieces that are dealt out: so many would be a thread's equal share."""
 
 
 def shared(count: int, work: Callable[[int, int], None]) -> None:
@@ -22,7 +22,7 @@ def shared(count: int, work: Callable[[int, int], None]) -> None:
 
 
 def parts(count: int, most: int) -> list[tuple[int, int]]:
-    """First and last, which is left out, of ``most`` parts of like size, or of as many as there are
+    """First and last, which is left out, of ``most`` equal parts, or of as many as there are
     things to share out."""
     most = min(most, count)
     return list(pairwise(count * number // max(1, most) for number in range(most + 1)))
@@ -47,8 +47,8 @@ def dealt(count: int, work: Callable[[int, int], None]) -> None:
     """Do ``work(thread, number)`` for each number up to ``count``, in this order; the next one is
     for the thread that is free first.
 
-    It must let go of Python's lock; threads sleep until there is work again. Whatever is raised,
-    none goes on afterwards.
+    It must let go of Python's lock, which also shares out the numbers; threads sleep until there is
+    work again. Whatever is raised, none goes on afterwards.
     """
     numbers = iter(range(count))
     threads = min(torch.get_num_threads(), count)
@@ -56,13 +56,15 @@ def dealt(count: int, work: Callable[[int, int], None]) -> None:
         for number in numbers:
             work(0, number)
         return
-    others = [
-        _pool(torch.get_num_threads() - 1).submit(_take, work, thread, numbers)
-        for thread in range(1, threads)
-    ]
+    others: list[Future[None]] = []
     try:
+        for thread in range(1, threads):
+            others.append(_pool(torch.get_num_threads() - 1).submit(_take, work, thread, numbers))
         _take(work, 0, numbers)
     finally:
+        # Where something was raised, what is left is not done.
+        for _ in numbers:
+            pass
         wait(others)
     for other in others:
         other.result()
@@ -73,7 +75,6 @@ def _take(work: Callable[[int, int], None], thread: int, numbers: Iterator[int])
         for number in numbers:
             work(thread, number)
     except BaseException:
-        # What is left is not done.
         for _ in numbers:
             pass
         raise

@@ -88,7 +88,7 @@ class Vector:
         return self.builder.fcmp_ordered(how, self.value, other.value)
 
     def at_least(self, other: Vector) -> Vector:
-        """The larger ones of two; what is not a number stays so."""
+        """The larger ones of two; what is not a number in this one stays so."""
         lower = self.compared("<", other)
         return Vector(self.builder, self.builder.select(lower, other.value, self.value))
 

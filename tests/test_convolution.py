@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from nstrt.runtime import loops
 from nstrt.runtime.convolution import (
     Chooser,
     Filter,
@@ -278,11 +279,12 @@ def test_blocks_of_tiles_share_a_reading_of_the_weights(
     inputs: int, outputs: int, transposed: bool
 ) -> None:
     """More tiles than are computed at once, of more channels than stay in a cache."""
+    assert compiled.strips_of(60, 163) > 2 * fused._MOST
     weights, scratch = filter_of(inputs, outputs), Scratch()
     kernel = fused_one(weights, scratch, transposed=transposed)
     if transposed:
         inputs, outputs = outputs, inputs
-    seen = noise(inputs, 21, 131)
+    seen = noise(inputs, 62, 165)
     found = applied(kernel, seen, scratch, outputs=outputs)
     assert error(found, plainly(seen, weights.weight, transposed=transposed)) < 1e-5
 
@@ -320,16 +322,19 @@ def test_a_window_sees_zeros_where_there_is_nothing(
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
-def test_threads_have_buffers_of_their_own(threads: int) -> None:
-    weights, scratch = filter_of(16, 16), Scratch()
-    seen = noise(16, 60, 60)
+@pytest.mark.parametrize("channels", [16, 130], ids=["their own", "shared"])
+def test_threads_have_buffers_of_their_own_or_share_them(channels: int, threads: int) -> None:
+    weights, scratch = filter_of(channels, channels), Scratch()
+    seen = noise(channels, 62, 165)
     expected = plainly(seen, weights.weight, transposed=False)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         kernel = fused_one(weights, scratch, transposed=False)
+        first = applied(kernel, seen, scratch, outputs=channels).clone()
+        assert error(first, expected) < 1e-5
         for _ in range(5):
-            assert error(applied(kernel, seen, scratch, outputs=16), expected) < 1e-5
+            assert torch.equal(applied(kernel, seen, scratch, outputs=channels), first)
     finally:
         torch.set_num_threads(before)
 
@@ -481,8 +486,7 @@ def asked_again() -> Iterator[None]:
 
 
 def forget() -> None:
-    fused.works.cache_clear()
-    kernels.fused_works.cache_clear()
+    loops.working_loops.cache_clear()
 
 
 @pytest.mark.usefixtures("asked_again")
@@ -504,17 +508,17 @@ def test_compiled_loops_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("asked_again")
 def test_without_numba_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
+    monkeypatch.setattr(loops, "find_spec", lambda name: None)
     assert "fused" not in candidates(filter_of(16, 16), Scratch(), transposed=False, large=True)
 
 
 def test_a_run_whose_algorithm_is_gone_is_not_gone_on_with(cache: Path) -> None:
     weights, chooser = filter_of(16, 16), Chooser(Scratch())
     chooser.kernel(weights, 8, 8, transposed=False)
-    for key in chooser.names:
-        chooser.names[key] = "of another machine"
-    with pytest.raises(CheckpointError, match=r"'of another machine'.*anew"):
-        chooser.kernel(weights, 8, 8, transposed=False)
+    chooser.promise(dict.fromkeys(chooser.names, "of another machine"))
+    for ask in (chooser.name, chooser.kernel):
+        with pytest.raises(CheckpointError, match=r"'of another machine'.*anew"):
+            ask(weights, 8, 8, transposed=False)
 
 
 def test_scratch_is_used_again_and_grows() -> None:
@@ -676,6 +680,12 @@ def test_compiled_loops_are_not_loaded_for_the_name_of_what_is_known(
     name, _ = other.kernel(**at)
     assert name != "fused"
     assert other.name(**at) == name
+    # Whoever began with them does not go on with others.
+    for chooser in (other, Chooser(Scratch())):
+        chooser.promise({key: "fused"})
+        for ask in (chooser.name, chooser.kernel):
+            with pytest.raises(CheckpointError, match="'fused'"):
+                ask(**at)
     assert "fused" not in json.loads((cache / "kernels.json").read_text())[key]
 
 

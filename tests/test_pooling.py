@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nstrt.runtime.loops import working_loops
 from nstrt.runtime.pooling import NOWHERE, Pooling, compiled, plain, pooling_for
 
 EACH = pytest.mark.parametrize("way", [plain, compiled], ids=["plain", "compiled"])
@@ -100,5 +101,23 @@ def test_compiled_loops_are_for_large_pictures_in_single_precision(
     assert pooling_for(single, large=True) is compiled
     assert pooling_for(single, large=False) is plain
     assert pooling_for(double, large=True) is plain
-    monkeypatch.setattr("nstrt.runtime.pooling.find_spec", lambda name: None)
+    working_loops.cache_clear()
+    monkeypatch.setattr("nstrt.runtime.loops.find_spec", lambda name: None)
     assert pooling_for(single, large=True) is plain
+    working_loops.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["_highest", "_mean", "_spread"])
+@pytest.mark.parametrize("fails", [False, True], ids=["wrong", "failing"])
+def test_compiled_loops_that_do_not_work_are_left_out(
+    name: str, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loop(*given: object) -> None:
+        if fails:
+            raise NotImplementedError("not usable in pure Python")
+        given[0].fill(0)  # type: ignore[attr-defined]
+
+    working_loops.cache_clear()
+    monkeypatch.setattr(compiled, name, loop)
+    assert pooling_for(torch.zeros(1), large=True) is plain
+    working_loops.cache_clear()

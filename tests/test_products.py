@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from nstrt.runtime.loops import working_loops
 from nstrt.runtime.products import (
     Products,
     compiled,
-    compiled_loops,
     plain,
     products_for,
 )
@@ -57,8 +57,10 @@ def test_pieces_of_a_picture_make_the_gram_matrix_of_all(way: Products, threads:
     for top, rows in ((0, 7), (7, 1), (8, 32)):
         gram.add(values[:, top : top + rows])
     # Parts of rows, as tiles have them, do not lie close together.
-    gram.add(values[:, 3:9, 5:20])
-    flat = torch.cat([values.flatten(1), values[:, 3:9, 5:20].flatten(1)], dim=1).double()
+    parts = [values[:, 3:9, 5:20], values[:, 2:35, 7:8], values[:, 5:6, 3:30]]
+    for part in parts:
+        gram.add(part)
+    flat = torch.cat([part.flatten(1) for part in (values, *parts)], dim=1).double()
     assert close(gram.matrix(), flat @ flat.T)
 
 
@@ -94,8 +96,22 @@ def test_no_features_are_no_harm(way: Products) -> None:
     way.add_pull(empty.clone(), torch.ones(8, 8), empty)
 
 
+@EACH
+@pytest.mark.parametrize("columns", [1, 2, 20])
+def test_features_may_be_columns_of_a_tile(way: Products, columns: int) -> None:
+    """What is one pixel wide is a row of numbers that do not lie beside each other."""
+    values = numbers(64, 40, 33)[:, 2:38, 7 : 7 + columns]
+    gradient, pull = torch.zeros_like(values.contiguous()), numbers(64, 64, seed=2)
+    way.add_pull(gradient, pull, values)
+    assert close(gradient, (pull.double() @ values.double().flatten(1)).view(values.shape))
+
+
 def test_the_same_features_give_the_same_bits_whoever_is_quick(threads: int) -> None:
     values = numbers(64, 60, 64)
+    torch.set_num_threads(1)
+    alone = compiled.GramSum(64, values)
+    alone.add(values)
+    torch.set_num_threads(threads)
 
     def once() -> Tensor:
         gram = compiled.GramSum(64, values)
@@ -103,6 +119,7 @@ def test_the_same_features_give_the_same_bits_whoever_is_quick(threads: int) -> 
         return gram.matrix()
 
     first = once()
+    assert torch.equal(first, alone.matrix())
     assert all(torch.equal(once(), first) for _ in range(5))
     assert torch.equal(first, first.T)
 
@@ -129,9 +146,9 @@ def test_compiled_loops_are_for_large_pictures_in_single_precision() -> None:
 @pytest.fixture
 def anew() -> Iterator[None]:
     """Whether compiled loops work is found out in the test."""
-    compiled_loops.cache_clear()
+    working_loops.cache_clear()
     yield
-    compiled_loops.cache_clear()
+    working_loops.cache_clear()
 
 
 @pytest.mark.usefixtures("anew")

@@ -80,7 +80,8 @@ class Arrays(Protocol):
         """total += F F' for F of channels x positions, where it lies."""
 
     def add_pull(self, gradient: Array, pull: Array, flat: Array) -> None:
-        """gradient += D F for F of channels x positions, where it lies, in the form of that."""
+        """gradient += D F, where it lies, for F of channels x positions; the gradient is channels
+        x rows x columns."""
 
     def filtered(self, array: Array, weights: Array) -> Array:
         """F^-1 diag(weights) F of an array, for the Fourier transform F along its last two axes;

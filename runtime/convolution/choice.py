@@ -38,10 +38,14 @@ class Chooser:
         self._scratch = scratch
         self._kernels: dict[tuple[int, bool, str], Kernel] = {}
         self.names: dict[str, str] = {}
-        """The algorithm chosen for each shape and way, as far as they came up; a run that goes on
-        from a checkpoint puts its own here."""
+        """The algorithm chosen for each shape and way, as far as they came up."""
         self._believed: set[str] = set()
         """What was measured another time, and has not been tried in this process."""
+
+    def promise(self, names: Mapping[str, str]) -> None:
+        """A run that goes on from a checkpoint has these algorithms, and no others."""
+        self.names.update(names)
+        self._believed.difference_update(names)
 
     def name(
         self,
@@ -55,15 +59,16 @@ class Chooser:
         """The quickest algorithm for bands of ``rows`` x ``columns`` pixels, perhaps of a ``large``
         picture. What is known is taken at its word: compiled loops are not loaded for it."""
         key = self._key_of(weights, rows, columns, transposed=transposed, large=large)
-        if key not in self.names:
+        if key in self._believed:
+            return self.names[key]
+        if large and key not in self.names:
             others = self._makers(weights, transposed=transposed, large=False)
             known = recall("kernels").get(key)
-            if large and isinstance(known, dict) and known.keys() == {*others, COMPILED}:
-                self.names[key] = _quickest(known)
+            if isinstance(known, dict) and known.keys() == {*others, COMPILED}:
                 self._believed.add(key)
-            else:
-                self.kernel(weights, rows, columns, transposed=transposed, large=large)
-        return self.names[key]
+                self.names[key] = _quickest(known)
+                return self.names[key]
+        return self.kernel(weights, rows, columns, transposed=transposed, large=large)[0]
 
     def kernel(
         self,
@@ -86,6 +91,7 @@ class Chooser:
 
         if key not in self.names or (key in self._believed and self.names[key] not in makers):
             self.names[key] = self._found(key, makers, make, weights, rows, columns, transposed)
+        self._believed.discard(key)
         chosen = self.names[key]
         if chosen not in makers:
             raise CheckpointError(

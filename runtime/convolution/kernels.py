@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any, Protocol, TypeGuard
 
 import torch
@@ -20,6 +18,7 @@ from torch.nn import functional
 
 from nstrt.runtime.convolution.scratch import Scratch
 from nstrt.runtime.convolution.winograd import Winograd, place, transform_weight
+from nstrt.runtime.loops import working_loops
 
 __all__ = [
     "COMPILED",
@@ -270,16 +269,9 @@ def _fused(weights: Filter, scratch: Scratch, *, transposed: bool) -> Kernel:
     return fused.Fused(transformed, scratch, transposed=transposed)
 
 
-@lru_cache(maxsize=1)
 def fused_works() -> bool:
     """Whether Numba is here, and what it compiles agrees with torch's convolution."""
-    if find_spec("numba"):
-        # Numba may not fit the other packages, or have no folder for what it compiles.
-        with contextlib.suppress(Exception):
-            from nstrt.runtime.convolution import fused
-
-            return fused.works()
-    return False
+    return working_loops("convolution.fused") is not None
 
 
 def _nnpack(x: Tensor, weight: Tensor) -> Tensor:

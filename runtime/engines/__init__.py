@@ -8,7 +8,7 @@ ONNX graph, ``graph``, which needs no torch. What the loss makes of them is the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from nstrt.runtime.arrays import Array, Arrays
@@ -68,8 +68,11 @@ class Engine(Protocol):
 
     @property
     def algorithms(self) -> dict[str, str]:
-        """The algorithms chosen so far, for all pictures, by whatever they depend on. What is added
-        is taken without measuring."""
+        """The algorithms chosen so far, for all pictures, by whatever they depend on."""
+
+    def promise(self, algorithms: Mapping[str, str]) -> None:
+        """Compute with these, which a run began with. One that does not work here raises
+        :class:`CheckpointError` when it is asked for."""
 
     def nodes_by_provider(self) -> dict[str, int]:
         """How many nodes of the network ONNX Runtime runs on which provider; empty for torch."""

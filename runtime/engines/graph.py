@@ -8,7 +8,7 @@ graph for whole pictures; a ``tile`` graph for parts of one. What goes into the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +120,9 @@ class GraphEngine:
     @property
     def algorithms(self) -> dict[str, str]:
         return {}
+
+    def promise(self, algorithms: Mapping[str, str]) -> None:
+        pass
 
     def nodes_by_provider(self) -> dict[str, int]:
         return self.session.nodes_by_provider()

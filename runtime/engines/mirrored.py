@@ -91,6 +91,9 @@ class TorchEngine:
     def algorithms(self) -> dict[str, str]:
         return self.passes.algorithms
 
+    def promise(self, algorithms: Mapping[str, str]) -> None:
+        self.passes.promise(algorithms)
+
     def nodes_by_provider(self) -> dict[str, int]:
         return {}
 

@@ -7,12 +7,11 @@ a mean it has one bit for each position that is above zero. An odd last row or c
 
 from __future__ import annotations
 
-import contextlib
-from importlib.util import find_spec
 from typing import Protocol
 
 from torch import Tensor
 
+from nstrt.runtime.loops import working_loops
 from nstrt.runtime.pooling import plain
 from nstrt.runtime.pooling.plain import NOWHERE
 
@@ -36,12 +35,8 @@ class Pooling(Protocol):
 
 
 def pooling_for(values: Tensor, *, large: bool) -> Pooling:
-    """Compiled loops where Numba is installed and the picture is large enough to pay for loading
-    it; else torch's operations."""
-    if large and values.device.type == "cpu" and values.element_size() == 4 and find_spec("numba"):
-        # Numba may not fit the other packages, or have no folder for what it compiles.
-        with contextlib.suppress(Exception):
-            from nstrt.runtime.pooling import compiled
-
-            return compiled
+    """Compiled loops where they work and the picture is large enough to pay for loading them; else
+    torch's operations."""
+    if large and values.device.type == "cpu" and values.element_size() == 4:
+        return working_loops("pooling.compiled") or plain
     return plain

@@ -27,7 +27,7 @@ from nstrt.runtime.vectors import (
     written,
 )
 
-__all__ = ["pool", "unpool"]
+__all__ = ["pool", "unpool", "works"]
 
 
 def pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average: bool) -> None:
@@ -49,6 +49,22 @@ def unpool(gradient: Tensor, codes: Tensor, out: Tensor, low: int, *, average: b
         return
     source, code, target = gradient.numpy(), codes.numpy(), out.numpy()
     shared(len(source), lambda *part: _spread(source, code, target, low, average, *part))
+
+
+def works() -> bool:
+    """Whether what was compiled for this processor agrees with torch's operations."""
+    values = torch.rand((3, 5, 40), generator=torch.Generator().manual_seed(0)) - 0.5
+    for average in (False, True):
+        found: list[list[Tensor]] = []
+        for here, there in ((pool, unpool), (plain.pool, plain.unpool)):
+            pooled, codes = torch.empty((3, 2, 20)), torch.empty((3, 2, 20), dtype=torch.uint8)
+            here(values, pooled, codes, average=average)
+            spread = torch.empty_like(values)
+            there(pooled, codes, spread, 0, average=average)
+            found.append([pooled, codes.float(), spread])
+        if not all(map(torch.allclose, *found)):
+            return False
+    return True
 
 
 _ZERO, _QUARTER, _ONE = np.float32(0), np.float32(0.25), np.float32(1)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from functools import lru_cache
-from importlib.util import find_spec
 from typing import Protocol
 
 from nstrt.runtime.arrays import Array
+from nstrt.runtime.loops import working_loops
 from nstrt.runtime.products import plain
 
-__all__ = ["GramSum", "Products", "compiled_loops", "products_for"]
+__all__ = ["GramSum", "Products", "products_for"]
 
 
 class GramSum(Protocol):
@@ -39,22 +37,7 @@ class Products(Protocol):
 def products_for(values: Array, *, large: bool) -> Products:
     """Compiled loops where they work and the picture is large enough to pay for loading them; else
     those of the arrays' own library."""
-    return compiled_loops() or plain if large and _serves(values) else plain
-
-
-def _serves(values: Array) -> bool:
-    """Whether they are torch's, in main memory and single precision."""
-    return getattr(values, "is_cpu", False) is True and values.element_size() == 4
-
-
-@lru_cache(maxsize=1)
-def compiled_loops() -> Products | None:
-    """Those of Numba, if it is installed and what it compiles agrees with torch's products."""
-    if find_spec("numba"):
-        # Numba may not fit the other packages, or have no folder for what it compiles.
-        with contextlib.suppress(Exception):
-            from nstrt.runtime.products import compiled
-
-            if compiled.works():
-                return compiled
-    return None
+    single = getattr(values, "is_cpu", False) is True and values.element_size() == 4
+    if large and single:
+        return working_loops("products.compiled") or plain
+    return plain

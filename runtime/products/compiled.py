@@ -49,8 +49,9 @@ _APART = (_PIECE + 1) * LANES
 """Numbers between channels of its copy: a power of two apart they would share few places of the
 cache."""
 
-_PARTS = 2
-"""Sums for each thread: which one does what makes no difference to them."""
+_SUMS = 8
+"""Sums of parts of the positions. Neither how many threads there are nor which does what makes a
+difference to them."""
 
 _ROWS = 4
 """Channels of the gradient that are computed at once."""
@@ -70,17 +71,16 @@ class GramSum:
     def __init__(self, channels: int, like: Tensor) -> None:
         self._channels = channels
         self._room = -(-channels // _WIDE) * _WIDE
-        self._threads = torch.get_num_threads()
         # Beyond a row's end zeros are added to the next.
-        self._sums = torch.zeros((_PARTS * self._threads, channels + 1, self._room))
+        self._sums = torch.zeros((_SUMS, channels + 1, self._room))
         self._rest = plain.GramSum(channels, like)
 
     def add(self, values: Tensor) -> None:
         """More positions."""
-        channels, flat = self._channels, values.reshape(self._channels, -1)
-        spans = [] if channels % _TALL else parts(flat.shape[1] // LANES, len(self._sums))
+        channels, flat = self._channels, _flat(values)
+        spans = [] if channels % _TALL else parts(flat.shape[1] // LANES, _SUMS)
         # Columns beyond the last channel are of whatever lies there, and not looked at.
-        copies = torch.empty((self._threads, self._room * _APART))
+        copies = torch.empty((torch.get_num_threads(), self._room * _APART))
 
         def do(thread: int, number: int) -> None:
             places = copies[thread].data_ptr(), self._sums[number].data_ptr()
@@ -101,7 +101,7 @@ class GramSum:
 
 def add_pull(gradient: Tensor, pull: Tensor, values: Tensor) -> None:
     """See :class:`nstrt.runtime.products.Products`."""
-    flat = values.reshape(len(values), -1)
+    flat = _flat(values)
     channels, positions = flat.shape
     count = torch.get_num_threads()
     spans = pieces(positions // _POSITIONS)
@@ -111,19 +111,22 @@ def add_pull(gradient: Tensor, pull: Tensor, values: Tensor) -> None:
     at_once = max(1, _COPIED // channels)
     copies = torch.empty((count, at_once * channels * _POSITIONS))
     target, matrix = gradient.view(channels, -1), pull.contiguous()
-    addresses = [
-        place
-        for tensor in (flat, target)
-        for place in (tensor.data_ptr(), tensor.stride(0) * BYTES)
-    ]
 
     def do(thread: int, number: int) -> None:
+        source = flat.data_ptr(), flat.stride(0) * BYTES
+        place = target.data_ptr(), target.stride(0) * BYTES
         copy = copies[thread].data_ptr()
-        _pull(matrix.data_ptr(), *addresses, copy, at_once, channels, *spans[number])
+        _pull(matrix.data_ptr(), *source, *place, copy, at_once, channels, *spans[number])
 
     dealt(len(spans), do)
     done = spans[-1][1] * _POSITIONS
     target[:, done:].addmm_(matrix, flat[:, done:])
+
+
+def _flat(values: Tensor) -> Tensor:
+    """Channels x positions that lie beside each other."""
+    flat = values.reshape(len(values), -1)
+    return flat if flat.stride(1) == 1 else flat.contiguous()
 
 
 def works() -> bool:
