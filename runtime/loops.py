@@ -18,7 +18,7 @@ _SOURCES = ("vectors.py", "threads.py", "convolution", "pooling", "products")
 @lru_cache(maxsize=8)
 def working_loops(name: str) -> Any:
     """A module of this package, if Numba is installed and the module's ``works()`` says that what
-    it compiles agrees with torch; else None. Found out once: a compiler that fails takes its time."""
+    it compiles agrees with torch; else None. Found out once: a failing compiler takes its time."""
     if find_spec("numba"):
         # Numba may not fit the other packages, or have no folder for what it compiles, and
         # compilers have many ways to fail. Whatever is wrong, it is left out.
