@@ -22,7 +22,7 @@ from nstrt.runtime.losses import (
     Together,
     terms_of,
 )
-from nstrt.runtime.plan import LARGE
+from nstrt.runtime.plan import is_large
 from nstrt.runtime.targets import TargetKey
 from nstrt.runtime.terms import LossTerms
 from nstrt.runtime.tiles import Tile, Window, tiles_of
@@ -100,7 +100,7 @@ class Evaluation:
             protection=guidance.protection,
             overlay=guidance.overlay,
             temporal=temporal,
-            large=photo.shape[2] * photo.shape[3] >= LARGE,
+            large=is_large(*photo.shape[2:]),
         )
         baseline = [grams.matrices(mean=weights.gram_mean) for grams in own]
         return objective, objective.style_of(*baseline)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from nstrt.runtime.model import CHANNELS, TooLargeError, layers_through, stride_of
 from nstrt.runtime.options import StylizeOptions
-from nstrt.runtime.plan import LARGE, Scale
+from nstrt.runtime.plan import Scale, is_large
 from nstrt.runtime.tiles import margin_of
 
 __all__ = ["SAFE_SHARE", "Demand", "fitted"]
@@ -107,7 +107,7 @@ class Demand:
         """Bytes of the compiler of loops, where it is loaded."""
         finest = self.scales[-1]
         compiled = not self.on_card and self.engine != "graph"
-        return _COMPILER if compiled and finest.width * finest.height >= LARGE else 0
+        return _COMPILER if compiled and is_large(finest.height, finest.width) else 0
 
     @property
     def _pictures(self) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nstrt.runtime.convolution import Chooser, Filter, Kernel, Scratch, band_for, is_windowed
 from nstrt.runtime.mirror import Mirror, Stage
-from nstrt.runtime.plan import LARGE
+from nstrt.runtime.plan import is_large
 from nstrt.runtime.pooling import Pooling, pooling_for
 from nstrt.runtime.watcher import Watcher
 
@@ -60,7 +60,7 @@ class Trace:
     @property
     def large(self) -> bool:
         """Whether compiled loops are worth the time to load them."""
-        return _large(self.height, self.width)
+        return is_large(self.height, self.width)
 
 
 class Passes:
@@ -86,7 +86,7 @@ class Passes:
                 edge = 2 if transposed and not number else 0
                 size = self._band_of(stage.filter, rows + edge, columns + edge)
                 name = self._chooser.name(
-                    stage.filter, *size, transposed=transposed, large=_large(height, width)
+                    stage.filter, *size, transposed=transposed, large=is_large(height, width)
                 )
                 found[f"{stage.conv} {'back' if transposed else 'on'}"] = name
         return found
@@ -148,7 +148,7 @@ class Passes:
 
     def trace(self, height: int, width: int) -> Trace:
         """An empty trace of a picture."""
-        pooling = pooling_for(self.mirror.head.mean, large=_large(height, width))
+        pooling = pooling_for(self.mirror.head.mean, large=is_large(height, width))
         return Trace(height, width, pooling)
 
     def codes(self, trace: Trace, stage: Stage, values: Tensor) -> Tensor:
@@ -408,7 +408,7 @@ class _Start:
             self._watcher.pull(self._relu, features, gradient, top)
         _through(gradient, features, gradient)
         rows, columns = self._rows + 2, self._columns + 2
-        large = _large(self._rows, self._columns)
+        large = is_large(self._rows, self._columns)
         _, kernel = self._passes._kernel(self._filter, rows, columns, transposed=True, large=large)
         inputs, outputs = self._filter.channels
         # Each row reaches the two below it too, as the region has it.
@@ -425,7 +425,9 @@ class _Start:
         """Rows of its output."""
         shape = (self._filter.channels[1], high - low, self._columns)
         size = self._rows, self._columns
-        _, kernel = self._passes._kernel(self._filter, *size, transposed=False, large=_large(*size))
+        _, kernel = self._passes._kernel(
+            self._filter, *size, transposed=False, large=is_large(*size)
+        )
         found = self._scratch.take("start", shape, self._region.dtype)
         if is_windowed(kernel):
             kernel.window(self._region, low, 0, found, self._filter.bias, rectified=True)
@@ -573,10 +575,6 @@ def _sizes(stages: tuple[Stage, ...], height: int, width: int) -> Iterator[tuple
         yield stage, height, width
         if stage.pool:
             height, width = height // 2, width // 2
-
-
-def _large(height: int, width: int) -> bool:
-    return height * width >= LARGE
 
 
 def _bands(rows: int, most: int) -> Iterator[tuple[int, int]]:

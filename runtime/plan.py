@@ -15,11 +15,11 @@ from nstrt.runtime.options import StylizeOptions
 
 __all__ = [
     "COARSEST",
-    "LARGE",
     "STEP",
     "Plan",
     "Scale",
     "default_size",
+    "is_large",
     "plan_scales",
 ]
 
@@ -29,11 +29,15 @@ STEP = math.sqrt(2)
 COARSEST = 128
 """Long side in pixels that coarse to fine starts from, about."""
 
-LARGE = 64_000
-"""Pixels of a picture that make it worth loading the compiler of loops."""
+_LARGE = 64_000
 
 SMALLEST_SIDE = 32
 """Coarse scales whose short side would be smaller are left out."""
+
+
+def is_large(height: int, width: int) -> bool:
+    """Whether a picture of so many pixels is worth loading the compiler of loops."""
+    return height * width >= _LARGE
 
 
 @dataclass(frozen=True, kw_only=True)

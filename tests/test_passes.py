@@ -353,7 +353,7 @@ def test_winograd_in_bands_gives_autograds_gradient(
     algorithm: str, average: bool, layers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(monkeypatch, *{"winograd": ("winograd", "products"), "fused": ("fused",)}[algorithm])
-    monkeypatch.setattr(passes_module, "_large", lambda height, width: algorithm == "fused")
+    monkeypatch.setattr(passes_module, "is_large", lambda height, width: algorithm == "fused")
     mirror = thin_mirror(
         (16, 24, 32),
         (True, False, True),
