@@ -252,8 +252,8 @@ class _Best:
         if image is None:
             image = self._average.value() if self._average is not None else self._image
         assert image is not None
-        values = arrays_of(image).fetch(image)[0].transpose(1, 2, 0)
-        return np.ascontiguousarray(np.clip(values, 0, 1, out=values))
+        values = arrays_of(image).fetch(image[0].swapaxes(0, 1).swapaxes(1, 2))
+        return np.clip(values, 0, 1, out=values)
 
     def state(self) -> State:
         """What a checkpoint holds; what was settled on is not in it."""

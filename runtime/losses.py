@@ -37,9 +37,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nstrt.runtime.arrays import Array, arrays_of
+from nstrt.runtime.arrays import Array, arrays_of, bands_of
 from nstrt.runtime.guidance import Guide, Overlay
 from nstrt.runtime.model import shape_of
 from nstrt.runtime.products import GramSum, products_for
@@ -99,8 +99,8 @@ def style_loss(gram: Tensor, target: Tensor, *, relative: bool = True) -> Tensor
 
 def tv_loss(image: Tensor) -> Tensor:
     """Mean of squared differences between neighbours, right and below, a scalar."""
-    squares = [(image[later] - image[earlier]).square().sum() for later, earlier in _NEIGHBOURS]
-    return (squares[0] + squares[1]) / _pairs(image)
+    steps = (image[later] - image[earlier] for later, earlier in _neighbours(image))
+    return sum(step.square().sum() for step in steps) / _pairs(image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -477,7 +477,7 @@ class Tally:
         weight = self.objective.weights.tv
         if not weight:
             return
-        for later, earlier in _NEIGHBOURS:
+        for later, earlier in _neighbours(image):
             step = image[later] - image[earlier]
             step *= 2 * weight / _pairs(image)
             gradient[later] += step
@@ -557,7 +557,7 @@ def _strips(values: Array) -> Iterator[slice]:
 
 def variation_of(image: Array) -> Array:
     """TV of an image, in double precision."""
-    steps = (image[later] - image[earlier] for later, earlier in _NEIGHBOURS)
+    steps = (image[later] - image[earlier] for later, earlier in _neighbours(image))
     return sum(_energy(step) for step in steps) / _pairs(image)
 
 
@@ -578,8 +578,14 @@ def _pairs(image: Array) -> int:
     return pairs
 
 
-_NEIGHBOURS = (
-    ((..., slice(1, None)), (..., slice(None, -1))),
-    ((..., slice(1, None), slice(None)), (..., slice(None, -1), slice(None))),
-)
-"""The later and the earlier of each pair of neighbours, right and below."""
+def _neighbours(image: Array) -> Iterator[tuple[_Index, _Index]]:
+    """The later and the earlier of all pairs of neighbours, right and below, in bands."""
+    last = image.shape[-2] - 1
+    for rows in bands_of(image):
+        yield (..., rows, slice(1, None)), (..., rows, slice(None, -1))
+        above = slice(rows.start, min(rows.stop, last))
+        yield (..., slice(above.start + 1, above.stop + 1), slice(None)), (..., above, slice(None))
+
+
+_Index: TypeAlias = Any
+"""What picks a part of an array."""

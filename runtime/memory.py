@@ -16,10 +16,14 @@ from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.plan import Scale, is_large
 from nstrt.runtime.tiles import margin_of
 
-__all__ = ["SAFE_SHARE", "Demand", "fitted"]
+__all__ = ["PROMISE", "SAFE_SHARE", "Demand", "fitted"]
 
 SAFE_SHARE = 0.85
 """The share of free memory that a run takes at most."""
+
+PROMISE = 0.95
+"""The share of ``max_memory`` that a run plans with: the prediction may be out by a little, and
+what was asked for is not to be passed."""
 
 _NUMBER = 4
 """Bytes of a number in single precision."""
@@ -39,11 +43,18 @@ _COMPILER = 120_000_000
 _BUFFERS = 120_000_000
 """An algorithm's buffers for a band, and what the allocator holds back."""
 
+_BANDS = 4 * 17_000_000
+"""What optimisers and the variation hold at most of bands of a picture (``arrays.bands_of``)."""
+
 _SESSION_PIXEL = 1500
 """Bytes by the pixel of ONNX Runtime's own buffers, where it computes all layers."""
 
 _STEP_PIXEL = 810
 """Bytes by the pixel of ONNX Runtime's buffers for a step graph, beside its activations."""
+
+_SAVED = 9
+"""Pictures in memory while a result is given its colours and written: the optimiser's are still
+there, the network's memory is not."""
 
 _ENLARGED = 72
 """Bytes for each pixel while a result is enlarged, given its transparency and written."""
@@ -97,10 +108,12 @@ class Demand:
         pixels = finest.width * finest.height
         painting: float = self._network + self._pictures * pixels * _PICTURE
         painting += pixels * (self._contents + self._masks)
+        painting += min(_BANDS, 4 * pixels * _PICTURE)
+        saving = max(pixels * _SAVED * _PICTURE, self.enlarged * _ENLARGED)
         libraries = _SESSIONS if self.engine == "graph" else _LIBRARIES
         fixed = 0 if self.on_card else libraries + self.sources * _PICTURE
         fixed += self.compiler
-        return int(fixed + self._weights + max(painting, self.enlarged * _ENLARGED))
+        return int(fixed + self._weights + max(painting, saving))
 
     @property
     def compiler(self) -> int:
@@ -111,9 +124,9 @@ class Demand:
 
     @property
     def _pictures(self) -> int:
-        """Pictures of the finest scale: the image, its gradient, the best one, and what the
-        optimiser and its arithmetic hold."""
-        return 2 * self.history + 8 if self.history else 9
+        """Pictures of the finest scale: the image, its gradient, the best one or the average, and
+        what the optimiser and its arithmetic hold."""
+        return 2 * self.history + 8 if self.history else 5
 
     @property
     def _contents(self) -> float:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nstrt.runtime.arrays import Array, arrays_of
+from nstrt.runtime.arrays import Array, arrays_of, bands_of
 from nstrt.runtime.checkpoint import State
 
 __all__ = ["Adam", "IterateAverage", "Lbfgs", "Optimizer", "Resize"]
@@ -67,8 +67,14 @@ class Adam:
         arrays = arrays_of(image)
         if self._moments is None:
             self._moments = arrays.zeros(image.shape, image), arrays.zeros(image.shape, image)
-        mean, square = self._moments
         self._steps += 1
+        for rows in bands_of(image):
+            band = (..., rows, slice(None))
+            mean, square = (moment[band] for moment in self._moments)
+            self._update(image[band], gradient[band], mean, square)
+
+    def _update(self, image: Array, gradient: Array, mean: Array, square: Array) -> None:
+        arrays = arrays_of(image)
         mean *= _BETA1
         arrays.add(mean, gradient, 1 - _BETA1)
         square *= self.beta2

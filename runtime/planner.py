@@ -18,7 +18,7 @@ from nstrt.runtime.machine import (
     rounds_fast,
     versions,
 )
-from nstrt.runtime.memory import SAFE_SHARE, Demand, fitted
+from nstrt.runtime.memory import PROMISE, SAFE_SHARE, Demand, fitted
 from nstrt.runtime.model import (
     CheckpointError,
     ModelSpec,
@@ -215,7 +215,7 @@ class Planner:
     def _budget(self, site: Site) -> int:
         """Bytes that a run may take."""
         if self.options.max_memory is not None:
-            return int(self.options.max_memory * 1e9)
+            return int(PROMISE * self.options.max_memory * 1e9)
         return int(SAFE_SHARE * site.free_memory())
 
     def _fitted(

@@ -25,6 +25,7 @@ from nstrt.runtime.losses import (
     gram_matrix,
     style_loss,
     tv_loss,
+    variation_of,
 )
 from nstrt.runtime.terms import LossTerms
 
@@ -97,6 +98,22 @@ def test_content_and_style_are_mean_squares_over_the_targets(
 def test_tv_is_the_mean_over_all_pairs_of_neighbours(shape: tuple[int, int, int]) -> None:
     image = noise(*shape)
     assert float(tv_loss(image)) == pytest.approx(looped_tv(double(image)))
+
+
+@pytest.mark.parametrize("numbers", [1, 3 * 5 * 2, 3 * 5 * 3, 3 * 5 * 7])
+def test_in_bands_the_variation_is_the_same(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one row, of two with one left over, of three, and of all seven."""
+    image = noise(3, 7, 5)
+    weights = LossWeights(**{**WEIGHTS, "tv": 2.0})
+    tally = objective_of(weights, CONTENT, STYLE).tally()
+    leaf = image.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(2.0 * tv_loss(leaf), leaf)
+    monkeypatch.setattr("nstrt.runtime.arrays._BAND", numbers)
+    assert float(variation_of(image)) == pytest.approx(looped_tv(double(image)))
+    assert float(tv_loss(image)) == pytest.approx(looped_tv(double(image)))
+    found = torch.zeros_like(image)
+    tally.add_variation(image, found)
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_tv_of_one_edge_can_be_counted() -> None:

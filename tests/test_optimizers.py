@@ -92,6 +92,17 @@ def test_adam_is_torchs_adam(height: int, width: int, seed: int, rate: float, cl
     assert not clamp or 0 <= float(image.min()) <= float(image.max()) <= 1
 
 
+@pytest.mark.parametrize("numbers", [1, 3 * 5 * 2])
+def test_in_bands_adam_is_the_same(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit: every pixel is moved once, whatever it is moved with."""
+    function = quadratic(uniform(7, 5, seed=2), torch.tensor(2.0))
+    whole, banded = uniform(7, 5), uniform(7, 5)
+    run(Adam(learning_rate=0.05), whole, function, 4)
+    monkeypatch.setattr("nstrt.runtime.arrays._BAND", numbers)
+    run(Adam(learning_rate=0.05), banded, function, 4)
+    assert torch.equal(whole, banded)
+
+
 def test_adam_carries_its_moments_over() -> None:
     """With nothing to resize, the run goes on as if nothing had happened."""
     function = quadratic(uniform(4, 4, seed=2), torch.tensor(2.0))

@@ -28,6 +28,7 @@ from nstrt.runtime import (
     stylize,
 )
 from nstrt.runtime import planner as planner_module
+from nstrt.runtime.memory import PROMISE
 from nstrt.runtime.model import OptionError, ProviderUnavailableError, TooLargeError
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.planner import Planner
@@ -318,7 +319,8 @@ def test_where_the_quicker_engine_does_not_fit_the_other_is_taken(
     photo = painting = (3000, 2000)
 
     def plan(most: float, **given: Any) -> Plan:
-        return transfer(scales=None, engine="auto", max_memory=most, **given).plan(photo, painting)
+        asked = most / PROMISE
+        return transfer(scales=None, engine="auto", max_memory=asked, **given).plan(photo, painting)
 
     assert plan(2.4, size=512).engine == "onnx"
     tight = plan(1.5, size=512)
@@ -333,7 +335,9 @@ def test_where_the_quicker_engine_does_not_fit_the_other_is_taken(
 def test_tiles_paint_the_same_picture() -> None:
     given = {"size": 320, "iterations": 3, "engine": "torch", "precision": "fp32"}
     made = transfer(**given).stylize(CAT, NIGHT)
-    tiled = transfer(**given, max_memory=made.plan.memory / 1e9 - 0.005).stylize(CAT, NIGHT)
+    tiled = transfer(**given, max_memory=made.plan.memory / PROMISE / 1e9 - 0.005).stylize(
+        CAT, NIGHT
+    )
     assert made.plan.scales[-1].tile is None
     assert tiled.plan.scales[-1].tile
     assert any("in tiles" in reason for reason in tiled.plan.reasons)

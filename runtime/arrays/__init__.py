@@ -7,7 +7,7 @@ without torch, and :mod:`nstrt.runtime.arrays.tensors` with torch, on the proces
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays.plain import PlainArrays
 
-__all__ = ["Array", "Arrays", "PlainArrays", "arrays_of"]
+__all__ = ["Array", "Arrays", "PlainArrays", "arrays_of", "bands_of"]
 
 Array = Any
 """A NumPy array or a torch tensor."""
+
+_BAND = 1 << 22
+"""Numbers of a band of a picture: 17 MB."""
 
 
 class Arrays(Protocol):
@@ -98,3 +101,12 @@ def arrays_of(array: Array) -> Arrays:
     from nstrt.runtime.arrays.tensors import TensorArrays
 
     return TensorArrays(array.device)
+
+
+def bands_of(image: Array) -> Iterator[slice]:
+    """Rows of an image, 1 x 3 x height x width, so few at once that what is computed of them takes
+    no memory to speak of beside the image; a picture of 1.4 megapixels is one band."""
+    height, width = image.shape[-2:]
+    rows = max(1, _BAND // (3 * width))
+    for top in range(0, height, rows):
+        yield slice(top, min(height, top + rows))

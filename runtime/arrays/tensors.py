@@ -30,8 +30,10 @@ class TensorArrays:
         return torch.from_numpy(np.array(values, order="C")).to(self.device, dtype, copy=True)
 
     def fetch(self, array: Tensor) -> NDArray[Any]:
-        found: NDArray[Any] = array.contiguous().cpu().numpy().copy()
-        return found
+        packed = array.contiguous().cpu()
+        found: NDArray[Any] = packed.numpy()
+        # Rearranged or brought from a card, it is a copy already.
+        return found.copy() if packed.data_ptr() == array.data_ptr() else found
 
     def copy(self, array: Tensor) -> Tensor:
         return array.clone()
