@@ -46,8 +46,13 @@ class Network:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """No test touches the cache of the person who runs it."""
+    """No test touches the cache of the person who runs it. What is measured belongs to one process
+    of tests; models, which are the same however they come about, belong to all of them."""
     folder = tmp_path_factory.mktemp("cache")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = tmp_path_factory.getbasetemp().parent / "models"
+        shared.mkdir(exist_ok=True)
+        (folder / "models").symlink_to(shared, target_is_directory=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NSTRT_CACHE", str(folder))
         yield folder
