@@ -46,7 +46,7 @@ class Evaluation:
     def look(self, image: Array, watcher: Watcher) -> None:
         """Show ``watcher`` the features of a picture."""
         for tile in self._tiles(image, watcher.layers):
-            self.engine.look(tile.of(image), Window(watcher, tile))
+            self.engine.look(tile.of(image), Window(watcher, tile), tile.core)
 
     def grams(self, weights: LossWeights, painting: Array) -> Mapping[str, Array]:
         """A of a painting by layer; what the engine has computed before is taken again, and not to

@@ -100,7 +100,8 @@ def style_loss(gram: Tensor, target: Tensor, *, relative: bool = True) -> Tensor
 def tv_loss(image: Tensor) -> Tensor:
     """Mean of squared differences between neighbours, right and below, a scalar."""
     steps = (image[later] - image[earlier] for later, earlier in _neighbours(image))
-    return sum(step.square().sum() for step in steps) / _pairs(image)
+    squares = [step.square().sum() for step in steps]
+    return sum(squares[1:], squares[0]) / _pairs(image)
 
 
 @dataclass(frozen=True, kw_only=True)

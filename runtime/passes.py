@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nstrt.runtime.convolution import Chooser, Filter, Kernel, Scratch, band_for, is_windowed
+from nstrt.runtime.extents import WHOLE, Area, Core, areas_of
 from nstrt.runtime.mirror import Mirror, Stage
 from nstrt.runtime.plan import is_large
 from nstrt.runtime.pooling import Pooling, pooling_for
@@ -27,6 +28,9 @@ __all__ = ["Check", "Passes", "Trace"]
 
 Check = Callable[[], None]
 """Called before each band; leaves the computation by raising."""
+
+_Give = Callable[[Tensor, int], None]
+"""Called with rows of a gradient, which may be overwritten, and the first one's number."""
 
 _BAND_BYTES = 32_000_000
 """What an algorithm's buffers for one band may take: small enough for a processor's caches."""
@@ -44,6 +48,9 @@ class Trace:
 
     pooling: Pooling
     """How it is pooled."""
+
+    core: Core = WHOLE
+    """What its features are needed for; what is not needed for that was left out."""
 
     region: Tensor | None = None
     """What went in, where the first stage's output is computed again on the way back."""
@@ -76,15 +83,22 @@ class Passes:
         self._chooser = Chooser(self.scratch, precision=precision, key=key)
 
     def kernels(
-        self, height: int, width: int, layers: tuple[str, ...], *, forward: bool = True
+        self,
+        height: int,
+        width: int,
+        layers: tuple[str, ...],
+        core: Core = WHOLE,
+        *,
+        forward: bool = True,
     ) -> dict[str, str]:
         """The algorithms for a picture, by convolution and way; measured here if need be."""
         found = {}
-        sizes = _sizes(self.mirror.until(layers), height, width)
-        for number, (stage, rows, columns) in enumerate(sizes):
+        stages = self.mirror.until(layers)
+        for stage, area in zip(stages, _areas(stages, height, width, core), strict=True):
             for transposed in (False, True) if forward else (True,):
-                edge = 2 if transposed and not number else 0
-                size = self._band_of(stage.filter, rows + edge, columns + edge)
+                rows, columns = area.rows, area.columns
+                counts = (rows.read, columns.read) if transposed else (rows.count, columns.count)
+                size = self._band_of(stage.filter, *counts)
                 name = self._chooser.name(
                     stage.filter, *size, transposed=transposed, large=is_large(height, width)
                 )
@@ -101,55 +115,63 @@ class Passes:
         self._chooser.promise(algorithms)
 
     def forward(
-        self, region: Tensor, watcher: Watcher, *, keep: bool, check: Check = lambda: None
+        self,
+        region: Tensor,
+        watcher: Watcher,
+        *,
+        keep: bool,
+        core: Core = WHOLE,
+        check: Check = lambda: None,
     ) -> Trace:
         """Show ``watcher`` its layers' features of a normalised and padded picture, or of a part
-        of one, 3 x (height + 2) x (width + 2); with ``keep``, for a way back."""
-        height, width = region.shape[1] - 2, region.shape[2] - 2
-        trace = self.trace(height, width)
+        of one, 3 x (height + 2) x (width + 2); with ``keep``, for a way back.
+
+        Features are those of the picture within the ``core`` of the part; around it are some that
+        need not be.
+        """
+        trace = self.trace(region.shape[1] - 2, region.shape[2] - 2, core)
         stages = self.mirror.until(watcher.layers)
-        source: _Source = _Rows(region, 0)
-        for number, (stage, rows, columns) in enumerate(_sizes(stages, height, width)):
+        areas = _areas(stages, trace.height, trace.width, core)
+        source: _Source = _Plane(_seen(region, areas[0]))
+        for number, (stage, area) in enumerate(zip(stages, areas, strict=True)):
             if not number and _flows(stages, watcher):
                 trace.region = region
-                source = _Start(self, stage, region, watcher)
+                source = _Start(self, stage, area, trace, watcher)
                 continue
-            step = _Forward(self, stage, number, watcher, trace, keep=keep)
-            source = _Rows(step.run(source, rows, columns, check), 1)
+            step = _Forward(self, stage, number, area, watcher, trace, keep=keep)
+            source = _Plane(step.run(source, check))
         return trace
 
     def backward(self, trace: Trace, watcher: Watcher, check: Check = lambda: None) -> Tensor:
         """The gradient at what :meth:`forward` was given, of the same shape; it is valid until the
         next call."""
         stages = self.mirror.until(watcher.layers)
-        sizes = list(_sizes(stages, trace.height, trace.width))
+        areas = _areas(stages, trace.height, trace.width, trace.core)
         arrivals = [
-            _Arrival(self, stage, number, watcher, trace, rows, columns)
-            for number, (stage, rows, columns) in enumerate(sizes)
+            _Arrival(self, stage, number, area, watcher, trace)
+            for number, (stage, area) in enumerate(zip(stages, areas, strict=True))
         ]
-        takes = [arrival.take for arrival in arrivals]
-        start = None
-        if trace.region is not None:
-            start = _Start(self, stages[0], trace.region, watcher)
-            start.begin()
-            takes[0] = start.take
+        found = self.scratch.take("image", (3, trace.height + 2, trace.width + 2), self._dtype)
+        gradient = _seen(found.zero_(), areas[0])
+
+        def last(rows: Tensor, top: int) -> None:
+            gradient[:, top : top + rows.shape[1]] += rows
+
+        takes: list[_Give] = [arrival.take for arrival in arrivals]
+        flows = trace.region is not None
+        if flows:
+            takes[0] = _Start(self, stages[0], areas[0], trace, watcher).taking(last)
         arrivals[-1].begin()
         for number in reversed(range(1, len(stages))):
             self._back(arrivals[number], takes[number - 1], check)
-        if start is not None:
-            return start.gradient
-        found = self.scratch.take("image", (3, trace.height + 2, trace.width + 2), self._dtype)
-
-        def last(rows: Tensor, top: int) -> None:
-            found[:, top : top + rows.shape[1]].copy_(rows)
-
-        self._back(arrivals[0], last, check, edge=1)
+        if not flows:
+            self._back(arrivals[0], last, check)
         return found
 
-    def trace(self, height: int, width: int) -> Trace:
+    def trace(self, height: int, width: int, core: Core = WHOLE) -> Trace:
         """An empty trace of a picture."""
         pooling = pooling_for(self.mirror.head.mean, large=is_large(height, width))
-        return Trace(height, width, pooling)
+        return Trace(height, width, pooling, core)
 
     def codes(self, trace: Trace, stage: Stage, values: Tensor) -> Tensor:
         """The codes of a pooling whose input somebody else computed."""
@@ -167,24 +189,21 @@ class Passes:
     def _dtype(self) -> torch.dtype:
         return self.mirror.dtype
 
-    def _back(
-        self, arrival: _Arrival, give: Callable[[Tensor, int], None], check: Check, edge: int = 0
-    ) -> None:
-        """Through one convolution; with ``edge``, also to the pixel around its input."""
-        weights = arrival.stage.filter
-        rows, columns = arrival.rows + 2 * edge, arrival.columns + 2 * edge
-        large = arrival.large
+    def _back(self, arrival: _Arrival, give: _Give, check: Check) -> None:
+        """Through one convolution."""
+        weights, area, large = arrival.stage.filter, arrival.area, arrival.large
+        rows, columns = area.rows.read, area.columns.read
+        above, before = area.rows.reached, area.columns.reached
         _, kernel = self._kernel(weights, rows, columns, transposed=True, large=large)
         inputs, outputs = weights.channels
         for top, count in _bands(rows, self._rows(weights, rows, columns)):
             check()
             out = self.scratch.take("out", (inputs, count, columns), self._dtype)
-            inset = 1 + edge
             if arrival.plane is not None and is_windowed(kernel):
-                kernel.window(arrival.plane, top - inset, -inset, out, None)
+                kernel.window(arrival.plane, top - above, -before, out, None)
             else:
                 band = self._band(kernel, outputs, count, columns)
-                arrival.fill(band, top, count, inset)
+                arrival.fill(band, top, count)
                 kernel.apply(band, out, None)
             give(out, top)
 
@@ -220,6 +239,7 @@ class _Forward:
         passes: Passes,
         stage: Stage,
         number: int,
+        area: Area,
         watcher: Watcher,
         trace: Trace,
         *,
@@ -229,14 +249,17 @@ class _Forward:
         self._scratch = passes.scratch
         self._stage = stage
         self._number = number
+        self._area = area
         self._watcher = watcher
         self._trace = trace
         self._keep = keep
         self._dtype = passes.mirror.dtype
 
-    def run(self, source: _Source, rows: int, columns: int, check: Check) -> Tensor:
-        """The stage's output for its whole input."""
+    def run(self, source: _Source, check: Check) -> Tensor:
+        """The stage's output in its area, pooled if it is."""
         stage, layers = self._stage, self._watcher.layers
+        rows, columns = self._area.rows.count, self._area.columns.count
+        above, before = self._area.rows.zeros, self._area.columns.zeros
         weights = stage.filter
         inputs, outputs = weights.channels
         large = self._trace.large
@@ -253,18 +276,18 @@ class _Forward:
                 out = self._scratch.take("out", (outputs, count, columns), self._dtype)
             else:
                 out = plane[:, top : top + count]
-            seen, first = source.rows(top, count + 2)
+            seen, first = source.rows(top - above, count + 2)
             if is_windowed(kernel):
                 # Whoever looks at the convolution looks before the ReLU.
                 after = stage.relu is not None and stage.conv not in layers
-                kernel.window(seen, first, -source.inset, out, weights.bias, rectified=after)
+                kernel.window(seen, first, -before, out, weights.bias, rectified=after)
             else:
                 after = False
                 band = self._passes._band(kernel, inputs, count, columns)
-                _fill(band, seen, first, count + 2, source.inset)
+                _fill(band, seen, first, count + 2, before)
                 kernel.apply(band, out, weights.bias)
             if stage.conv in layers:
-                self._watcher.see(stage.conv, out, top)
+                self._see(stage.conv, out, top)
                 if raw is not None:
                     raw[:, top : top + count].copy_(out)
             if stage.relu:
@@ -284,7 +307,7 @@ class _Forward:
         if not rectified:
             out.relu_()
         if stage.relu in self._watcher.layers:
-            self._watcher.see(stage.relu, out, top)
+            self._see(stage.relu, out, top)
         elif self._keep:
             torch.gt(out, 0, out=self._trace.passed[stage.relu][:, top : top + out.shape[1]])
 
@@ -303,7 +326,12 @@ class _Forward:
             average=stage.average,
         )
         if stage.pool in self._watcher.layers:
-            self._watcher.see(stage.pool, rows, top // 2)
+            self._see(stage.pool, rows, top // 2, 2)
+
+    def _see(self, layer: str, values: Tensor, top: int, stride: int = 1) -> None:
+        """Show rows of the area, or of what was pooled of it."""
+        left = self._area.columns.start // stride
+        self._watcher.see(layer, values, top + self._area.rows.start // stride, left)
 
     def _plane(self, channels: int, rows: int, columns: int) -> Tensor | None:
         """Where the convolution's output goes as a whole, rectified; None if nobody needs it."""
@@ -341,24 +369,20 @@ class _Forward:
 class _Source(Protocol):
     """Where a convolution's input comes from."""
 
-    @property
-    def inset(self) -> int:
-        """Pixels around it that the convolution sees as zeros."""
-
-    def rows(self, top: int, count: int) -> tuple[Tensor, int]:
-        """``count`` rows of what the convolution sees, from ``top`` on: where they lie, and the
-        first one there, which may be among the zeros. Called once for each band."""
+    def rows(self, first: int, count: int) -> tuple[Tensor, int]:
+        """``count`` rows of what the convolution sees, from row ``first`` of its input on: where
+        they lie, and the first one there, which may be among the zeros around. Called once for each
+        band, from the first to the last."""
 
 
-class _Rows:
+class _Plane:
     """An input that lies in memory as a whole."""
 
-    def __init__(self, plane: Tensor, inset: int) -> None:
+    def __init__(self, plane: Tensor) -> None:
         self._plane = plane
-        self.inset = inset
 
-    def rows(self, top: int, count: int) -> tuple[Tensor, int]:
-        return self._plane, top - self.inset
+    def rows(self, first: int, count: int) -> tuple[Tensor, int]:
+        return self._plane, first
 
 
 def _flows(stages: Sequence[Stage], watcher: Watcher) -> bool:
@@ -370,12 +394,18 @@ def _flows(stages: Sequence[Stage], watcher: Watcher) -> bool:
     return len(stages) > 1 and first.pool is None and first.conv not in watcher.layers
 
 
+def _seen(region: Tensor, area: Area) -> Tensor:
+    """What the first convolution reads of a picture that has a pixel more on each side."""
+    rows, columns = area.rows, area.columns
+    return region[:, rows.start : rows.stop + 2, columns.start : columns.stop + 2]
+
+
 class _Start:
     """The first stage, a few rows at a time, when the second one wants them."""
 
-    inset = 1
-
-    def __init__(self, passes: Passes, stage: Stage, region: Tensor, watcher: Watcher) -> None:
+    def __init__(
+        self, passes: Passes, stage: Stage, area: Area, trace: Trace, watcher: Watcher
+    ) -> None:
         self._passes = passes
         self._scratch = passes.scratch
         self._filter = stage.filter
@@ -383,51 +413,58 @@ class _Start:
         self._relu = stage.relu
         self._watched = stage.relu in watcher.layers
         self._watcher = watcher
-        self._region = region
-        self._rows, self._columns = region.shape[1] - 2, region.shape[2] - 2
+        self._area = area
+        assert trace.region is not None
+        self._region = _seen(trace.region, area)
+        self._large = trace.large
+        self._next = 0
 
-    def rows(self, top: int, count: int) -> tuple[Tensor, int]:
+    def rows(self, first: int, count: int) -> tuple[Tensor, int]:
         """Of its output; the watcher sees each row once."""
-        low, high = max(0, top - 1), min(self._rows, top + count - 1)
+        low, high = max(0, first), min(self._area.rows.count, first + count)
         features = self._features(low, high)
         if self._watched:
-            # Without the rows around, which other bands begin or end with.
-            self._watcher.see(self._relu, features[:, top - low : top - low + count - 2], top)
-        return features, top - 1 - low
+            # The first ones are those that the band before ended with.
+            fresh = features[:, self._next - low :]
+            self._watcher.see(self._relu, fresh, *self._place(self._next))
+            self._next = high
+        return features, first - low
 
-    def begin(self) -> None:
-        """The gradient is about to come in, a few rows at a time."""
-        self.gradient = self._scratch.take("image", self._region.shape, self._region.dtype).zero_()
-        """At the region."""
+    def taking(self, give: _Give) -> _Give:
+        """What takes rows of the gradient at its output, from a row on, which are overwritten, and
+        gives what of them goes to its input, to be added there: it overlaps."""
 
-    def take(self, gradient: Tensor, top: int) -> None:
-        """Rows of the gradient at its output, from row ``top`` on, which are overwritten."""
-        count = gradient.shape[1]
-        features = self._features(top, top + count)
-        if self._watched:
-            self._watcher.pull(self._relu, features, gradient, top)
-        _through(gradient, features, gradient)
-        rows, columns = self._rows + 2, self._columns + 2
-        large = is_large(self._rows, self._columns)
-        _, kernel = self._passes._kernel(self._filter, rows, columns, transposed=True, large=large)
-        inputs, outputs = self._filter.channels
-        # Each row reaches the two below it too, as the region has it.
-        found = self._scratch.take("reached", (inputs, count + 2, columns), self._region.dtype)
-        if is_windowed(kernel):
-            kernel.window(gradient, -2, -2, found, None)
-        else:
-            band = self._passes._band(kernel, outputs, count + 2, columns)
-            _fill(band, gradient, -2, count + 4, 2)
-            kernel.apply(band, found, None)
-        self.gradient[:, top : top + count + 2] += found
+        def take(gradient: Tensor, top: int) -> None:
+            count = gradient.shape[1]
+            features = self._features(top, top + count)
+            if self._watched:
+                self._watcher.pull(self._relu, features, gradient, *self._place(top))
+            _through(gradient, features, gradient)
+            rows, columns = self._area.rows.read, self._area.columns.read
+            _, kernel = self._passes._kernel(
+                self._filter, rows, columns, transposed=True, large=self._large
+            )
+            inputs, outputs = self._filter.channels
+            # Each row reaches the two below it too, as the region has it.
+            found = self._scratch.take("reached", (inputs, count + 2, columns), self._region.dtype)
+            if is_windowed(kernel):
+                kernel.window(gradient, -2, -2, found, None)
+            else:
+                band = self._passes._band(kernel, outputs, count + 2, columns)
+                _fill(band, gradient, -2, count + 4, 2)
+                kernel.apply(band, found, None)
+            give(found, top)
+
+        return take
+
+    def _place(self, top: int) -> tuple[int, int]:
+        return top + self._area.rows.start, self._area.columns.start
 
     def _features(self, low: int, high: int) -> Tensor:
         """Rows of its output."""
-        shape = (self._filter.channels[1], high - low, self._columns)
-        size = self._rows, self._columns
-        _, kernel = self._passes._kernel(
-            self._filter, *size, transposed=False, large=is_large(*size)
-        )
+        size = self._area.rows.count, self._area.columns.count
+        _, kernel = self._passes._kernel(self._filter, *size, transposed=False, large=self._large)
+        shape = (self._filter.channels[1], high - low, size[1])
         found = self._scratch.take("start", shape, self._region.dtype)
         if is_windowed(kernel):
             kernel.window(self._region, low, 0, found, self._filter.bias, rectified=True)
@@ -444,15 +481,13 @@ class _Arrival:
         passes: Passes,
         stage: Stage,
         number: int,
+        area: Area,
         watcher: Watcher,
         trace: Trace,
-        rows: int,
-        columns: int,
     ) -> None:
         self.stage = stage
-        self.rows = rows
-        self.columns = columns
-        """Size of the convolution's output."""
+        self.area = area
+        """What there is of the convolution's output."""
         self.large = trace.large
         self._scratch = passes.scratch
         self._watcher = watcher
@@ -475,41 +510,38 @@ class _Arrival:
         stage = self.stage
         if stage.pool:
             # Windows leave out an odd last row and column.
-            self._pull(stage.pool, gradient, top)
+            self._pull(stage.pool, self._rows(stage.pool, rows), gradient, top, 2)
             self._plane()[:, rows].copy_(gradient)
             return
         if stage.relu:
-            self._pull(stage.relu, gradient, top)
-            features = self._trace.values.get(stage.relu)
+            features = self._rows(stage.relu, rows)
+            self._pull(stage.relu, features, gradient, top)
             place = self._plane()[:, rows]
             if features is not None:
-                _through(gradient, features[:, rows], place)
+                _through(gradient, features, place)
             else:
                 torch.mul(gradient, self._trace.passed[stage.relu][:, rows], out=place)
-            self._pull(stage.conv, place, top)
+            self._pull(stage.conv, self._rows(stage.conv, rows), place, top)
             return
-        self._pull(stage.conv, gradient, top)
+        self._pull(stage.conv, self._rows(stage.conv, rows), gradient, top)
         self._plane()[:, rows].copy_(gradient)
 
-    def fill(self, band: Tensor, top: int, count: int, inset: int) -> None:
-        """The gradient at the convolution's output, with the pixels around, as a band."""
+    def fill(self, band: Tensor, top: int, count: int) -> None:
+        """The gradient at the convolution's output, with the pixels around, as a band for rows of
+        its input."""
+        first, before = top - self.area.rows.reached, self.area.columns.reached
         if not self.stage.pool:
-            _fill(band, self._plane(), top - inset, count + 2, inset)
+            _fill(band, self._plane(), first, count + 2, before)
             return
-        low, high = max(0, top - inset), min(self.rows, top + count + 2 - inset)
-        start = low + inset - top
-        inner = _inside(band, start, high - low, inset, self.columns)
+        low, high = max(0, first), min(self.area.rows.count, first + count + 2)
+        inner = _inside(band, low - first, high - low, before, self.area.columns.count)
         self._unpool(inner, low)
-        relu = self.stage.relu
-        assert relu
-        if relu in self._watcher.layers:
-            features = self._trace.values[relu][:, low:high]
-            self._watcher.pull(relu, features, inner, low)
+        assert self.stage.relu
+        features = self._rows(self.stage.relu, slice(low, high))
+        self._pull(self.stage.relu, features, inner, low)
+        if features is not None:
             inner *= features > 0
-        if self.stage.conv in self._watcher.layers:
-            self._watcher.pull(
-                self.stage.conv, self._trace.values[self.stage.conv][:, low:high], inner, low
-            )
+        self._pull(self.stage.conv, self._rows(self.stage.conv, slice(low, high)), inner, low)
 
     @property
     def plane(self) -> Tensor | None:
@@ -526,9 +558,8 @@ class _Arrival:
 
     @property
     def _output(self) -> tuple[int, int]:
-        if self.stage.pool:
-            return self.rows // 2, self.columns // 2
-        return self.rows, self.columns
+        rows, columns = self.area.rows.count, self.area.columns.count
+        return (rows // 2, columns // 2) if self.stage.pool else (rows, columns)
 
     def _plane(self) -> Tensor:
         """Where the gradient is collected: over the features that it belongs to, if it can."""
@@ -540,10 +571,19 @@ class _Arrival:
             self._gradient = self._scratch.take(name, shape, self._dtype) if over is None else over
         return self._gradient
 
-    def _pull(self, layer: str, gradient: Tensor, top: int) -> None:
+    def _rows(self, layer: str, rows: slice) -> Tensor | None:
+        """Features of the layer, if they were kept."""
+        values = self._trace.values.get(layer)
+        return None if values is None else values[:, rows]
+
+    def _pull(
+        self, layer: str, values: Tensor | None, gradient: Tensor, top: int, stride: int = 1
+    ) -> None:
+        """Have the loss pull at rows of the area, or of what was pooled of it."""
         if layer in self._watcher.layers:
-            values = self._trace.values[layer][:, top : top + gradient.shape[1]]
-            self._watcher.pull(layer, values, gradient, top)
+            assert values is not None
+            left = self.area.columns.start // stride
+            self._watcher.pull(layer, values, gradient, top + self.area.rows.start // stride, left)
 
 
 def _through(gradient: Tensor, features: Tensor, out: Tensor) -> None:
@@ -569,12 +609,8 @@ def _inside(band: Tensor, first: int, rows: int, inset: int, columns: int) -> Te
     return inner[..., inset : inset + columns]
 
 
-def _sizes(stages: tuple[Stage, ...], height: int, width: int) -> Iterator[tuple[Stage, int, int]]:
-    """Each stage with the height and width of its convolution's output."""
-    for stage in stages:
-        yield stage, height, width
-        if stage.pool:
-            height, width = height // 2, width // 2
+def _areas(stages: Sequence[Stage], height: int, width: int, core: Core) -> list[Area]:
+    return areas_of([bool(stage.pool) for stage in stages], height, width, core)
 
 
 def _bands(rows: int, most: int) -> Iterator[tuple[int, int]]:

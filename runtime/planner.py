@@ -140,6 +140,7 @@ class Planner:
             self._store.obtain(spec.as_variant("tile"))
         engine = assembly.engine(demand.engine, spec, _shapes(demand.scales), precision)
         finest = demand.scales[-1]
+        first = tiles_of(finest.height, finest.width, finest.tile, options.layers)[0]
         plan = Plan(
             engine=demand.engine,
             provider=site.provider,
@@ -152,11 +153,7 @@ class Planner:
             model=model.path.name,
             model_sha256=model.sha256,
             memory=demand.peak,
-            kernels=engine.kernels(
-                min(finest.height, finest.tile or finest.height),
-                min(finest.width, finest.tile or finest.width),
-                options.layers,
-            ),
+            kernels=engine.kernels(*first.size, options.layers, first.core),
             nodes=engine.nodes_by_provider(),
             reasons=tuple(
                 reason for reason in (why_there, why_so, why_these, *_sacrifices(demand)) if reason
@@ -203,14 +200,10 @@ class Planner:
         """Choose all algorithms of a run now, so that they are the same however often it is broken
         off and gone on with."""
         layers = self.options.layers
-        sizes = {
-            tile.size: None
-            for scale in plan.scales
-            for width, height in ((scale.width, scale.height), *scale.styles)
-            for tile in tiles_of(height, width, scale.tile, layers)
-        }
-        for size in sizes:
-            engine.kernels(*size, layers)
+        for scale in plan.scales:
+            for width, height in ((scale.width, scale.height), *scale.styles):
+                for tile in tiles_of(height, width, scale.tile, layers):
+                    engine.kernels(*tile.size, layers, tile.core)
 
     def _budget(self, site: Site) -> int:
         """Bytes that a run may take."""

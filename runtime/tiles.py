@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nstrt.runtime.arrays import Array
+from nstrt.runtime.extents import Core
 from nstrt.runtime.model import layers_through, stride_of
 from nstrt.runtime.watcher import Watcher
 
@@ -55,6 +56,11 @@ class Tile:
     def size(self) -> tuple[int, int]:
         """Height and width, margins included."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    @property
+    def core(self) -> Core:
+        """Its core within it, in pixels."""
+        return self.rows.core(1), self.columns.core(1)
 
     def of(self, image: Array) -> Array:
         """The tile's part of a 1 x 3 x height x width image."""
@@ -122,35 +128,41 @@ class Window:
         self.layers = watcher.layers
 
     def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
-        """Features of the tile, channels x rows x width, from its row ``top`` on."""
+        """Features, channels x rows x columns, from the tile's row ``top`` and column ``left``
+        on."""
         if self._seen:
             return
-        part = _Part(self._tile, layer, values, top)
+        part = _Part(self._tile, layer, values, top, left)
         if part:
             self._watcher.see(layer, part.of(values), part.top, part.left)
 
     def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """The pull at the core; margins belong to other tiles."""
-        part = _Part(self._tile, layer, values, top)
+        part = _Part(self._tile, layer, values, top, left)
         if part:
             self._watcher.pull(layer, part.of(values), part.of(gradient), part.top, part.left)
 
 
 class _Part:
-    """The part of some rows of a layer that lies in a tile's core."""
+    """The part of some rows and columns of a layer that lies in a tile's core."""
 
-    def __init__(self, tile: Tile, layer: str, values: Array, top: int) -> None:
+    def __init__(self, tile: Tile, layer: str, values: Array, top: int, left: int) -> None:
         stride = stride_of(layer)
-        rows, columns = tile.rows.core(stride), tile.columns.core(stride)
-        low = max(top, rows.start)
-        high = top + values.shape[1] if rows.stop is None else min(top + values.shape[1], rows.stop)
-        self._count: int = max(0, high - low)
-        self._rows, self._columns = slice(low - top, low - top + self._count), columns
-        self.top = low + tile.rows.start // stride
-        self.left = columns.start + tile.columns.start // stride
+        self._rows, self.top = _shared(tile.rows, stride, top, values.shape[1])
+        self._columns, self.left = _shared(tile.columns, stride, left, values.shape[2])
 
     def __bool__(self) -> bool:
-        return self._count > 0
+        return all(part.start < part.stop for part in (self._rows, self._columns))
 
     def of(self, values: Array) -> Array:
         return values[:, self._rows, self._columns]
+
+
+def _shared(span: Span, stride: int, first: int, count: int) -> tuple[slice, int]:
+    """What of ``count`` pixels of a layer, from the tile's pixel ``first`` on, lies in its core,
+    and where that begins in the whole picture."""
+    core = span.core(stride)
+    low, high = max(first, core.start), first + count
+    if core.stop is not None:
+        high = min(high, core.stop)
+    return slice(low - first, high - first), low + span.start // stride

@@ -376,6 +376,77 @@ def test_winograd_in_bands_gives_autograds_gradient(
     assert error(gradient, wanted) < 1e-4
 
 
+class CoreOnlooker:
+    """Puts features together at their places, and pulls at them."""
+
+    def __init__(self, at: Mapping[str, Tensor]) -> None:
+        self.layers = tuple(at)
+        self.at = at
+        self.found = {name: torch.full_like(pull[0], torch.nan) for name, pull in at.items()}
+
+    def place(self, values: Tensor, top: int, left: int) -> tuple[slice, ...]:
+        return slice(None), slice(top, top + len(values[0])), slice(left, left + values.shape[2])
+
+    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+        place = self.place(values, top, left)
+        assert self.found[layer][place].isnan().all(), "shown twice"
+        self.found[layer][place] = values
+
+    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+        place = self.place(values, top, left)
+        # Of the first stage, computed again, perhaps by other tiles.
+        assert torch.allclose(values, self.found[layer][place], rtol=1e-4, atol=1e-4)
+        gradient += self.at[layer][0][place]
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "fused"])
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize(
+    "core",
+    [
+        (slice(8, 24), slice(16, None)),
+        (slice(0, 20), slice(12, 16)),
+        (slice(20, None), slice(0, 24)),
+        (slice(12, 28), slice(12, 32)),
+    ],
+)
+@pytest.mark.parametrize("layers", [("relu1", "conv3"), ("conv2", "pool2"), ("conv1", "pool4")])
+def test_what_a_core_needs_is_enough_for_it(
+    algorithm: str,
+    average: bool,
+    core: tuple[slice, slice],
+    layers: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Features in the core, and the gradient of what pulls there, are those of all of the part."""
+    only(monkeypatch, *{"winograd": ("winograd", "products"), "fused": ("fused",)}[algorithm])
+    monkeypatch.setattr(passes_module, "is_large", lambda height, width: algorithm == "fused")
+    shape = (16, 24, 32, 16), (False, True, False, True)
+    image = torch.rand(1, 3, 37, 43, generator=torch.Generator().manual_seed(1))
+    leaf = image.double().requires_grad_()
+    expected = plainly(thin_mirror(*shape, average=average, replicate=True), leaf)
+    at, inside = {}, {}
+    features = {name: expected[name].detach() for name in layers}
+    for name, pull in noise_like(features, layers).items():
+        stride = {"1": 1, "2": 1, "3": 2, "4": 2}[name[-1]] * (2 if name[0] == "p" else 1)
+        rows, columns = (
+            slice(side.start // stride, side.stop and side.stop // stride) for side in core
+        )
+        inside[name] = slice(None), rows, columns
+        at[name] = torch.zeros_like(pull)
+        at[name][0][inside[name]] = pull[0][inside[name]]
+    (wanted,) = torch.autograd.grad([expected[name] for name in at], leaf, list(at.values()))
+    watcher = CoreOnlooker({name: pull.float() for name, pull in at.items()})
+    passes = Passes(thin_mirror(*shape, average=average, replicate=True, dtype=torch.float32))
+    with small_bands(100):
+        region = passes.mirror.head.forward(image)
+        trace = passes.forward(region, watcher, keep=True, core=core)
+        gradient = passes.mirror.head.backward(passes.backward(trace, watcher))
+    for name, place in inside.items():
+        assert error(watcher.found[name][place], features[name][0][place]) < 1e-5
+    assert error(gradient, wanted) < 1e-4
+
+
 def test_no_pull_is_no_gradient() -> None:
     mirror = thin_mirror((4, 5), (True, False), average=False, replicate=True)
     image = torch.rand(1, 3, 20, 21, dtype=torch.float64)

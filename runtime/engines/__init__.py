@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from nstrt.runtime.arrays import Array, Arrays
+from nstrt.runtime.extents import WHOLE, Core
 from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.targets import StyleTargets
 
@@ -52,8 +53,9 @@ class Engine(Protocol):
     """Whether loss and gradient come from one graph: the loss alone is then had from it too, with
     no memory beyond that of a step."""
 
-    def look(self, image: Array, watcher: Watcher) -> None:
-        """Show ``watcher`` its layers' features of an image."""
+    def look(self, image: Array, watcher: Watcher, core: Core = WHOLE) -> None:
+        """Show ``watcher`` its layers' features of an image, or of a tile of one whose ``core``
+        alone counts."""
 
     def step(self, objective: Objective, image: Array) -> StepFunction:
         """What computes the loss and gradient of images of the shape of this one, whole."""
@@ -62,9 +64,11 @@ class Engine(Protocol):
         """The gradient at a tile of a picture whose statistics ``tally`` has settled, of the
         tile's shape. It is valid until the engine is used again."""
 
-    def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
-        """The algorithm of each convolution that torch computes for a picture, by its name and
-        way (``on`` or ``back``)."""
+    def kernels(
+        self, height: int, width: int, layers: tuple[str, ...], core: Core = WHOLE
+    ) -> dict[str, str]:
+        """The algorithm of each convolution that torch computes for a picture, or for a tile whose
+        ``core`` alone counts, by its name and way (``on`` or ``back``)."""
 
     @property
     def algorithms(self) -> dict[str, str]:

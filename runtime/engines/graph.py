@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines import StepFunction
+from nstrt.runtime.extents import WHOLE, Core
 from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.losses import Objective, Tally
 from nstrt.runtime.model import (
@@ -73,7 +74,7 @@ class GraphEngine:
             self._step = self._open_step()
         return self._step
 
-    def look(self, image: Array, watcher: Watcher) -> None:
+    def look(self, image: Array, watcher: Watcher, core: Core = WHOLE) -> None:
         if self._bound is not None:
             # A new scale begins. What ONNX Runtime keeps for steps of the last one would lie
             # beside all features of this one.
@@ -114,7 +115,9 @@ class GraphEngine:
         bound.run(self.interrupt)
         return gradient
 
-    def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
+    def kernels(
+        self, height: int, width: int, layers: tuple[str, ...], core: Core = WHOLE
+    ) -> dict[str, str]:
         return {}
 
     @property

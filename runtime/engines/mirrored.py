@@ -13,6 +13,7 @@ from torch import Tensor
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import StepFunction
+from nstrt.runtime.extents import WHOLE, Core
 from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.losses import Objective, Tally
 from nstrt.runtime.mirror import Mirror
@@ -55,8 +56,8 @@ class TorchEngine:
         recorded and launched again as one."""
         return self.device.type == "cuda"
 
-    def look(self, image: Tensor, watcher: Watcher) -> None:
-        self.forward(image, watcher, keep=False)
+    def look(self, image: Tensor, watcher: Watcher, core: Core = WHOLE) -> None:
+        self.forward(image, watcher, core, keep=False)
 
     def step(self, objective: Objective, image: Tensor) -> StepFunction:
         def compute(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,12 +72,14 @@ class TorchEngine:
 
     def gradient(self, image: Tensor, tally: Tally, tile: Tile) -> Tensor:
         window = Window(tally, tile, seen=True)
-        return self.backward(self.forward(image, window, keep=True), window)
+        return self.backward(self.forward(image, window, tile.core, keep=True), window)
 
-    def forward(self, image: Tensor, watcher: Watcher, *, keep: bool) -> Trace:
-        """Show ``watcher`` its layers' features; with ``keep``, for a way back."""
+    def forward(self, image: Tensor, watcher: Watcher, core: Core = WHOLE, *, keep: bool) -> Trace:
+        """Show ``watcher`` its layers' features, right within the ``core``; with ``keep``, for a
+        way back."""
         region = self.mirror.head.forward(image)
-        return self.passes.forward(region, watcher, keep=keep, check=self.interrupt.check)
+        check = self.interrupt.check
+        return self.passes.forward(region, watcher, keep=keep, core=core, check=check)
 
     def backward(self, trace: Trace, watcher: Watcher) -> Tensor:
         """The gradient at the image of a forward pass, of which there was none since, as
@@ -84,8 +87,10 @@ class TorchEngine:
         found = self.passes.backward(trace, watcher, self.interrupt.check)
         return self.mirror.head.backward(found)
 
-    def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
-        return self.passes.kernels(height, width, layers)
+    def kernels(
+        self, height: int, width: int, layers: tuple[str, ...], core: Core = WHOLE
+    ) -> dict[str, str]:
+        return self.passes.kernels(height, width, layers, core)
 
     @property
     def algorithms(self) -> dict[str, str]:
@@ -122,7 +127,7 @@ class OnnxEngine(TorchEngine):
         the next call writes again."""
         return self.session.bound(image.detach().contiguous(), self.interrupt)
 
-    def forward(self, image: Tensor, watcher: Watcher, *, keep: bool) -> Trace:
+    def forward(self, image: Tensor, watcher: Watcher, core: Core = WHOLE, *, keep: bool) -> Trace:
         # Loss and gradient are summed in single precision, whatever the model's own.
         found = {name: value[0].float() for name, value in self.activations(image).items()}
         self.interrupt.check()
@@ -137,7 +142,10 @@ class OnnxEngine(TorchEngine):
                     trace.codes[stage.pool] = self.passes.codes(trace, stage, found[stage.relu])
         return trace
 
-    def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
+    def kernels(
+        self, height: int, width: int, layers: tuple[str, ...], core: Core = WHOLE
+    ) -> dict[str, str]:
+        # The session's features are those of all the image, and so is the way back.
         return self.passes.kernels(height, width, layers, forward=False)
 
     def nodes_by_provider(self) -> dict[str, int]:
