@@ -248,11 +248,14 @@ class _Best:
 
     def picture(self) -> NDArray[np.float32]:
         """As height x width x 3 in 0..1."""
-        image = self._settled
+        image, weight = self._settled, 1.0
         if image is None:
-            image = self._average.value() if self._average is not None else self._image
+            average = self._average
+            image, weight = (self._image, 1.0) if average is None else average.weighted()
         assert image is not None
         values = arrays_of(image).fetch(image[0].swapaxes(0, 1).swapaxes(1, 2))
+        if weight != 1:
+            values /= weight
         return np.clip(values, 0, 1, out=values)
 
     def state(self) -> State:

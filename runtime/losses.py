@@ -188,13 +188,17 @@ class Temporal:
     def added(self, terms: LossTerms, image: Array, gradient: Array | None = None) -> LossTerms:
         """The loss at ``image`` with this part in it; its gradient, weight * 2 c (x - omega) /
         numbers, is added to ``gradient``."""
-        difference = image - self.target
-        difference *= self.root
-        found = float(_mean_square(difference))
-        if gradient is not None:
-            difference *= self.root
-            difference *= 2 * self.weight / math.prod(image.shape)
-            gradient += difference
+        squares = []
+        for rows in bands_of(image):
+            band = (..., rows, slice(None))
+            difference = image[band] - self.target[band]
+            difference *= self.root[band]
+            squares.append(_energy(difference))
+            if gradient is not None:
+                difference *= self.root[band]
+                difference *= 2 * self.weight / math.prod(image.shape)
+                gradient[band] += difference
+        found = float(sum(squares[1:], squares[0])) / math.prod(image.shape)
         return replace(terms, loss=terms.loss + self.weight * found, temporal=found)
 
 

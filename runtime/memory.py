@@ -44,7 +44,7 @@ _BUFFERS = 120_000_000
 """An algorithm's buffers for a band, and what the allocator holds back."""
 
 _BANDS = 4 * 17_000_000
-"""What optimisers and the variation hold at most of bands of a picture (``arrays.bands_of``)."""
+"""What Adam and the variation hold at most of bands of a picture (``arrays.bands_of``)."""
 
 _SESSION_PIXEL = 1500
 """Bytes by the pixel of ONNX Runtime's own buffers, where it computes all layers."""
@@ -126,7 +126,7 @@ class Demand:
     def _pictures(self) -> int:
         """Pictures of the finest scale: the image, its gradient, the best one or the average, and
         what the optimiser and its arithmetic hold."""
-        return 2 * self.history + 8 if self.history else 5
+        return 2 * self.history + 9 if self.history else 5
 
     @property
     def _contents(self) -> float:
@@ -234,6 +234,8 @@ def _advice(demand: Demand, available: int) -> str:
     finest = demand.scales[-1]
     least = list(_candidates(demand))[-1]
     free = f"{available / 1e9:.1f} GB may be used"
+    if demand.options.max_memory is not None:
+        free += f" (--max-memory, less {1 - PROMISE:.0%} to be safe)"
     if demand.enlarged and replace(least, enlarged=0).peak <= available:
         return (
             f"The photo's own size would take {least.peak / 1e9:.1f} GB of memory and {free}; "

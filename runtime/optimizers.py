@@ -11,7 +11,7 @@ step. :meth:`Optimizer.rescaled` carries its state to the next, finer scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -163,7 +163,9 @@ class Lbfgs:
         pairs, gamma = self._pairs, self._gamma
         self._pairs, self._spare = [], []
         self._gamma = self._weights = self._at = None
-        for step, change, _ in pairs:
+        while pairs:
+            # Coarse ones go as fine ones come: all of both would be the most memory of a run.
+            step, change, _ = pairs.pop(0)
             finer_step, finer_change = resize(step), resize(change)
             share = math.prod(step.shape) / math.prod(finer_step.shape)
             if self._gamma is None and gamma is not None:
@@ -221,7 +223,7 @@ class Lbfgs:
         arrays = arrays_of(change)
         curvature = arrays.dot(step, change)
         usable = curvature > 1e-10 * arrays.dot(change, change)
-        metric = arrays.dot(change, self._smoothed(change))
+        metric = sum(arrays.dot(*pair) for pair in self._smoothed(change))
         gamma = curvature / arrays.choose(usable, metric, 1.0)
         self._gamma = gamma if self._gamma is None else arrays.choose(usable, gamma, self._gamma)
         rho = usable / arrays.choose(usable, curvature, 1.0)
@@ -237,7 +239,8 @@ class Lbfgs:
             alpha = rho * arrays.dot(step, q)
             arrays.add(q, change, -alpha)
             along.append(alpha)
-        q = self._smoothed(q)
+        for channel, smoothed in self._smoothed(q):
+            channel[...] = smoothed
         if self._gamma is None:
             moved = q * free if free is not None else q
             length = (arrays.dot(moved, moved) / math.prod(q.shape)) ** 0.5
@@ -251,17 +254,21 @@ class Lbfgs:
         q *= -1
         return q
 
-    def _smoothed(self, array: Array) -> Array:
-        """P times an array; for P = I the array itself."""
-        if not self.smoothing:
-            return array
-        arrays = arrays_of(array)
+    def _smoothed(self, array: Array) -> Iterator[tuple[Array, Array]]:
+        """Each channel of an array, where it lies, and P times it. All of them at once would take
+        four pictures more."""
+        for number in range(array.shape[1]):
+            channel = array[:, number]
+            yield channel, self._filtered(channel) if self.smoothing else channel
+
+    def _filtered(self, channel: Array) -> Array:
+        arrays = arrays_of(channel)
         if self._weights is None:
-            height, width = array.shape[-2:]
+            height, width = channel.shape[-2:]
             frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
             weights = (frequencies + _FLAT_BELOW) ** -self.smoothing
-            self._weights = arrays.place(weights, like=array)
-        return arrays.filtered(array, self._weights)
+            self._weights = arrays.place(weights, like=channel)
+        return arrays.filtered(channel, self._weights)
 
     def _free(self, image: Array, gradient: Array) -> Array | None:
         if not self.clamp:
@@ -309,9 +316,14 @@ class IterateAverage:
 
     def value(self) -> Array:
         """The average so far."""
+        total, weight = self.weighted()
+        return total / weight
+
+    def weighted(self) -> tuple[Array, float]:
+        """The average times its weight, as it lies, and the weight."""
         if self._sum is None:
             raise ValueError("nothing was averaged yet")
-        return self._sum / self._weight
+        return self._sum, self._weight
 
     def state(self) -> State:
         """What a checkpoint holds."""

@@ -337,8 +337,8 @@ class StylizeOptions:
         above=0,
         most=1e6,
     )
-    """Bytes of memory to take at most, in units of 10^9; None for a safe share of what is free,
-    of the card's where the network runs there."""
+    """Bytes of memory to take at most, in units of 10^9, 5 % of which are kept back; None for a
+    safe share of what is free, of the card's where the network runs there."""
 
     threads: int = _option(
         0, "Processor threads; 0 for one per core.", group=MACHINE, least=0, most=1024

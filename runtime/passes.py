@@ -1,7 +1,7 @@
 """Through the network and back, in bands of rows, keeping only what the way back needs.
 
 A band is computed, rectified, pooled, looked at by the loss and forgotten while it lies in the
-processor's cache. What stays of a forward pass is the features that the loss is made of, a bit
+processor's cache. What stays of a forward pass is the features that the loss is made of, a byte
 for each other number that a ReLU let through, and where each pooling's maximum was. On the way
 back, the gradient at a layer is written over its features.
 
@@ -423,7 +423,7 @@ class _Start:
         """Of its output; the watcher sees each row once."""
         low, high = max(0, first), min(self._area.rows.count, first + count)
         features = self._features(low, high)
-        if self._watched:
+        if self._watched and high > self._next:
             # The first ones are those that the band before ended with.
             fresh = features[:, self._next - low :]
             self._watcher.see(self._relu, fresh, *self._place(self._next))
@@ -537,9 +537,10 @@ class _Arrival:
         inner = _inside(band, low - first, high - low, before, self.area.columns.count)
         self._unpool(inner, low)
         assert self.stage.relu
-        features = self._rows(self.stage.relu, slice(low, high))
-        self._pull(self.stage.relu, features, inner, low)
-        if features is not None:
+        if self.stage.relu in self._watcher.layers:
+            features = self._trace.values[self.stage.relu][:, low:high]
+            self._pull(self.stage.relu, features, inner, low)
+            # Where the loss pulls a window's other values, the pooling has not looked.
             inner *= features > 0
         self._pull(self.stage.conv, self._rows(self.stage.conv, slice(low, high)), inner, low)
 

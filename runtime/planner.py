@@ -200,10 +200,14 @@ class Planner:
         """Choose all algorithms of a run now, so that they are the same however often it is broken
         off and gone on with."""
         layers = self.options.layers
-        for scale in plan.scales:
-            for width, height in ((scale.width, scale.height), *scale.styles):
-                for tile in tiles_of(height, width, scale.tile, layers):
-                    engine.kernels(*tile.size, layers, tile.core)
+        tiles = {
+            (tile.size, str(tile.core)): tile
+            for scale in plan.scales
+            for width, height in ((scale.width, scale.height), *scale.styles)
+            for tile in tiles_of(height, width, scale.tile, layers)
+        }
+        for tile in tiles.values():
+            engine.kernels(*tile.size, layers, tile.core)
 
     def _budget(self, site: Site) -> int:
         """Bytes that a run may take."""

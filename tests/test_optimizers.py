@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -389,6 +390,26 @@ def test_curvature_is_carried_to_the_next_scale() -> None:
     run(lbfgs, image, function, 2)
     run(Lbfgs(clamp=False), fresh, function, 2)
     assert function(image)[0] < function(fresh)[0] < function(start)[0]
+
+
+def test_coarse_pairs_go_as_fine_ones_come() -> None:
+    """A scale of twice the pixels: all pairs of both would be half as much again."""
+    coarse, fine, history = 200, 283, 6
+    arrays, lbfgs = PlainArrays(), Lbfgs(history=history)
+    tracemalloc.start()
+    try:
+        image = np.random.default_rng(0).random((1, 3, coarse, coarse), np.float32)
+        for step in range(history + 1):
+            lbfgs.update(image, -float(step), np.float32(0.01) * image)
+        assert len(lbfgs._pairs) == history
+        tracemalloc.reset_peak()
+        lbfgs.rescaled(lambda array: arrays.resized(array, fine, fine))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(lbfgs._pairs) == history
+    picture = 3 * fine * fine * 4
+    assert peak < (2 * history + 5) * picture
 
 
 def test_pairs_that_resampling_spoils_count_for_nothing() -> None:

@@ -39,6 +39,7 @@ from nstrt.runtime import checkpoints as checkpoints_module
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.checkpoint import State, read_checkpoint
 from nstrt.runtime.checkpoints import Checkpoints
+from nstrt.runtime.extents import WHOLE, Core
 from nstrt.runtime.model import CheckpointError
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -193,7 +194,10 @@ def test_algorithms_are_chosen_for_all_paintings_of_all_scales() -> None:
     asked = set()
 
     class Engine:
-        def kernels(self, height: int, width: int, layers: tuple[str, ...]) -> dict[str, str]:
+        def kernels(
+            self, height: int, width: int, layers: tuple[str, ...], core: Core
+        ) -> dict[str, str]:
+            assert core == WHOLE
             asked.add((height, width))
             return {}
 

@@ -91,9 +91,9 @@ def test_the_next_picture_does_not_look_at_the_painting_again(
     seen = []
     original = TorchEngine.look
 
-    def look(self: TorchEngine, image: Any, watcher: Any) -> None:
+    def look(self: TorchEngine, image: Any, watcher: Any, core: Any) -> None:
         seen.append(tuple(image.shape[2:]))
-        original(self, image, watcher)
+        original(self, image, watcher, core)
 
     monkeypatch.setattr(TorchEngine, "look", look)
     engine = TorchEngine(read_mirror(small_network.path))
