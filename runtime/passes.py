@@ -540,7 +540,7 @@ class _Arrival:
         if self.stage.relu in self._watcher.layers:
             features = self._trace.values[self.stage.relu][:, low:high]
             self._pull(self.stage.relu, features, inner, low)
-            # Where the loss pulls a window's other values, the pooling has not looked.
+            # The loss pulls at all values, those too that the ReLU did not let through.
             inner *= features > 0
         self._pull(self.stage.conv, self._rows(self.stage.conv, slice(low, high)), inner, low)
 
