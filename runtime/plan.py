@@ -29,7 +29,9 @@ STEP = math.sqrt(2)
 COARSEST = 128
 """Long side in pixels that coarse to fine starts from, about."""
 
-_LARGE = 64_000
+_LARGE = 30_000
+"""Pixels whose steps soon make up for the second that loading compiled loops takes; a run's first
+preview comes before that."""
 
 SMALLEST_SIDE = 32
 """Coarse scales whose short side would be smaller are left out."""
