@@ -23,9 +23,10 @@ from nstrt.runtime.losses import (
     terms_of,
 )
 from nstrt.runtime.plan import is_large
+from nstrt.runtime.sections import Cut, Section, sections_of
 from nstrt.runtime.targets import TargetKey
 from nstrt.runtime.terms import LossTerms
-from nstrt.runtime.tiles import Tile, Window, tiles_of
+from nstrt.runtime.tiles import Window
 from nstrt.runtime.watcher import Watcher
 
 __all__ = ["Evaluation"]
@@ -42,11 +43,18 @@ class Evaluation:
         self._tile = tile
         self._objective: Objective | None = None
         self._step: StepFunction | None = None
+        self._cut: Cut | None = None
 
     def look(self, image: Array, watcher: Watcher) -> None:
         """Show ``watcher`` the features of a picture."""
-        for tile in self._tiles(image, watcher.layers):
-            self.engine.look(tile.of(image), Window(watcher, tile), tile.core)
+        start = image
+        for section in self._sections(image, watcher.layers):
+            cut = self._cut_at(section.until, image) if section.until else None
+            everybody = Together(watcher, cut) if cut else watcher
+            for tile in section.tiles:
+                self.engine.look(tile.of(start), Window(everybody, tile), tile)
+            if cut:
+                start = cut.values
 
     def grams(self, weights: LossWeights, painting: Array) -> Mapping[str, Array]:
         """A of a painting by layer; what the engine has computed before is taken again, and not to
@@ -112,7 +120,7 @@ class Evaluation:
         return objective.temporal.added(terms, image) if objective.temporal else terms
 
     def _measure(self, image: Array, objective: Objective) -> LossTerms:
-        if self.engine.one_graph and len(self._tiles(image, objective.layers)) == 1:
+        if self.engine.one_graph and _is_whole(self._sections(image, objective.layers)):
             return terms_of(self._whole(objective, image)(image)[0])
         tally = objective.tally()
         self.look(image, tally)
@@ -131,8 +139,8 @@ class Evaluation:
         return terms, gradient
 
     def _evaluate(self, image: Array, objective: Objective) -> tuple[LossTerms, Array]:
-        tiles = self._tiles(image, objective.layers)
-        if len(tiles) == 1:
+        sections = self._sections(image, objective.layers)
+        if _is_whole(sections):
             self.engine.interrupt.check()
             values, gradient = self._whole(objective, image)(image)
             return terms_of(values), self.engine.arrays.copy(gradient)
@@ -140,9 +148,14 @@ class Evaluation:
         self.look(image, tally)
         terms = tally.settle(image)
         gradient = self.engine.arrays.zeros(image.shape, image)
-        for tile in tiles:
-            part = tile.of(gradient)
-            part += self.engine.gradient(tile.of(image), tally, tile)
+        begin = [(image, gradient)]
+        if self._cut and len(sections) > 1:
+            begin.append((self._cut.values, self._cut.without_gradient()))
+        for section, (start, at_start) in reversed([*zip(sections, begin, strict=True)]):
+            cut = self._cut if section.until else None
+            for tile in section.tiles:
+                part = tile.of(at_start)
+                part += self.engine.gradient(tile.of(start), tally, tile, cut)
         tally.add_variation(image, gradient)
         return terms, gradient
 
@@ -152,8 +165,20 @@ class Evaluation:
             self._step, self._objective = self.engine.step(objective, image), objective
         return self._step
 
-    def _tiles(self, image: Array, layers: Sequence[str]) -> list[Tile]:
-        return tiles_of(image.shape[2], image.shape[3], self._tile, layers)
+    def _sections(self, image: Array, layers: Sequence[str]) -> list[Section]:
+        return sections_of(*image.shape[2:], self._tile, layers, cut=self.engine.cuts)
+
+    def _cut_at(self, layer: str, image: Array) -> Cut:
+        """What a picture of this one's size is put together in."""
+        height, width = image.shape[2:]
+        if self._cut is None or self._cut.size != (height, width):
+            self._cut = Cut(layer, height, width)
+        return self._cut
+
+
+def _is_whole(sections: Sequence[Section]) -> bool:
+    """Whether a picture goes through the network at once."""
+    return len(sections) == 1 and len(sections[0].tiles) == 1
 
 
 def _region(weights: LossWeights, grams: Mapping[str, Array], guide: Guide) -> Region:

@@ -44,6 +44,7 @@ from nstrt.runtime.guidance import Guide, Overlay
 from nstrt.runtime.model import shape_of
 from nstrt.runtime.products import GramSum, products_for
 from nstrt.runtime.terms import LossTerms
+from nstrt.runtime.watcher import Watcher, place_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -332,7 +333,7 @@ class Grams:
             self._sums[layer].add(values)
             self._positions[layer] += math.prod(values.shape[1:])
             return
-        channel = self._guide.values[layer][_place(values, top, left)]
+        channel = self._guide.values[layer][place_of(values, top, left)]
         for rows in _strips(values):
             self._sums[layer].add(values[:, rows] * channel[rows])
 
@@ -368,27 +369,31 @@ class Contents:
         if layer not in self.values:
             shape = shape_of(layer, *self._size)
             self.values[layer] = arrays_of(values).empty(shape, values)
-        self.values[layer][:, *_place(values, top, left)] = values
+        self.values[layer][:, *place_of(values, top, left)] = values
 
     def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """Who only looks does not pull."""
 
 
 class Together:
-    """Several who look at the features of one picture."""
+    """Several who look at the features of one picture, and pull at them."""
 
-    def __init__(self, *watchers: Grams | Contents) -> None:
+    def __init__(self, *watchers: Watcher) -> None:
         self._watchers = watchers
         self.layers = tuple(dict.fromkeys(name for each in watchers for name in each.layers))
         """The layers that any of them looks at."""
 
     def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
-        """Let each look."""
+        """Let each look that looks at the layer."""
         for watcher in self._watchers:
-            watcher.see(layer, values, top, left)
+            if layer in watcher.layers:
+                watcher.see(layer, values, top, left)
 
     def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
-        """Who only looks does not pull."""
+        """Let each pull that looks at the layer."""
+        for watcher in self._watchers:
+            if layer in watcher.layers:
+                watcher.pull(layer, values, gradient, top, left)
 
 
 class Tally:
@@ -430,7 +435,7 @@ class Tally:
             style.grams.see(layer, values, top, left)
         target = self.objective.contents.get(layer)
         if target is not None:
-            difference = values - target[:, *_place(values, top, left)]
+            difference = values - target[:, *place_of(values, top, left)]
             arrays = arrays_of(difference)
             weighted = self._protected(layer, difference, top, left)
             # A row of sums in single precision, added up in double.
@@ -442,7 +447,7 @@ class Tally:
         """W * (F - P), or F - P itself where nothing is protected."""
         if self.objective.protection is None:
             return difference
-        return difference * self.objective.protection[layer][_place(difference, top, left)]
+        return difference * self.objective.protection[layer][place_of(difference, top, left)]
 
     def settle(self, image: Array) -> LossTerms:
         """The loss at ``image``, 1 x 3 x height x width, all features of which were seen."""
@@ -472,7 +477,7 @@ class Tally:
             style.pull(layer, values, gradient, top, left)
         target = self.objective.contents.get(layer)
         if target is not None:
-            difference = values - target[:, *_place(values, top, left)]
+            difference = values - target[:, *place_of(values, top, left)]
             difference = self._protected(layer, difference, top, left)
             difference *= self.factors[layer]
             gradient += difference
@@ -534,7 +539,7 @@ class _StyleTally:
         if self._style.guide is None:
             products_for(gradient, large=self.grams.large).add_pull(gradient, pull, values)
             return
-        channel = self._style.guide.values[layer][_place(values, top, left)]
+        channel = self._style.guide.values[layer][place_of(values, top, left)]
         for rows in _strips(values):
             guided = values[:, rows].to(pull.dtype) * channel[rows]
             found = (pull @ guided.flatten(1)).view(guided.shape)
@@ -547,10 +552,6 @@ def terms_of(values: Array) -> LossTerms:
     itself."""
     loss, content, style, tv = values.tolist()
     return LossTerms(loss=loss, content=content, style=style, tv=tv)
-
-
-def _place(values: Array, top: int, left: int) -> tuple[slice, slice]:
-    return slice(top, top + values.shape[1]), slice(left, left + values.shape[2])
 
 
 def _strips(values: Array) -> Iterator[slice]:

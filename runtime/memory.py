@@ -11,9 +11,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from nstrt.runtime.model import CHANNELS, TooLargeError, layers_through, stride_of
+from nstrt.runtime.model import (
+    CHANNELS,
+    TooLargeError,
+    layers_between,
+    layers_through,
+    stride_of,
+)
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.plan import Scale, is_large
+from nstrt.runtime.sections import CUT, deep_side, split_at_cut
 from nstrt.runtime.tiles import margin_of
 
 __all__ = ["PROMISE", "SAFE_SHARE", "Demand", "fitted"]
@@ -30,6 +37,10 @@ _NUMBER = 4
 
 _PICTURE = 3 * _NUMBER
 """Bytes of a pixel of a picture."""
+
+_ENDS = 4 * _PICTURE + 20
+"""Bytes by the pixel of a part of a picture as it goes in, normalised and with pixels around, and
+of its gradient."""
 
 _LIBRARIES = 680_000_000
 """Interpreter, torch and ONNX Runtime, loaded."""
@@ -143,12 +154,40 @@ class Demand:
     @property
     def _network(self) -> int:
         """Bytes of one forward and backward pass, of the largest part that is done at once."""
-        by_pixel = self.bytes_per_pixel
-        largest = max(_part(side, scale.tile) for scale in self.scales for side in _sides(scale))
         if self.engine == "graph":
             # In tiles, what a gradient took is kept while the next tile's features are computed.
-            return int(largest * by_pixel) * (2 if self.scales[-1].tile else 1)
-        return int(largest * by_pixel) + _BUFFERS
+            return int(self._largest() * self.bytes_per_pixel) * (2 if self.scales[-1].tile else 1)
+        if self._in_sections:
+            return int(self._sections) + _BUFFERS
+        return int(self._largest() * self.bytes_per_pixel) + _BUFFERS
+
+    @property
+    def _sections(self) -> float:
+        """The same for tiles that go through one part of the network after the other: the memory
+        of both is kept for the next step, and the features at the cut with their gradient."""
+        shallow, deep = split_at_cut(self.options.layers)
+        through = layers_through(deep)
+        behind = layers_between(CUT, deep)
+        first = _Pass(shallow, through[: -len(behind)], _ENDS)
+        second = _Pass(deep, behind, 2 * _layer(CUT))
+        pixels, more = self._largest(), self._largest(deep=True)
+        passing = max(pixels * first.passing, more * second.passing)
+        whole = max(width * height for scale in self.scales for width, height in _sides(scale))
+        return pixels * first.kept + more * second.kept + passing + whole * 2 * _layer(CUT)
+
+    @property
+    def _in_sections(self) -> bool:
+        tiled = any(scale.tile for scale in self.scales)
+        return self.engine == "torch" and tiled and bool(split_at_cut(self.options.layers)[1])
+
+    def _largest(self, *, deep: bool = False) -> int:
+        """Pixels of the largest part of a picture that is done at once; behind the cut, if
+        ``deep``."""
+        return max(
+            _part(size, deep_side(scale.tile) if scale.tile and deep else scale.tile)
+            for scale in self.scales
+            for size in _sides(scale)
+        )
 
     @property
     def bytes_per_pixel(self) -> float:
@@ -160,12 +199,8 @@ class Demand:
             if self.engine == "graph":
                 return held + _STEP_PIXEL
             return held + _SESSION_PIXEL + 2 * _layer("pool1")
-        if "conv1_1" not in layers and "conv1_2" in through:
-            # Of the first stage's output there are only ever some rows.
-            through = through[2:]
-        kept = sum(_kept(name, layers, through) for name in through)
-        passing = [_layer(name) for name in _passing(layers, through)]
-        return kept + sum(sorted(passing)[-2:]) + 4 * _PICTURE + 20
+        found = _Pass(layers, through, _ENDS)
+        return found.kept + found.passing
 
     @property
     def _weights(self) -> int:
@@ -182,6 +217,21 @@ class Demand:
         if self.engine == "onnx":
             return 4 * plain
         return 2 * plain if self.precision != "fp32" or self.on_card else plain * 6
+
+
+class _Pass:
+    """Bytes by the pixel that torch needs to go through some layers and back."""
+
+    def __init__(self, layers: Sequence[str], through: Sequence[str], ends: float) -> None:
+        if "conv1_1" not in layers and "conv1_2" in through:
+            # Of the first stage's output there are only ever some rows.
+            through = through[2:]
+        passing = sorted(_layer(name) for name in _passing(layers, through))
+        self.passing = sum(passing[-2:])
+        """Of what lies in memory until the next layer is computed, and is shared by all parts."""
+        kept = sum(_kept(name, layers, through) for name in through)
+        self.kept = kept + ends
+        """Of what the way back needs, and of what went in and its gradient, ``ends``."""
 
 
 def fitted(demand: Demand, available: int) -> Demand:
@@ -202,6 +252,8 @@ def _candidates(demand: Demand) -> Iterator[Demand]:
         if history == demand.history or history >= _GOOD_HISTORY:
             yield replace(demand, history=history)
     layers = demand.options.layers
+    if demand.engine == "torch":
+        layers = split_at_cut(layers)[0]
     margin, longest = margin_of(layers), max(max(s.width, s.height) for s in demand.scales)
     cores = [16 * count for count in range(longest // 16, 3, -1)]
     for least in (_GOOD_CORE, 0):

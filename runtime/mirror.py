@@ -112,11 +112,14 @@ class Mirror:
         """What activations are computed in."""
         return self.head.mean.dtype
 
-    def until(self, layers: Iterable[str]) -> tuple[Stage, ...]:
-        """The stages that lead to the deepest one of ``layers``; what comes after is left out."""
+    def until(self, layers: Iterable[str], after: str | None = None) -> tuple[Stage, ...]:
+        """The stages that lead from the picture, or from the pooling ``after``, to the deepest one
+        of ``layers``; what comes after is left out."""
         wanted: set[str | None] = set(layers)
         found: list[Stage] = []
         for stage in reversed(self.stages):
+            if after and stage.pool == after:
+                break
             if found:
                 found.append(stage)
             elif wanted & {stage.conv, stage.relu, stage.pool}:

@@ -49,8 +49,14 @@ class Trace:
     pooling: Pooling
     """How it is pooled."""
 
+    large: bool
+    """Whether compiled loops are worth the time to load them."""
+
     core: Core = WHOLE
     """What its features are needed for; what is not needed for that was left out."""
+
+    after: str | None = None
+    """The layer that it begins with; None for a picture."""
 
     region: Tensor | None = None
     """What went in, where the first stage's output is computed again on the way back."""
@@ -63,11 +69,6 @@ class Trace:
 
     codes: dict[str, Tensor] = field(default_factory=dict)
     """For each window of a pooling, where the gradient goes, see :mod:`nstrt.runtime.pooling`."""
-
-    @property
-    def large(self) -> bool:
-        """Whether compiled loops are worth the time to load them."""
-        return is_large(self.height, self.width)
 
 
 class Passes:
@@ -89,19 +90,19 @@ class Passes:
         layers: tuple[str, ...],
         core: Core = WHOLE,
         *,
+        after: str | None = None,
         forward: bool = True,
     ) -> dict[str, str]:
-        """The algorithms for a picture, by convolution and way; measured here if need be."""
+        """The algorithms for a picture, or for a layer's features, by convolution and way; measured
+        here if need be."""
         found = {}
-        stages = self.mirror.until(layers)
+        stages, large = self.mirror.until(layers, after), _is_large(height, width, core, after)
         for stage, area in zip(stages, _areas(stages, height, width, core), strict=True):
             for transposed in (False, True) if forward else (True,):
                 rows, columns = area.rows, area.columns
                 counts = (rows.read, columns.read) if transposed else (rows.count, columns.count)
                 size = self._band_of(stage.filter, *counts)
-                name = self._chooser.name(
-                    stage.filter, *size, transposed=transposed, large=is_large(height, width)
-                )
+                name = self._chooser.name(stage.filter, *size, transposed=transposed, large=large)
                 found[f"{stage.conv} {'back' if transposed else 'on'}"] = name
         return found
 
@@ -121,20 +122,22 @@ class Passes:
         *,
         keep: bool,
         core: Core = WHOLE,
+        after: str | None = None,
         check: Check = lambda: None,
     ) -> Trace:
         """Show ``watcher`` its layers' features of a normalised and padded picture, or of a part
-        of one, 3 x (height + 2) x (width + 2); with ``keep``, for a way back.
+        of one, 3 x (height + 2) x (width + 2), or of the features of the layer ``after``, padded
+        likewise; with ``keep``, for a way back.
 
         Features are those of the picture within the ``core`` of the part; around it are some that
         need not be.
         """
-        trace = self.trace(region.shape[1] - 2, region.shape[2] - 2, core)
-        stages = self.mirror.until(watcher.layers)
+        trace = self.trace(region.shape[1] - 2, region.shape[2] - 2, core, after)
+        stages = self.mirror.until(watcher.layers, after)
         areas = _areas(stages, trace.height, trace.width, core)
         source: _Source = _Plane(_seen(region, areas[0]))
         for number, (stage, area) in enumerate(zip(stages, areas, strict=True)):
-            if not number and _flows(stages, watcher):
+            if not number and after is None and _flows(stages, watcher):
                 trace.region = region
                 source = _Start(self, stage, area, trace, watcher)
                 continue
@@ -145,13 +148,15 @@ class Passes:
     def backward(self, trace: Trace, watcher: Watcher, check: Check = lambda: None) -> Tensor:
         """The gradient at what :meth:`forward` was given, of the same shape; it is valid until the
         next call."""
-        stages = self.mirror.until(watcher.layers)
+        stages = self.mirror.until(watcher.layers, trace.after)
         areas = _areas(stages, trace.height, trace.width, trace.core)
         arrivals = [
             _Arrival(self, stage, number, area, watcher, trace)
             for number, (stage, area) in enumerate(zip(stages, areas, strict=True))
         ]
-        found = self.scratch.take("image", (3, trace.height + 2, trace.width + 2), self._dtype)
+        channels, _ = stages[0].filter.channels
+        shape = channels, trace.height + 2, trace.width + 2
+        found = self.scratch.take("given", shape, self._dtype)
         gradient = _seen(found.zero_(), areas[0])
 
         def last(rows: Tensor, top: int) -> None:
@@ -168,10 +173,12 @@ class Passes:
             self._back(arrivals[0], last, check)
         return found
 
-    def trace(self, height: int, width: int, core: Core = WHOLE) -> Trace:
+    def trace(self, height: int, width: int, core: Core = WHOLE, after: str | None = None) -> Trace:
         """An empty trace of a picture."""
-        pooling = pooling_for(self.mirror.head.mean, large=is_large(height, width))
-        return Trace(height, width, pooling, core)
+        large = _is_large(height, width, core, after)
+        return Trace(
+            height, width, pooling_for(self.mirror.head.mean, large=large), large, core, after
+        )
 
     def codes(self, trace: Trace, stage: Stage, values: Tensor) -> Tensor:
         """The codes of a pooling whose input somebody else computed."""
@@ -608,6 +615,11 @@ def _inside(band: Tensor, first: int, rows: int, inset: int, columns: int) -> Te
     inner[..., :inset] = 0
     inner[..., inset + columns :] = 0
     return inner[..., inset : inset + columns]
+
+
+def _is_large(height: int, width: int, core: Core, after: str | None) -> bool:
+    """Whether it is worth loading the compiler of loops; what is in parts is large as a whole."""
+    return is_large(height, width) or core != WHOLE or after is not None
 
 
 def _areas(stages: Sequence[Stage], height: int, width: int, core: Core) -> list[Area]:

@@ -29,7 +29,7 @@ from nstrt.runtime.model import (
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.plan import Plan, Scale, default_size, plan_scales
 from nstrt.runtime.providers import Shape, choose_precision, choose_provider, loads
-from nstrt.runtime.tiles import tiles_of
+from nstrt.runtime.sections import sections_of
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
@@ -140,7 +140,10 @@ class Planner:
             self._store.obtain(spec.as_variant("tile"))
         engine = assembly.engine(demand.engine, spec, _shapes(demand.scales), precision)
         finest = demand.scales[-1]
-        first = tiles_of(finest.height, finest.width, finest.tile, options.layers)[0]
+        sections = sections_of(
+            finest.height, finest.width, finest.tile, options.layers, cut=engine.cuts
+        )
+        kernels = [engine.kernels(section.tiles[0]) for section in sections]
         plan = Plan(
             engine=demand.engine,
             provider=site.provider,
@@ -153,7 +156,7 @@ class Planner:
             model=model.path.name,
             model_sha256=model.sha256,
             memory=demand.peak,
-            kernels=engine.kernels(*first.size, options.layers, first.core),
+            kernels={name: chosen for found in kernels for name, chosen in found.items()},
             nodes=engine.nodes_by_provider(),
             reasons=tuple(
                 reason for reason in (why_there, why_so, why_these, *_sacrifices(demand)) if reason
@@ -201,13 +204,14 @@ class Planner:
         off and gone on with."""
         layers = self.options.layers
         tiles = {
-            (tile.size, str(tile.core)): tile
+            (tile.size, str(tile.core), tile.after): tile
             for scale in plan.scales
             for width, height in ((scale.width, scale.height), *scale.styles)
-            for tile in tiles_of(height, width, scale.tile, layers)
+            for section in sections_of(height, width, scale.tile, layers, cut=engine.cuts)
+            for tile in section.tiles
         }
         for tile in tiles.values():
-            engine.kernels(*tile.size, layers, tile.core)
+            engine.kernels(tile)
 
     def _budget(self, site: Site) -> int:
         """Bytes that a run may take."""

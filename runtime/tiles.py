@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.extents import Core
-from nstrt.runtime.model import layers_through, stride_of
+from nstrt.runtime.model import layers_between, stride_of
 from nstrt.runtime.watcher import Watcher
 
 __all__ = ["Span", "Tile", "Window", "margin_of", "tiles_of"]
@@ -47,32 +47,51 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of the picture."""
+    """A part of a picture, or of a layer of it, from which other layers are computed."""
 
     rows: Span
     columns: Span
 
+    layers: tuple[str, ...]
+    """Those that are wanted of it."""
+
+    after: str | None = None
+    """The layer that it is a part of; None for the picture itself."""
+
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width, margins included."""
-        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+        """Height and width, margins included, as its layer counts pixels."""
+        rows, columns = self._place
+        return rows.stop - rows.start, columns.stop - columns.start
 
     @property
     def core(self) -> Core:
-        """Its core within it, in pixels."""
-        return self.rows.core(1), self.columns.core(1)
+        """Its core within it, as its layer counts pixels."""
+        return self.rows.core(self._stride), self.columns.core(self._stride)
 
-    def of(self, image: Array) -> Array:
-        """The tile's part of a 1 x 3 x height x width image."""
-        rows, columns = self.rows, self.columns
-        return image[:, :, rows.start : rows.stop, columns.start : columns.stop]
+    def of(self, whole: Array) -> Array:
+        """The tile's part of an image, ... x height x width, or of its layer."""
+        return whole[..., *self._place]
+
+    @property
+    def _place(self) -> tuple[slice, slice]:
+        rows, columns = (
+            slice(span.start // self._stride, span.stop // self._stride)
+            for span in (self.rows, self.columns)
+        )
+        return rows, columns
+
+    @property
+    def _stride(self) -> int:
+        return stride_of(self.after) if self.after else 1
 
 
-def margin_of(layers: Iterable[str]) -> int:
-    """Pixels around a core that its features, down to the deepest of ``layers``, may need."""
+def margin_of(layers: Iterable[str], after: str | None = None) -> int:
+    """Pixels around a core that its features, from the picture or the layer ``after`` down to the
+    deepest of ``layers``, may need."""
     tainted = 0
     needed = 0
-    for name in layers_through(layers):
+    for name in layers_between(after, layers):
         if name.startswith("conv"):
             tainted += 1
         elif name.startswith("pool"):
@@ -84,23 +103,25 @@ def margin_of(layers: Iterable[str]) -> int:
 
 def _step(layers: Iterable[str]) -> int:
     """What tiles are multiples of, so that all poolings' windows lie as in the whole."""
-    return max(stride_of(name) for name in layers_through(layers))
+    return max(stride_of(name) for name in layers_between(None, layers))
 
 
-def tiles_of(height: int, width: int, side: int | None, layers: Sequence[str]) -> list[Tile]:
-    """Tiles of at most ``side`` pixels a side, margins included, that make up a picture; one
-    tile if ``side`` is None."""
+def tiles_of(
+    height: int, width: int, side: int | None, layers: Sequence[str], after: str | None = None
+) -> list[Tile]:
+    """Tiles of at most ``side`` pixels of the picture a side, margins included, that make up a
+    picture, or the layer ``after`` of one; one tile if ``side`` is None."""
+    margin, step = margin_of(layers, after), _step(layers)
     return [
-        Tile(rows, columns)
-        for rows in _spans(height, side, layers)
-        for columns in _spans(width, side, layers)
+        Tile(rows, columns, tuple(layers), after)
+        for rows in _spans(height, side, margin, step)
+        for columns in _spans(width, side, margin, step)
     ]
 
 
-def _spans(length: int, side: int | None, layers: Sequence[str]) -> list[Span]:
+def _spans(length: int, side: int | None, margin: int, step: int) -> list[Span]:
     if side is None or length <= side:
         return [Span(0, length, 0, None)]
-    margin, step = margin_of(layers), _step(layers)
     most = max(step, (side - 2 * margin) // step * step)
     count = math.ceil(length / most)
     # As even as whole steps allow: a last sliver would cost a margin of its own.
@@ -125,7 +146,7 @@ class Window:
         self._tile = tile
         self._seen = seen
         """Whether it was shown before, and only the pull is asked for."""
-        self.layers = watcher.layers
+        self.layers = tile.layers
 
     def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, from the tile's row ``top`` and column ``left``

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from nstrt.runtime.arrays import Array
 
-__all__ = ["Watcher"]
+__all__ = ["Watcher", "place_of"]
 
 
 class Watcher(Protocol):
@@ -22,3 +22,9 @@ class Watcher(Protocol):
 
     def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """Add the loss's gradient with respect to the features ``values`` to ``gradient``."""
+
+
+def place_of(values: Array, top: int, left: int) -> tuple[slice, slice]:
+    """The rows and columns of a whole layer that features from row ``top`` and column ``left`` on
+    are."""
+    return slice(top, top + values.shape[1]), slice(left, left + values.shape[2])

@@ -30,7 +30,9 @@ from nstrt.runtime.model import (
     shape_of,
 )
 from nstrt.runtime.optimizers import Adam
+from nstrt.runtime.sections import sections_of
 from nstrt.runtime.session import FeatureSession, open_session
+from nstrt.runtime.tiles import tiles_of
 
 if TYPE_CHECKING:
     from conftest import Crop, Network, Reference
@@ -204,13 +206,16 @@ def test_kernels_are_named_for_what_torch_computes(network: Network) -> None:
     convolutions = [name for name in network.spec.layers if name.startswith("conv")]
     back = {f"{name} back" for name in convolutions}
     on = {f"{name} on" for name in convolutions}
-    layers = WEIGHTS.layers
-    assert set(onnx_engine(network.path).kernels(64, 64, layers)) == back
-    assert set(torch_engine(network.path).kernels(64, 64, layers)) == back | on
-    assert set(torch_engine(network.path).kernels(64, 64, ("relu1_1",))) == {
-        "conv1_1 back",
-        "conv1_1 on",
-    }
+    (tile,) = tiles_of(64, 64, None, WEIGHTS.layers)
+    assert set(onnx_engine(network.path).kernels(tile)) == back
+    engine = torch_engine(network.path)
+    assert set(engine.kernels(tile)) == back | on
+    (shallow,) = tiles_of(64, 64, None, ("relu1_1",))
+    assert set(engine.kernels(shallow)) == {"conv1_1 back", "conv1_1 on"}
+    first, second = sections_of(500, 64, 400, WEIGHTS.layers, cut=True)
+    named = [set(engine.kernels(section.tiles[0])) for section in (first, second)]
+    assert not named[0] & named[1]
+    assert named[0] | named[1] == back | on
 
 
 def test_nothing_is_computed_beyond_the_deepest_layer(models: ModelStore, photo: Crop) -> None:
@@ -338,7 +343,7 @@ def test_half_precision_gives_nearly_the_same_gradient(
     )
     found = half.activations(photo(64, 64))
     assert {value.dtype for value in found.values()} == {torch.float16}
-    assert set(half.kernels(64, 64, WEIGHTS.layers).values()) == {"half"}
+    assert set(half.kernels(*tiles_of(64, 64, None, WEIGHTS.layers)).values()) == {"half"}
     whole = onnx_engine(default_network.path)
     image = (photo(64, 64) * 0.7 + 0.1).clamp(0, 1)
     answers = []
@@ -374,7 +379,7 @@ def test_brain_floats_give_nearly_the_same_gradient(
 ) -> None:
     rounded = TorchEngine(read_mirror(default_network.path), precision="bf16")
     whole = torch_engine(default_network.path)
-    assert "rounded" in rounded.kernels(64, 64, WEIGHTS.layers).values()
+    assert "rounded" in rounded.kernels(*tiles_of(64, 64, None, WEIGHTS.layers)).values()
     image = (photo(64, 64) * 0.7 + 0.1).clamp(0, 1)
     objective = objective_of(whole, photo(64, 64), painting(64, 64))
     terms, gradient = Evaluation(whole).evaluate(image, objective)

@@ -39,8 +39,9 @@ from nstrt.runtime import checkpoints as checkpoints_module
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.checkpoint import State, read_checkpoint
 from nstrt.runtime.checkpoints import Checkpoints
-from nstrt.runtime.extents import WHOLE, Core
+from nstrt.runtime.extents import WHOLE
 from nstrt.runtime.model import CheckpointError
+from nstrt.runtime.tiles import Tile
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FOLDER = Path(mkdtemp(prefix="nstrt-test-"))
@@ -194,11 +195,11 @@ def test_algorithms_are_chosen_for_all_paintings_of_all_scales() -> None:
     asked = set()
 
     class Engine:
-        def kernels(
-            self, height: int, width: int, layers: tuple[str, ...], core: Core
-        ) -> dict[str, str]:
-            assert core == WHOLE
-            asked.add((height, width))
+        cuts = True
+
+        def kernels(self, tile: Tile) -> dict[str, str]:
+            assert tile.core == WHOLE
+            asked.add(tile.size)
             return {}
 
     planner = transfer()._planner

@@ -19,7 +19,8 @@ from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import Contents, Grams, LossWeights, Objective, gram_matrix
 from nstrt.runtime.mirror import Head, Mirror, Stage, read_mirror
-from nstrt.runtime.model import LAYERS, layers_through, stride_of
+from nstrt.runtime.model import LAYERS, layers_between, layers_through, stride_of
+from nstrt.runtime.sections import CUT, sections_of
 from nstrt.runtime.session import open_session
 from nstrt.runtime.tiles import Span, margin_of, tiles_of
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from conftest import Crop, Network
 
 DEFAULT = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "conv4_2", "relu5_1")
+BEHIND = layers_between(CUT, LAYERS)
 DEEPEST = ("relu1_1", "relu1_2", "pool1", "relu2_1", "relu3_1", "conv4_2", "relu5_1", "relu5_4")
 
 
@@ -60,6 +62,14 @@ def test_margins_are_as_wide_as_edges_reach(layer: str, pixels: int) -> None:
     assert margin_of(("relu1_1", layer)) == pixels
 
 
+@pytest.mark.parametrize(
+    ("layer", "pixels"),
+    [("conv4_1", 8), ("relu4_4", 32), ("pool4", 32), ("relu5_1", 48), ("relu5_4", 96)],
+)
+def test_margins_behind_a_cut_begin_anew(layer: str, pixels: int) -> None:
+    assert margin_of((layer,), "pool3") == pixels
+
+
 def places(span: Span, stride: int) -> range:
     """Where a span's core lies in a layer of the whole picture."""
     features = range(
@@ -78,16 +88,35 @@ def places(span: Span, stride: int) -> range:
 def test_every_position_of_every_layer_is_in_one_core(
     height: int, width: int, side: int, layers: list[str]
 ) -> None:
-    tiles = tiles_of(height, width, side, layers)
+    every_position_is_in_one_core(height, width, side, layers, None)
+
+
+@given(
+    height=st.integers(16, 400),
+    width=st.integers(16, 400),
+    side=st.integers(1, 420),
+    layers=st.lists(st.sampled_from(BEHIND), min_size=1, max_size=3),
+)
+@settings(max_examples=80)
+def test_every_position_behind_a_cut_is_in_one_core(
+    height: int, width: int, side: int, layers: list[str]
+) -> None:
+    every_position_is_in_one_core(height, width, side, layers, CUT)
+
+
+def every_position_is_in_one_core(
+    height: int, width: int, side: int, layers: list[str], after: str | None
+) -> None:
+    tiles = tiles_of(height, width, side, layers, after)
     rows, columns = (
         list(dict.fromkeys(spans))
         for spans in zip(*((t.rows, t.columns) for t in tiles), strict=True)
     )
     assert [(tile.rows, tile.columns) for tile in tiles] == list(product(rows, columns))
-    margin = margin_of(layers)
+    margin = margin_of(layers, after)
     step = max(stride_of(name) for name in layers_through(layers))
     for spans, length in ((rows, height), (columns, width)):
-        for name in layers_through(layers):
+        for name in layers_between(after, layers):
             stride = stride_of(name)
             found = [place for span in spans for place in places(span, stride)]
             assert found == list(range(length // stride)), name
@@ -100,7 +129,8 @@ def test_every_position_of_every_layer_is_in_one_core(
             assert span.stop - stop >= margin or span.stop == length
             assert span.stop - span.start <= max(side, 2 * margin + 2 * step)
     if side >= 2 * margin + step:
-        assert all(max(tile.size) <= side for tile in tiles)
+        stride = stride_of(after) if after else 1
+        assert all(stride * max(tile.size) <= side for tile in tiles)
 
 
 def test_no_side_and_a_small_picture_are_one_tile() -> None:
@@ -116,6 +146,51 @@ def test_cores_are_about_equally_large() -> None:
     spans = [tile.rows for tile in tiles_of(1000, 16, 560, ("relu5_1",))]
     assert [span.core_start for span in spans] == [0, 336, 672]
     assert [(span.start, span.stop) for span in spans] == [(0, 416), (256, 752), (592, 1000)]
+
+
+# The network in sections.
+
+
+def test_the_network_is_cut_where_tiles_would_need_wide_margins() -> None:
+    first, second = sections_of(900, 700, 300, DEFAULT, cut=True)
+    assert (first.until, second.until) == (CUT, None)
+    assert {tile.after for tile in first.tiles} == {None}
+    assert {tile.after for tile in second.tiles} == {CUT}
+    assert {tile.layers for tile in first.tiles} == {("relu1_1", "relu2_1", "relu3_1", CUT)}
+    assert {tile.layers for tile in second.tiles} == {("relu4_1", "conv4_2", "relu5_1")}
+    assert max(max(tile.size) for tile in first.tiles) <= 300
+    # In pixels of the picture, tiles behind the cut may be half as large again.
+    assert 300 < 8 * max(max(tile.size) for tile in second.tiles) <= 450
+    everywhere = torch.arange(900 * 700).view(1, 1, 900, 700)
+    assert first.tiles[1].of(everywhere).shape[2:] == first.tiles[1].size
+    # Some tiles behind the cut end with the picture, at a layer that leaves out odd pixels.
+    features = everywhere[:, :, : 900 // 8, : 700 // 8]
+    for tile in second.tiles:
+        assert tile.of(features).shape[2:] == tile.size
+
+
+@pytest.mark.parametrize(
+    ("side", "layers", "cut"),
+    [(None, DEFAULT, True), (900, DEFAULT, True), (300, DEFAULT, False), (300, (CUT,), True)],
+    ids=["whole", "one tile", "an engine that cannot", "nothing behind"],
+)
+def test_else_it_is_one_section(side: int | None, layers: tuple[str, ...], cut: bool) -> None:
+    (section,) = sections_of(900, 700, side, layers, cut=cut)
+    assert section.until is None
+    assert section.tiles == tiles_of(900, 700, side, layers)
+
+
+def test_what_lies_at_the_cut_serves_for_the_next_step() -> None:
+    """Neither its memory nor its gradient are left from the step before."""
+    engine = TorchEngine(thin_vgg("max", "replicate"))
+    objective = thin_objective(engine, random_picture(131, 150, seed=2), DEFAULT)
+    evaluation = Evaluation(engine, tile=100)
+    first, second = (random_picture(131, 150, seed=seed) for seed in (1, 3))
+    _, gradient = evaluation.evaluate(second, objective)
+    evaluation.evaluate(first, objective)
+    evaluation.measure(first, objective)
+    _, again = evaluation.evaluate(second, objective)
+    assert torch.equal(again, gradient)
 
 
 # What is computed in them.

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from nstrt.runtime.arrays import Array, Arrays
-from nstrt.runtime.extents import WHOLE, Core
 from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.targets import StyleTargets
 
 if TYPE_CHECKING:
     from nstrt.runtime.losses import Objective, Tally
+    from nstrt.runtime.sections import Cut
     from nstrt.runtime.tiles import Tile
     from nstrt.runtime.watcher import Watcher
 
@@ -53,22 +53,24 @@ class Engine(Protocol):
     """Whether loss and gradient come from one graph: the loss alone is then had from it too, with
     no memory beyond that of a step."""
 
-    def look(self, image: Array, watcher: Watcher, core: Core = WHOLE) -> None:
-        """Show ``watcher`` its layers' features of an image, or of a tile of one whose ``core``
-        alone counts."""
+    cuts: bool
+    """Whether it can begin at a layer of the network, and so go through it in sections."""
+
+    def look(self, part: Array, watcher: Watcher, tile: Tile) -> None:
+        """Show ``watcher`` its layers' features of a ``tile``, ``part`` of an image or of the
+        layer that it begins with; only those in its core count."""
 
     def step(self, objective: Objective, image: Array) -> StepFunction:
         """What computes the loss and gradient of images of the shape of this one, whole."""
 
-    def gradient(self, image: Array, tally: Tally, tile: Tile) -> Array:
-        """The gradient at a tile of a picture whose statistics ``tally`` has settled, of the
-        tile's shape. It is valid until the engine is used again."""
+    def gradient(self, part: Array, tally: Tally, tile: Tile, cut: Cut | None = None) -> Array:
+        """The gradient at a ``tile``, ``part`` of a picture whose statistics ``tally`` has
+        settled, or of the layer that it begins with; of its shape. With ``cut``, where the tile
+        ends, what comes from there is in it. It is valid until the engine is used again."""
 
-    def kernels(
-        self, height: int, width: int, layers: tuple[str, ...], core: Core = WHOLE
-    ) -> dict[str, str]:
-        """The algorithm of each convolution that torch computes for a picture, or for a tile whose
-        ``core`` alone counts, by its name and way (``on`` or ``back``)."""
+    def kernels(self, tile: Tile) -> dict[str, str]:
+        """The algorithm of each convolution that torch computes for a tile, by its name and way
+        (``on`` or ``back``)."""
 
     @property
     def algorithms(self) -> dict[str, str]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines import StepFunction
-from nstrt.runtime.extents import WHOLE, Core
 from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.losses import Objective, Tally
 from nstrt.runtime.model import (
@@ -35,6 +34,7 @@ from nstrt.runtime.model import (
     target_input,
 )
 from nstrt.runtime.providers import InputShape, image_shape
+from nstrt.runtime.sections import Cut
 from nstrt.runtime.session import Bound, FeatureSession, Session
 from nstrt.runtime.targets import StyleTargets
 from nstrt.runtime.tiles import Tile
@@ -55,6 +55,7 @@ class GraphEngine:
 
     name = "graph"
     one_graph = True
+    cuts = False
 
     def __init__(self, features: FeatureSession, *, step: Open, tile: Open, arrays: Arrays) -> None:
         self.features = features
@@ -74,14 +75,14 @@ class GraphEngine:
             self._step = self._open_step()
         return self._step
 
-    def look(self, image: Array, watcher: Watcher, core: Core = WHOLE) -> None:
+    def look(self, part: Array, watcher: Watcher, tile: Tile) -> None:
         if self._bound is not None:
             # A new scale begins. What ONNX Runtime keeps for steps of the last one would lie
             # beside all features of this one.
             self._bound = self._step = None
         # Parts of a picture do not lie in one piece.
-        image = self.arrays.packed(image)
-        found = self.features.bound(image, self.interrupt, layers=watcher.layers, shrink=True)
+        part = self.arrays.packed(part)
+        found = self.features.bound(part, self.interrupt, layers=watcher.layers, shrink=True)
         self.interrupt.check()
         for layer in watcher.layers:
             watcher.see(layer, self.arrays.single(found[layer][0]), 0)
@@ -103,21 +104,19 @@ class GraphEngine:
 
         return compute
 
-    def gradient(self, image: Array, tally: Tally, tile: Tile) -> Array:
+    def gradient(self, part: Array, tally: Tally, tile: Tile, cut: Cut | None = None) -> Array:
         if self._tile is None:
             self._tile = self._open_tile()
-        gradient = self.arrays.buffer(image.shape)
+        gradient = self.arrays.buffer(part.shape)
         bound = Bound(self._tile)
         inputs = tile_inputs(tally, tile, self.arrays)
-        for name, values in {IMAGE: self.arrays.packed(image), **inputs}.items():
+        for name, values in {IMAGE: self.arrays.packed(part), **inputs}.items():
             bound.take(name, values)
         bound.give(GRADIENT, gradient)
         bound.run(self.interrupt)
         return gradient
 
-    def kernels(
-        self, height: int, width: int, layers: tuple[str, ...], core: Core = WHOLE
-    ) -> dict[str, str]:
+    def kernels(self, tile: Tile) -> dict[str, str]:
         return {}
 
     @property

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor
+from torch.nn import functional
 
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import StepFunction
-from nstrt.runtime.extents import WHOLE, Core
 from nstrt.runtime.interrupt import Interrupt
-from nstrt.runtime.losses import Objective, Tally
+from nstrt.runtime.losses import Objective, Tally, Together
 from nstrt.runtime.mirror import Mirror
 from nstrt.runtime.passes import Passes, Trace
 from nstrt.runtime.recorded import recorded
+from nstrt.runtime.sections import Cut
 from nstrt.runtime.session import FeatureSession
 from nstrt.runtime.targets import StyleTargets
 from nstrt.runtime.tiles import Tile, Window
@@ -36,6 +37,7 @@ class TorchEngine:
 
     name = "torch"
     one_graph = False
+    cuts = True
 
     def __init__(self, mirror: Mirror, *, precision: str = "fp32", key: str = "") -> None:
         self.mirror = mirror
@@ -56,8 +58,8 @@ class TorchEngine:
         recorded and launched again as one."""
         return self.device.type == "cuda"
 
-    def look(self, image: Tensor, watcher: Watcher, core: Core = WHOLE) -> None:
-        self.forward(image, watcher, core, keep=False)
+    def look(self, part: Tensor, watcher: Watcher, tile: Tile) -> None:
+        self.forward(part, watcher, tile, keep=False)
 
     def step(self, objective: Objective, image: Tensor) -> StepFunction:
         def compute(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,27 +72,34 @@ class TorchEngine:
 
         return recorded(compute, image) if self.recordable else compute
 
-    def gradient(self, image: Tensor, tally: Tally, tile: Tile) -> Tensor:
-        window = Window(tally, tile, seen=True)
-        return self.backward(self.forward(image, window, tile.core, keep=True), window)
+    def gradient(self, part: Tensor, tally: Tally, tile: Tile, cut: Cut | None = None) -> Tensor:
+        window = Window(Together(tally, cut) if cut else tally, tile, seen=True)
+        return self.backward(self.forward(part, window, tile, keep=True), window)
 
-    def forward(self, image: Tensor, watcher: Watcher, core: Core = WHOLE, *, keep: bool) -> Trace:
-        """Show ``watcher`` its layers' features, right within the ``core``; with ``keep``, for a
+    def forward(
+        self, part: Tensor, watcher: Watcher, tile: Tile | None = None, *, keep: bool
+    ) -> Trace:
+        """Show ``watcher`` its layers' features of an image, or of a ``tile``; with ``keep``, for a
         way back."""
-        region = self.mirror.head.forward(image)
         check = self.interrupt.check
-        return self.passes.forward(region, watcher, keep=keep, core=core, check=check)
+        if tile is None or tile.after is None:
+            region = self.mirror.head.forward(part)
+        else:
+            region = functional.pad(part, (1, 1, 1, 1))
+        if tile is None:
+            return self.passes.forward(region, watcher, keep=keep, check=check)
+        return self.passes.forward(
+            region, watcher, keep=keep, core=tile.core, after=tile.after, check=check
+        )
 
     def backward(self, trace: Trace, watcher: Watcher) -> Tensor:
-        """The gradient at the image of a forward pass, of which there was none since, as
+        """The gradient at what a forward pass was given, of which there was none since, as
         ``watcher`` pulls at the features. It is valid until the engine is used again."""
         found = self.passes.backward(trace, watcher, self.interrupt.check)
-        return self.mirror.head.backward(found)
+        return self.mirror.head.backward(found) if trace.after is None else found[:, 1:-1, 1:-1]
 
-    def kernels(
-        self, height: int, width: int, layers: tuple[str, ...], core: Core = WHOLE
-    ) -> dict[str, str]:
-        return self.passes.kernels(height, width, layers, core)
+    def kernels(self, tile: Tile) -> dict[str, str]:
+        return self.passes.kernels(*tile.size, tile.layers, tile.core, after=tile.after)
 
     @property
     def algorithms(self) -> dict[str, str]:
@@ -110,6 +119,7 @@ class OnnxEngine(TorchEngine):
     """ONNX Runtime forwards, without copies; the mirrored graph backwards on its activations."""
 
     name = "onnx"
+    cuts = False
 
     def __init__(
         self, mirror: Mirror, session: FeatureSession, *, precision: str = "fp32", key: str = ""
@@ -127,13 +137,15 @@ class OnnxEngine(TorchEngine):
         the next call writes again."""
         return self.session.bound(image.detach().contiguous(), self.interrupt)
 
-    def forward(self, image: Tensor, watcher: Watcher, core: Core = WHOLE, *, keep: bool) -> Trace:
+    def forward(
+        self, part: Tensor, watcher: Watcher, tile: Tile | None = None, *, keep: bool
+    ) -> Trace:
         # Loss and gradient are summed in single precision, whatever the model's own.
-        found = {name: value[0].float() for name, value in self.activations(image).items()}
+        found = {name: value[0].float() for name, value in self.activations(part).items()}
         self.interrupt.check()
         for layer in watcher.layers:
             watcher.see(layer, found[layer], 0)
-        trace = self.passes.trace(image.shape[2], image.shape[3])
+        trace = self.passes.trace(part.shape[2], part.shape[3])
         if keep:
             # What may have been a tap of its own for somebody else says where a ReLU is open.
             trace.values = found
@@ -142,11 +154,9 @@ class OnnxEngine(TorchEngine):
                     trace.codes[stage.pool] = self.passes.codes(trace, stage, found[stage.relu])
         return trace
 
-    def kernels(
-        self, height: int, width: int, layers: tuple[str, ...], core: Core = WHOLE
-    ) -> dict[str, str]:
-        # The session's features are those of all the image, and so is the way back.
-        return self.passes.kernels(height, width, layers, forward=False)
+    def kernels(self, tile: Tile) -> dict[str, str]:
+        # The session's features are those of all the tile, and so is the way back.
+        return self.passes.kernels(*tile.size, tile.layers, forward=False)
 
     def nodes_by_provider(self) -> dict[str, int]:
         return self.session.nodes_by_provider()

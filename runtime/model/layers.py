@@ -18,6 +18,7 @@ __all__ = [
     "LAYERS",
     "check_layer",
     "in_network_order",
+    "layers_between",
     "layers_through",
     "shape_of",
     "stride_of",
@@ -66,6 +67,12 @@ def layers_through(names: Iterable[str]) -> tuple[str, ...]:
     """All layers up to the deepest of ``names``: what has to be computed to have them."""
     deepest = in_network_order(names)[-1]
     return LAYERS[: _POSITION[deepest] + 1]
+
+
+def layers_between(after: str | None, names: Iterable[str]) -> tuple[str, ...]:
+    """The same without what lies before, and the layer ``after`` itself; None for the picture."""
+    through = layers_through(names)
+    return through if after is None else through[_POSITION[check_layer(after)] + 1 :]
 
 
 def taps_for_gradient(names: Iterable[str]) -> tuple[str, ...]:

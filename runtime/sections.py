@@ -1,0 +1,96 @@
+"""Parts of the network that a picture in tiles goes through one after another.
+
+Margins are as wide as a tile's edge reaches, which the deepest layers make wide. So the network is
+cut at a pooling: all tiles go through its first part; what comes out is put together, for the whole
+picture, in as many numbers as four pictures of one channel; that is cut into tiles again, which go
+through the rest. On the way back the gradient is put together there likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nstrt.runtime.arrays import Array, arrays_of
+from nstrt.runtime.model import layers_through, shape_of
+from nstrt.runtime.tiles import Tile, tiles_of
+from nstrt.runtime.watcher import place_of
+
+__all__ = ["CUT", "Cut", "Section", "deep_side", "sections_of", "split_at_cut"]
+
+CUT = "pool3"
+"""Where the network is cut: its output is small, and margins of the layers before it are too."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the network."""
+
+    tiles: list[Tile]
+    """Of the picture, or of the layer that the last section ends with."""
+
+    until: str | None
+    """The layer that it ends with, if another section follows."""
+
+
+def sections_of(
+    height: int, width: int, side: int | None, layers: Sequence[str], *, cut: bool
+) -> list[Section]:
+    """The sections, perhaps only one, that lead from a picture to ``layers``, in tiles of at most
+    ``side`` pixels a side; those of the second are larger, see :func:`deep_side`."""
+    shallow, deep = split_at_cut(layers)
+    if not cut or not deep or side is None or max(height, width) <= side:
+        return [Section(tiles_of(height, width, side, layers), None)]
+    return [
+        Section(tiles_of(height, width, side, shallow), CUT),
+        Section(tiles_of(height, width, deep_side(side), deep, CUT), None),
+    ]
+
+
+def split_at_cut(layers: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is wanted of both sections to have some layers; nothing of the second if none is behind
+    the cut."""
+    before = layers_through([CUT])
+    deep = tuple(name for name in layers if name not in before)
+    shallow = tuple(name for name in layers if name in before)
+    return tuple(dict.fromkeys([*shallow, CUT])) if deep else shallow, deep
+
+
+def deep_side(side: int) -> int:
+    """The longest side of tiles after the cut, in pixels of the picture: a pixel takes less than
+    half of the memory there, and margins are twice as wide."""
+    return side * 3 // 2
+
+
+class Cut:
+    """The features where the network is cut, of a whole picture of ``height`` x ``width`` pixels,
+    put together, and the gradient at them. Its memory serves for one step after another."""
+
+    def __init__(self, layer: str, height: int, width: int) -> None:
+        self.layers = (layer,)
+        self.size = height, width
+        self._values: Array | None = None
+        self._gradient: Array | None = None
+
+    @property
+    def values(self) -> Array:
+        """The features, channels x rows x columns, once all were seen."""
+        return self._values
+
+    def without_gradient(self) -> Array:
+        """The gradient, filled with zeros, for the layers behind to be added to."""
+        if self._gradient is None:
+            self._gradient = arrays_of(self._values).empty(self._values.shape, self._values)
+        self._gradient[:] = 0
+        return self._gradient
+
+    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
+        """Features, channels x rows x columns, from row ``top`` and column ``left`` on."""
+        if self._values is None:
+            _, *size = shape_of(layer, *self.size)
+            self._values = arrays_of(values).empty((len(values), *size), values)
+        self._values[:, *place_of(values, top, left)] = values
+
+    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
+        """What the layers behind pull by."""
+        gradient += self._gradient[:, *place_of(values, top, left)]
