@@ -67,8 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-def engine_step(options: Any, name: str, pictures: Sequence[Any]) -> Callable[[], float]:
-    """Loss and gradient by an engine."""
+def engine_step(
+    options: Any, name: str, pictures: Sequence[Any], *, tile: int | None = None
+) -> Callable[[], float]:
+    """Loss and gradient by an engine, in tiles of at most ``tile`` pixels a side."""
     from nstrt.runtime import ModelStore
     from nstrt.runtime.assembly import Assembly, Site
     from nstrt.runtime.evaluation import Evaluation
@@ -84,7 +86,7 @@ def engine_step(options: Any, name: str, pictures: Sequence[Any]) -> Callable[[]
     spec = options.step_spec if name == "graph" else options.spec
     shape = (pictures[0].height, pictures[0].width)
     engine = assembly.engine(name, spec, [shape])
-    evaluation = Evaluation(engine)
+    evaluation = Evaluation(engine, tile=tile)
     photo, painting = (engine.arrays.place(batch(picture)) for picture in pictures)
     objective, _ = evaluation.objective(LossWeights.of(options), photo, painting)
     return lambda: evaluation.evaluate(photo, objective)[0].loss

@@ -18,6 +18,7 @@ from nstrt.runtime.losses import (
     LossWeights,
     Objective,
     Region,
+    Tally,
     Temporal,
     Together,
     terms_of,
@@ -43,18 +44,22 @@ class Evaluation:
         self._tile = tile
         self._objective: Objective | None = None
         self._step: StepFunction | None = None
-        self._cut: Cut | None = None
 
     def look(self, image: Array, watcher: Watcher) -> None:
         """Show ``watcher`` the features of a picture."""
-        start = image
-        for section in self._sections(image, watcher.layers):
-            cut = self._cut_at(section.until, image) if section.until else None
-            everybody = Together(watcher, cut) if cut else watcher
-            for tile in section.tiles:
-                self.engine.look(tile.of(start), Window(everybody, tile), tile)
-            if cut:
-                start = cut.values
+        self._look(image, watcher)
+
+    def _look(self, image: Array, watcher: Watcher) -> Cut | None:
+        """The same; what lies where the network is cut, if it is."""
+        first, *second = self._sections(image, watcher.layers)
+        cut = Cut(first.until, *image.shape[2:]) if first.until else None
+        everybody = Together(watcher, cut) if cut else watcher
+        for tile in first.tiles:
+            self.engine.look(tile.of(image), Window(everybody, tile), tile)
+        if cut:
+            for tile in second[0].tiles:
+                self.engine.look(tile.of(cut.values), Window(watcher, tile), tile)
+        return cut
 
     def grams(self, weights: LossWeights, painting: Array) -> Mapping[str, Array]:
         """A of a painting by layer; what the engine has computed before is taken again, and not to
@@ -145,19 +150,29 @@ class Evaluation:
             values, gradient = self._whole(objective, image)(image)
             return terms_of(values), self.engine.arrays.copy(gradient)
         tally = objective.tally()
-        self.look(image, tally)
+        cut = self._look(image, tally)
         terms = tally.settle(image)
+        if cut:
+            cut.begin_gradient()
+            self._back(cut.values, cut.gradient, sections[1], tally)
+            cut.forget_values()
         gradient = self.engine.arrays.zeros(image.shape, image)
-        begin = [(image, gradient)]
-        if self._cut and len(sections) > 1:
-            begin.append((self._cut.values, self._cut.without_gradient()))
-        for section, (start, at_start) in reversed([*zip(sections, begin, strict=True)]):
-            cut = self._cut if section.until else None
-            for tile in section.tiles:
-                part = tile.of(at_start)
-                part += self.engine.gradient(tile.of(start), tally, tile, cut)
+        self._back(image, gradient, sections[0], tally, cut)
         tally.add_variation(image, gradient)
         return terms, gradient
+
+    def _back(
+        self,
+        start: Array,
+        gradient: Array,
+        section: Section,
+        tally: Tally,
+        cut: Cut | None = None,
+    ) -> None:
+        """Add a section's gradient, and what comes from where it ends, to that at its start."""
+        for tile in section.tiles:
+            part = tile.of(gradient)
+            part += self.engine.gradient(tile.of(start), tally, tile, cut)
 
     def _whole(self, objective: Objective, image: Array) -> StepFunction:
         """What computes the loss and gradient of images of this size at once."""
@@ -166,14 +181,8 @@ class Evaluation:
         return self._step
 
     def _sections(self, image: Array, layers: Sequence[str]) -> list[Section]:
-        return sections_of(*image.shape[2:], self._tile, layers, cut=self.engine.cuts)
-
-    def _cut_at(self, layer: str, image: Array) -> Cut:
-        """What a picture of this one's size is put together in."""
         height, width = image.shape[2:]
-        if self._cut is None or self._cut.size != (height, width):
-            self._cut = Cut(layer, height, width)
-        return self._cut
+        return sections_of(height, width, self._tile, layers, cut=self.engine.cuts)
 
 
 def _is_whole(sections: Sequence[Section]) -> bool:

@@ -164,7 +164,8 @@ class Demand:
     @property
     def _sections(self) -> float:
         """The same for tiles that go through one part of the network after the other: the memory
-        of both is kept for the next step, and the features at the cut with their gradient."""
+        of both is kept for the next step. While there are the features at the cut with their
+        gradient, there is not the picture's."""
         shallow, deep = split_at_cut(self.options.layers)
         through = layers_through(deep)
         behind = layers_between(CUT, deep)
@@ -173,7 +174,12 @@ class Demand:
         pixels, more = self._largest(), self._largest(deep=True)
         passing = max(pixels * first.passing, more * second.passing)
         whole = max(width * height for scale in self.scales for width, height in _sides(scale))
-        return pixels * first.kept + more * second.kept + passing + whole * 2 * _layer(CUT)
+        return (
+            pixels * first.kept
+            + more * second.kept
+            + passing
+            + whole * (2 * _layer(CUT) - _PICTURE)
+        )
 
     @property
     def _in_sections(self) -> bool:
@@ -308,10 +314,8 @@ def _advice(demand: Demand, available: int) -> str:
 
 def _by_pixel(demand: Demand) -> int:
     """The part of the peak that grows with the picture, tiles being as small as they get."""
-    finest = demand.scales[-1]
-    tiny = replace(finest, width=0, height=0)
-    found = demand.peak - replace(demand, scales=(*demand.scales[:-1], tiny)).peak
-    return found - demand.compiler
+    tiny = replace(demand.scales[-1], width=0, height=0, styles=((0, 0),))
+    return demand.peak - replace(demand, scales=(tiny,)).peak - demand.compiler
 
 
 def _sides(scale: Scale) -> Sequence[tuple[int, int]]:

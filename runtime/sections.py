@@ -64,33 +64,31 @@ def deep_side(side: int) -> int:
 
 class Cut:
     """The features where the network is cut, of a whole picture of ``height`` x ``width`` pixels,
-    put together, and the gradient at them. Its memory serves for one step after another."""
+    put together, and the gradient at them."""
 
     def __init__(self, layer: str, height: int, width: int) -> None:
         self.layers = (layer,)
-        self.size = height, width
-        self._values: Array | None = None
-        self._gradient: Array | None = None
-
-    @property
-    def values(self) -> Array:
+        self._size = height, width
+        self.values: Array = None
         """The features, channels x rows x columns, once all were seen."""
-        return self._values
+        self.gradient: Array = None
+        """The gradient at them, once it has begun."""
 
-    def without_gradient(self) -> Array:
-        """The gradient, filled with zeros, for the layers behind to be added to."""
-        if self._gradient is None:
-            self._gradient = arrays_of(self._values).empty(self._values.shape, self._values)
-        self._gradient[:] = 0
-        return self._gradient
+    def begin_gradient(self) -> None:
+        """With zeros, for the layers behind to be added to."""
+        self.gradient = arrays_of(self.values).zeros(self.values.shape, self.values)
+
+    def forget_values(self) -> None:
+        """The memory is wanted for the picture's own gradient."""
+        self.values = None
 
     def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, from row ``top`` and column ``left`` on."""
-        if self._values is None:
-            _, *size = shape_of(layer, *self.size)
-            self._values = arrays_of(values).empty((len(values), *size), values)
-        self._values[:, *place_of(values, top, left)] = values
+        if self.values is None:
+            _, *size = shape_of(layer, *self._size)
+            self.values = arrays_of(values).empty((len(values), *size), values)
+        self.values[:, *place_of(values, top, left)] = values
 
     def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
         """What the layers behind pull by."""
-        gradient += self._gradient[:, *place_of(values, top, left)]
+        gradient += self.gradient[:, *place_of(values, top, left)]

@@ -180,8 +180,7 @@ def test_else_it_is_one_section(side: int | None, layers: tuple[str, ...], cut: 
     assert section.tiles == tiles_of(900, 700, side, layers)
 
 
-def test_what_lies_at_the_cut_serves_for_the_next_step() -> None:
-    """Neither its memory nor its gradient are left from the step before."""
+def test_nothing_is_left_at_the_cut_from_the_step_before() -> None:
     engine = TorchEngine(thin_vgg("max", "replicate"))
     objective = thin_objective(engine, random_picture(131, 150, seed=2), DEFAULT)
     evaluation = Evaluation(engine, tile=100)
