@@ -67,14 +67,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-def engine_step(
-    options: Any, name: str, pictures: Sequence[Any], *, tile: int | None = None
+def engine_step(options: Any, name: str, pictures: Sequence[Any]) -> Callable[[], float]:
+    """Loss and gradient by an engine of its own."""
+    shape = (pictures[0].height, pictures[0].width)
+    return step_of(engine_of(options, name, [shape]), options, pictures)
+
+
+def step_of(
+    engine: Any, options: Any, pictures: Sequence[Any], *, tile: int | None = None
 ) -> Callable[[], float]:
-    """Loss and gradient by an engine, in tiles of at most ``tile`` pixels a side."""
-    from nstrt.runtime import ModelStore
-    from nstrt.runtime.assembly import Assembly, Site
+    """Loss and gradient, in tiles of at most ``tile`` pixels a side."""
     from nstrt.runtime.evaluation import Evaluation
     from nstrt.runtime.losses import LossWeights
+
+    evaluation = Evaluation(engine, tile=tile)
+    photo, painting = (engine.arrays.place(batch(picture)) for picture in pictures)
+    objective, _ = evaluation.objective(LossWeights.of(options), photo, painting)
+    return lambda: evaluation.evaluate(photo, objective)[0].loss
+
+
+def engine_of(options: Any, name: str, shapes: Sequence[tuple[int, int]]) -> Any:
+    """An engine for pictures of some heights and widths."""
+    from nstrt.runtime import ModelStore
+    from nstrt.runtime.assembly import Assembly, Site
     from nstrt.runtime.machine import default_threads
     from nstrt.runtime.providers import choose_precision
 
@@ -84,12 +99,7 @@ def engine_step(
     if name != "graph":
         assembly.set_up()
     spec = options.step_spec if name == "graph" else options.spec
-    shape = (pictures[0].height, pictures[0].width)
-    engine = assembly.engine(name, spec, [shape])
-    evaluation = Evaluation(engine, tile=tile)
-    photo, painting = (engine.arrays.place(batch(picture)) for picture in pictures)
-    objective, _ = evaluation.objective(LossWeights.of(options), photo, painting)
-    return lambda: evaluation.evaluate(photo, objective)[0].loss
+    return assembly.engine(name, spec, shapes)
 
 
 def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Callable[[], float]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
-from engines import engine_step
+from engines import engine_of, step_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from nstrt.runtime.pictures import as_picture, resize
 
     photo, painting = (as_picture(path) for path in (given.content, given.style))
-    options = StylizeOptions.of()
+    options = StylizeOptions.of(provider="cpu")
+    engine = engine_of(options, "torch", [])
     steps: dict[str, Callable[[], float]] = {}
     for name in given.sizes:
         width, height, tile = parsed(name)
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Picture(rgb=resize(one.rgb, width, height), alpha=None, depth=8)
             for one in (photo, painting)
         ]
-        steps[name] = engine_step(options, "torch", pictures, tile=tile)
+        steps[name] = step_of(engine, options, pictures, tile=tile)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(given.repeats + 1):
         for name, once in steps.items():

@@ -364,8 +364,6 @@ class Contents:
 
     def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, from row ``top`` and column ``left`` on."""
-        if layer not in self.layers:
-            return
         if layer not in self.values:
             shape = shape_of(layer, *self._size)
             self.values[layer] = arrays_of(values).empty(shape, values)

@@ -7,7 +7,6 @@ optimiser remembers. What interpreter and libraries take was measured (benchmark
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -70,6 +69,9 @@ there, the network's memory is not."""
 _ENLARGED = 72
 """Bytes for each pixel while a result is enlarged, given its transparency and written."""
 
+_LATER = 0.97
+"""The share of what is free now that a suggestion counts on."""
+
 _LEAST_HISTORY = 4
 """Steps that L-BFGS must remember to be worth its name."""
 
@@ -123,11 +125,11 @@ class Demand:
         saving = max(pixels * _SAVED * _PICTURE, self.enlarged * _ENLARGED)
         libraries = _SESSIONS if self.engine == "graph" else _LIBRARIES
         fixed = 0 if self.on_card else libraries + self.sources * _PICTURE
-        fixed += self.compiler
+        fixed += self._compiler
         return int(fixed + self._weights + max(painting, saving))
 
     @property
-    def compiler(self) -> int:
+    def _compiler(self) -> int:
         """Bytes of the compiler of loops, where it is loaded."""
         finest = self.scales[-1]
         compiled = not self.on_card and self.engine != "graph"
@@ -167,11 +169,9 @@ class Demand:
         of both is kept for the next step. While there are the features at the cut with their
         gradient, there is not the picture's."""
         shallow, deep = split_at_cut(self.options.layers)
-        through = layers_through(deep)
-        behind = layers_between(CUT, deep)
-        first = _Pass(shallow, through[: -len(behind)], _ENDS)
-        second = _Pass(deep, behind, 2 * _layer(CUT))
-        pixels, more = self._largest(), self._largest(deep=True)
+        first = _Pass(shallow, layers_through(shallow), _ENDS)
+        second = _Pass(deep, layers_between(CUT, deep), 2 * _layer(CUT))
+        pixels, more = self._largest(), self._largest(deep)
         passing = max(pixels * first.passing, more * second.passing)
         whole = max(width * height for scale in self.scales for width, height in _sides(scale))
         return (
@@ -186,11 +186,11 @@ class Demand:
         tiled = any(scale.tile for scale in self.scales)
         return self.engine == "torch" and tiled and bool(split_at_cut(self.options.layers)[1])
 
-    def _largest(self, *, deep: bool = False) -> int:
-        """Pixels of the largest part of a picture that is done at once; behind the cut, if
-        ``deep``."""
+    def _largest(self, deep: Sequence[str] = ()) -> int:
+        """Pixels of the largest part of a picture that is done at once; behind the cut, for
+        ``deep`` layers."""
         return max(
-            _part(size, deep_side(scale.tile) if scale.tile and deep else scale.tile)
+            _part(size, deep_side(scale.tile, deep) if scale.tile and deep else scale.tile)
             for scale in self.scales
             for size in _sides(scale)
         )
@@ -301,9 +301,9 @@ def _advice(demand: Demand, available: int) -> str:
         )
     start = f"{finest.width}x{finest.height} pixels would take {least.peak / 1e9:.1f} GB of memory"
     # By the time that it is tried, there may be a little less.
-    fixed = least.peak - _by_pixel(least)
-    factor = math.sqrt(max(0.0, (0.95 * available - fixed) / _by_pixel(least)))
-    size = int(max(finest.width, finest.height) * factor) // 16 * 16
+    most = _LATER * available
+    sizes = range(max(finest.width, finest.height) // 16 * 16, 0, -16)
+    size = next((size for size in sizes if _at_size(least, size).peak <= most), 0)
     if size < 64:
         more = "close other programs, or use a larger machine"
         if demand.options.max_memory is not None:
@@ -312,10 +312,20 @@ def _advice(demand: Demand, available: int) -> str:
     return f"{start} and {free}; use --size {size}."
 
 
-def _by_pixel(demand: Demand) -> int:
-    """The part of the peak that grows with the picture, tiles being as small as they get."""
-    tiny = replace(demand.scales[-1], width=0, height=0, styles=((0, 0),))
-    return demand.peak - replace(demand, scales=(tiny,)).peak - demand.compiler
+def _at_size(demand: Demand, size: int) -> Demand:
+    """About what another ``--size`` would take."""
+    finest = demand.scales[-1]
+    factor = size / max(finest.width, finest.height)
+
+    def smaller(width: int, height: int) -> tuple[int, int]:
+        return round(factor * width), round(factor * height)
+
+    def scaled(scale: Scale) -> Scale:
+        width, height = smaller(scale.width, scale.height)
+        styles = tuple(smaller(*style) for style in scale.styles)
+        return replace(scale, width=width, height=height, styles=styles)
+
+    return replace(demand, scales=tuple(map(scaled, demand.scales)))
 
 
 def _sides(scale: Scale) -> Sequence[tuple[int, int]]:

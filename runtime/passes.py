@@ -174,7 +174,7 @@ class Passes:
         return found
 
     def trace(self, height: int, width: int, core: Core = WHOLE, after: str | None = None) -> Trace:
-        """An empty trace of a picture."""
+        """An empty trace of a picture, or of a part of one or of the layer ``after``."""
         large = _is_large(height, width, core, after)
         return Trace(
             height, width, pooling_for(self.mirror.head.mean, large=large), large, core, after
@@ -618,7 +618,8 @@ def _inside(band: Tensor, first: int, rows: int, inset: int, columns: int) -> Te
 
 
 def _is_large(height: int, width: int, core: Core, after: str | None) -> bool:
-    """Whether it is worth loading the compiler of loops; what is in parts is large as a whole."""
+    """Whether it is worth loading the compiler of loops. What is in parts is large as a whole; of
+    ONNX Runtime's parts, which have no core of their own here, each counts by itself."""
     return is_large(height, width) or core != WHOLE or after is not None
 
 

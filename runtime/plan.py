@@ -116,7 +116,7 @@ class Plan:
 
     kernels: Mapping[str, str]
     """The algorithm of each convolution that torch computes at the finest scale, in tiles those of
-    the first one, by its layer and way: ``on``, or ``back`` for the gradient."""
+    each section's first one, by its layer and way: ``on``, or ``back`` for the gradient."""
 
     nodes: Mapping[str, int]
     """Nodes of the network by ONNX Runtime's provider, as it recorded them; empty for torch."""

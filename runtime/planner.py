@@ -204,7 +204,7 @@ class Planner:
         off and gone on with."""
         layers = self.options.layers
         tiles = {
-            (tile.size, str(tile.core), tile.after): tile
+            (tile.size, str(tile.core), tile.after, tile.layers): tile
             for scale in plan.scales
             for width, height in ((scale.width, scale.height), *scale.styles)
             for section in sections_of(height, width, scale.tile, layers, cut=engine.cuts)

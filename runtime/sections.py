@@ -13,13 +13,16 @@ from dataclasses import dataclass
 
 from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.model import layers_through, shape_of
-from nstrt.runtime.tiles import Tile, tiles_of
+from nstrt.runtime.tiles import Tile, margin_of, tiles_of
 from nstrt.runtime.watcher import place_of
 
 __all__ = ["CUT", "Cut", "Section", "deep_side", "sections_of", "split_at_cut"]
 
 CUT = "pool3"
 """Where the network is cut: its output is small, and margins of the layers before it are too."""
+
+_LEAST_CORE = 64
+"""Pixels of the picture on a side of a core behind the cut."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def sections_of(
         return [Section(tiles_of(height, width, side, layers), None)]
     return [
         Section(tiles_of(height, width, side, shallow), CUT),
-        Section(tiles_of(height, width, deep_side(side), deep, CUT), None),
+        Section(tiles_of(height, width, deep_side(side, deep), deep, CUT), None),
     ]
 
 
@@ -56,10 +59,11 @@ def split_at_cut(layers: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...
     return tuple(dict.fromkeys([*shallow, CUT])) if deep else shallow, deep
 
 
-def deep_side(side: int) -> int:
-    """The longest side of tiles after the cut, in pixels of the picture: a pixel takes less than
-    half of the memory there, and margins are twice as wide."""
-    return side * 3 // 2
+def deep_side(side: int, deep: Sequence[str]) -> int:
+    """The longest side of tiles behind the cut, in pixels of the picture, for those of ``side``
+    before it: a pixel takes less than half of the memory there, and margins are wider. However
+    small, they have cores."""
+    return max(side * 3 // 2, 2 * margin_of(deep, CUT) + _LEAST_CORE)
 
 
 class Cut:

@@ -8,16 +8,26 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nstrt.runtime import StylizeOptions
+from nstrt.runtime import memory as memory_module
+from nstrt.runtime import passes as passes_module
+from nstrt.runtime.engines.mirrored import TorchEngine
+from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.losses import LossWeights
 from nstrt.runtime.memory import Demand, fitted
+from nstrt.runtime.mirror import read_mirror
 from nstrt.runtime.model import TooLargeError
 from nstrt.runtime.plan import plan_scales
+
+if TYPE_CHECKING:
+    from conftest import Network
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -84,16 +94,29 @@ def test_tiles_make_memory_flat_but_for_the_pictures_themselves() -> None:
     assert tiled.scales[-1].width * tiled.scales[-1].height > 10_000_000
 
 
-def test_what_does_not_fit_names_the_size_that_does() -> None:
-    demand = demand_of(size=6000)
-    available = demand_of(size=2500).peak // 3
+@pytest.mark.parametrize(
+    ("engine", "optimizer", "available"),
+    [
+        ("torch", "lbfgs", 1_800_000_000),
+        ("torch", "adam", 2_500_000_000),
+        ("onnx", "lbfgs", 2_000_000_000),
+        ("onnx", "adam", 2_500_000_000),
+        ("graph", "adam", 1_500_000_000),
+        ("graph", "adam", 2_000_000_000),
+    ],
+)
+def test_what_does_not_fit_names_the_size_that_does(
+    engine: str, optimizer: str, available: int
+) -> None:
+    demand = demand_of(size=6000, engine=engine, optimizer=optimizer)
     with pytest.raises(TooLargeError, match=r"use --size \d+") as caught:
         fitted(demand, available)
     fits = int(str(caught.value).rpartition("--size ")[2].rstrip("."))
-    assert fitted(demand_of(size=fits), available).peak <= available
+    smaller = demand_of(size=fits, engine=engine, optimizer=optimizer)
+    assert fitted(smaller, available).peak <= available
     # And not much smaller than what would have fitted.
     with pytest.raises(TooLargeError):
-        fitted(demand_of(size=int(fits * 1.15)), available)
+        fitted(demand_of(size=int(fits * 1.15), engine=engine, optimizer=optimizer), available)
 
 
 def test_an_enlargement_that_does_not_fit_is_named() -> None:
@@ -109,6 +132,33 @@ def test_the_painting_counts_for_memory_too() -> None:
 
 def test_onnx_runtime_takes_more() -> None:
     assert demand_of(engine="onnx", size=1000).peak > 1.5 * demand_of(size=1000).peak
+
+
+def test_what_sections_keep_is_predicted(
+    default_network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sections' memory; bands are small, so that algorithms' buffers do not count."""
+    monkeypatch.setattr(passes_module, "_BAND_BYTES", 0)
+    monkeypatch.setattr(passes_module, "_BAND_PIXELS", 300)
+    layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+    size = 480, 384
+    demand = demand_of(
+        size,
+        size,
+        size=480,
+        scales=1,
+        content_layers={"conv4_2": 1.0},
+        style_layers=dict.fromkeys(layers, 1.0),
+    )
+    tiled = replace(demand, scales=(replace(demand.scales[0], tile=304),))
+    engine, weights = TorchEngine(read_mirror(default_network.path)), LossWeights.of(demand.options)
+    evaluation = Evaluation(engine, tile=304)
+    image = torch.rand(1, 3, *size[::-1])
+    objective, _ = evaluation.objective(weights, image, image.flip(3))
+    evaluation.evaluate(image, objective)
+    # Of the features at the cut and their gradient, 32 bytes, 12 are those of the picture's own.
+    predicted = tiled._network - memory_module._BUFFERS - 480 * 384 * (32 - 12)
+    assert 0.6 * predicted < engine.passes.scratch.bytes < predicted
 
 
 def measured(*flags: str) -> tuple[float, dict[str, Any]]:

@@ -420,7 +420,7 @@ def test_what_a_core_needs_is_enough_for_it(
 ) -> None:
     """Features in the core, and the gradient of what pulls there, are those of all of the part."""
     only(monkeypatch, *{"winograd": ("winograd", "products"), "fused": ("fused",)}[algorithm])
-    monkeypatch.setattr(passes_module, "is_large", lambda height, width: algorithm == "fused")
+    monkeypatch.setattr(passes_module, "_is_large", lambda *_: algorithm == "fused")
     shape = (16, 24, 32, 16), (False, True, False, True)
     image = torch.rand(1, 3, 37, 43, generator=torch.Generator().manual_seed(1))
     leaf = image.double().requires_grad_()

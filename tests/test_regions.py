@@ -210,6 +210,11 @@ WEIGHTS = LossWeights(
     content_layers={"conv3_1": 1.0, "relu2_1": 1.0},
     style_layers={"relu1_1": 1, "relu2_1": 1, "relu3_1": 1},
 )
+DEEP = replace(
+    WEIGHTS,
+    content_layers={"conv4_2": 1.0, "relu2_1": 1.0},
+    style_layers={"relu1_1": 1, "relu3_1": 1, "relu4_1": 1},
+)
 
 
 def guidance_of(photo: Tensor, layers: LossWeights, *, overlay: bool = False) -> Guidance:
@@ -243,18 +248,25 @@ def error(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("overlay", [False, True], ids=["rest", "photo-stays"])
-@pytest.mark.parametrize("name", ["torch", "onnx"])
+@pytest.mark.parametrize(
+    ("name", "weights"), [("torch", WEIGHTS), ("onnx", WEIGHTS), ("torch", DEEP)]
+)
 def test_tiles_are_the_whole(
-    default_network: Network, name: str, overlay: bool, photo: Crop, painting: Crop
+    default_network: Network,
+    name: str,
+    weights: LossWeights,
+    overlay: bool,
+    photo: Crop,
+    painting: Crop,
 ) -> None:
     engine = engine_of(default_network, name)
     whole, tiled = Evaluation(engine), Evaluation(engine, tile=80)
     picture = photo(131, 149)
-    guidance = guidance_of(picture, WEIGHTS, overlay=overlay)
-    styles = [whole.grams(WEIGHTS, painting(120, 140)), whole.grams(WEIGHTS, photo(90, 90))]
+    guidance = guidance_of(picture, weights, overlay=overlay)
+    styles = [whole.grams(weights, painting(120, 140)), whole.grams(weights, photo(90, 90))]
     styles = styles[: len(guidance.guides)]
-    objective, before = whole.objective(WEIGHTS, picture, styles, guidance)
-    found, found_before = tiled.objective(WEIGHTS, picture, styles, guidance)
+    objective, before = whole.objective(weights, picture, styles, guidance)
+    found, found_before = tiled.objective(weights, picture, styles, guidance)
     assert found_before == pytest.approx(before, rel=1e-5)
     image = (picture * 0.7 + 0.1).clamp(0, 1)
     terms, gradient = whole.evaluate(image, objective)

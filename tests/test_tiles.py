@@ -20,7 +20,7 @@ from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import Contents, Grams, LossWeights, Objective, gram_matrix
 from nstrt.runtime.mirror import Head, Mirror, Stage, read_mirror
 from nstrt.runtime.model import LAYERS, layers_between, layers_through, stride_of
-from nstrt.runtime.sections import CUT, sections_of
+from nstrt.runtime.sections import CUT, deep_side, sections_of
 from nstrt.runtime.session import open_session
 from nstrt.runtime.tiles import Span, margin_of, tiles_of
 
@@ -161,12 +161,21 @@ def test_the_network_is_cut_where_tiles_would_need_wide_margins() -> None:
     assert max(max(tile.size) for tile in first.tiles) <= 300
     # In pixels of the picture, tiles behind the cut may be half as large again.
     assert 300 < 8 * max(max(tile.size) for tile in second.tiles) <= 450
+    assert len(first.tiles) > len(second.tiles) > 4
     everywhere = torch.arange(900 * 700).view(1, 1, 900, 700)
     assert first.tiles[1].of(everywhere).shape[2:] == first.tiles[1].size
     # Some tiles behind the cut end with the picture, at a layer that leaves out odd pixels.
     features = everywhere[:, :, : 900 // 8, : 700 // 8]
     for tile in second.tiles:
         assert tile.of(features).shape[2:] == tile.size
+
+
+@pytest.mark.parametrize("deepest", ["conv4_1", "relu5_1", "relu5_4"])
+def test_small_tiles_have_cores_behind_the_cut_too(deepest: str) -> None:
+    first, second = sections_of(900, 700, 112, ("relu1_1", deepest), cut=True)
+    assert len(second.tiles) <= len(first.tiles)
+    most = deep_side(112, (deepest,))
+    assert all(8 * max(tile.size) <= most for tile in second.tiles)
 
 
 @pytest.mark.parametrize(
@@ -268,6 +277,7 @@ KINDS = [("max", "replicate"), ("avg", "zero"), ("max", "zero"), ("avg", "replic
 TILINGS = [
     # Height, width, side, layers.
     (300, 420, 256, DEFAULT),
+    (301, 219, 112, DEFAULT),
     (301, 219, 228, DEFAULT),
     (257, 90, 177, DEFAULT),
     (90, 263, 200, ("pool4", "relu2_2", "conv1_1", "pool3", "relu4_1")),
@@ -339,15 +349,15 @@ def test_tiles_in_bands_are_the_same(pooling: str, monkeypatch: pytest.MonkeyPat
 
 
 @given(
-    height=st.integers(16, 90),
+    height=st.integers(16, 220),
     width=st.integers(16, 90),
     side=st.integers(40, 80),
     layers=st.lists(
-        st.sampled_from(layers_through(("relu4_1",))), min_size=1, max_size=4, unique=True
+        st.sampled_from(layers_through(("relu5_1",))), min_size=1, max_size=4, unique=True
     ),
     pooling=st.sampled_from(["max", "avg"]),
 )
-@settings(max_examples=15)
+@settings(max_examples=20)
 def test_any_picture_in_any_tiles_has_its_gradient(
     height: int, width: int, side: int, layers: list[str], pooling: str
 ) -> None:

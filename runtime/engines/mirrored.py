@@ -14,6 +14,7 @@ from torch.nn import functional
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import StepFunction
+from nstrt.runtime.extents import WHOLE
 from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.losses import Objective, Tally, Together
 from nstrt.runtime.mirror import Mirror
@@ -81,16 +82,10 @@ class TorchEngine:
     ) -> Trace:
         """Show ``watcher`` its layers' features of an image, or of a ``tile``; with ``keep``, for a
         way back."""
+        core, after = (tile.core, tile.after) if tile else (WHOLE, None)
+        region = functional.pad(part, (1, 1, 1, 1)) if after else self.mirror.head.forward(part)
         check = self.interrupt.check
-        if tile is None or tile.after is None:
-            region = self.mirror.head.forward(part)
-        else:
-            region = functional.pad(part, (1, 1, 1, 1))
-        if tile is None:
-            return self.passes.forward(region, watcher, keep=keep, check=check)
-        return self.passes.forward(
-            region, watcher, keep=keep, core=tile.core, after=tile.after, check=check
-        )
+        return self.passes.forward(region, watcher, keep=keep, core=core, after=after, check=check)
 
     def backward(self, trace: Trace, watcher: Watcher) -> Tensor:
         """The gradient at what a forward pass was given, of which there was none since, as
