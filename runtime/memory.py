@@ -79,7 +79,7 @@ _GOOD_HISTORY = 10
 """Steps that are enough for it: rather this than tiles."""
 
 _GOOD_CORE = 256
-"""Pixels a side of a tile's core that make its margins bearable: rather a shorter history than
+"""Pixels a side of a tile's core that make its margins bearable: rather the shortest history than
 smaller ones."""
 
 
@@ -262,11 +262,13 @@ def _candidates(demand: Demand) -> Iterator[Demand]:
         layers = split_at_cut(layers)[0]
     margin, longest = margin_of(layers), max(max(s.width, s.height) for s in demand.scales)
     cores = [16 * count for count in range(longest // 16, 3, -1)]
-    for least in (_GOOD_CORE, 0):
-        for history in histories:
-            for core in cores:
-                if core >= least:
-                    yield _tiled(replace(demand, history=history), core + 2 * margin)
+    for history in histories:
+        for core in cores:
+            if core >= _GOOD_CORE:
+                yield _tiled(replace(demand, history=history), core + 2 * margin)
+    for core in cores:
+        if core < _GOOD_CORE:
+            yield _tiled(replace(demand, history=histories[-1]), core + 2 * margin)
 
 
 def _tiled(demand: Demand, side: int) -> Demand:
