@@ -1,9 +1,9 @@
 """Parts of the network that a picture in tiles goes through one after another.
 
 Margins are as wide as a tile's edge reaches, which the deepest layers make wide. So the network is
-cut at a pooling: all tiles go through its first part; what comes out is put together, for the whole
-picture, in as many numbers as four pictures of one channel; that is cut into tiles again, which go
-through the rest. On the way back the gradient is put together there likewise.
+cut at a pooling: all tiles go through its first part; what comes out, four numbers for each pixel,
+is put together for the whole picture; that is cut into tiles again, which go through the rest. On
+the way back the gradient is put together there likewise.
 """
 
 from __future__ import annotations
