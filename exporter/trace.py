@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import onnx
 import torch
@@ -18,11 +18,38 @@ SMALLEST, LARGEST = 16, 1 << 16
 """Bounds of height and width in pixels: four poolings need sixteen."""
 
 
+_traced: dict[Hashable, onnx.ModelProto] = {}
+"""What was traced in this process, without the networks' own numbers."""
+
+
 def trace(net: FeatureNet) -> onnx.ModelProto:
     """The network as an ONNX model with the input ``image`` and one output for each tap.
 
-    Height and width are dynamic, with names; the opset is torch's default.
+    Height and width are dynamic, with names; the opset is torch's default. torch takes seconds to
+    trace a network: those that differ in nothing but their numbers are traced once in a process.
     """
+    kind = repr(net), net.taps, net.half_precision
+    if kind not in _traced:
+        model = _trace(net)
+        for item in model.graph.initializer:
+            if item.name in net.state_dict():
+                item.ClearField("raw_data")
+        _traced[kind] = model
+    return _with_numbers(_traced[kind], net)
+
+
+def _with_numbers(blank: onnx.ModelProto, net: FeatureNet) -> onnx.ModelProto:
+    """A copy in which each of the network's tensors has its numbers."""
+    model = onnx.ModelProto()
+    model.CopyFrom(blank)
+    own = net.state_dict()
+    for item in model.graph.initializer:
+        if item.name in own:
+            item.raw_data = own[item.name].contiguous().numpy().tobytes()
+    return model
+
+
+def _trace(net: FeatureNet) -> onnx.ModelProto:
     sides = {
         axis: torch.export.Dim(name, min=SMALLEST, max=LARGEST)
         for axis, name in ((2, "height"), (3, "width"))

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from nstrt.exporter import FeatureNet, check, export, export_all, load_weights
+from nstrt.exporter import trace as trace_module
 from nstrt.exporter.trace import serialized
 from nstrt.exporter.weights import OXFORD_SHA256
 from nstrt.runtime.model import (
@@ -211,6 +213,31 @@ def test_two_checkouts_write_the_same_bytes(tmp_path: Path) -> None:
     for variant in VARIANTS:
         first, second = ((home / f"{variant}.onnx").read_bytes() for home in homes)
         assert first == second, variant
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_was_traced_before_is_traced_no_more(
+    half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the bytes are those of a network that is traced first, with other numbers too."""
+    scaled = replace(TINY, normalize=False)
+    nets = [FeatureNet(spec, load_weights("oxford"), half=half) for spec in (TINY, scaled)]
+    with torch.no_grad():
+        for parameter in nets[1].parameters():
+            parameter *= 2
+    first = []
+    for net in nets:
+        monkeypatch.setattr(trace_module, "_traced", {})
+        first.append(serialized(trace_module.trace(net)))
+    assert first[0] != first[1]
+
+    def again(_: FeatureNet) -> None:
+        raise AssertionError("traced again")
+
+    monkeypatch.setattr(trace_module, "_trace", again)
+    assert [serialized(trace_module.trace(net)) for net in nets] == first
+    # The numbers of one are not left in the other.
+    assert [serialized(trace_module.trace(net)) for net in nets[::-1]] == first[::-1]
 
 
 def test_a_failed_check_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
