@@ -606,10 +606,25 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def machine(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
     monkeypatch.setattr(choice, "candidates", made.candidates)
+    monkeypatch.setattr(choice, "_REPEATS", 5)
     return made
 
 
 WIDE = filter_of(16, 32)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({"direct": 3.0, "winograd": 1.0, "fused": 1.09}, "fused"),
+        ({"direct": 3.0, "winograd": 1.0, "fused": 1.2}, "winograd"),
+        ({"direct": 1.0, "winograd": 1.05}, "direct"),
+    ],
+)
+def test_compiled_loops_are_taken_where_they_are_about_as_quick(
+    seconds: dict[str, float], chosen: str
+) -> None:
+    assert choice._quickest(seconds) == chosen
 
 
 def test_the_quickest_is_measured_once(machine: Machine) -> None:
