@@ -18,6 +18,9 @@ SMALLEST, LARGEST = 16, 1 << 16
 """Bounds of height and width in pixels: four poolings need sixteen."""
 
 
+_SMALL = 1 << 12
+"""Numbers of a tensor, as of a bias, that exporters look at."""
+
 _traced: dict[Hashable, onnx.ModelProto] = {}
 """What was traced in this process, without the networks' own numbers."""
 
@@ -28,7 +31,7 @@ def trace(net: FeatureNet) -> onnx.ModelProto:
     Height and width are dynamic, with names; the opset is torch's default. torch takes seconds to
     trace a network: those that differ in nothing but their numbers are traced once in a process.
     """
-    kind = repr(net), net.taps, net.half_precision
+    kind = repr(net), net.taps, net.half_precision, _likeness(net)
     if kind not in _traced:
         model = _trace(net)
         for item in model.graph.initializer:
@@ -38,6 +41,21 @@ def trace(net: FeatureNet) -> onnx.ModelProto:
     return _with_numbers(_traced[kind], net)
 
 
+def _likeness(net: FeatureNet) -> Hashable:
+    """Which of a network's tensors are zeros and which are equal: what an exporter may leave out,
+    or keep once."""
+    first: dict[Hashable, str] = {}
+    return tuple(
+        (bool(tensor.any()), first.setdefault((tensor.dtype, tensor.shape, _raw(tensor)), name))
+        for name, tensor in net.state_dict().items()
+        if tensor.numel() <= _SMALL
+    )
+
+
+def _raw(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().numpy().tobytes()
+
+
 def _with_numbers(blank: onnx.ModelProto, net: FeatureNet) -> onnx.ModelProto:
     """A copy in which each of the network's tensors has its numbers."""
     model = onnx.ModelProto()
@@ -45,7 +63,7 @@ def _with_numbers(blank: onnx.ModelProto, net: FeatureNet) -> onnx.ModelProto:
     own = net.state_dict()
     for item in model.graph.initializer:
         if item.name in own:
-            item.raw_data = own[item.name].contiguous().numpy().tobytes()
+            item.raw_data = _raw(own[item.name])
     return model
 
 

@@ -182,7 +182,7 @@ class Evaluation:
 
     def _sections(self, image: Array, layers: Sequence[str]) -> list[Section]:
         height, width = image.shape[2:]
-        return sections_of(height, width, self._tile, layers, cut=self.engine.cuts)
+        return sections_of(height, width, self._tile, layers, in_two=self.engine.cuts)
 
 
 def _is_whole(sections: Sequence[Section]) -> bool:

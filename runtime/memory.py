@@ -131,9 +131,13 @@ class Demand:
     @property
     def _compiler(self) -> int:
         """Bytes of the compiler of loops, where it is loaded."""
-        finest = self.scales[-1]
         compiled = not self.on_card and self.engine != "graph"
-        return _COMPILER if compiled and is_large(finest.height, finest.width) else 0
+        large = any(
+            scale.tile or is_large(height, width)
+            for scale in self.scales
+            for width, height in _sides(scale)
+        )
+        return _COMPILER if compiled and large else 0
 
     @property
     def _pictures(self) -> int:
@@ -241,7 +245,8 @@ class _Pass:
 
 
 def fitted(demand: Demand, available: int) -> Demand:
-    """The same with as short a history and as small tiles as fit into ``available`` bytes.
+    """The same with the longest history and the largest tiles that fit into ``available`` bytes:
+    rather a shorter history than tiles, and than small ones.
 
     Raises :class:`TooLargeError`, saying what to do, if nothing fits.
     """
@@ -282,10 +287,10 @@ def _tiled(demand: Demand, side: int) -> Demand:
 
 
 def _histories(history: int) -> list[int]:
-    """Shorter and shorter, by halves."""
+    """Shorter and shorter, by halves, down to the same for all."""
     found = [history]
-    while found[-1] // 2 >= _LEAST_HISTORY:
-        found.append(found[-1] // 2)
+    while found[-1] > _LEAST_HISTORY:
+        found.append(max(_LEAST_HISTORY, found[-1] // 2))
     return found
 
 

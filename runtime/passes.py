@@ -286,10 +286,10 @@ class _Forward:
             seen, first = source.rows(top - above, count + 2)
             if is_windowed(kernel):
                 # Whoever looks at the convolution looks before the ReLU.
-                after = stage.relu is not None and stage.conv not in layers
-                kernel.window(seen, first, -before, out, weights.bias, rectified=after)
+                rectified = stage.relu is not None and stage.conv not in layers
+                kernel.window(seen, first, -before, out, weights.bias, rectified=rectified)
             else:
-                after = False
+                rectified = False
                 band = self._passes._band(kernel, inputs, count, columns)
                 _fill(band, seen, first, count + 2, before)
                 kernel.apply(band, out, weights.bias)
@@ -298,7 +298,7 @@ class _Forward:
                 if raw is not None:
                     raw[:, top : top + count].copy_(out)
             if stage.relu:
-                self._relu(out, top, rectified=after)
+                self._relu(out, top, rectified=rectified)
             if pooled is not None:
                 self._pool(out, pooled, top)
         found = plane if pooled is None else pooled
@@ -618,8 +618,8 @@ def _inside(band: Tensor, first: int, rows: int, inset: int, columns: int) -> Te
 
 
 def _is_large(height: int, width: int, core: Core, after: str | None) -> bool:
-    """Whether it is worth loading the compiler of loops. What is in parts is large as a whole; of
-    ONNX Runtime's parts, which have no core of their own here, each counts by itself."""
+    """Whether it is worth loading the compiler of loops. Tiles always count as large; ONNX
+    Runtime's, which have no core of their own here, by their size."""
     return is_large(height, width) or core != WHOLE or after is not None
 
 

@@ -141,7 +141,7 @@ class Planner:
         engine = assembly.engine(demand.engine, spec, _shapes(demand.scales), precision)
         finest = demand.scales[-1]
         sections = sections_of(
-            finest.height, finest.width, finest.tile, options.layers, cut=engine.cuts
+            finest.height, finest.width, finest.tile, options.layers, in_two=engine.cuts
         )
         kernels = [engine.kernels(section.tiles[0]) for section in sections]
         plan = Plan(
@@ -207,7 +207,7 @@ class Planner:
             (tile.size, str(tile.core), tile.after, tile.layers): tile
             for scale in plan.scales
             for width, height in ((scale.width, scale.height), *scale.styles)
-            for section in sections_of(height, width, scale.tile, layers, cut=engine.cuts)
+            for section in sections_of(height, width, scale.tile, layers, in_two=engine.cuts)
             for tile in section.tiles
         }
         for tile in tiles.values():

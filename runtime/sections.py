@@ -37,12 +37,12 @@ class Section:
 
 
 def sections_of(
-    height: int, width: int, side: int | None, layers: Sequence[str], *, cut: bool
+    height: int, width: int, side: int | None, layers: Sequence[str], *, in_two: bool
 ) -> list[Section]:
     """The sections, perhaps only one, that lead from a picture to ``layers``, in tiles of at most
     ``side`` pixels a side; those of the second are larger, see :func:`deep_side`."""
     shallow, deep = split_at_cut(layers)
-    if not cut or not deep or side is None or max(height, width) <= side:
+    if not in_two or not deep or side is None or max(height, width) <= side:
         return [Section(tiles_of(height, width, side, layers), None)]
     return [
         Section(tiles_of(height, width, side, shallow), CUT),

@@ -212,7 +212,7 @@ def test_kernels_are_named_for_what_torch_computes(network: Network) -> None:
     assert set(engine.kernels(tile)) == back | on
     (shallow,) = tiles_of(64, 64, None, ("relu1_1",))
     assert set(engine.kernels(shallow)) == {"conv1_1 back", "conv1_1 on"}
-    first, second = sections_of(500, 64, 400, WEIGHTS.layers, cut=True)
+    first, second = sections_of(500, 64, 400, WEIGHTS.layers, in_two=True)
     named = [set(engine.kernels(section.tiles[0])) for section in (first, second)]
     assert not named[0] & named[1]
     assert named[0] | named[1] == back | on

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -220,8 +219,7 @@ def test_what_was_traced_before_is_traced_no_more(
     half: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the bytes are those of a network that is traced first, with other numbers too."""
-    scaled = replace(TINY, normalize=False)
-    nets = [FeatureNet(spec, load_weights("oxford"), half=half) for spec in (TINY, scaled)]
+    nets = [FeatureNet(TINY, load_weights("oxford"), half=half) for _ in range(2)]
     with torch.no_grad():
         for parameter in nets[1].parameters():
             parameter *= 2
@@ -238,6 +236,18 @@ def test_what_was_traced_before_is_traced_no_more(
     assert [serialized(trace_module.trace(net)) for net in nets] == first
     # The numbers of one are not left in the other.
     assert [serialized(trace_module.trace(net)) for net in nets[::-1]] == first[::-1]
+
+
+def test_zeros_and_equal_numbers_are_traced_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter leaves a bias of zeros out, and would leave it out of the next network too."""
+    monkeypatch.setattr(trace_module, "_traced", {})
+    plain, zeroed = (FeatureNet(TINY, load_weights("oxford")) for _ in range(2))
+    with torch.no_grad():
+        zeroed.layers["conv1_1"].bias.zero_()
+    trace_module.trace(zeroed)
+    found = serialized(trace_module.trace(plain))
+    monkeypatch.setattr(trace_module, "_traced", {})
+    assert found == serialized(trace_module.trace(plain))
 
 
 def test_a_failed_check_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -57,6 +57,21 @@ def test_what_fits_stays_as_it_is() -> None:
     assert fitted(demand, demand.peak) == demand
 
 
+@pytest.mark.parametrize("history", [100, 66, 60, 20, 5, 4, 3])
+def test_the_shortest_history_is_the_same_for_all(history: int) -> None:
+    """So that a smaller picture, with another number of steps, never needs more."""
+    found = memory_module._histories(history)
+    assert found[0] == history
+    assert found[-1] == min(4, history)
+    assert found == sorted(found, reverse=True)
+
+
+def test_large_paintings_load_the_compiler_too() -> None:
+    small = demand_of((200, 133), (300, 300), size=200, scales=1, style_scale=1.0)
+    large = demand_of((200, 133), (300, 300), size=200, scales=1, style_scale=1.2)
+    assert large.peak - small.peak > memory_module._COMPILER
+
+
 def test_first_the_history_shrinks_then_come_tiles_then_a_refusal() -> None:
     demand = demand_of(size=2000)
     shorter = fitted(demand, demand.peak - 1)

@@ -152,7 +152,7 @@ def test_cores_are_about_equally_large() -> None:
 
 
 def test_the_network_is_cut_where_tiles_would_need_wide_margins() -> None:
-    first, second = sections_of(900, 700, 300, DEFAULT, cut=True)
+    first, second = sections_of(900, 700, 300, DEFAULT, in_two=True)
     assert (first.until, second.until) == (CUT, None)
     assert {tile.after for tile in first.tiles} == {None}
     assert {tile.after for tile in second.tiles} == {CUT}
@@ -172,19 +172,19 @@ def test_the_network_is_cut_where_tiles_would_need_wide_margins() -> None:
 
 @pytest.mark.parametrize("deepest", ["conv4_1", "relu5_1", "relu5_4"])
 def test_small_tiles_have_cores_behind_the_cut_too(deepest: str) -> None:
-    first, second = sections_of(900, 700, 112, ("relu1_1", deepest), cut=True)
+    first, second = sections_of(900, 700, 112, ("relu1_1", deepest), in_two=True)
     assert len(second.tiles) <= len(first.tiles)
     most = deep_side(112, (deepest,))
     assert all(8 * max(tile.size) <= most for tile in second.tiles)
 
 
 @pytest.mark.parametrize(
-    ("side", "layers", "cut"),
+    ("side", "layers", "in_two"),
     [(None, DEFAULT, True), (900, DEFAULT, True), (300, DEFAULT, False), (300, (CUT,), True)],
     ids=["whole", "one tile", "an engine that cannot", "nothing behind"],
 )
-def test_else_it_is_one_section(side: int | None, layers: tuple[str, ...], cut: bool) -> None:
-    (section,) = sections_of(900, 700, side, layers, cut=cut)
+def test_else_it_is_one_section(side: int | None, layers: tuple[str, ...], in_two: bool) -> None:
+    (section,) = sections_of(900, 700, side, layers, in_two=in_two)
     assert section.until is None
     assert section.tiles == tiles_of(900, 700, side, layers)
 

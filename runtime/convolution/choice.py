@@ -173,8 +173,8 @@ class Chooser:
 
 
 def _quickest(seconds: Mapping[str, float]) -> str:
-    """The quickest one; compiled loops where they are about as quick: in a step other layers drive
-    weights from the caches, and they have the fewest to read again."""
+    """The quickest one; compiled loops where they are about as quick: they work in a few tiles'
+    memory and leave the caches to others, which a measurement by itself does not show."""
     found = min(seconds, key=seconds.__getitem__)
     compiled = seconds.get(COMPILED, math.inf)
     return COMPILED if compiled <= _ABOUT * seconds[found] else found
