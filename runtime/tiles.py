@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.extents import Core
-from nstrt.runtime.model import layers_between, stride_of
+from nstrt.runtime.model import layers_between, layers_through, stride_of
 from nstrt.runtime.watcher import Watcher
 
 __all__ = ["Span", "Tile", "Window", "margin_of", "tiles_of"]
@@ -103,7 +103,7 @@ def margin_of(layers: Iterable[str], after: str | None = None) -> int:
 
 def _step(layers: Iterable[str]) -> int:
     """What tiles are multiples of, so that all poolings' windows lie as in the whole."""
-    return max(stride_of(name) for name in layers_between(None, layers))
+    return max(map(stride_of, layers_through(layers)))
 
 
 def tiles_of(

@@ -82,31 +82,16 @@ def places(span: Span, stride: int) -> range:
     height=st.integers(16, 400),
     width=st.integers(16, 400),
     side=st.integers(1, 420),
-    layers=st.lists(st.sampled_from(LAYERS), min_size=1, max_size=3),
+    layers_after=st.one_of(
+        st.tuples(st.lists(st.sampled_from(LAYERS), min_size=1, max_size=3), st.none()),
+        st.tuples(st.lists(st.sampled_from(BEHIND), min_size=1, max_size=3), st.just(CUT)),
+    ),
 )
-@settings(max_examples=150)
+@settings(max_examples=230)
 def test_every_position_of_every_layer_is_in_one_core(
-    height: int, width: int, side: int, layers: list[str]
+    height: int, width: int, side: int, layers_after: tuple[list[str], str | None]
 ) -> None:
-    every_position_is_in_one_core(height, width, side, layers, None)
-
-
-@given(
-    height=st.integers(16, 400),
-    width=st.integers(16, 400),
-    side=st.integers(1, 420),
-    layers=st.lists(st.sampled_from(BEHIND), min_size=1, max_size=3),
-)
-@settings(max_examples=80)
-def test_every_position_behind_a_cut_is_in_one_core(
-    height: int, width: int, side: int, layers: list[str]
-) -> None:
-    every_position_is_in_one_core(height, width, side, layers, CUT)
-
-
-def every_position_is_in_one_core(
-    height: int, width: int, side: int, layers: list[str], after: str | None
-) -> None:
+    layers, after = layers_after
     tiles = tiles_of(height, width, side, layers, after)
     rows, columns = (
         list(dict.fromkeys(spans))
