@@ -29,7 +29,7 @@ __all__ = ["Checkpoint", "State", "read_checkpoint", "size_of", "write_checkpoin
 State: TypeAlias = Mapping[str, Any]
 """Mappings and sequences of numbers, words, None and arrays."""
 
-_FORMAT = 3
+_FORMAT = 4
 _HEADER = "checkpoint.json"
 _ARRAY = "array"
 

@@ -1,4 +1,4 @@
-"""Vectors of eight numbers, for loops that Numba compiles.
+"""Vectors of eight numbers, or of as many as a register holds, for loops that Numba compiles.
 
 A loop is Python that Numba understands; what it does with eight numbers at a time are functions
 that write LLVM's instructions, one for each operation on a :class:`Vector`. Memory is given as
@@ -18,6 +18,7 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "INT",
     "LANES",
     "VECTOR",
+    "WIDE",
     "Vector",
     "at",
     "at_number",
@@ -36,6 +38,7 @@ __all__ = [
     "repeat",
     "repeated",
     "stored",
+    "vectors_of",
     "written",
 ]
 
@@ -44,6 +47,17 @@ LANES = 8
 
 BYTES = 4
 """Of a number."""
+
+
+def _widest() -> int:
+    """Numbers of the widest registers of the processor that Numba compiles for, which is a part of
+    the key under which it keeps what it compiled."""
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return 2 * LANES if "+avx512vl" in features.split(",") else LANES
+
+
+WIDE = _widest()
+"""Numbers of a register. There are thirty-two where it is sixteen, otherwise sixteen or so."""
 
 _STAMP = blake2b(Path(__file__).read_bytes(), digest_size=4).hexdigest()
 
@@ -59,13 +73,20 @@ def compiled(loop: Callable[..., Any]) -> Any:
 
 
 FLOAT, INT = ir.FloatType(), ir.IntType(64)
-VECTOR = ir.VectorType(FLOAT, LANES)
+
+
+def vectors_of(lanes: int) -> Any:
+    """The type of vectors of so many numbers."""
+    return ir.VectorType(FLOAT, lanes)
+
+
+VECTOR = vectors_of(LANES)
 _FLAGS = ("contract",)
 """A product and a sum may be computed as one, rounded once."""
 
 
 class Vector:
-    """Eight numbers in a register, or four, with the arithmetic that the formulas use."""
+    """Eight numbers in a register, or some others, with the arithmetic that the formulas use."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder = builder
@@ -81,7 +102,7 @@ class Vector:
         return Vector(self.builder, self.builder.fmul(self.value, other.value, flags=_FLAGS))
 
     def __rmul__(self, factor: float) -> Vector:
-        return self * constant(self.builder, factor)
+        return self * constant(self.builder, factor, self.value.type.count)
 
     def compared(self, how: str, other: Vector) -> Any:
         """Where this is "<", "<=" or ">" than the other; what is not a number is not."""
@@ -93,18 +114,19 @@ class Vector:
         return Vector(self.builder, self.builder.select(lower, other.value, self.value))
 
     def mixed(self, other: Vector, numbers: Sequence[int]) -> Vector:
-        """Of this one's numbers, 0 to 7, and the other's, 8 to 15, as many as are named."""
+        """Of this one's numbers and the other's, which are counted on after them, as many as are
+        named."""
         mask = ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), list(numbers))
         return Vector(self.builder, self.builder.shuffle_vector(self.value, other.value, mask))
 
-    def half(self, number: int) -> Vector:
-        """The first or the last four of eight."""
-        half = LANES // 2
-        return self.mixed(self, range(number * half, (number + 1) * half))
+    def halved(self) -> Vector:
+        """The sums of the numbers of its first half and those of its second."""
+        half = self.value.type.count // 2
+        return self.mixed(self, range(half)) + self.mixed(self, range(half, 2 * half))
 
 
-def constant(builder: Any, value: float) -> Vector:
-    return Vector(builder, ir.Constant(VECTOR, [value] * LANES))
+def constant(builder: Any, value: float, lanes: int = LANES) -> Vector:
+    return Vector(builder, ir.Constant(vectors_of(lanes), [value] * lanes))
 
 
 def at(builder: Any, start: Any, count: int, step: Any = 1) -> Any:
@@ -134,8 +156,8 @@ def repeated(builder: Any, count: Any) -> Iterator[Any]:
     builder.position_at_end(after)
 
 
-def loaded(builder: Any, address: Any, count: int = LANES) -> Vector:
-    pointer = builder.inttoptr(address, ir.VectorType(FLOAT, count).as_pointer())
+def loaded(builder: Any, address: Any, lanes: int = LANES) -> Vector:
+    pointer = builder.inttoptr(address, vectors_of(lanes).as_pointer())
     return Vector(builder, builder.load(pointer, align=BYTES))
 
 
@@ -145,18 +167,18 @@ def stored(vector: Vector, address: Any) -> None:
     builder.store(vector.value, pointer, align=BYTES)
 
 
-def everywhere(builder: Any, address: Any) -> Vector:
-    """One number from memory, eight times."""
+def everywhere(builder: Any, address: Any, lanes: int = LANES) -> Vector:
+    """One number from memory, in all places of a vector."""
     number = builder.load(builder.inttoptr(address, FLOAT.as_pointer()), align=BYTES)
-    return Vector(builder, repeat(builder, number))
+    return Vector(builder, repeat(builder, number, lanes))
 
 
-def repeat(builder: Any, number: Any) -> Any:
-    """One number of any kind, eight times."""
-    kind = ir.VectorType(number.type, LANES)
+def repeat(builder: Any, number: Any, lanes: int = LANES) -> Any:
+    """One number of any kind, in all places of a vector."""
+    kind = ir.VectorType(number.type, lanes)
     nothing = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
     return builder.shuffle_vector(first, nothing, zeros)
 
 

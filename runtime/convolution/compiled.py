@@ -1,7 +1,7 @@
 """The loops of :mod:`nstrt.runtime.convolution.fused`, compiled for the processor at hand.
 
 Winograd's transforms of eight tiles side by side are written once, as formulas, and compiled with
-vectors of eight numbers for values; so are the matrix products, six rows by sixteen columns at a
+vectors of eight numbers for values; so are the matrix products, some rows by sixteen columns at a
 time, which stay in registers. Memory is given as addresses and distances in bytes, so that one
 compilation serves every array; nothing here checks them.
 
@@ -11,6 +11,7 @@ The loops are in one file because Numba keeps what it compiled until the file of
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from llvmlite import ir
@@ -20,7 +21,7 @@ from nstrt.runtime.vectors import (
     BYTES,
     INT,
     LANES,
-    VECTOR,
+    WIDE,
     Vector,
     at,
     at_number,
@@ -31,6 +32,7 @@ from nstrt.runtime.vectors import (
     loaded,
     repeated,
     stored,
+    vectors_of,
     written,
 )
 
@@ -39,15 +41,19 @@ __all__ = [
     "ROWS",
     "SIDE",
     "TILE",
+    "TOGETHER",
     "Buffers",
     "Plane",
     "Share",
     "Weights",
     "convolve",
+    "parts_of",
     "pixels_of",
     "points_of",
     "room",
+    "rows_of",
     "strips_of",
+    "weights_of",
     "work",
 ]
 
@@ -60,8 +66,12 @@ SIDE = TILE + 2
 BLOCK = 2 * LANES
 """Tiles whose products are computed at once."""
 
-ROWS = 6
-"""Output channels whose products are computed at once."""
+ROWS = 6 if WIDE == LANES else 16
+"""Output channels whose products are computed at once: as registers hold with the rest."""
+
+TOGETHER = 8 if WIDE == LANES else 2
+"""Times so many, whose weights at a row of points are transformed one after another: they stay in a
+processor's cache meanwhile."""
 
 _PLACE = 8
 """Bytes of a number that says where something lies."""
@@ -80,11 +90,30 @@ def strips_of(rows: int, columns: int) -> int:
     return (tiles + LANES - 1) // LANES
 
 
-def work(channels: int) -> int:
-    """Numbers of a thread's buffer for a strip of tiles, or for some rows of weights."""
+def work(channels: int, outputs: int = 0) -> int:
+    """Numbers of a thread's buffer for a strip of tiles, or for the weights of some outputs that
+    are transformed on the way."""
     entering = 2 * SIDE * _SEEN + 2 * LANES
     leaving = (SIDE + 2 * TILE) * _STRIP
-    return max(entering, leaving, 2 * ROWS * (channels + LANES))
+    together = min(TOGETHER, len(rows_of(outputs)))
+    return max(entering, leaving, SIDE * together * panel(channels))
+
+
+def panel(channels: int) -> int:
+    """Numbers by which panels of transformed weights are apart: a few more than they have, as a
+    power of two apart they would share few places of the cache, and so many more are written."""
+    return channels * ROWS + WIDE
+
+
+def rows_of(outputs: int) -> list[int]:
+    """The first of the outputs that are multiplied at once, each time. The last ones overlap:
+    nothing is written beyond."""
+    return [max(0, min(row, outputs - ROWS)) for row in range(0, outputs, ROWS)]
+
+
+def parts_of(outputs: int) -> int:
+    """How many parts a row of points has whose products are computed each by itself."""
+    return (outputs + ROWS * TOGETHER - 1) // (ROWS * TOGETHER)
 
 
 _T = TypeVar("_T", bound=Any)
@@ -101,6 +130,19 @@ def points_of(seen: Sequence[_T]) -> list[_T]:
     for even, odd in (at_one, at_two, at_half):
         found += [even + odd, even - odd]
     return [*found, (a7 - a1) + 5.25 * (a3 - a5)]
+
+
+def weights_of(weights: Sequence[_T]) -> list[_T]:
+    """Winograd's G: three weights as a polynomial at the points, each with the factor that makes
+    the transforms of pixels and products simple."""
+    a, b, c = weights
+    odd = (1.0 / 45.0) * b
+    pairs: list[tuple[Any, Any]] = [
+        ((-2.0 / 9.0) * (a + c), (-2.0 / 9.0) * b),
+        ((1.0 / 90.0) * a + (2.0 / 45.0) * c, odd),
+        ((2.0 / 45.0) * a + (1.0 / 90.0) * c, odd),
+    ]
+    return [a, *chain(*((even + odd, even - odd) for even, odd in pairs)), c]
 
 
 def pixels_of(products: Sequence[_T]) -> list[_T]:
@@ -219,59 +261,53 @@ def _clear(builder: Any, target: Any, count: Any) -> None:
     clear(builder, builder.inttoptr(target, ir.IntType(8).as_pointer()), count, 0)
 
 
-@written(6)
-def _product(
-    builder: Any, rows: Any, row_step: Any, step: Any, columns: Any, count: Any, target: Any
-) -> None:
-    """Six rows, of ``count`` numbers a step apart, times as many of sixteen."""
-    parts = BLOCK // LANES
-    before, zero = builder.block, constant(builder, 0.0).value
-    with repeated(builder, count) as number:
-        sums = [[builder.phi(VECTOR) for _ in range(parts)] for _ in range(ROWS)]
-        row = builder.add(rows, builder.mul(number, step))
-        column = at_number(builder, columns, number, BLOCK)
-        right = [loaded(builder, at(builder, column, i, LANES * BYTES)) for i in range(parts)]
+def _product(columns: int) -> Any:
+    """Products of rows with so many columns, which lie a block apart."""
+    wide = min(WIDE, columns)
+    parts = columns // wide
+
+    @written(4)
+    def product(builder: Any, panel: Any, block: Any, count: Any, target: Any) -> None:
+        """``count`` numbers of each row, those of all rows beside each other, times as many of the
+        columns."""
+        before, zero = builder.block, constant(builder, 0.0, wide).value
+        with repeated(builder, count) as number:
+            sums = [[builder.phi(vectors_of(wide)) for _ in range(parts)] for _ in range(ROWS)]
+            row = at_number(builder, panel, number, ROWS)
+            column = at_number(builder, block, number, BLOCK)
+            right = [
+                loaded(builder, at(builder, column, i, wide * BYTES), wide) for i in range(parts)
+            ]
+            for i, line in enumerate(sums):
+                left = everywhere(builder, at(builder, row, i, BYTES), wide)
+                for part, so_far in enumerate(line):
+                    line[part] = Vector(builder, so_far) + left * right[part]
+                    so_far.add_incoming(zero, before)
+                    so_far.add_incoming(line[part].value, builder.block)
         for i, line in enumerate(sums):
-            left = everywhere(builder, at(builder, row, i, row_step))
-            for part, so_far in enumerate(line):
-                line[part] = Vector(builder, so_far) + left * right[part]
-                so_far.add_incoming(zero, before)
-                so_far.add_incoming(line[part].value, builder.block)
-    for i, line in enumerate(sums):
-        for part, value in enumerate(line):
-            stored(value, at(builder, target, parts * i + part, LANES * BYTES))
+            place = at(builder, target, i, BLOCK * BYTES)
+            for part, value in enumerate(line):
+                stored(value, at(builder, place, part, wide * BYTES))
+
+    return product
 
 
-def _three(builder: Any, place: Any, matrix: Any, factors: Sequence[Vector]) -> Vector:
-    """Three matrices' sum with factors, of the eight numbers at a place."""
-    a, b, c = (loaded(builder, at(builder, place, i, matrix)) * factors[i] for i in range(3))
-    return (a + b) + c
-
-
-@written(6)
-def _panels(
-    builder: Any, source: Any, matrix: Any, step: Any, count: Any, factors: Any, target: Any
-) -> None:
-    """Three matrices' sum with factors: six numbers of each row close together, then in a second
-    panel the six beside them. Each panel has room for two more, which are written at its end."""
-    of = [everywhere(builder, at(builder, factors, i, BYTES)) for i in range(3)]
-    second = at(builder, at_number(builder, target, count, ROWS), LANES, BYTES)
-    with repeated(builder, count) as number:
-        row = builder.add(source, builder.mul(number, step))
-        for panel, place in enumerate((target, second)):
-            beside = at(builder, row, panel * ROWS, BYTES)
-            values = _three(builder, beside, matrix, of)
-            stored(values, at_number(builder, place, number, ROWS))
+_whole_block, _half_block = _product(BLOCK), _product(LANES)
 
 
 @written(5)
-def _line(builder: Any, source: Any, matrix: Any, count: Any, factors: Any, target: Any) -> None:
-    """Three matrices' sum with factors: eight times so many numbers of a row."""
-    of = [everywhere(builder, at(builder, factors, i, BYTES)) for i in range(3)]
+def _transform(builder: Any, source: Any, count: Any, factors: Any, target: Any, step: Any) -> None:
+    """For each of ``count`` inputs a panel's nine weights, three rows of three: the rows' sum with
+    factors, at the points, a step apart."""
+    of = [everywhere(builder, at(builder, factors, i, BYTES), WIDE) for i in range(3)]
     with repeated(builder, count) as number:
-        place = at_number(builder, source, number, LANES)
-        values = _three(builder, place, matrix, of)
-        stored(values, at_number(builder, target, number, LANES))
+        place = at_number(builder, source, number, 9 * ROWS)
+        nine = [loaded(builder, at(builder, place, i, ROWS * BYTES), WIDE) for i in range(9)]
+        rows = [(of[0] * nine[i] + of[1] * nine[3 + i]) + of[2] * nine[6 + i] for i in range(3)]
+        place = at_number(builder, target, number, ROWS)
+        # Where there are fewer than a vector's, the next ones are written over what is too much.
+        for point, values in enumerate(weights_of(rows)):
+            stored(values, at(builder, place, point, step))
 
 
 def room(blocks: int, channels: int) -> int:
@@ -301,24 +337,22 @@ class Plane(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Transformed weights: for each point a matrix of outputs by inputs. Where there are many of
-    them, they are transformed along columns only, as three matrices for each row of points."""
+    """What the tiles are multiplied by, as it is read: in panels of :data:`ROWS` outputs, all of
+    them for each input.
+
+    For each point panels of transformed weights; or, where there are many channels, panels with the
+    definition's nine weights for each input.
+    """
 
     start: int
     """Address of the first number."""
 
-    matrix: int
-    """Bytes from one matrix to the next."""
-
-    output: int
-    """Bytes from one output to the next."""
-
-    input: int
-    """Bytes from one input to the next."""
+    point: int
+    """Bytes from the panels of one point to those of the next."""
 
     factors: int
-    """Address of the three that a row's matrices have at each of its points; 0 where each point has
-    a matrix."""
+    """Address of the three that rows of the nine have at each row of points; 0 where they are
+    transformed."""
 
 
 class Buffers(NamedTuple):
@@ -340,22 +374,25 @@ class Buffers(NamedTuple):
 class Share(NamedTuple):
     """What of a convolution is done: from a first one up to a last one, which is left out.
 
-    Its groups of tiles, ``blocks`` of them each, of which the inputs are transformed, at the points
-    multiplied by the weights, and of the products the outputs transformed back.
+    Its groups of tiles, ``blocks`` of them each, of which the inputs are transformed, multiplied by
+    the weights, eight points of a part of the outputs at a time, and of the products the outputs
+    transformed back.
     """
 
     group: int
     last_group: int
     input: int
     last_input: int
-    point: int
-    last_point: int
+    part: int
+    last_part: int
     output: int
     last_output: int
 
 
 _room = compiled(room)
 _strips_of = compiled(strips_of)
+_parts_of = compiled(parts_of)
+_panel = compiled(panel)
 
 
 @compiled
@@ -414,54 +451,47 @@ def _enter(  # type: ignore[no-untyped-def]
 @compiled
 def _multiply(  # type: ignore[no-untyped-def]
     weights,
-    order,
     inputs,
     outputs,
-    blocks,
+    strips,
     begin,
     end,
     seen,
     seen_point,
     found,
     found_point,
-    panel,
+    work,
 ):
-    """At some points the weights' matrix times that of the tiles."""
-    lines = (inputs + LANES - 1) // LANES
-    for point in range(begin, end):
-        down, across = order[point // SIDE], order[point % SIDE]
-        matrix = weights.start + (SIDE * down + across) * weights.matrix
+    """Some parts of the products: the weights' matrices times those of the tiles."""
+    size, apart = inputs * ROWS * BYTES, _panel(inputs) * BYTES
+    panels, parts = (outputs + ROWS - 1) // ROWS, _parts_of(outputs)
+    for part in range(begin, end):
+        line, first = part // parts, part % parts * TOGETHER
+        last = min(first + TOGETHER, panels)
         if weights.factors:
-            matrix = weights.start + 3 * down * weights.matrix
-        factors = weights.factors + 3 * across * BYTES
-        tiles, products = seen + point * seen_point, found + point * found_point
-        ready = -1
-        for number in range((outputs + ROWS - 1) // ROWS):
-            # The last rows overlap: nothing is read beyond the weights.
-            row = max(0, min(number * ROWS, outputs - ROWS))
-            rows, output, input_ = matrix + row * weights.output, weights.output, weights.input
-            if weights.factors and output == BYTES:
-                if row == ready:
-                    rows = panel + (inputs * ROWS + LANES) * BYTES
-                else:
-                    # A line of memory holds more than six numbers.
-                    _panels(rows, weights.matrix, input_, inputs, factors, panel)
-                    rows, ready = panel, row + ROWS
-                input_ = ROWS * BYTES
-            elif weights.factors:
-                for line in range(ROWS):
-                    target = panel + line * lines * LANES * BYTES
-                    _line(rows + line * output, weights.matrix, lines, factors, target)
-                rows, output = panel, lines * LANES * BYTES
-            for block in range(blocks):
-                _product(
-                    rows,
-                    output,
-                    input_,
-                    tiles + block * inputs * BLOCK * BYTES,
+            for number in range(first, last):
+                _transform(
+                    weights.start + 9 * number * size,
                     inputs,
-                    products + (block * outputs + row) * BLOCK * BYTES,
+                    weights.factors + 3 * line * BYTES,
+                    work + (number - first) * SIDE * apart,
+                    apart,
                 )
+        for column in range(SIDE):
+            point = SIDE * line + column
+            tiles, products = seen + point * seen_point, found + point * found_point
+            for number in range(first, last):
+                rows = weights.start + point * weights.point + number * size
+                if weights.factors:
+                    rows = work + ((number - first) * SIDE + column) * apart
+                row = max(0, min(number * ROWS, outputs - ROWS))
+                for block in range((strips + 1) // 2):
+                    source = tiles + block * inputs * BLOCK * BYTES
+                    target = products + (block * outputs + row) * BLOCK * BYTES
+                    if 2 * block + 1 < strips:
+                        _whole_block(rows, source, inputs, target)
+                    else:
+                        _half_block(rows, source, inputs, target)
 
 
 @compiled
@@ -518,14 +548,13 @@ def _leave(  # type: ignore[no-untyped-def]
 
 @compiled
 def convolve(  # type: ignore[no-untyped-def]
-    source, top, left, weights, order, bias, least, target, buffers, share
+    source, top, left, weights, bias, least, target, buffers, share
 ):
     """A share of a convolution.
 
     ``source``, ``target``: :class:`Plane`; the pixel at the top left of the target comes from the
     source's 3x3 from row ``top`` and column ``left`` on, with zeros where there is nothing.
-    ``order``: for each of the eight points of the tiles, that of the ``weights``. ``bias`` and
-    ``least``, below which no pixel is: their addresses.
+    ``bias`` and ``least``, below which no pixel is: their addresses.
     """
     strips = _strips_of(target.rows, target.columns)
     blocks, seen, found = buffers.blocks, buffers.seen, buffers.found
@@ -549,12 +578,11 @@ def convolve(  # type: ignore[no-untyped-def]
         )
         _multiply(
             weights,
-            order,
             source.channels,
             target.channels,
-            (count + 1) // 2,
-            share.point,
-            share.last_point,
+            count,
+            share.part,
+            share.last_part,
             seen,
             seen_point,
             found,

@@ -7,9 +7,7 @@ So each thread transforms some tiles, multiplies, and transforms back while they
 Between many channels, whose weights are transformed on the way, threads share more tiles than that,
 and do one of the three after the other.
 
-The points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity. They are their own reciprocals but for the
-order, and the factors that the transforms leave to choose are shared out such that the transposed
-convolution has the same transforms and the same weights, at the reciprocal points.
+The points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity.
 """
 
 from __future__ import annotations
@@ -27,9 +25,9 @@ from torch.nn import functional
 from nstrt.runtime.convolution import compiled
 from nstrt.runtime.convolution.scratch import Scratch
 from nstrt.runtime.convolution.winograd import Point, weight_matrix
-from nstrt.runtime.threads import dealt, parts, pieces
+from nstrt.runtime.threads import dealt, pieces
 
-__all__ = ["FACTORS", "POINTS", "RECIPROCAL", "Fused", "transform_weight", "works"]
+__all__ = ["FACTORS", "POINTS", "Fused", "transform_weight", "works"]
 
 POINTS: tuple[Point, ...] = (
     Fraction(0),
@@ -44,10 +42,7 @@ POINTS: tuple[Point, ...] = (
 
 FACTORS = (-1, 1, 1, 1, 1, Fraction(1, 16), Fraction(1, 16), 1)
 """Of the weights at each point, whose inverse is in the transform of the input at 0 and in that of
-the output at 1/2 and -1/2: then w at 1/p is w flipped at p."""
-
-RECIPROCAL = (7, 1, 2, 5, 6, 3, 4, 0)
-"""The number of each point's reciprocal."""
+the output at 1/2 and -1/2: so the numbers there are few."""
 
 _FEW = 1 << 14
 """Pairs of channels whose weights at all points stay in a processor's cache while tiles go by."""
@@ -55,37 +50,33 @@ _FEW = 1 << 14
 _MOST = 16
 """Blocks of tiles that share a reading of more of them."""
 
-_SPANS = 32
-"""Parts of the points that are dealt out; threads at points close together use the same weights."""
-
 _ZERO, _NO_LEAST = torch.zeros(1), torch.full((1,), -torch.inf)
 
 
 class Fused:
-    """A 3x3 convolution, forwards or transposed, by F(6x6, 3x3).
+    """A 3x3 convolution by F(6x6, 3x3), with weights out x in x 3 x 3.
 
-    Relative error about 6e-6 in single precision. ``transformed`` are the weights of
-    :func:`transform_weight`, the same for both directions.
+    Relative error about 6e-6 in single precision.
     """
 
     multiple = 1
     rounded = None
     windowed = True
 
-    def __init__(self, transformed: Tensor, scratch: Scratch, *, transposed: bool) -> None:
-        self._weight = transformed
+    def __init__(self, weight: Tensor, scratch: Scratch) -> None:
         self._scratch = scratch
-        matrix, output, input_ = (
-            transformed.element_size() * step for step in transformed.stride()
+        outputs, inputs = weight.shape[:2]
+        self._whole = outputs * inputs <= _FEW
+        if self._whole:
+            self._panels = _panels(transform_weight(weight))
+        else:
+            self._panels = _panels(weight.float().permute(2, 3, 0, 1).flatten(0, 1), beside=True)
+        self._matrix = _matrix().contiguous()
+        self._weights = compiled.Weights(
+            self._panels.data_ptr(),
+            self._panels.element_size() * self._panels.stride(0),
+            0 if self._whole else self._matrix.data_ptr(),
         )
-        outputs = transformed.shape[2 if transposed else 1]
-        if transposed:
-            output, input_ = input_, output
-        self._whole = len(transformed) == compiled.SIDE**2
-        self._factors = _matrix().contiguous()
-        factors = 0 if self._whole else self._factors.data_ptr()
-        self._weights = compiled.Weights(transformed.data_ptr(), matrix, output, input_, factors)
-        self._order = np.array(RECIPROCAL if transposed else range(compiled.SIDE))
         self._no_bias = torch.zeros(outputs)
 
     def apply(self, band: Tensor, out: Tensor, bias: Tensor | None) -> None:
@@ -113,7 +104,7 @@ class Fused:
             return
         blocks = -(-strips // 2)
         inputs, outputs = (0, seen.channels), (0, target.channels)
-        points, none = (0, compiled.SIDE**2), (0, 0)
+        products, none = (0, compiled.SIDE * compiled.parts_of(target.channels)), (0, 0)
         # Where weights are transformed on the way, that is done once for as many tiles as the
         # buffers allow, and the threads share these; otherwise each has tiles of its own.
         at_once = 1 if self._whole else -(-blocks // -(-blocks // _MOST))
@@ -130,7 +121,6 @@ class Fused:
                     top,
                     left,
                     self._weights,
-                    self._order,
                     added.data_ptr(),
                     least.data_ptr(),
                     target,
@@ -140,13 +130,12 @@ class Fused:
             )
 
         if self._whole:
-            do([compiled.Share(*span, *inputs, *points, *outputs) for span in pieces(groups)])
+            do([compiled.Share(*span, *inputs, *products, *outputs) for span in pieces(groups)])
             return
         for number in range(groups):
             group = number, number + 1
             do([compiled.Share(*group, *span, *none, *none) for span in pieces(inputs[1])])
-            spans = parts(points[1], _SPANS)
-            do([compiled.Share(*group, *none, *span, *none) for span in spans])
+            do([compiled.Share(*group, *none, n, n + 1, *none) for n in range(products[1])])
             do([compiled.Share(*group, *none, *none, *span) for span in pieces(outputs[1])])
 
     def _buffers(
@@ -158,7 +147,8 @@ class Fused:
         rooms = threads if self._whole else 1
         seen = take("gathered", (rooms, points * compiled.room(blocks, inputs)))
         found = take("transformed", (rooms, points * compiled.room(blocks, outputs)))
-        strips = take("strip", (threads, compiled.work(inputs)))
+        work = compiled.work(inputs, 0 if self._whole else outputs)
+        strips = take("strip", (threads, work))
         buffers = [
             compiled.Buffers(
                 seen[number % rooms].data_ptr(),
@@ -186,18 +176,23 @@ def _plane(values: Tensor) -> compiled.Plane:
 
 
 def transform_weight(weight: Tensor) -> Tensor:
-    """G w G' of weights out x in x 3 x 3, as 64 x out x in; of many channels G w alone, as 24 x
-    out x in. Zeros follow: rows a power of two apart would share
-    few places of the cache, and some are read beyond their end."""
-    outputs, inputs = weight.shape[:2]
+    """G w G' of weights out x in x 3 x 3, as 64 x out x in."""
     g = _matrix()
-    down = torch.einsum("ui,ocij->ujoc", g, weight.float())
-    if outputs * inputs <= _FEW:
-        down = torch.einsum("vj,ujoc->uvoc", g, down)
-    found = down.flatten(0, 1)
-    more = max(0, compiled.ROWS - outputs)
-    room = torch.zeros((len(found), outputs + more, inputs + compiled.BLOCK))
-    return room[:, :outputs, :inputs].copy_(found)
+    return torch.einsum("ui,ocij,vj->uvoc", g, weight.float(), g).flatten(0, 1)
+
+
+def _panels(matrices: Tensor, *, beside: bool = False) -> Tensor:
+    """Matrices, number x out x in, as they are multiplied: number x panels x in x outputs of the
+    panel, zeros where there are fewer; or ``beside`` each other, panels x in x number x outputs."""
+    outputs = matrices.shape[1]
+    rows = torch.tensor(compiled.rows_of(outputs))[:, None] + torch.arange(compiled.ROWS)
+    enough = functional.pad(matrices, (0, 0, 0, max(0, compiled.ROWS - outputs)))
+    panels = enough[:, rows].transpose(2, 3)
+    if beside:
+        panels = panels.permute(1, 2, 0, 3)
+    # Loops read whole vectors, beyond the last number.
+    room = torch.zeros(panels.numel() + compiled.BLOCK)
+    return room[: panels.numel()].view(panels.shape).copy_(panels)
 
 
 @lru_cache(maxsize=1)
@@ -222,7 +217,7 @@ def _agrees(channels: int, *, transposed: bool) -> bool:
     picture = torch.rand((channels, 9, 130), generator=source)
     weight = torch.rand((channels, channels, 3, 3), generator=source) - 0.5
     found = torch.empty_like(picture)
-    kernel = Fused(transform_weight(weight), Scratch(), transposed=transposed)
+    kernel = Fused(weight.flip(2, 3).transpose(0, 1) if transposed else weight, Scratch())
     kernel.window(picture, -1, -1, found, None, rectified=True)
     way = functional.conv_transpose2d if transposed else functional.conv2d
     wanted = way(picture[None], weight, padding=1)[0].relu()

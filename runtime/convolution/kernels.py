@@ -258,15 +258,14 @@ def candidates(
         if nnpack_works():
             found["nnpack"] = lambda: Nnpack(one_way())
     if large and fused_works():
-        found[COMPILED] = lambda: _fused(weights, scratch, transposed=transposed)
+        found[COMPILED] = lambda: _fused(one_way(), scratch)
     return found
 
 
-def _fused(weights: Filter, scratch: Scratch, *, transposed: bool) -> Kernel:
-    from nstrt.runtime.convolution import fused
+def _fused(weight: Tensor, scratch: Scratch) -> Kernel:
+    from nstrt.runtime.convolution.fused import Fused
 
-    transformed = weights.transformed(fused.transform_weight)
-    return fused.Fused(transformed, scratch, transposed=transposed)
+    return Fused(weight, scratch)
 
 
 def fused_works() -> bool:

@@ -1,15 +1,15 @@
 """The products by compiled loops, which read features where they lie.
 
-A Gram matrix is symmetric: half of its products are enough. Positions are added up eight at a time,
-two channels with six others in registers, from a copy of a piece of the features that lies in
-the cache. The gradient's product takes 24 positions of all channels from such a copy, four channels
-at a time.
+A Gram matrix is symmetric: half of its products are enough. Positions are added up a register at a
+time, some channels with six others, from a copy of a piece of the features that lies in the cache.
+The gradient's product takes some registers of positions of all channels from such a copy, a few
+channels at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from nstrt.runtime.threads import dealt, parts, pieces
 from nstrt.runtime.vectors import (
     BYTES,
     LANES,
-    VECTOR,
+    WIDE,
     Vector,
     at,
     at_number,
@@ -31,38 +31,43 @@ from nstrt.runtime.vectors import (
     loaded,
     repeated,
     stored,
+    vectors_of,
     written,
 )
 
 __all__ = ["GramSum", "add_pull", "works"]
 
-_TALL, _WIDE = 2, 6
-"""Channels by channels of a Gram matrix whose products are computed at once."""
+_DOWN, _ACROSS = 2 if WIDE == LANES else 4, 6
+"""Channels by channels of a Gram matrix whose products are computed at once: as registers hold."""
 
-_SIDE = 5 * _TALL * _WIDE
+_SIDE = 60
 """Channels of a part of it."""
 
-_PIECE = 32
+_PIECE = 256 // WIDE
 """Vectors of a piece of the features: two parts' take 120 KiB."""
 
-_APART = (_PIECE + 1) * LANES
+_APART = _PIECE * WIDE + LANES
 """Numbers between channels of its copy: a power of two apart they would share few places of the
 cache."""
+
+_FEW = 128
+"""Channels all of whose rows of a Gram matrix are computed together; of more, parts are dealt
+out."""
 
 _SUMS = 8
 """Sums of parts of the positions. Neither how many threads there are nor which does what makes a
 difference to them."""
 
-_ROWS = 4
-"""Channels of the gradient that are computed at once."""
+_SUMMED = 1 << 19
+"""Numbers of all sums, where two do not have more."""
 
-_ACROSS = 3
-"""Vectors of positions of it."""
+_ROWS, _VECTORS = (4, 3) if WIDE == LANES else (8, 2)
+"""Channels of the gradient by vectors of its positions that are computed at once."""
 
-_POSITIONS = _ACROSS * LANES
+_POSITIONS = _VECTORS * WIDE
 
-_COPIED = 1 << 11
-"""Such sets of positions, times channels, that are copied at once: 192 KiB."""
+_COPIED = 3 << 14
+"""Positions, times channels, that are copied at once: 192 KiB."""
 
 
 class GramSum:
@@ -70,25 +75,31 @@ class GramSum:
 
     def __init__(self, channels: int, like: Tensor) -> None:
         self._channels = channels
-        self._room = -(-channels // _WIDE) * _WIDE
+        self._room = -(-channels // _ACROSS) * _ACROSS
+        self._count = min(_SUMS, max(2, _SUMMED // channels**2))
         # Beyond a row's end zeros are added to the next.
-        self._sums = torch.zeros((_SUMS, channels + 1, self._room))
+        self._sums = torch.zeros((self._count, channels + 1, self._room))
         self._rest = plain.GramSum(channels, like)
 
     def add(self, values: Tensor) -> None:
         """More positions."""
         channels, flat = self._channels, _flat(values)
-        spans = [] if channels % _TALL else parts(flat.shape[1] // LANES, _SUMS)
+        spans = [] if channels % _DOWN else parts(flat.shape[1] // WIDE, self._count)
         # Columns beyond the last channel are of whatever lies there, and not looked at.
         copies = torch.empty((torch.get_num_threads(), self._room * _APART))
+        tall = channels if channels <= _FEW else _SIDE
+        # Long rows first: those below have more products.
+        shares = list(product(reversed(range(0, channels, tall)), range(len(spans))))
 
-        def do(thread: int, number: int) -> None:
+        def do(thread: int, share: int) -> None:
+            top, number = shares[share]
             places = copies[thread].data_ptr(), self._sums[number].data_ptr()
             source = flat.data_ptr(), flat.stride(0) * BYTES
-            _gram(*source, *places, channels, self._room, *spans[number])
+            rows = top, min(top + tall, channels)
+            _gram(*source, *places, *rows, self._room, *spans[number])
 
-        dealt(len(spans), do)
-        done = spans[-1][1] * LANES if spans else 0
+        dealt(len(shares), do)
+        done = spans[-1][1] * WIDE if spans else 0
         if done < flat.shape[1]:
             self._rest.add(flat[:, done:])
 
@@ -108,19 +119,21 @@ def add_pull(gradient: Tensor, pull: Tensor, values: Tensor) -> None:
     if not spans or channels % _ROWS or not gradient.is_contiguous():
         plain.add_pull(gradient, pull, values)
         return
-    at_once = max(1, _COPIED // channels)
+    at_once = max(1, _COPIED // (channels * _POSITIONS))
     copies = torch.empty((count, at_once * channels * _POSITIONS))
-    target, matrix = gradient.view(channels, -1), pull.contiguous()
+    target = gradient.view(channels, -1)
+    # Some rows at a time, all of them for each column.
+    panels = pull.view(-1, _ROWS, channels).transpose(1, 2).contiguous()
 
     def do(thread: int, number: int) -> None:
         source = flat.data_ptr(), flat.stride(0) * BYTES
         place = target.data_ptr(), target.stride(0) * BYTES
         copy = copies[thread].data_ptr()
-        _pull(matrix.data_ptr(), *source, *place, copy, at_once, channels, *spans[number])
+        _pull(panels.data_ptr(), *source, *place, copy, at_once, channels, *spans[number])
 
     dealt(len(spans), do)
     done = spans[-1][1] * _POSITIONS
-    target[:, done:].addmm_(matrix, flat[:, done:])
+    target[:, done:].addmm_(pull, flat[:, done:])
 
 
 def _flat(values: Tensor) -> Tensor:
@@ -148,9 +161,11 @@ def works() -> bool:
 
 def _add_sums(builder: Any, vectors: Sequence[Vector], place: Any) -> None:
     """Add the sums of four vectors' numbers to four numbers in memory."""
-    halves = [vector.half(0) + vector.half(1) for vector in vectors]
+    while vectors[0].value.type.count > len(vectors):
+        vectors = [vector.halved() for vector in vectors]
     pairs = [
-        halves[i].mixed(halves[i + 1], [0, 4, 1, 5]) + halves[i].mixed(halves[i + 1], [2, 6, 3, 7])
+        vectors[i].mixed(vectors[i + 1], [0, 4, 1, 5])
+        + vectors[i].mixed(vectors[i + 1], [2, 6, 3, 7])
         for i in (0, 2)
     ]
     sums = pairs[0].mixed(pairs[1], [0, 1, 4, 5]) + pairs[0].mixed(pairs[1], [2, 3, 6, 7])
@@ -161,16 +176,16 @@ def _add_sums(builder: Any, vectors: Sequence[Vector], place: Any) -> None:
 def _dots(
     builder: Any, rows: Any, others: Any, step: Any, count: Any, target: Any, target_step: Any
 ) -> None:
-    """Add the products of two rows, ``count`` vectors long, with six others to a matrix, and zeros
+    """Add the products of some rows, ``count`` vectors long, with six others to a matrix, and zeros
     to the two numbers beside them."""
-    before, zero = builder.block, constant(builder, 0.0)
+    before, zero = builder.block, constant(builder, 0.0, WIDE)
     with repeated(builder, count) as number:
-        sums = [[builder.phi(VECTOR) for _ in range(_TALL)] for _ in range(_WIDE)]
-        place, other = (at_number(builder, start, number, LANES) for start in (rows, others))
-        left = [loaded(builder, at(builder, place, i, step)) for i in range(_TALL)]
+        sums = [[builder.phi(vectors_of(WIDE)) for _ in range(_DOWN)] for _ in range(_ACROSS)]
+        place, other = (at_number(builder, start, number, WIDE) for start in (rows, others))
+        left = [loaded(builder, at(builder, place, i, step), WIDE) for i in range(_DOWN)]
         found = []
         for i, line in enumerate(sums):
-            right = loaded(builder, at(builder, other, i, step))
+            right = loaded(builder, at(builder, other, i, step), WIDE)
             found.append(
                 [
                     Vector(builder, so_far) + part * right
@@ -186,29 +201,31 @@ def _dots(
         _add_sums(builder, [*line[4:], zero, zero], at(builder, place, 4, BYTES))
 
 
-@written(6)
+@written(5)
 def _add_rows(
-    builder: Any, matrix: Any, step: Any, columns: Any, count: Any, target: Any, target_step: Any
+    builder: Any, panel: Any, columns: Any, count: Any, target: Any, target_step: Any
 ) -> None:
-    """Add to four rows of 24 numbers what four rows of a matrix, a step apart and ``count`` long,
-    make of as many that lie close together."""
+    """Add to some rows of a few vectors what ``count`` numbers of each row of a matrix, those of
+    all rows beside each other, make of as many vectors that lie close together."""
     before = builder.block
     places = [
-        at(builder, at(builder, target, i, target_step), part, LANES * BYTES)
+        at(builder, at(builder, target, i, target_step), part, WIDE * BYTES)
         for i in range(_ROWS)
-        for part in range(_ACROSS)
+        for part in range(_VECTORS)
     ]
-    start = [loaded(builder, place) for place in places]
+    start = [loaded(builder, place, WIDE) for place in places]
     with repeated(builder, count) as number:
-        sums = [builder.phi(VECTOR) for _ in places]
-        row = at_number(builder, matrix, number, 1)
+        sums = [builder.phi(vectors_of(WIDE)) for _ in places]
+        row = at_number(builder, panel, number, _ROWS)
         column = at_number(builder, columns, number, _POSITIONS)
-        right = [loaded(builder, at(builder, column, i, LANES * BYTES)) for i in range(_ACROSS)]
-        left = [everywhere(builder, at(builder, row, i, step)) for i in range(_ROWS)]
+        right = [
+            loaded(builder, at(builder, column, i, WIDE * BYTES), WIDE) for i in range(_VECTORS)
+        ]
+        left = [everywhere(builder, at(builder, row, i, BYTES), WIDE) for i in range(_ROWS)]
         found = [
-            Vector(builder, sums[_ACROSS * i + part]) + left[i] * right[part]
+            Vector(builder, sums[_VECTORS * i + part]) + left[i] * right[part]
             for i in range(_ROWS)
-            for part in range(_ACROSS)
+            for part in range(_VECTORS)
         ]
         for so_far, first, value in zip(sums, start, found, strict=True):
             so_far.add_incoming(first.value, before)
@@ -219,40 +236,40 @@ def _add_rows(
 
 @written(2)
 def _copy_positions(builder: Any, source: Any, target: Any) -> None:
-    for part in range(_ACROSS):
-        place = at(builder, target, part, LANES * BYTES)
-        stored(loaded(builder, at(builder, source, part, LANES * BYTES)), place)
+    for part in range(_VECTORS):
+        place = at(builder, target, part, WIDE * BYTES)
+        stored(loaded(builder, at(builder, source, part, WIDE * BYTES), WIDE), place)
 
 
 @compiled
 def _gram(  # type: ignore[no-untyped-def]
-    start, step, copy, sums, channels, room, first, last
+    start, step, copy, sums, top, bottom, room, first, last
 ):
-    """The lower half of a Gram matrix and a little more, of the vectors from ``first`` on."""
+    """The lower half of some rows of a Gram matrix and a little more, of the vectors from ``first``
+    on."""
     apart = _APART * BYTES
     for piece in range(first, last, _PIECE):
         count = min(_PIECE, last - piece)
-        for channel in range(channels):
-            place = start + channel * step + piece * LANES * BYTES
-            copy_bytes(place, copy + channel * apart, count * LANES * BYTES)
-        for top in range(0, channels, _SIDE):
-            for left in range(0, top + 1, _SIDE):
-                for row in range(top, min(top + _SIDE, channels), _TALL):
-                    # Up to the diagonal.
-                    for column in range(left, min(left + _SIDE, row + _TALL), _WIDE):
-                        _dots(
-                            copy + row * apart,
-                            copy + column * apart,
-                            apart,
-                            count,
-                            sums + (row * room + column) * BYTES,
-                            room * BYTES,
-                        )
+        for channel in range(bottom):
+            place = start + channel * step + piece * WIDE * BYTES
+            copy_bytes(place, copy + channel * apart, count * WIDE * BYTES)
+        for left in range(0, bottom, _SIDE):
+            for row in range(top, bottom, _DOWN):
+                # Up to the diagonal.
+                for column in range(left, min(left + _SIDE, row + _DOWN), _ACROSS):
+                    _dots(
+                        copy + row * apart,
+                        copy + column * apart,
+                        apart,
+                        count,
+                        sums + (row * room + column) * BYTES,
+                        room * BYTES,
+                    )
 
 
 @compiled
 def _pull(  # type: ignore[no-untyped-def]
-    matrix, start, step, target, target_step, copy, at_once, channels, first, last
+    panels, start, step, target, target_step, copy, at_once, channels, first, last
 ):
     """The gradient at the sets of positions from ``first`` on."""
     wide = _POSITIONS * BYTES
@@ -267,8 +284,7 @@ def _pull(  # type: ignore[no-untyped-def]
         for row in range(0, channels, _ROWS):
             for number in range(count):
                 _add_rows(
-                    matrix + row * channels * BYTES,
-                    channels * BYTES,
+                    panels + row * channels * BYTES,
                     copy + number * channels * wide,
                     channels,
                     target + row * target_step + (group + number) * wide,
