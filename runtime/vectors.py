@@ -25,7 +25,6 @@ __all__ = [
     "BYTES",
     "INT",
     "LANES",
-    "VECTOR",
     "WIDE",
     "Vector",
     "at",
@@ -43,7 +42,7 @@ __all__ = [
 ]
 
 LANES = 8
-"""Numbers of a vector."""
+"""Numbers of a vector, where nothing else is said."""
 
 BYTES = 4
 """Of a number."""
@@ -80,7 +79,6 @@ def vectors_of(lanes: int) -> Any:
     return ir.VectorType(FLOAT, lanes)
 
 
-VECTOR = vectors_of(LANES)
 _FLAGS = ("contract",)
 """A product and a sum may be computed as one, rounded once."""
 

@@ -41,7 +41,7 @@ from nstrt.runtime.convolution.winograd import TILE, Winograd, transform_weight
 from nstrt.runtime.model import CheckpointError
 
 SIZES = [(4, 4), (8, 12), (1, 1), (5, 7), (3, 18), (19, 22), (4, 41)]
-CHANNELS = [(16, 16), (24, 40), (3, 20), (20, 3)]
+CHANNELS = [(16, 16), (24, 40), (40, 20), (3, 20), (20, 3)]
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -161,8 +161,7 @@ def test_nothing_is_written_beside_the_rows_that_were_asked_for(
 
 
 def winograd(weights: Filter, scratch: Scratch, *, transposed: bool) -> Kernel:
-    transformed = weights.transformed(transform_weight)
-    return Winograd(transformed, scratch, transposed=transposed)
+    return Winograd(weights.transformed(), scratch, transposed=transposed)
 
 
 def fused_one(weights: Filter, scratch: Scratch, *, transposed: bool) -> fused.Fused:
@@ -353,7 +352,7 @@ def test_weights_are_transformed_along_rows_and_columns() -> None:
 def test_both_ways_share_one_transform_of_the_weights() -> None:
     weights, scratch = filter_of(16, 32), Scratch()
     on, back = (winograd(weights, scratch, transposed=transposed) for transposed in (False, True))
-    shared = weights.transformed(transform_weight).data_ptr()
+    shared = weights.transformed().data_ptr()
     assert on._weight.data_ptr() == back._weight.data_ptr() == shared
 
 
@@ -504,11 +503,21 @@ def test_compiled_loops_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPa
 
 
 NARROW = """
+import torch
 from nstrt.runtime import vectors
+from nstrt.runtime.convolution.fused import Fused
+from nstrt.runtime.convolution.scratch import Scratch
 from nstrt.runtime.loops import working_loops
+
 assert vectors.WIDE == vectors.LANES, vectors.WIDE
 for name in ("convolution.fused", "products.compiled", "pooling.compiled"):
     assert working_loops(name), name
+for inputs, outputs in ((40, 3), (3, 40), (80, 300)):
+    seen, weight = torch.randn(inputs, 21, 51), torch.randn(outputs, inputs, 3, 3)
+    found = torch.empty(outputs, 19, 49)
+    Fused(weight, Scratch()).window(seen, 0, 0, found, None)
+    wanted = torch.nn.functional.conv2d(seen[None].double(), weight.double())[0]
+    assert (found - wanted).norm() < 1e-5 * wanted.norm(), (inputs, outputs)
 """
 
 

@@ -20,7 +20,10 @@ from nstrt.runtime.products import (
 )
 
 EACH = pytest.mark.parametrize("way", [plain, compiled], ids=["plain", "compiled"])
-SIZES = [(64, 5, 48), (6, 3, 7), (3, 4, 9), (72, 13, 41), (128, 1, 530), (514, 2, 24), (2, 1, 1)]
+SIZES = [
+    *((64, 5, 48), (6, 3, 7), (3, 4, 9), (72, 13, 41), (128, 1, 530), (514, 2, 24), (2, 1, 1)),
+    *((64, 60, 64), (136, 40, 70), (516, 2, 40)),
+]
 """Channels, rows and columns: more and fewer than a part, a piece and a vector, odd ones too."""
 
 
@@ -106,15 +109,16 @@ def test_features_may_be_columns_of_a_tile(way: Products, columns: int) -> None:
     assert close(gradient, (pull.double() @ values.double().flatten(1)).view(values.shape))
 
 
-def test_the_same_features_give_the_same_bits_whoever_is_quick(threads: int) -> None:
-    values = numbers(64, 60, 64)
+@pytest.mark.parametrize("channels", [64, 136, 516])
+def test_the_same_features_give_the_same_bits_whoever_is_quick(channels: int, threads: int) -> None:
+    values = numbers(channels, 60, 64)
     torch.set_num_threads(1)
-    alone = compiled.GramSum(64, values)
+    alone = compiled.GramSum(channels, values)
     alone.add(values)
     torch.set_num_threads(threads)
 
     def once() -> Tensor:
-        gram = compiled.GramSum(64, values)
+        gram = compiled.GramSum(channels, values)
         gram.add(values)
         return gram.matrix()
 
@@ -125,14 +129,14 @@ def test_the_same_features_give_the_same_bits_whoever_is_quick(threads: int) -> 
 
 
 def test_what_is_not_a_number_stays_so() -> None:
-    values = numbers(12, 4, 30)
+    values = numbers(24, 4, 30)
     values[5, 2, 3] = torch.nan
-    gram, gradient = compiled.GramSum(12, values), torch.zeros_like(values)
+    gram, gradient = compiled.GramSum(24, values), torch.zeros_like(values)
     gram.add(values)
-    compiled.add_pull(gradient, torch.ones(12, 12), values)
+    compiled.add_pull(gradient, torch.ones(24, 24), values)
     assert gram.matrix()[5].isnan().all()
     assert gradient[:, 2, 3].isnan().all()
-    assert gradient.isnan().sum() == 12
+    assert gradient.isnan().sum() == 24
 
 
 def test_compiled_loops_are_for_large_pictures_in_single_precision() -> None:

@@ -1,9 +1,9 @@
 """The loops of :mod:`nstrt.runtime.convolution.fused`, compiled for the processor at hand.
 
 Winograd's transforms of eight tiles side by side are written once, as formulas, and compiled with
-vectors of eight numbers for values; so are the matrix products, some rows by sixteen columns at a
-time, which stay in registers. Memory is given as addresses and distances in bytes, so that one
-compilation serves every array; nothing here checks them.
+vectors of eight numbers for values; those of weights, and the matrix products, some rows by sixteen
+columns at a time, with vectors of as many as a register holds. Memory is given as addresses and
+distances in bytes, so that one compilation serves every array; nothing here checks them.
 
 The loops are in one file because Numba keeps what it compiled until the file of a loop changes.
 """
@@ -41,7 +41,6 @@ __all__ = [
     "ROWS",
     "SIDE",
     "TILE",
-    "TOGETHER",
     "Buffers",
     "Plane",
     "Share",
@@ -69,7 +68,7 @@ BLOCK = 2 * LANES
 ROWS = 6 if WIDE == LANES else 16
 """Output channels whose products are computed at once: as registers hold with the rest."""
 
-TOGETHER = 8 if WIDE == LANES else 2
+_TOGETHER = 8 if WIDE == LANES else 2
 """Times so many, whose weights at a row of points are transformed one after another: they stay in a
 processor's cache meanwhile."""
 
@@ -95,25 +94,26 @@ def work(channels: int, outputs: int = 0) -> int:
     are transformed on the way."""
     entering = 2 * SIDE * _SEEN + 2 * LANES
     leaving = (SIDE + 2 * TILE) * _STRIP
-    together = min(TOGETHER, len(rows_of(outputs)))
+    together = min(_TOGETHER, len(rows_of(outputs)))
     return max(entering, leaving, SIDE * together * panel(channels))
 
 
 def panel(channels: int) -> int:
     """Numbers by which panels of transformed weights are apart: a few more than they have, as a
-    power of two apart they would share few places of the cache, and so many more are written."""
+    power of two apart they would share few places of the cache, and a last vector may reach
+    beyond."""
     return channels * ROWS + WIDE
 
 
 def rows_of(outputs: int) -> list[int]:
-    """The first of the outputs that are multiplied at once, each time. The last ones overlap:
-    nothing is written beyond."""
+    """The first of the outputs that are multiplied at once, each time. The last ones overlap, and
+    write the same numbers again; where there are too few at all, zeros fill up."""
     return [max(0, min(row, outputs - ROWS)) for row in range(0, outputs, ROWS)]
 
 
 def parts_of(outputs: int) -> int:
     """How many parts a row of points has whose products are computed each by itself."""
-    return (outputs + ROWS * TOGETHER - 1) // (ROWS * TOGETHER)
+    return (outputs + ROWS * _TOGETHER - 1) // (ROWS * _TOGETHER)
 
 
 _T = TypeVar("_T", bound=Any)
@@ -313,10 +313,10 @@ def _transform(builder: Any, source: Any, count: Any, factors: Any, target: Any,
 def room(blocks: int, channels: int) -> int:
     """Numbers by which points are apart in a buffer for so many blocks of tiles.
 
-    A few more than there are: a power of two apart they would share few places of the cache, and up
-    to five channels more are written.
+    More than there are: a power of two apart they would share few places of the cache, and of fewer
+    channels than are computed at once as many are written.
     """
-    return BLOCK * (blocks * channels + ROWS)
+    return BLOCK * (blocks * channels + ROWS + 1)
 
 
 class Plane(NamedTuple):
@@ -348,7 +348,7 @@ class Weights(NamedTuple):
     """Address of the first number."""
 
     point: int
-    """Bytes from the panels of one point to those of the next."""
+    """Bytes from the panels of one point to those of the next, where they are transformed."""
 
     factors: int
     """Address of the three that rows of the nine have at each row of points; 0 where they are
@@ -466,8 +466,8 @@ def _multiply(  # type: ignore[no-untyped-def]
     size, apart = inputs * ROWS * BYTES, _panel(inputs) * BYTES
     panels, parts = (outputs + ROWS - 1) // ROWS, _parts_of(outputs)
     for part in range(begin, end):
-        line, first = part // parts, part % parts * TOGETHER
-        last = min(first + TOGETHER, panels)
+        line, first = part // parts, part % parts * _TOGETHER
+        last = min(first + _TOGETHER, panels)
         if weights.factors:
             for number in range(first, last):
                 _transform(
@@ -481,9 +481,10 @@ def _multiply(  # type: ignore[no-untyped-def]
             point = SIDE * line + column
             tiles, products = seen + point * seen_point, found + point * found_point
             for number in range(first, last):
-                rows = weights.start + point * weights.point + number * size
                 if weights.factors:
                     rows = work + ((number - first) * SIDE + column) * apart
+                else:
+                    rows = weights.start + point * weights.point + number * size
                 row = max(0, min(number * ROWS, outputs - ROWS))
                 for block in range((strips + 1) // 2):
                     source = tiles + block * inputs * BLOCK * BYTES

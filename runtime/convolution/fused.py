@@ -67,16 +67,14 @@ class Fused:
         self._scratch = scratch
         outputs, inputs = weight.shape[:2]
         self._whole = outputs * inputs <= _FEW
+        self._matrix = _matrix().contiguous()
         if self._whole:
             self._panels = _panels(transform_weight(weight))
+            points = self._panels.element_size() * self._panels.stride(0), 0
         else:
             self._panels = _panels(weight.float().permute(2, 3, 0, 1).flatten(0, 1), beside=True)
-        self._matrix = _matrix().contiguous()
-        self._weights = compiled.Weights(
-            self._panels.data_ptr(),
-            self._panels.element_size() * self._panels.stride(0),
-            0 if self._whole else self._matrix.data_ptr(),
-        )
+            points = 0, self._matrix.data_ptr()
+        self._weights = compiled.Weights(self._panels.data_ptr(), *points)
         self._no_bias = torch.zeros(outputs)
 
     def apply(self, band: Tensor, out: Tensor, bias: Tensor | None) -> None:
@@ -190,7 +188,7 @@ def _panels(matrices: Tensor, *, beside: bool = False) -> Tensor:
     panels = enough[:, rows].transpose(2, 3)
     if beside:
         panels = panels.permute(1, 2, 0, 3)
-    # Loops read whole vectors, beyond the last number.
+    # A last vector may reach beyond.
     room = torch.zeros(panels.numel() + compiled.BLOCK)
     return room[: panels.numel()].view(panels.shape).copy_(panels)
 

@@ -39,9 +39,6 @@ __all__ = [
 COMPILED = "fused"
 """The algorithm whose loops take time to load."""
 
-Transform = Callable[[Tensor], Tensor]
-"""From weights, out x in x 3 x 3, to points x out x in."""
-
 
 class Kernel(Protocol):
     """One way to compute a convolution."""
@@ -91,7 +88,7 @@ class Filter:
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.weight = weight
         self.bias = bias.view(-1, 1, 1)
-        self._made: dict[Transform, weakref.ref[Tensor]] = {}
+        self._made: weakref.ref[Tensor] | None = None
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -104,12 +101,13 @@ class Filter:
             return self.weight
         return self.weight.flip(2, 3).transpose(0, 1).contiguous()
 
-    def transformed(self, transform: Transform) -> Tensor:
-        """In Winograd's domain, the same for both ways; kept as long as somebody uses them."""
-        found = self._made[transform]() if transform in self._made else None
+    def transformed(self) -> Tensor:
+        """As :class:`Winograd` multiplies by them, the same for both ways; kept as long as somebody
+        uses them."""
+        found = self._made() if self._made else None
         if found is None:
-            found = transform(self.weight)
-            self._made[transform] = weakref.ref(found)
+            found = transform_weight(self.weight)
+            self._made = weakref.ref(found)
         return found
 
 
@@ -252,9 +250,7 @@ def candidates(
     if min(inputs, outputs) < 16:
         found["products"] = lambda: Products(one_way(), scratch)
     else:
-        found["winograd"] = lambda: Winograd(
-            weights.transformed(transform_weight), scratch, transposed=transposed
-        )
+        found["winograd"] = lambda: Winograd(weights.transformed(), scratch, transposed=transposed)
         if nnpack_works():
             found["nnpack"] = lambda: Nnpack(one_way())
     if large and fused_works():

@@ -40,13 +40,13 @@ __all__ = ["GramSum", "add_pull", "works"]
 _DOWN, _ACROSS = 2 if WIDE == LANES else 4, 6
 """Channels by channels of a Gram matrix whose products are computed at once: as registers hold."""
 
-_SIDE = 60
-"""Channels of a part of it."""
+_SIDE = 5 * 12
+"""Channels of a part of it: whole ones of both, so that no two parts write the same numbers."""
 
 _PIECE = 256 // WIDE
-"""Vectors of a piece of the features: two parts' take 120 KiB."""
+"""Vectors of a piece of the features: the copy of 128 channels takes 132 KiB."""
 
-_APART = _PIECE * WIDE + LANES
+_APART = (_PIECE + 1) * WIDE
 """Numbers between channels of its copy: a power of two apart they would share few places of the
 cache."""
 
@@ -55,8 +55,8 @@ _FEW = 128
 out."""
 
 _SUMS = 8
-"""Sums of parts of the positions. Neither how many threads there are nor which does what makes a
-difference to them."""
+"""Sums of parts of the positions, at most. Neither how many threads there are nor which does what
+makes a difference to them."""
 
 _SUMMED = 1 << 19
 """Numbers of all sums, where two do not have more."""
