@@ -332,6 +332,26 @@ def test_where_the_quicker_engine_does_not_fit_the_other_is_taken(
     assert plan(1.5, size=suggested).memory < 1.5e9
 
 
+@pytest.mark.parametrize(
+    ("rounded", "precision", "says"),
+    [
+        (0.7, "bf16", "torch in bf16 measured 1.43 times as fast as torch "),
+        (0.9, "fp32", "torch measured 2.00 times as fast as onnx "),
+    ],
+)
+def test_rounded_products_are_chosen_where_they_are_much_quicker(
+    rounded: float, precision: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they say of the loss is a little out."""
+    seconds = {"onnx": 2.0, "torch": 1.0, "graph": 3.0, "torch in bf16": rounded}
+    quickest = min(seconds, key=seconds.__getitem__), seconds
+    monkeypatch.setattr(planner_module, "rounds_fast", lambda: True)
+    monkeypatch.setattr("nstrt.runtime.calibrate.faster", lambda *_: quickest)
+    plan = transfer(engine="auto", precision="auto").plan((64, 48), (64, 48))
+    assert (plan.engine, plan.precision) == ("torch", precision)
+    assert any(says in reason for reason in plan.reasons)
+
+
 def test_tiles_paint_the_same_picture() -> None:
     given = {"size": 320, "iterations": 3, "engine": "torch", "precision": "fp32"}
     made = transfer(**given).stylize(CAT, NIGHT)
