@@ -71,8 +71,9 @@ def run(pictures: Sequence[str], flags: Sequence[str]) -> tuple[float, dict[str,
 def child(arguments: Sequence[str]) -> None:
     from nstrt.plugins.cli.app import run as nstrt
 
-    nstrt(["stylize", *arguments])
+    code = nstrt(["stylize", *arguments])
     print(peak_memory())
+    sys.exit(code)
 
 
 if __name__ == "__main__":
