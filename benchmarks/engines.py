@@ -10,7 +10,6 @@ pictures; sessions, algorithms and targets are made before anything counts.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from nstrt.plugins.cli import calm_threads
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
-# As nstrt's command has it: threads soon sleep while they wait for each other.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+calm_threads()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

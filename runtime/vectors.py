@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "copy_bytes",
     "everywhere",
     "loaded",
+    "multiplied",
     "repeat",
     "repeated",
     "stored",
@@ -178,6 +180,41 @@ def repeat(builder: Any, number: Any, lanes: int = LANES) -> Any:
     first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
     return builder.shuffle_vector(first, nothing, zeros)
+
+
+def multiplied(
+    builder: Any,
+    panel: Any,
+    columns: Any,
+    apart: int,
+    count: Any,
+    start: Sequence[Sequence[Vector]],
+) -> list[list[Vector]]:
+    """Rows of a few vectors, which stay in registers: what ``count`` numbers of each row, those of
+    all rows beside each other, make of as many columns of vectors, so many numbers ``apart``, is
+    added to what they ``start`` from."""
+    before, lanes = builder.block, start[0][0].value.type.count
+    with repeated(builder, count) as number:
+        sums = [[builder.phi(vector.value.type) for vector in line] for line in start]
+        row = at_number(builder, panel, number, len(start))
+        column = at_number(builder, columns, number, apart)
+        right = [
+            loaded(builder, at(builder, column, i, lanes * BYTES), lanes)
+            for i in range(len(start[0]))
+        ]
+        found = []
+        for i, line in enumerate(sums):
+            left = everywhere(builder, at(builder, row, i, BYTES), lanes)
+            found.append(
+                [
+                    Vector(builder, so_far) + left * part
+                    for so_far, part in zip(line, right, strict=True)
+                ]
+            )
+        for so_far, first, value in zip(chain(*sums), chain(*start), chain(*found), strict=True):
+            so_far.add_incoming(first.value, before)
+            so_far.add_incoming(value.value, builder.block)
+    return found
 
 
 _TYPED: dict[int, Any] = {

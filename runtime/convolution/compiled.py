@@ -30,9 +30,9 @@ from nstrt.runtime.vectors import (
     copy_bytes,
     everywhere,
     loaded,
+    multiplied,
     repeated,
     stored,
-    vectors_of,
     written,
 )
 
@@ -264,27 +264,13 @@ def _clear(builder: Any, target: Any, count: Any) -> None:
 def _product(columns: int) -> Any:
     """Products of rows with so many columns, which lie a block apart."""
     wide = min(WIDE, columns)
-    parts = columns // wide
 
     @written(4)
     def product(builder: Any, panel: Any, block: Any, count: Any, target: Any) -> None:
         """``count`` numbers of each row, those of all rows beside each other, times as many of the
         columns."""
-        before, zero = builder.block, constant(builder, 0.0, wide).value
-        with repeated(builder, count) as number:
-            sums = [[builder.phi(vectors_of(wide)) for _ in range(parts)] for _ in range(ROWS)]
-            row = at_number(builder, panel, number, ROWS)
-            column = at_number(builder, block, number, BLOCK)
-            right = [
-                loaded(builder, at(builder, column, i, wide * BYTES), wide) for i in range(parts)
-            ]
-            for i, line in enumerate(sums):
-                left = everywhere(builder, at(builder, row, i, BYTES), wide)
-                for part, so_far in enumerate(line):
-                    line[part] = Vector(builder, so_far) + left * right[part]
-                    so_far.add_incoming(zero, before)
-                    so_far.add_incoming(line[part].value, builder.block)
-        for i, line in enumerate(sums):
+        zeros = [[constant(builder, 0.0, wide)] * (columns // wide)] * ROWS
+        for i, line in enumerate(multiplied(builder, panel, block, BLOCK, count, zeros)):
             place = at(builder, target, i, BLOCK * BYTES)
             for part, value in enumerate(line):
                 stored(value, at(builder, place, part, wide * BYTES))

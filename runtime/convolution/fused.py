@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nstrt.runtime.convolution import compiled
+from nstrt.runtime.convolution.kernels import Filter
 from nstrt.runtime.convolution.scratch import Scratch
 from nstrt.runtime.convolution.winograd import Point, weight_matrix
 from nstrt.runtime.threads import dealt, pieces
@@ -215,7 +216,8 @@ def _agrees(channels: int, *, transposed: bool) -> bool:
     picture = torch.rand((channels, 9, 130), generator=source)
     weight = torch.rand((channels, channels, 3, 3), generator=source) - 0.5
     found = torch.empty_like(picture)
-    kernel = Fused(weight.flip(2, 3).transpose(0, 1) if transposed else weight, Scratch())
+    filter_ = Filter(weight, torch.zeros(channels))
+    kernel = Fused(filter_.one_way(transposed=transposed), Scratch())
     kernel.window(picture, -1, -1, found, None, rectified=True)
     way = functional.conv_transpose2d if transposed else functional.conv2d
     wanted = way(picture[None], weight, padding=1)[0].relu()

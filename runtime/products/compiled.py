@@ -27,8 +27,8 @@ from nstrt.runtime.vectors import (
     compiled,
     constant,
     copy_bytes,
-    everywhere,
     loaded,
+    multiplied,
     repeated,
     stored,
     vectors_of,
@@ -207,30 +207,16 @@ def _add_rows(
 ) -> None:
     """Add to some rows of a few vectors what ``count`` numbers of each row of a matrix, those of
     all rows beside each other, make of as many vectors that lie close together."""
-    before = builder.block
     places = [
-        at(builder, at(builder, target, i, target_step), part, WIDE * BYTES)
-        for i in range(_ROWS)
-        for part in range(_VECTORS)
-    ]
-    start = [loaded(builder, place, WIDE) for place in places]
-    with repeated(builder, count) as number:
-        sums = [builder.phi(vectors_of(WIDE)) for _ in places]
-        row = at_number(builder, panel, number, _ROWS)
-        column = at_number(builder, columns, number, _POSITIONS)
-        right = [
-            loaded(builder, at(builder, column, i, WIDE * BYTES), WIDE) for i in range(_VECTORS)
-        ]
-        left = [everywhere(builder, at(builder, row, i, BYTES), WIDE) for i in range(_ROWS)]
-        found = [
-            Vector(builder, sums[_VECTORS * i + part]) + left[i] * right[part]
-            for i in range(_ROWS)
+        [
+            at(builder, at(builder, target, i, target_step), part, WIDE * BYTES)
             for part in range(_VECTORS)
         ]
-        for so_far, first, value in zip(sums, start, found, strict=True):
-            so_far.add_incoming(first.value, before)
-            so_far.add_incoming(value.value, builder.block)
-    for place, value in zip(places, found, strict=True):
+        for i in range(_ROWS)
+    ]
+    start = [[loaded(builder, place, WIDE) for place in line] for line in places]
+    found = multiplied(builder, panel, columns, _POSITIONS, count, start)
+    for place, value in zip(chain(*places), chain(*found), strict=True):
         stored(value, place)
 
 
