@@ -94,8 +94,8 @@ def engine_of(options: Any, name: str, shapes: Sequence[tuple[int, int]]) -> Any
     """An engine for pictures of some heights and widths."""
     from nstrt.runtime import ModelStore
     from nstrt.runtime.assembly import Assembly, Site
-    from nstrt.runtime.machine import default_threads
     from nstrt.runtime.providers import choose_precision
+    from nstrt.runtime.system.host import default_threads
 
     precision = choose_precision(options.precision, options.provider)
     site = Site(provider=options.provider, precision=precision, threads=default_threads())

@@ -21,7 +21,9 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
-from nstrt.runtime.model import LAYERS, PackageMissingError, WeightsError, sha256_of
+from nstrt.runtime.errors import PackageMissingError, WeightsError
+from nstrt.runtime.model import LAYERS
+from nstrt.runtime.system.files import sha256_of
 
 __all__ = [
     "Convolution",

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from nstrt.runtime.errors import PackageMissingError, ProviderUnavailableError
 from nstrt.runtime.extraction import variant_for
 from nstrt.runtime.loops import loops_stamp
-from nstrt.runtime.machine import (
+from nstrt.runtime.model import ModelSpec, ModelStore, Variant
+from nstrt.runtime.providers import IMAGE_ONLY, InputShape, Shape
+from nstrt.runtime.session import FeatureSession, Session, inference_session
+from nstrt.runtime.system.host import (
     available_memory,
     card_memory,
     compiler_versions,
@@ -19,15 +23,6 @@ from nstrt.runtime.machine import (
     machine_id,
     versions,
 )
-from nstrt.runtime.model import (
-    ModelSpec,
-    ModelStore,
-    PackageMissingError,
-    ProviderUnavailableError,
-    Variant,
-)
-from nstrt.runtime.providers import IMAGE_ONLY, InputShape, Shape
-from nstrt.runtime.session import FeatureSession, Session, inference_session
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine

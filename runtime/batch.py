@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nstrt.runtime.model import ModelStore, OptionError
+from nstrt.runtime.errors import OptionError
+from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options import StylizeOptions
 
 __all__ = [
@@ -69,7 +70,7 @@ class JobProgress(JobEvent):
     """Of its work that is done, 0 to 1."""
 
     painted: float
-    """How far the picture has come, as in :class:`~nstrt.runtime.Event`."""
+    """How far the picture has come, as in :class:`Event`."""
 
     seconds_left: float | None
     """To go, as far as it can be told."""
@@ -140,10 +141,10 @@ class Batch:
     processor's cores and the memory split among them: see docs/batch.md for when that helps.
 
     With ``frames`` the photos are frames of a film, in their order: each starts from the last
-    result, moved along, and after the first is painted as :func:`~nstrt.runtime.film.frame_options`
+    result, moved along, and after the first is painted as :func:`frame_options`
     says. Behind one that is painted anew, no result counts as there already.
 
-    Raises :class:`~nstrt.runtime.model.OptionError` at once where two jobs would write one file,
+    Raises :class:`OptionError` at once where two jobs would write one file,
     or one would write over a picture that another reads.
     """
 
@@ -188,8 +189,8 @@ class Batch:
             )
 
     def _in_turn(self) -> Iterator[tuple[int, JobEvent]]:
-        from nstrt.runtime.interrupt import Interrupted
         from nstrt.runtime.painter import Painter
+        from nstrt.runtime.system.interrupt import Interrupted
 
         painter = Painter(
             force=self._force, frames=self._frames, store=self._store, notify=self._notify

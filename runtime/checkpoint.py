@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from nstrt.runtime.arrays import Array, Arrays, arrays_of
-from nstrt.runtime.model import CheckpointError, written_whole
+from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.plan import Plan
+from nstrt.runtime.system.files import written_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,8 +17,8 @@ from nstrt.runtime.checkpoint import (
     size_of,
     write_checkpoint,
 )
-from nstrt.runtime.machine import compiler_versions, versions
-from nstrt.runtime.model.files import remove_leftovers
+from nstrt.runtime.system.files import remove_leftovers
+from nstrt.runtime.system.host import compiler_versions, versions
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
@@ -68,7 +68,7 @@ class Checkpoints:
     def find(self, asked: Mapping[str, Any]) -> Checkpoint | None:
         """The checkpoint to go on from, if that was wanted and there is one.
 
-        Raises :class:`~nstrt.runtime.model.CheckpointError` if it is not of the run that is asked
+        Raises :class:`CheckpointError` if it is not of the run that is asked
         for, or of other software.
         """
         self._facts = {"asked": asked}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.colours import Colours
+from nstrt.runtime.errors import OptionError, TooLargeError
 from nstrt.runtime.extraction import feature_session
 from nstrt.runtime.losses import (
     Contents,
@@ -21,8 +22,7 @@ from nstrt.runtime.losses import (
     Together,
     variation_of,
 )
-from nstrt.runtime.machine import available_memory
-from nstrt.runtime.model import ModelStore, OptionError, TooLargeError
+from nstrt.runtime.model import ModelStore
 from nstrt.runtime.model.layers import shape_of
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
@@ -30,6 +30,7 @@ from nstrt.runtime.pictures.delta_e import delta_e
 from nstrt.runtime.plan import Scale, plan_scales
 from nstrt.runtime.planner import choose_weights
 from nstrt.runtime.scene import placed
+from nstrt.runtime.system.host import available_memory
 from nstrt.runtime.watcher import Watcher
 
 __all__ = ["ChannelDifference", "Difference", "PictureLosses", "compare", "losses_of"]
@@ -95,7 +96,7 @@ class Difference:
 def compare(a: PictureSource, b: PictureSource, *, size: int | None = None) -> Difference:
     """How far apart two pictures are, at their own size or with ``size`` for the long side.
 
-    Raises :class:`~nstrt.runtime.model.OptionError` where they differ in size or shape.
+    Raises :class:`OptionError` where they differ in size or shape.
     """
     first, second = as_picture(a), as_picture(b)
     equal = first.size == second.size and _equal(first, second)
@@ -177,7 +178,7 @@ def losses_of(
     Each picture is measured at its own size, or with ``options.size`` for its long side; photo
     and painting are brought to the sizes that they would have while it is painted. ONNX Runtime
     computes the features, whole pictures at a time, with the network of the runs. Raises
-    :class:`~nstrt.runtime.model.TooLargeError` where memory does not suffice.
+    :class:`TooLargeError` where memory does not suffice.
     """
     store = store or ModelStore()
     options, _ = choose_weights(options or StylizeOptions.of(), store)

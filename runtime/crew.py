@@ -17,9 +17,9 @@ from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING
 
 from nstrt.runtime.batch import Job, JobEvent, JobFailed
-from nstrt.runtime.machine import available_memory, default_threads
 from nstrt.runtime.memory import SAFE_SHARE
 from nstrt.runtime.model import ModelStore
+from nstrt.runtime.system.host import available_memory, default_threads
 
 if TYPE_CHECKING:
     from typing import Self
@@ -174,8 +174,8 @@ def _died(code: int) -> JobFailed:
 
 def serve() -> None:
     """Paint the jobs that come on standard input, and tell of them on standard output."""
-    from nstrt.runtime.interrupt import Interrupted
     from nstrt.runtime.painter import Painter
+    from nstrt.runtime.system.interrupt import Interrupted
 
     painter: Painter | None = None
     painting = False

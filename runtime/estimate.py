@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nstrt.runtime.plan import Plan
-from nstrt.runtime.remembered import recall, remember
+from nstrt.runtime.system.measurements import recall, remember
 
 __all__ = ["Estimate", "known_pace", "learn_pace"]
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nstrt.runtime.errors import OptionError
 from nstrt.runtime.events import Event, Finished
-from nstrt.runtime.model import ModelStore, OptionError
+from nstrt.runtime.model import ModelStore
 from nstrt.runtime.option_text import flags_of, option_name, read_option
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import PictureSource, as_picture
@@ -93,7 +94,7 @@ class Exploration:
     painted coarse to fine from the same start and seed as large ones, whose first scales they are.
 
     Iterate it for the events of each cell's run. Raises
-    :class:`~nstrt.runtime.model.OptionError` at once for values that an option cannot have.
+    :class:`OptionError` at once for values that an option cannot have.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Exploration:
         self._leave()
 
     def __iter__(self) -> Iterator[tuple[Cell, Event]]:
-        from nstrt.runtime.interrupt import Interrupted
+        from nstrt.runtime.system.interrupt import Interrupted
         from nstrt.runtime.transfer import StyleTransfer
 
         # Decoded once for all cells.

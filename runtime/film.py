@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.errors import OptionError
 from nstrt.runtime.flow import Moved, check_flow, moved
-from nstrt.runtime.model import ModelStore, OptionError
+from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.result import Result
@@ -50,7 +51,7 @@ def flicker(paintings: Iterable[PictureSource], frames: Iterable[PictureSource])
 class Follower:
     """Carries paintings from frame to frame.
 
-    Raises :class:`~nstrt.runtime.model.PackageMissingError` where OpenCV is missing.
+    Raises :class:`PackageMissingError` where OpenCV is missing.
     """
 
     def __init__(self) -> None:
@@ -98,7 +99,7 @@ class FilmPainter:
     The first is painted coarse to fine as any picture; each later one as :func:`frame_options`
     says, from what :class:`Follower` carries over.
 
-    Raises :class:`~nstrt.runtime.model.PackageMissingError` where OpenCV is missing.
+    Raises :class:`PackageMissingError` where OpenCV is missing.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.model import OptionError, PackageMissingError
+from nstrt.runtime.errors import OptionError, PackageMissingError
 
 __all__ = ["Moved", "check_flow", "consistency", "dense_flow", "moved", "warped"]
 
@@ -54,7 +54,7 @@ def moved(
 
 
 def check_flow() -> None:
-    """Raise :class:`~nstrt.runtime.model.PackageMissingError` where there is no OpenCV."""
+    """Raise :class:`PackageMissingError` where there is no OpenCV."""
     _cv2()
 
 

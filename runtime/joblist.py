@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nstrt.runtime.batch import Job
-from nstrt.runtime.model import OptionError, PictureReadError
+from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.option_text import option_name, read_option
 from nstrt.runtime.options import INITS, StylizeOptions
 from nstrt.runtime.pictures import SUFFIXES
@@ -39,7 +39,7 @@ def jobs_from(
     Of a folder that is every picture right inside it. Results go into ``out_dir``, under the
     photo's name, with ``suffix`` for its ending if one is given, and .png where the photo's own is
     no format of results. ``options`` are those of :class:`StylizeOptions`. Raises
-    :class:`~nstrt.runtime.model.NstrtError` for what cannot be meant.
+    :class:`NstrtError` for what cannot be meant.
     """
     if suffix is not None and suffix.lower() not in SUFFIXES:
         raise OptionError(f"Results cannot end in '{suffix}'; choose one of {', '.join(SUFFIXES)}.")

@@ -10,13 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from nstrt.runtime.model import (
-    CHANNELS,
-    TooLargeError,
-    layers_between,
-    layers_through,
-    stride_of,
-)
+from nstrt.runtime.errors import TooLargeError
+from nstrt.runtime.model import CHANNELS, layers_between, layers_through, stride_of
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.plan import Scale, is_large
 from nstrt.runtime.sections import CUT, deep_side, split_at_cut

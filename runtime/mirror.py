@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nstrt.runtime.convolution import Filter
-from nstrt.runtime.model import ModelFileError, PackageMissingError, weights_of
+from nstrt.runtime.errors import ModelFileError, PackageMissingError
+from nstrt.runtime.model import weights_of
 
 if TYPE_CHECKING:
     import onnx

@@ -7,7 +7,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from nstrt.runtime.model import OptionError
+from nstrt.runtime.errors import OptionError
 from nstrt.runtime.options import StylizeOptions
 
 __all__ = ["flags_of", "option_name", "read_option"]

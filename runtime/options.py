@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
-from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec, OptionError, check_layer
+from nstrt.runtime.errors import OptionError
+from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec, check_layer
 from nstrt.runtime.providers import PRECISIONS, PROVIDERS
 
 __all__ = [
@@ -415,7 +416,7 @@ class StylizeOptions:
     def of(cls, preset: str = "balanced", **given: Any) -> StylizeOptions:
         """The options of a preset with those ``given`` in place of its own.
 
-        Raises :class:`~nstrt.runtime.model.OptionError` for an unknown name or a bad value.
+        Raises :class:`OptionError` for an unknown name or a bad value.
         """
         if preset not in PRESETS:
             raise OptionError(f"There is no preset '{preset}'; choose {', '.join(PRESETS)}.")

@@ -20,19 +20,14 @@ from nstrt.runtime.batch import (
     JobStarted,
 )
 from nstrt.runtime.checkpoints import checkpoint_of
+from nstrt.runtime.errors import CheckpointError, NstrtError, OutputExistsError, PictureReadError
 from nstrt.runtime.events import Finished, Started, Step
-from nstrt.runtime.interrupt import Interrupted
-from nstrt.runtime.model import (
-    CheckpointError,
-    ModelStore,
-    NstrtError,
-    OutputExistsError,
-    PictureReadError,
-    sha256_of,
-)
+from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options import INITS, StylizeOptions
 from nstrt.runtime.pictures import Picture, check_writable, read_picture, read_recipe
 from nstrt.runtime.recipe import differences
+from nstrt.runtime.system.files import sha256_of
+from nstrt.runtime.system.interrupt import Interrupted
 
 if TYPE_CHECKING:
     from nstrt.runtime.events import Event
@@ -46,7 +41,7 @@ STYLES = 2
 
 
 class Painter:
-    """Paints jobs with what they can share: see :class:`~nstrt.runtime.batch.Batch`."""
+    """Paints jobs with what they can share: see :class:`Batch`."""
 
     def __init__(
         self,
@@ -75,7 +70,7 @@ class Painter:
     def paint(self, job: Job) -> Iterator[JobEvent]:
         """Paint one job and save its result.
 
-        What goes wrong is an event. Raises :class:`~nstrt.runtime.interrupt.Interrupted` after
+        What goes wrong is an event. Raises :class:`Interrupted` after
         :meth:`stop`.
         """
         try:

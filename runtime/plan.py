@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nstrt.runtime.model import OptionError
+from nstrt.runtime.errors import OptionError
 from nstrt.runtime.options import StylizeOptions
 
 __all__ = [

@@ -9,8 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nstrt.runtime.assembly import Assembly, Site, has_torch, torch_sees_card
+from nstrt.runtime.errors import CheckpointError, ProviderUnavailableError, WeightsError
 from nstrt.runtime.loops import loops_stamp
-from nstrt.runtime.machine import (
+from nstrt.runtime.memory import PROMISE, SAFE_SHARE, Demand, fitted
+from nstrt.runtime.model import ModelSpec, ModelStore
+from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.plan import Plan, Scale, default_size, plan_scales
+from nstrt.runtime.providers import Shape, choose_precision, choose_provider, loads
+from nstrt.runtime.sections import sections_of
+from nstrt.runtime.system.host import (
     compiler_versions,
     default_threads,
     device_name,
@@ -18,18 +25,6 @@ from nstrt.runtime.machine import (
     rounds_fast,
     versions,
 )
-from nstrt.runtime.memory import PROMISE, SAFE_SHARE, Demand, fitted
-from nstrt.runtime.model import (
-    CheckpointError,
-    ModelSpec,
-    ModelStore,
-    ProviderUnavailableError,
-    WeightsError,
-)
-from nstrt.runtime.options import StylizeOptions
-from nstrt.runtime.plan import Plan, Scale, default_size, plan_scales
-from nstrt.runtime.providers import Shape, choose_precision, choose_provider, loads
-from nstrt.runtime.sections import sections_of
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
@@ -114,7 +109,7 @@ class Planner:
         """The plan for a photo and paintings of (width, height) pixels, and its engine, which can
         have that many ``masks``.
 
-        Raises :class:`~nstrt.runtime.model.NstrtError` if it cannot run here.
+        Raises :class:`NstrtError` if it cannot run here.
         """
         options = self.options
         site, why_there = self._site = self._site or self._choose_site()
@@ -174,7 +169,7 @@ class Planner:
     def carry_out(self, plan: Plan) -> Engine:
         """The engine for a plan that was made before, for a run that goes on.
 
-        Raises :class:`~nstrt.runtime.model.CheckpointError` if it cannot be carried out here.
+        Raises :class:`CheckpointError` if it cannot be carried out here.
         """
         device = device_name(plan.provider)
         if device != plan.device or not serves(plan.provider, engine=plan.engine):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+from nstrt.runtime.errors import OptionError, PictureReadError, PictureWriteError
 from nstrt.runtime.events import Event, Finished, Started, Step
-from nstrt.runtime.model import OptionError, PictureReadError, PictureWriteError
 from nstrt.runtime.pictures import Picture, check_writable, read_recipe, resize, save
 
 __all__ = ["SECONDS", "PreviewFile"]

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from nstrt.runtime.model import ProviderUnavailableError
+from nstrt.runtime.errors import ProviderUnavailableError
 
 __all__ = [
     "IMAGE_ONLY",

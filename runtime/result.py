@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nstrt.runtime.model import PictureWriteError
+from nstrt.runtime.errors import PictureWriteError
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, save
 from nstrt.runtime.plan import Plan

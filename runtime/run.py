@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.checkpoints import Checkpoints
 from nstrt.runtime.colours import Colours
+from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.estimate import learn_pace
 from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
-from nstrt.runtime.interrupt import Interrupt, Interrupted
-from nstrt.runtime.model import PictureReadError, TooLargeError
 from nstrt.runtime.options import INITS
 from nstrt.runtime.pace import Pace
 from nstrt.runtime.pictures import (
@@ -28,6 +27,7 @@ from nstrt.runtime.planner import Planner
 from nstrt.runtime.recipe import asked_for, recipe_of
 from nstrt.runtime.result import Result
 from nstrt.runtime.scene import Scene, Sources, read_scene
+from nstrt.runtime.system.interrupt import Interrupt, Interrupted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,7 @@ class Run:
     def cancel(self) -> None:
         """End within a layer of the network, with no picture. From any thread.
 
-        The iteration then raises :class:`~nstrt.runtime.interrupt.Interrupted`. After :meth:`stop`,
+        The iteration then raises :class:`Interrupted`. After :meth:`stop`,
         the state is in the run's checkpoint, if it has one.
         """
         self._cancelled = True

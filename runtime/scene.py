@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nstrt.runtime.errors import OptionError
 from nstrt.runtime.flow import Moved
 from nstrt.runtime.guidance import (
     PROTECTION,
@@ -22,7 +23,6 @@ from nstrt.runtime.guidance import (
     covers,
     shared_out,
 )
-from nstrt.runtime.model import OptionError
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 
@@ -313,7 +313,7 @@ class Scene:
 def read_scene(sources: Sources, options: StylizeOptions) -> Scene:
     """Read a run's pictures.
 
-    Raises :class:`~nstrt.runtime.model.NstrtError` for what cannot be read, or does not go
+    Raises :class:`NstrtError` for what cannot be read, or does not go
     together.
     """
     count = len(sources.styles)

@@ -13,15 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, arrays_of
-from nstrt.runtime.interrupt import Interrupt
-from nstrt.runtime.model import (
-    IMAGE,
-    ModelFileError,
-    ProviderUnavailableError,
-    cache_folder,
-    shape_of,
-    weights_of,
-)
+from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
+from nstrt.runtime.model import IMAGE, shape_of, weights_of
 from nstrt.runtime.providers import (
     IMAGE_ONLY,
     InputShape,
@@ -31,6 +24,8 @@ from nstrt.runtime.providers import (
     prepare_libraries,
     provider_options,
 )
+from nstrt.runtime.system.files import cache_folder
+from nstrt.runtime.system.interrupt import Interrupt
 
 __all__ = [
     "Bound",
@@ -67,7 +62,7 @@ class Session:
 
     def run(self, binding: Any, interrupt: Interrupt, *, shrink: bool = False) -> None:
         """Compute what is bound; ``interrupt`` ends it between two nodes, with
-        :class:`~nstrt.runtime.interrupt.Interrupted`. With ``shrink``, memory that ONNX Runtime
+        :class:`Interrupted`. With ``shrink``, memory that ONNX Runtime
         would keep for the next time is given back."""
         import onnxruntime
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nstrt.runtime.errors import OptionError, PackageMissingError, PictureWriteError
 from nstrt.runtime.events import Event, Finished, Started, Step
-from nstrt.runtime.model import OptionError, PackageMissingError, PictureWriteError
-from nstrt.runtime.model.files import written_whole
 from nstrt.runtime.pictures import check_target, resize, why_not_written
 from nstrt.runtime.pictures.values import quantised
+from nstrt.runtime.system.files import written_whole
 
 if TYPE_CHECKING:
     from typing import Self
@@ -69,8 +69,8 @@ class Timelapse:
 
     The film has the size of the finest scale, within :data:`LONGEST_SIDE`; coarser scales are
     enlarged to it, transparent parts are white, and the finished picture is held for ``hold``
-    seconds. Raises :class:`~nstrt.runtime.model.PictureWriteError` at once where the film could
-    not be written, and :class:`~nstrt.runtime.model.PackageMissingError` where MP4's package is
+    seconds. Raises :class:`PictureWriteError` at once where the film could
+    not be written, and :class:`PackageMissingError` where MP4's package is
     missing.
     """
 

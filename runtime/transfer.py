@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nstrt.runtime.checkpoints import SECONDS, Checkpoints
+from nstrt.runtime.errors import OptionError
 from nstrt.runtime.estimate import Estimate, known_pace
 from nstrt.runtime.flow import Moved
-from nstrt.runtime.model import ModelStore, OptionError
+from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.pictures import PictureSource
 from nstrt.runtime.plan import Plan
@@ -123,7 +124,7 @@ class StyleTransfer:
         to the same picture, and from the beginning if there is none. Once the result is saved,
         :meth:`Run.remove_checkpoint` deletes the file.
 
-        The iteration raises :class:`~nstrt.runtime.model.CheckpointError` for a checkpoint that is
+        The iteration raises :class:`CheckpointError` for a checkpoint that is
         damaged, of another photo, painting or options, or cannot be gone on from here.
         """
         if resume and checkpoint is None:
@@ -159,7 +160,7 @@ class StyleTransfer:
     def plan(self, photo: tuple[int, int], painting: tuple[int, int]) -> Plan:
         """What would run for a photo and a painting of (width, height) pixels.
 
-        Raises :class:`~nstrt.runtime.model.NstrtError` if it cannot run here.
+        Raises :class:`NstrtError` if it cannot run here.
         """
         return self._planner.prepare(photo, painting)[0]
 

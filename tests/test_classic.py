@@ -87,7 +87,7 @@ def test_classic_is_the_published_recipe(engine: str) -> None:
 
 def test_classic_says_which_weights_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
     import nstrt.exporter.weights as source
-    from nstrt.runtime.model import WeightsError
+    from nstrt.runtime.errors import WeightsError
 
     def nowhere(**_: object) -> Path:
         raise WeightsError("no connection")

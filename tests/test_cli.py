@@ -156,7 +156,7 @@ def test_completion_is_offered() -> None:
 def test_a_result_that_cannot_be_saved_is_kept_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    from nstrt.runtime.model import OutputExistsError
+    from nstrt.runtime.errors import OutputExistsError
     from nstrt.runtime.pictures import write
 
     monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
@@ -237,7 +237,7 @@ def test_a_picture_on_the_way_that_cannot_be_saved_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     from nstrt.runtime import pictures
-    from nstrt.runtime.model import PictureWriteError
+    from nstrt.runtime.errors import PictureWriteError
 
     def full(*_: object, **__: object) -> None:
         raise PictureWriteError("There is no room on the disk.")

@@ -38,7 +38,7 @@ from nstrt.runtime.convolution import (
 from nstrt.runtime.convolution import winograd as winograd_module
 from nstrt.runtime.convolution.kernels import candidates, nnpack_works
 from nstrt.runtime.convolution.winograd import TILE, Winograd, transform_weight
-from nstrt.runtime.model import CheckpointError
+from nstrt.runtime.errors import CheckpointError
 
 SIZES = [(4, 4), (8, 12), (1, 1), (5, 7), (3, 18), (19, 22), (4, 41)]
 CHANNELS = [(16, 16), (24, 40), (40, 20), (3, 20), (20, 3)]

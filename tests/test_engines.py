@@ -18,17 +18,11 @@ from nstrt.runtime import passes as passes_module
 from nstrt.runtime.convolution import choice as choice_module
 from nstrt.runtime.convolution.kernels import Direct
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
+from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import Contents, LossWeights, Objective
 from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.model import (
-    LAYERS,
-    ModelFileError,
-    ModelSpec,
-    ModelStore,
-    ProviderUnavailableError,
-    shape_of,
-)
+from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, shape_of
 from nstrt.runtime.optimizers import Adam
 from nstrt.runtime.sections import sections_of
 from nstrt.runtime.session import FeatureSession, open_session

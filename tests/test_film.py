@@ -23,10 +23,10 @@ from nstrt.runtime import (
     StyleTransfer,
     StylizeOptions,
 )
+from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.film import FilmPainter, flicker, frame_options
 from nstrt.runtime.flow import Moved, check_flow, consistency, dense_flow, moved, warped
 from nstrt.runtime.losses import Temporal
-from nstrt.runtime.model import CheckpointError
 from nstrt.runtime.pictures import Picture, gray
 from nstrt.runtime.terms import LossTerms
 

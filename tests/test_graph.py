@@ -24,18 +24,15 @@ from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.assembly import Assembly, Site
 from nstrt.runtime.engines.graph import GraphEngine
 from nstrt.runtime.engines.mirrored import TorchEngine
+from nstrt.runtime.errors import ModelBuilderMissingError, ProviderUnavailableError
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.extraction import feature_session
-from nstrt.runtime.interrupt import Interrupt, Interrupted
 from nstrt.runtime.losses import LossWeights
 from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.model import (
-    ModelBuilderMissingError,
-    ModelStore,
-    ProviderUnavailableError,
-)
+from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options import StylizeOptions
 from nstrt.runtime.providers import check_placement, provider_options
+from nstrt.runtime.system.interrupt import Interrupt, Interrupted
 from nstrt.runtime.transfer import StyleTransfer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -14,11 +14,11 @@ import torch
 from nstrt.runtime import Finished, Interrupted, Preview, Step, StyleTransfer, StylizeOptions
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.losses import LossWeights
 from nstrt.runtime.mirror import read_mirror
 from nstrt.runtime.run import Run
 from nstrt.runtime.session import open_session
+from nstrt.runtime.system.interrupt import Interrupt
 from nstrt.runtime.tiles import tiles_of
 
 if TYPE_CHECKING:

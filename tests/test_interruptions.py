@@ -91,9 +91,9 @@ def test_a_failure_while_saving_leaves_nothing(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nstrt.runtime import Picture
-    from nstrt.runtime.model import PictureWriteError
-    from nstrt.runtime.model import files as file_module
+    from nstrt.runtime.errors import PictureWriteError
     from nstrt.runtime.pictures import save
+    from nstrt.runtime.system import files as file_module
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

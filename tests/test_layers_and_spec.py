@@ -12,14 +12,12 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nstrt.runtime.errors import LayerNameError, OptionError, WeightsError
 from nstrt.runtime.model import (
     LAYERS,
     STEP_VARIANTS,
     VARIANTS,
-    LayerNameError,
     ModelSpec,
-    OptionError,
-    WeightsError,
     check_layer,
     in_network_order,
     layers_through,

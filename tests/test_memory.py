@@ -19,11 +19,11 @@ from nstrt.runtime import StylizeOptions
 from nstrt.runtime import memory as memory_module
 from nstrt.runtime import passes as passes_module
 from nstrt.runtime.engines.mirrored import TorchEngine
+from nstrt.runtime.errors import TooLargeError
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights
 from nstrt.runtime.memory import Demand, fitted
 from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.model import TooLargeError
 from nstrt.runtime.plan import plan_scales
 
 if TYPE_CHECKING:

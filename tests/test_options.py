@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nstrt.runtime import PRESETS, StylizeOptions
-from nstrt.runtime.model import LayerNameError, OptionError
+from nstrt.runtime.errors import LayerNameError, OptionError
 from nstrt.runtime.options import parse_layers
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from nstrt.runtime.model.errors import OptionError, PictureReadError
+from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.pictures import Picture, as_picture
 from nstrt.runtime.pictures.pillow import samples_of
 

@@ -17,7 +17,7 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms
 
-from nstrt.runtime.model.errors import NstrtError, PictureReadError, TooLargeError
+from nstrt.runtime.errors import NstrtError, PictureReadError, TooLargeError
 from nstrt.runtime.pictures import MAX_PIXELS, Picture, read, read_picture, source
 
 RANDOM = np.random.default_rng(7)

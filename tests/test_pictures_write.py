@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nstrt.runtime.model.errors import OutputExistsError, PictureReadError, PictureWriteError
+from nstrt.runtime.errors import OutputExistsError, PictureReadError, PictureWriteError
 from nstrt.runtime.pictures import (
     SUFFIXES,
     Picture,

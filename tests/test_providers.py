@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nstrt.runtime import providers
-from nstrt.runtime.model import ProviderUnavailableError
+from nstrt.runtime.errors import ProviderUnavailableError
 from nstrt.runtime.providers import (
     PRECISIONS,
     PROVIDERS,

@@ -22,6 +22,7 @@ from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.colours import Colours
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
+from nstrt.runtime.errors import OptionError, PictureReadError, ProviderUnavailableError
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.flow import Moved
 from nstrt.runtime.guidance import (
@@ -34,7 +35,6 @@ from nstrt.runtime.guidance import (
 )
 from nstrt.runtime.losses import Grams, LossWeights, Objective, Region
 from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.model import OptionError, PictureReadError, ProviderUnavailableError
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.scene import MaskPicture, Scene, Sources, read_scene
 from nstrt.runtime.session import open_session

@@ -39,8 +39,8 @@ from nstrt.runtime import checkpoints as checkpoints_module
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.checkpoint import State, read_checkpoint
 from nstrt.runtime.checkpoints import Checkpoints
+from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.extents import WHOLE
-from nstrt.runtime.model import CheckpointError
 from nstrt.runtime.tiles import Tile
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

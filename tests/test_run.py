@@ -28,8 +28,8 @@ from nstrt.runtime import (
     stylize,
 )
 from nstrt.runtime import planner as planner_module
+from nstrt.runtime.errors import OptionError, ProviderUnavailableError, TooLargeError
 from nstrt.runtime.memory import PROMISE
-from nstrt.runtime.model import OptionError, ProviderUnavailableError, TooLargeError
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.planner import Planner
 

@@ -26,6 +26,7 @@ from nstrt.exporter.step import step_graph, tile_graph
 from nstrt.exporter.trace import serialized
 from nstrt.exporter.weights import OXFORD_SHA256
 from nstrt.runtime.engines.mirrored import TorchEngine
+from nstrt.runtime.errors import ExportCheckError
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights, Objective
 from nstrt.runtime.mirror import read_mirror
@@ -34,7 +35,6 @@ from nstrt.runtime.model import (
     CONTENT_SHARES,
     STEP_VARIANTS,
     STYLE_SHARES,
-    ExportCheckError,
     ModelSpec,
     ModelStore,
     core_input,

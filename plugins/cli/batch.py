@@ -12,7 +12,7 @@ import typer
 from nstrt.plugins.cli.console import complain, speaker, tell
 from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, given_values, with_option_flags
 from nstrt.plugins.cli.interrupt import heeding_ctrl_c
-from nstrt.runtime.model.errors import PictureWriteError
+from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
     from nstrt.runtime.batch import Batch, BatchEvent, JobEvent
@@ -120,7 +120,7 @@ def command(
 
 
 def _state(event: JobEvent) -> dict[str, Any]:
-    """Where a picture is, as :class:`~nstrt.plugins.cli.progress.Item` has it."""
+    """Where a picture is, as :class:`Item` has it."""
     from nstrt.runtime.batch import JobDone, JobFailed, JobProgress, JobSkipped
 
     match event:

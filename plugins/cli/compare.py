@@ -11,7 +11,7 @@ import typer
 
 from nstrt.plugins.cli.console import tell
 from nstrt.plugins.cli.flags import given_options, with_option_flags
-from nstrt.runtime.model.errors import OptionError
+from nstrt.runtime.errors import OptionError
 
 if TYPE_CHECKING:
     from nstrt.runtime.compare import Difference, PictureLosses

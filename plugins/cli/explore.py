@@ -12,7 +12,7 @@ import typer
 from nstrt.plugins.cli.console import speaker, tell
 from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, given_values, with_option_flags
 from nstrt.plugins.cli.interrupt import heeding_ctrl_c
-from nstrt.runtime.model.errors import PictureWriteError
+from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
     from nstrt.runtime.explore import Cell, Exploration

@@ -10,7 +10,7 @@ import typer
 
 from nstrt.plugins.cli.console import tell
 from nstrt.plugins.cli.facts import as_lines
-from nstrt.runtime.model.errors import OptionError, PictureReadError
+from nstrt.runtime.errors import OptionError, PictureReadError
 
 __all__ = ["EXAMPLES", "NAME", "command", "weights"]
 

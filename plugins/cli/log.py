@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from nstrt.runtime.model.errors import PictureWriteError
+from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
     from nstrt.runtime.events import Event

@@ -15,7 +15,7 @@ from nstrt.plugins.cli.console import speaker, tell
 from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, with_option_flags
 from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.plugins.cli.log import StepLog
-from nstrt.runtime.model.errors import OptionError, OutputExistsError, PictureWriteError
+from nstrt.runtime.errors import OptionError, OutputExistsError, PictureWriteError
 
 if TYPE_CHECKING:
     from nstrt.runtime.events import Event, Preview, Started

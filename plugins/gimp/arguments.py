@@ -1,6 +1,6 @@
 """What the filter's dialog offers: options of the runtime in a painter's words.
 
-Defaults, ranges and choices come from :class:`~nstrt.runtime.options.StylizeOptions`; the list
+Defaults, ranges and choices come from :class:`StylizeOptions`; the list
 travels to the plug-in in ``nstrt.json``, because GIMP's own Python cannot import nstrt.
 """
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from nstrt.runtime.convolution.kernels import COMPILED, Filter, Kernel, candidates
 from nstrt.runtime.convolution.scratch import Scratch
-from nstrt.runtime.model import CheckpointError
-from nstrt.runtime.remembered import recall, remember
+from nstrt.runtime.errors import CheckpointError
+from nstrt.runtime.system.measurements import recall, remember
 
 __all__ = ["Chooser", "band_for"]
 

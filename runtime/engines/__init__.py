@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from nstrt.runtime.arrays import Array, Arrays
-from nstrt.runtime.interrupt import Interrupt
+from nstrt.runtime.system.interrupt import Interrupt
 from nstrt.runtime.targets import StyleTargets
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Engine(Protocol):
 
     interrupt: Interrupt
     """Who may end a computation between two layers, which then raises
-    :class:`~nstrt.runtime.interrupt.Interrupted`; a run puts its own here."""
+    :class:`Interrupted`; a run puts its own here."""
 
     targets: StyleTargets[Array]
     """Gram matrices of paintings that it computed, for the next run."""

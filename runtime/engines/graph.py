@@ -2,7 +2,7 @@
 
 Three sessions at most: the features of the loss's layers, for targets and statistics; a ``step``
 graph for whole pictures; a ``tile`` graph for parts of one. What goes into the graphs stands in
-:mod:`nstrt.runtime.model.step`.
+:mod:`nstrt.runtime.model.step_io`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines import StepFunction
-from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.losses import Objective, Tally
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
@@ -36,6 +35,7 @@ from nstrt.runtime.model import (
 from nstrt.runtime.providers import InputShape, image_shape
 from nstrt.runtime.sections import Cut
 from nstrt.runtime.session import Bound, FeatureSession, Session
+from nstrt.runtime.system.interrupt import Interrupt
 from nstrt.runtime.targets import StyleTargets
 from nstrt.runtime.tiles import Tile
 from nstrt.runtime.watcher import Watcher

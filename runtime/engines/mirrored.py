@@ -15,13 +15,13 @@ from nstrt.runtime.arrays import Array
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import StepFunction
 from nstrt.runtime.extents import WHOLE
-from nstrt.runtime.interrupt import Interrupt
 from nstrt.runtime.losses import Objective, Tally, Together
 from nstrt.runtime.mirror import Mirror
 from nstrt.runtime.passes import Passes, Trace
 from nstrt.runtime.recorded import recorded
 from nstrt.runtime.sections import Cut
 from nstrt.runtime.session import FeatureSession
+from nstrt.runtime.system.interrupt import Interrupt
 from nstrt.runtime.targets import StyleTargets
 from nstrt.runtime.tiles import Tile, Window
 from nstrt.runtime.watcher import Watcher
@@ -33,7 +33,7 @@ class TorchEngine:
     """Everything in the mirrored PyTorch graph.
 
     ``precision`` is that of the products in its convolutions; ``key`` stands for what their speed
-    depends on, see :class:`~nstrt.runtime.convolution.Chooser`.
+    depends on, see :class:`Chooser`.
     """
 
     name = "torch"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from nstrt.runtime.model.errors import LayerNameError
+from nstrt.runtime.errors import LayerNameError
 
 __all__ = [
     "BLOCKS",

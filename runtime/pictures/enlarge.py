@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.model.errors import OptionError
+from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures.resize import resize
 from nstrt.runtime.pictures.values import strips
 

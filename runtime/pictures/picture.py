@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nstrt.runtime.model.errors import OptionError
+from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures.values import quantised, unit_values, upright
 
 if TYPE_CHECKING:

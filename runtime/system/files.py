@@ -6,13 +6,23 @@ import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["remove_leftovers", "sha256_of", "weights_of", "write_whole", "written_whole"]
+__all__ = ["cache_folder", "remove_leftovers", "sha256_of", "write_whole", "written_whole"]
 
 _MARK = ".nstrt-"
+
+
+def cache_folder() -> Path:
+    """Where models and measurements are kept: ``NSTRT_CACHE``, or the user's cache folder."""
+    chosen = os.environ.get("NSTRT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("nstrt", appauthor=False))
 
 
 @contextmanager
@@ -63,14 +73,6 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def weights_of(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What a model file's metadata says of its weights: description, licence, origin, SHA-256."""
-    found = {"description": metadata.get("nstrt.weights", "")}
-    for name in ("licence", "origin", "sha256"):
-        found[name] = metadata.get(f"nstrt.weights.{name}", "")
-    return found
 
 
 def _host() -> str:

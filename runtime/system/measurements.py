@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nstrt.runtime.model import cache_folder, write_whole
+from nstrt.runtime.system.files import cache_folder, write_whole
 
 __all__ = ["recall", "remember"]
 

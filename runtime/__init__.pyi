@@ -1,0 +1,170 @@
+"""The public names of the runtime, each written once; they load when first used."""
+
+from .batch import (
+    Batch as Batch,
+)
+from .batch import (
+    BatchEvent as BatchEvent,
+)
+from .batch import (
+    Job as Job,
+)
+from .batch import (
+    JobDone as JobDone,
+)
+from .batch import (
+    JobEvent as JobEvent,
+)
+from .batch import (
+    JobFailed as JobFailed,
+)
+from .batch import (
+    JobProgress as JobProgress,
+)
+from .batch import (
+    JobSkipped as JobSkipped,
+)
+from .batch import (
+    JobStarted as JobStarted,
+)
+from .compare import (
+    Difference as Difference,
+)
+from .compare import (
+    PictureLosses as PictureLosses,
+)
+from .compare import (
+    losses_of as losses_of,
+)
+from .errors import (
+    CheckpointError as CheckpointError,
+)
+from .errors import (
+    ExportCheckError as ExportCheckError,
+)
+from .errors import (
+    LayerNameError as LayerNameError,
+)
+from .errors import (
+    ModelBuilderMissingError as ModelBuilderMissingError,
+)
+from .errors import (
+    ModelFileError as ModelFileError,
+)
+from .errors import (
+    NstrtError as NstrtError,
+)
+from .errors import (
+    OptionError as OptionError,
+)
+from .errors import (
+    OutputExistsError as OutputExistsError,
+)
+from .errors import (
+    PackageMissingError as PackageMissingError,
+)
+from .errors import (
+    PictureReadError as PictureReadError,
+)
+from .errors import (
+    PictureWriteError as PictureWriteError,
+)
+from .errors import (
+    ProviderUnavailableError as ProviderUnavailableError,
+)
+from .errors import (
+    TooLargeError as TooLargeError,
+)
+from .errors import (
+    WeightsError as WeightsError,
+)
+from .estimate import (
+    Estimate as Estimate,
+)
+from .events import (
+    Event as Event,
+)
+from .events import (
+    Finished as Finished,
+)
+from .events import (
+    Preview as Preview,
+)
+from .events import (
+    ScaleDone as ScaleDone,
+)
+from .events import (
+    Started as Started,
+)
+from .events import (
+    Step as Step,
+)
+from .explore import (
+    Axis as Axis,
+)
+from .explore import (
+    Cell as Cell,
+)
+from .explore import (
+    Exploration as Exploration,
+)
+from .explore import (
+    parse_axis as parse_axis,
+)
+from .extraction import (
+    features as features,
+)
+from .joblist import (
+    jobs_from as jobs_from,
+)
+from .model.spec import (
+    ModelSpec as ModelSpec,
+)
+from .model.store import (
+    ModelStore as ModelStore,
+)
+from .options import (
+    PRESETS as PRESETS,
+)
+from .options import (
+    StylizeOptions as StylizeOptions,
+)
+from .pictures.picture import (
+    Picture as Picture,
+)
+from .pictures.recipe import (
+    read_recipe as read_recipe,
+)
+from .plan import (
+    Plan as Plan,
+)
+from .plan import (
+    Scale as Scale,
+)
+from .preview import (
+    PreviewFile as PreviewFile,
+)
+from .result import (
+    Result as Result,
+)
+from .run import (
+    Run as Run,
+)
+from .sheets import (
+    contact_sheet as contact_sheet,
+)
+from .system.interrupt import (
+    Interrupted as Interrupted,
+)
+from .terms import (
+    LossTerms as LossTerms,
+)
+from .timelapse import (
+    Timelapse as Timelapse,
+)
+from .transfer import (
+    StyleTransfer as StyleTransfer,
+)
+from .transfer import (
+    stylize as stylize,
+)
