@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.errors import PackageMissingError, ProviderUnavailableError
 from nstrt.runtime.extraction import variant_for
-from nstrt.runtime.loops import loops_stamp
+from nstrt.runtime.kernels.compiled import loops_stamp
 from nstrt.runtime.model import ModelSpec, ModelStore, Variant
 from nstrt.runtime.providers import IMAGE_ONLY, InputShape, Shape
 from nstrt.runtime.session import FeatureSession, Session, inference_session

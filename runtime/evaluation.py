@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.engines import Engine, StepFunction
 from nstrt.runtime.guidance import Guidance, Guide
+from nstrt.runtime.kernels.compiled import is_large
 from nstrt.runtime.losses import (
     Contents,
     Grams,
@@ -23,7 +24,6 @@ from nstrt.runtime.losses import (
     Together,
     terms_of,
 )
-from nstrt.runtime.plan import is_large
 from nstrt.runtime.sections import Cut, Section, sections_of
 from nstrt.runtime.targets import TargetKey
 from nstrt.runtime.terms import LossTerms

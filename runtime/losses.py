@@ -41,8 +41,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nstrt.runtime.arrays import Array, arrays_of, bands_of
 from nstrt.runtime.guidance import Guide, Overlay
+from nstrt.runtime.kernels.gram import GramSum, products_for
 from nstrt.runtime.model import shape_of
-from nstrt.runtime.products import GramSum, products_for
 from nstrt.runtime.terms import LossTerms
 from nstrt.runtime.watcher import Watcher, place_of
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nstrt.runtime.errors import TooLargeError
+from nstrt.runtime.kernels.compiled import is_large
 from nstrt.runtime.model import CHANNELS, layers_between, layers_through, stride_of
 from nstrt.runtime.options import StylizeOptions
-from nstrt.runtime.plan import Scale, is_large
+from nstrt.runtime.plan import Scale
 from nstrt.runtime.sections import CUT, deep_side, split_at_cut
 from nstrt.runtime.tiles import margin_of
 

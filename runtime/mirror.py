@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime.convolution import Filter
 from nstrt.runtime.errors import ModelFileError, PackageMissingError
+from nstrt.runtime.kernels.convolution import Filter
 from nstrt.runtime.model import weights_of
 
 if TYPE_CHECKING:

@@ -17,11 +17,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nstrt.runtime.convolution import Chooser, Filter, Kernel, Scratch, band_for, is_windowed
 from nstrt.runtime.extents import WHOLE, Area, Core, areas_of
+from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.compiled import is_large
+from nstrt.runtime.kernels.convolution import Chooser, Filter, Kernel, band_for, is_windowed
+from nstrt.runtime.kernels.pooling import Pooling, pooling_for
 from nstrt.runtime.mirror import Mirror, Stage
-from nstrt.runtime.plan import is_large
-from nstrt.runtime.pooling import Pooling, pooling_for
 from nstrt.runtime.watcher import Watcher
 
 __all__ = ["Check", "Passes", "Trace"]
@@ -68,7 +69,7 @@ class Trace:
     """Where a ReLU let its input through."""
 
     codes: dict[str, Tensor] = field(default_factory=dict)
-    """For each window of a pooling, where the gradient goes, see :mod:`nstrt.runtime.pooling`."""
+    """For each window of a pooling, where the gradient goes, see :mod:`.kernels.pooling`."""
 
 
 class Passes:

@@ -13,15 +13,7 @@ from typing import Any
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.options import StylizeOptions
 
-__all__ = [
-    "COARSEST",
-    "STEP",
-    "Plan",
-    "Scale",
-    "default_size",
-    "is_large",
-    "plan_scales",
-]
+__all__ = ["COARSEST", "STEP", "Plan", "Scale", "default_size", "plan_scales"]
 
 STEP = math.sqrt(2)
 """Each scale's long side is this many times the last one's."""
@@ -29,17 +21,9 @@ STEP = math.sqrt(2)
 COARSEST = 128
 """Long side in pixels that coarse to fine starts from, about."""
 
-_LARGE = 30_000
-"""Pixels whose steps soon make up for the second that loading compiled loops takes; a run's first
-preview comes before that."""
 
 SMALLEST_SIDE = 32
 """Coarse scales whose short side would be smaller are left out."""
-
-
-def is_large(height: int, width: int) -> bool:
-    """Whether a picture of so many pixels is worth loading the compiler of loops."""
-    return height * width >= _LARGE
 
 
 @dataclass(frozen=True, kw_only=True)

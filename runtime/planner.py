@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nstrt.runtime.assembly import Assembly, Site, has_torch, torch_sees_card
 from nstrt.runtime.errors import CheckpointError, ProviderUnavailableError, WeightsError
-from nstrt.runtime.loops import loops_stamp
+from nstrt.runtime.kernels.compiled import loops_stamp
 from nstrt.runtime.memory import PROMISE, SAFE_SHARE, Demand, fitted
 from nstrt.runtime.model import ModelSpec, ModelStore
 from nstrt.runtime.options import StylizeOptions

@@ -58,7 +58,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("NSTRT_CACHE", str(folder))
         # Which engine or algorithm is faster, no test minds; that it is measured, some do.
         patch.setattr(calibrate, "SIDES", (48, 64))
-        patch.setattr("nstrt.runtime.convolution.choice._REPEATS", 1)
+        patch.setattr("nstrt.runtime.kernels.convolution.autotune._REPEATS", 1)
         yield folder
 
 

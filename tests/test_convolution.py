@@ -23,22 +23,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime import loops, vectors
-from nstrt.runtime.convolution import (
-    Chooser,
-    Filter,
-    Kernel,
-    Scratch,
-    band_for,
-    choice,
-    compiled,
-    fused,
-    kernels,
-)
-from nstrt.runtime.convolution import winograd as winograd_module
-from nstrt.runtime.convolution.kernels import candidates, nnpack_works
-from nstrt.runtime.convolution.winograd import TILE, Winograd, transform_weight
 from nstrt.runtime.errors import CheckpointError
+from nstrt.runtime.kernels import compiled as loops
+from nstrt.runtime.kernels import simd as vectors
+from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.convolution import Chooser, Filter, Kernel, band_for
+from nstrt.runtime.kernels.convolution import algorithms as kernels
+from nstrt.runtime.kernels.convolution import autotune as choice
+from nstrt.runtime.kernels.convolution import winograd_4x4 as winograd_module
+from nstrt.runtime.kernels.convolution import winograd_6x6 as fused
+from nstrt.runtime.kernels.convolution import winograd_6x6_loops as compiled
+from nstrt.runtime.kernels.convolution.algorithms import candidates, nnpack_works
+from nstrt.runtime.kernels.convolution.winograd_4x4 import TILE, Winograd, transform_weight
 
 SIZES = [(4, 4), (8, 12), (1, 1), (5, 7), (3, 18), (19, 22), (4, 41)]
 CHANNELS = [(16, 16), (24, 40), (40, 20), (3, 20), (20, 3)]
@@ -504,12 +500,12 @@ def test_compiled_loops_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPa
 
 NARROW = """
 import torch
-from nstrt.runtime import vectors
+from nstrt.runtime.kernels import simd
 from nstrt.runtime.convolution.fused import Fused
 from nstrt.runtime.convolution.scratch import Scratch
 from nstrt.runtime.loops import working_loops
 
-assert vectors.WIDE == vectors.LANES, vectors.WIDE
+assert simd.WIDE == simd.LANES, simd.WIDE
 for name in ("convolution.fused", "products.compiled", "pooling.compiled"):
     assert working_loops(name), name
 for inputs, outputs in ((40, 3), (3, 40), (80, 300)):
@@ -524,7 +520,7 @@ for inputs, outputs in ((40, 3), (3, 40), (80, 300)):
 def test_loops_work_on_processors_with_narrower_registers() -> None:
     """Numba compiles for whatever processor it is told of; a narrower one's code runs here too."""
     name, features = vectors.cpu_target.target_context.codegen().magic_tuple()[1:]
-    if vectors.WIDE == vectors.LANES:
+    if simd.WIDE == simd.LANES:
         pytest.skip("they are narrow here, and all else tests them")
     fewer = [
         f"-{feature[1:]}" if feature.startswith(("+avx512", "+avx10")) else feature

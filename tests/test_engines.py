@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nstrt.runtime import passes as passes_module
-from nstrt.runtime.convolution import choice as choice_module
-from nstrt.runtime.convolution.kernels import Direct
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
 from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.kernels.convolution import autotune as choice_module
+from nstrt.runtime.kernels.convolution.algorithms import Direct
 from nstrt.runtime.losses import Contents, LossWeights, Objective
 from nstrt.runtime.mirror import read_mirror
 from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, shape_of

@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nstrt.runtime import passes as passes_module
-from nstrt.runtime.convolution import Chooser, Filter, Kernel
-from nstrt.runtime.convolution import choice as choice_module
-from nstrt.runtime.convolution.kernels import candidates
+from nstrt.runtime.kernels.convolution import Chooser, Filter, Kernel
+from nstrt.runtime.kernels.convolution import autotune as choice_module
+from nstrt.runtime.kernels.convolution.algorithms import candidates
 from nstrt.runtime.mirror import Head, Mirror, Stage, read_mirror
 from nstrt.runtime.model import shape_of
 from nstrt.runtime.passes import Passes

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstrt.runtime import passes as passes_module
-from nstrt.runtime.convolution import Filter
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.kernels.convolution import Filter
 from nstrt.runtime.losses import Contents, Grams, LossWeights, Objective, gram_matrix
 from nstrt.runtime.mirror import Head, Mirror, Stage, read_mirror
 from nstrt.runtime.model import LAYERS, layers_between, layers_through, stride_of

@@ -15,10 +15,10 @@ from nstrt.runtime.arrays import Array
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import StepFunction
 from nstrt.runtime.extents import WHOLE
+from nstrt.runtime.kernels.cuda_graph import recorded
 from nstrt.runtime.losses import Objective, Tally, Together
 from nstrt.runtime.mirror import Mirror
 from nstrt.runtime.passes import Passes, Trace
-from nstrt.runtime.recorded import recorded
 from nstrt.runtime.sections import Cut
 from nstrt.runtime.session import FeatureSession
 from nstrt.runtime.system.interrupt import Interrupt

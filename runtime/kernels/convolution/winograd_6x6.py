@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime.convolution import compiled
-from nstrt.runtime.convolution.kernels import Filter
-from nstrt.runtime.convolution.scratch import Scratch
-from nstrt.runtime.convolution.winograd import Point, weight_matrix
-from nstrt.runtime.threads import dealt, pieces
+from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.convolution import winograd_6x6_loops as loops
+from nstrt.runtime.kernels.convolution.filter import Filter
+from nstrt.runtime.kernels.convolution.winograd_4x4 import Point, weight_matrix
+from nstrt.runtime.kernels.parallel import dealt, pieces
 
 __all__ = ["FACTORS", "POINTS", "Fused", "transform_weight", "works"]
 
@@ -75,7 +75,7 @@ class Fused:
         else:
             self._panels = _panels(weight.float().permute(2, 3, 0, 1).flatten(0, 1), beside=True)
             points = 0, self._matrix.data_ptr()
-        self._weights = compiled.Weights(self._panels.data_ptr(), *points)
+        self._weights = loops.Weights(self._panels.data_ptr(), *points)
         self._no_bias = torch.zeros(outputs)
 
     def apply(self, band: Tensor, out: Tensor, bias: Tensor | None) -> None:
@@ -98,19 +98,19 @@ class Fused:
         seen, target = _plane(source), _plane(out)
         added = self._no_bias if bias is None else bias.float().contiguous()
         least = _ZERO if rectified else _NO_LEAST
-        strips = compiled.strips_of(target.rows, target.columns)
+        strips = loops.strips_of(target.rows, target.columns)
         if not strips:
             return
         blocks = -(-strips // 2)
         inputs, outputs = (0, seen.channels), (0, target.channels)
-        products, none = (0, compiled.SIDE * compiled.parts_of(target.channels)), (0, 0)
+        products, none = (0, loops.SIDE * loops.parts_of(target.channels)), (0, 0)
         # Where weights are transformed on the way, that is done once for as many tiles as the
         # buffers allow, and the threads share these; otherwise each has tiles of its own.
         at_once = 1 if self._whole else -(-blocks // -(-blocks // _MOST))
         groups = -(-blocks // at_once)
         buffers, memory = self._buffers(at_once, seen.channels, target.channels)
 
-        def do(shares: Sequence[compiled.Share]) -> None:
+        def do(shares: Sequence[loops.Share]) -> None:
             dealt(
                 len(shares),
                 partial(
@@ -129,27 +129,27 @@ class Fused:
             )
 
         if self._whole:
-            do([compiled.Share(*span, *inputs, *products, *outputs) for span in pieces(groups)])
+            do([loops.Share(*span, *inputs, *products, *outputs) for span in pieces(groups)])
             return
         for number in range(groups):
             group = number, number + 1
-            do([compiled.Share(*group, *span, *none, *none) for span in pieces(inputs[1])])
-            do([compiled.Share(*group, *none, n, n + 1, *none) for n in range(products[1])])
-            do([compiled.Share(*group, *none, *none, *span) for span in pieces(outputs[1])])
+            do([loops.Share(*group, *span, *none, *none) for span in pieces(inputs[1])])
+            do([loops.Share(*group, *none, n, n + 1, *none) for n in range(products[1])])
+            do([loops.Share(*group, *none, *none, *span) for span in pieces(outputs[1])])
 
     def _buffers(
         self, blocks: int, inputs: int, outputs: int
-    ) -> tuple[list[compiled.Buffers], tuple[Tensor, ...]]:
+    ) -> tuple[list[loops.Buffers], tuple[Tensor, ...]]:
         """Of each thread, and the memory that they are addresses of: transformed tiles, products,
         and a strip."""
-        points, take, threads = compiled.SIDE**2, self._scratch.take, torch.get_num_threads()
+        points, take, threads = loops.SIDE**2, self._scratch.take, torch.get_num_threads()
         rooms = threads if self._whole else 1
-        seen = take("gathered", (rooms, points * compiled.room(blocks, inputs)))
-        found = take("transformed", (rooms, points * compiled.room(blocks, outputs)))
-        work = compiled.work(inputs, 0 if self._whole else outputs)
+        seen = take("gathered", (rooms, points * loops.room(blocks, inputs)))
+        found = take("transformed", (rooms, points * loops.room(blocks, outputs)))
+        work = loops.work(inputs, 0 if self._whole else outputs)
         strips = take("strip", (threads, work))
         buffers = [
-            compiled.Buffers(
+            loops.Buffers(
                 seen[number % rooms].data_ptr(),
                 found[number % rooms].data_ptr(),
                 strips[number].data_ptr(),
@@ -164,14 +164,14 @@ def _convolve(held: Sequence[object], *arguments: Any) -> None:
     """``held`` owns the memory that the arguments are addresses of; the last ones are the buffers
     and the shares, and the numbers of the thread and of the share."""
     *first, buffers, shares, thread, number = arguments
-    compiled.convolve(*first, buffers[thread], shares[number])
+    loops.convolve(*first, buffers[thread], shares[number])
 
 
-def _plane(values: Tensor) -> compiled.Plane:
+def _plane(values: Tensor) -> loops.Plane:
     if values.dtype != torch.float32 or values.device.type != "cpu" or values.stride(2) != 1:
         raise ValueError("Compiled loops take rows of single precision numbers in main memory.")
     channel, row, _ = (values.element_size() * step for step in values.stride())
-    return compiled.Plane(values.data_ptr(), channel, row, *values.shape)
+    return loops.Plane(values.data_ptr(), channel, row, *values.shape)
 
 
 def transform_weight(weight: Tensor) -> Tensor:
@@ -184,13 +184,13 @@ def _panels(matrices: Tensor, *, beside: bool = False) -> Tensor:
     """Matrices, number x out x in, as they are multiplied: number x panels x in x outputs of the
     panel, zeros where there are fewer; or ``beside`` each other, panels x in x number x outputs."""
     outputs = matrices.shape[1]
-    rows = torch.tensor(compiled.rows_of(outputs))[:, None] + torch.arange(compiled.ROWS)
-    enough = functional.pad(matrices, (0, 0, 0, max(0, compiled.ROWS - outputs)))
+    rows = torch.tensor(loops.rows_of(outputs))[:, None] + torch.arange(loops.ROWS)
+    enough = functional.pad(matrices, (0, 0, 0, max(0, loops.ROWS - outputs)))
     panels = enough[:, rows].transpose(2, 3)
     if beside:
         panels = panels.permute(1, 2, 0, 3)
     # A last vector may reach beyond.
-    room = torch.zeros(panels.numel() + compiled.BLOCK)
+    room = torch.zeros(panels.numel() + loops.BLOCK)
     return room[: panels.numel()].view(panels.shape).copy_(panels)
 
 

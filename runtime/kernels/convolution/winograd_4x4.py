@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nstrt.runtime.convolution.scratch import Scratch
+from nstrt.runtime.kernels.buffers import Scratch
 
 __all__ = ["TILE", "Point", "Winograd", "place", "transform_weight", "weight_matrix"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from nstrt.runtime.arrays import Array
-from nstrt.runtime.loops import working_loops
-from nstrt.runtime.products import plain
+from nstrt.runtime.kernels.compiled import working_loops
+from nstrt.runtime.kernels.gram import plain
 
 __all__ = ["GramSum", "Products", "products_for"]
 
@@ -39,5 +39,5 @@ def products_for(values: Array, *, large: bool) -> Products:
     those of the arrays' own library."""
     single = getattr(values, "is_cpu", False) is True and values.element_size() == 4
     if large and single:
-        return working_loops("products.compiled") or plain
+        return working_loops("gram.compiled") or plain
     return plain

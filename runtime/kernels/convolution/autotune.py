@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from nstrt.runtime.convolution.kernels import COMPILED, Filter, Kernel, candidates
-from nstrt.runtime.convolution.scratch import Scratch
 from nstrt.runtime.errors import CheckpointError
+from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.convolution.algorithms import COMPILED, candidates
+from nstrt.runtime.kernels.convolution.filter import Filter, Kernel
 from nstrt.runtime.system.measurements import recall, remember
 
 __all__ = ["Chooser", "band_for"]

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from nstrt.runtime.loops import working_loops
-from nstrt.runtime.pooling import plain
-from nstrt.runtime.pooling.plain import NOWHERE
+from nstrt.runtime.kernels.compiled import working_loops
+from nstrt.runtime.kernels.pooling import plain
+from nstrt.runtime.kernels.pooling.plain import NOWHERE
 
 __all__ = ["NOWHERE", "Pooling", "pooling_for"]
 

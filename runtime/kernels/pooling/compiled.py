@@ -10,10 +10,10 @@ import torch
 from llvmlite import ir
 from torch import Tensor
 
-from nstrt.runtime.pooling import plain
-from nstrt.runtime.pooling.plain import NOWHERE
-from nstrt.runtime.threads import shared
-from nstrt.runtime.vectors import (
+from nstrt.runtime.kernels.parallel import shared
+from nstrt.runtime.kernels.pooling import plain
+from nstrt.runtime.kernels.pooling.plain import NOWHERE
+from nstrt.runtime.kernels.simd import (
     BYTES,
     INT,
     LANES,
@@ -31,7 +31,7 @@ __all__ = ["pool", "unpool", "works"]
 
 
 def pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average: bool) -> None:
-    """See :class:`nstrt.runtime.pooling.Pooling`."""
+    """See :class:`nstrt.runtime.kernels.pooling.Pooling`."""
     shape = values.shape[0], values.shape[1] // 2, values.shape[2] // 2
     source = values.numpy()
     # A loop for each case would be four: what nobody wants is written to a line that is dropped.
@@ -43,7 +43,7 @@ def pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average
 
 
 def unpool(gradient: Tensor, codes: Tensor, out: Tensor, low: int, *, average: bool) -> None:
-    """See :class:`nstrt.runtime.pooling.Pooling`."""
+    """See :class:`nstrt.runtime.kernels.pooling.Pooling`."""
     if out.dtype != torch.float32:
         plain.unpool(gradient, codes, out, low, average=average)
         return

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["loops_stamp", "working_loops"]
+__all__ = ["is_large", "loops_stamp", "working_loops"]
 
-_SOURCES = ("vectors.py", "threads.py", "convolution", "pooling", "products")
+_SOURCES = ("simd.py", "parallel.py", "convolution", "pooling", "gram")
 
 
 @lru_cache(maxsize=8)
@@ -23,7 +23,7 @@ def working_loops(name: str) -> Any:
         # Numba may not fit the other packages, or have no folder for what it compiles, and
         # compilers have many ways to fail. Whatever is wrong, it is left out.
         with contextlib.suppress(Exception):
-            module = import_module(f"nstrt.runtime.{name}")
+            module = import_module(f"nstrt.runtime.kernels.{name}")
             if module.works():
                 return module
     return None
@@ -38,3 +38,13 @@ def loops_stamp() -> str:
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
             found.update(file.read_bytes())
     return found.hexdigest()
+
+
+_LARGE = 30_000
+"""Pixels whose steps soon make up for the second that loading compiled loops takes; a run's first
+preview comes before that."""
+
+
+def is_large(height: int, width: int) -> bool:
+    """Whether a picture of so many pixels is worth loading the compiler of loops."""
+    return height * width >= _LARGE

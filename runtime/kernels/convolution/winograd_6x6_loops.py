@@ -1,4 +1,4 @@
-"""The loops of :mod:`nstrt.runtime.convolution.fused`, compiled for the processor at hand.
+"""Loops of :mod:`.winograd_6x6`, compiled for the processor at hand.
 
 Winograd's transforms of eight tiles side by side are written once, as formulas, and compiled with
 vectors of eight numbers for values; those of weights, and the matrix products, some rows by sixteen
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from llvmlite import ir
 from numba.core import cgutils
 
-from nstrt.runtime.vectors import (
+from nstrt.runtime.kernels.simd import (
     BYTES,
     INT,
     LANES,

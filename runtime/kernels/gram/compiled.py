@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nstrt.runtime.products import plain
-from nstrt.runtime.threads import dealt, parts, pieces
-from nstrt.runtime.vectors import (
+from nstrt.runtime.kernels.gram import plain
+from nstrt.runtime.kernels.parallel import dealt, parts, pieces
+from nstrt.runtime.kernels.simd import (
     BYTES,
     LANES,
     WIDE,
@@ -71,7 +71,7 @@ _COPIED = 3 << 14
 
 
 class GramSum:
-    """See :class:`nstrt.runtime.products.GramSum`."""
+    """See :class:`nstrt.runtime.kernels.gram.GramSum`."""
 
     def __init__(self, channels: int, like: Tensor) -> None:
         self._channels = channels
@@ -111,7 +111,7 @@ class GramSum:
 
 
 def add_pull(gradient: Tensor, pull: Tensor, values: Tensor) -> None:
-    """See :class:`nstrt.runtime.products.Products`."""
+    """See :class:`nstrt.runtime.kernels.gram.Products`."""
     flat = _flat(values)
     channels, positions = flat.shape
     count = torch.get_num_threads()
