@@ -132,7 +132,7 @@ from .options import (
 from .pictures.picture import (
     Picture as Picture,
 )
-from .pictures.recipe import (
+from .pictures.xmp import (
     read_recipe as read_recipe,
 )
 from .plan import (

@@ -142,7 +142,7 @@ class StylizeOptions:
     )
     """``style``; ``content``: see :func:`nstrt.runtime.pictures.luminance.gray_pair`;
     ``match-style`` or ``match-content``: see
-    :func:`nstrt.runtime.pictures.match.match_colours`."""
+    :func:`nstrt.runtime.pictures.color_transfer.match_colours`."""
 
     color_match: str = _option(
         "covariance",

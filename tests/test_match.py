@@ -16,8 +16,8 @@ from skimage.color import lab2rgb, rgb2lab
 from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
 from nstrt.runtime.options import MATCHES
 from nstrt.runtime.pictures import match_colours
+from nstrt.runtime.pictures.color_transfer import histogram_map, linear_map, transport
 from nstrt.runtime.pictures.lab import from_lab, into_gamut, to_lab
-from nstrt.runtime.pictures.match import histogram_map, linear_map, transport
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, EMBER = EXAMPLES / "cat.jpg", EXAMPLES / "ember.jpg"

@@ -144,7 +144,7 @@ class Picture:
         the transparency. Left out, it is 1 for up to two channels and else 3. ``profile`` is an
         ICC profile, ``orientation`` EXIF's.
         """
-        from nstrt.runtime.pictures.colour import to_srgb
+        from nstrt.runtime.pictures.icc import to_srgb
 
         if colours is None:
             colours = 1 if samples.shape[2] <= 2 else 3
