@@ -94,7 +94,7 @@ def engine_of(options: Any, name: str, shapes: Sequence[tuple[int, int]]) -> Any
     """An engine for pictures of some heights and widths."""
     from nstrt.runtime import ModelStore
     from nstrt.runtime.assembly import Assembly, Site
-    from nstrt.runtime.providers import choose_precision
+    from nstrt.runtime.ort.providers import choose_precision
     from nstrt.runtime.system.host import default_threads
 
     precision = choose_precision(options.precision, options.provider)

@@ -111,9 +111,6 @@ from .explore import (
 from .explore import (
     parse_axis as parse_axis,
 )
-from .extraction import (
-    features as features,
-)
 from .joblist import (
     jobs_from as jobs_from,
 )
@@ -128,6 +125,9 @@ from .options import (
 )
 from .options import (
     StylizeOptions as StylizeOptions,
+)
+from .ort.features import (
+    features as features,
 )
 from .pictures.picture import (
     Picture as Picture,

@@ -10,11 +10,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.errors import PackageMissingError, ProviderUnavailableError
-from nstrt.runtime.extraction import variant_for
 from nstrt.runtime.kernels.compiled import loops_stamp
 from nstrt.runtime.model import ModelSpec, ModelStore, Variant
-from nstrt.runtime.providers import IMAGE_ONLY, InputShape, Shape
-from nstrt.runtime.session import FeatureSession, Session, inference_session
+from nstrt.runtime.ort.features import variant_for
+from nstrt.runtime.ort.providers import IMAGE_ONLY, InputShape, Shape
+from nstrt.runtime.ort.session import FeatureSession, Session, inference_session
 from nstrt.runtime.system.host import (
     available_memory,
     card_memory,
@@ -27,7 +27,7 @@ from nstrt.runtime.system.host import (
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
     from nstrt.runtime.engines.graph import GraphEngine
-    from nstrt.runtime.mirror import Mirror
+    from nstrt.runtime.network.vgg import Mirror
 
 __all__ = ["Assembly", "Site", "has_torch", "import_torch", "torch_sees_card"]
 
@@ -175,7 +175,7 @@ class Assembly:
         del self._used[:-NETWORKS]
 
     def _mirror(self, spec: ModelSpec) -> Mirror:
-        from nstrt.runtime.mirror import read_mirror
+        from nstrt.runtime.network.vgg import read_mirror
 
         torch = import_torch()
         if spec.key not in self._mirrors:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.colours import Colours
 from nstrt.runtime.errors import OptionError, TooLargeError
-from nstrt.runtime.extraction import feature_session
 from nstrt.runtime.losses import (
     Contents,
     Grams,
@@ -24,14 +23,15 @@ from nstrt.runtime.losses import (
 )
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.model.layers import shape_of
+from nstrt.runtime.network.observer import Watcher
 from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.pictures.delta_e import delta_e
 from nstrt.runtime.plan import Scale, plan_scales
 from nstrt.runtime.planner import choose_weights
 from nstrt.runtime.scene import placed
 from nstrt.runtime.system.host import available_memory
-from nstrt.runtime.watcher import Watcher
 
 __all__ = ["ChannelDifference", "Difference", "PictureLosses", "compare", "losses_of"]
 

@@ -24,11 +24,11 @@ from nstrt.runtime.losses import (
     Together,
     terms_of,
 )
-from nstrt.runtime.sections import Cut, Section, sections_of
+from nstrt.runtime.network.observer import Watcher
+from nstrt.runtime.network.sections import Cut, Section, sections_of
+from nstrt.runtime.network.tiles import Window
 from nstrt.runtime.targets import TargetKey
 from nstrt.runtime.terms import LossTerms
-from nstrt.runtime.tiles import Window
-from nstrt.runtime.watcher import Watcher
 
 __all__ = ["Evaluation"]
 

@@ -8,10 +8,10 @@ from typing import Any
 from nstrt.runtime.errors import NstrtError
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.ort.providers import PROVIDERS, choose_provider, loads
+from nstrt.runtime.ort.session import Session, inference_session
 from nstrt.runtime.plan import default_size
 from nstrt.runtime.planner import serves
-from nstrt.runtime.providers import PROVIDERS, choose_provider, loads
-from nstrt.runtime.session import Session, inference_session
 from nstrt.runtime.system.files import cache_folder
 from nstrt.runtime.system.host import (
     available_memory,

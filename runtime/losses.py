@@ -43,8 +43,8 @@ from nstrt.runtime.arrays import Array, arrays_of, bands_of
 from nstrt.runtime.guidance import Guide, Overlay
 from nstrt.runtime.kernels.gram import GramSum, products_for
 from nstrt.runtime.model import shape_of
+from nstrt.runtime.network.observer import Watcher, place_of
 from nstrt.runtime.terms import LossTerms
-from nstrt.runtime.watcher import Watcher, place_of
 
 if TYPE_CHECKING:
     from torch import Tensor

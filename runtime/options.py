@@ -14,7 +14,7 @@ from typing import Any
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec, check_layer
-from nstrt.runtime.providers import PRECISIONS, PROVIDERS
+from nstrt.runtime.ort.providers import PRECISIONS, PROVIDERS
 
 __all__ = [
     "COLORS",

@@ -13,10 +13,10 @@ from nstrt.runtime.errors import CheckpointError, ProviderUnavailableError, Weig
 from nstrt.runtime.kernels.compiled import loops_stamp
 from nstrt.runtime.memory import PROMISE, SAFE_SHARE, Demand, fitted
 from nstrt.runtime.model import ModelSpec, ModelStore
+from nstrt.runtime.network.sections import sections_of
 from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.ort.providers import Shape, choose_precision, choose_provider, loads
 from nstrt.runtime.plan import Plan, Scale, default_size, plan_scales
-from nstrt.runtime.providers import Shape, choose_precision, choose_provider, loads
-from nstrt.runtime.sections import sections_of
 from nstrt.runtime.system.host import (
     compiler_versions,
     default_threads,

@@ -15,8 +15,7 @@ from nstrt.runtime.estimate import learn_pace
 from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
 from nstrt.runtime.options import INITS
 from nstrt.runtime.pace import Pace
-from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
-from nstrt.runtime.pictures import upscale as enlarge
+from nstrt.runtime.pictures import Picture, PictureSource, as_picture, enlarge, resize
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.planner import Planner
 from nstrt.runtime.recipe import asked_for, recipe_of

@@ -30,6 +30,7 @@ from nstrt.runtime.kernels.buffers import Scratch
 from nstrt.runtime.kernels.convolution import Chooser, Filter, Kernel, band_for
 from nstrt.runtime.kernels.convolution import algorithms as kernels
 from nstrt.runtime.kernels.convolution import autotune as choice
+from nstrt.runtime.kernels.convolution import filter as filter_module
 from nstrt.runtime.kernels.convolution import winograd_4x4 as winograd_module
 from nstrt.runtime.kernels.convolution import winograd_6x6 as fused
 from nstrt.runtime.kernels.convolution import winograd_6x6_loops as compiled
@@ -501,12 +502,12 @@ def test_compiled_loops_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPa
 NARROW = """
 import torch
 from nstrt.runtime.kernels import simd
-from nstrt.runtime.convolution.fused import Fused
-from nstrt.runtime.convolution.scratch import Scratch
-from nstrt.runtime.loops import working_loops
+from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.compiled import working_loops
+from nstrt.runtime.kernels.convolution.winograd_6x6 import Fused
 
 assert simd.WIDE == simd.LANES, simd.WIDE
-for name in ("convolution.fused", "products.compiled", "pooling.compiled"):
+for name in ("convolution.winograd_6x6", "gram.compiled", "pooling.compiled"):
     assert working_loops(name), name
 for inputs, outputs in ((40, 3), (3, 40), (80, 300)):
     seen, weight = torch.randn(inputs, 21, 51), torch.randn(outputs, inputs, 3, 3)
@@ -520,7 +521,7 @@ for inputs, outputs in ((40, 3), (3, 40), (80, 300)):
 def test_loops_work_on_processors_with_narrower_registers() -> None:
     """Numba compiles for whatever processor it is told of; a narrower one's code runs here too."""
     name, features = vectors.cpu_target.target_context.codegen().magic_tuple()[1:]
-    if simd.WIDE == simd.LANES:
+    if vectors.WIDE == vectors.LANES:
         pytest.skip("they are narrow here, and all else tests them")
     fewer = [
         f"-{feature[1:]}" if feature.startswith(("+avx512", "+avx10")) else feature
@@ -808,7 +809,7 @@ def test_transformed_weights_of_a_winograd_that_lost_both_ways_are_not_kept(
     def slowly(*_: Any) -> None:
         time.sleep(0.02)
 
-    monkeypatch.setattr(kernels, "transform_weight", transform)
+    monkeypatch.setattr(filter_module, "transform_weight", transform)
     monkeypatch.setattr(kernels.Winograd, "apply", slowly)
     chooser, weights = Chooser(Scratch()), filter_of(16, 32)
     for transposed in (False, True):

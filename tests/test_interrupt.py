@@ -15,11 +15,11 @@ from nstrt.runtime import Finished, Interrupted, Preview, Step, StyleTransfer, S
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights
-from nstrt.runtime.mirror import read_mirror
+from nstrt.runtime.network.tiles import tiles_of
+from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.run import Run
-from nstrt.runtime.session import open_session
 from nstrt.runtime.system.interrupt import Interrupt
-from nstrt.runtime.tiles import tiles_of
 
 if TYPE_CHECKING:
     from conftest import Network

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from nstrt.runtime import StylizeOptions
 from nstrt.runtime import memory as memory_module
-from nstrt.runtime import passes as passes_module
 from nstrt.runtime.engines.mirrored import TorchEngine
 from nstrt.runtime.errors import TooLargeError
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights
 from nstrt.runtime.memory import Demand, fitted
-from nstrt.runtime.mirror import read_mirror
+from nstrt.runtime.network import banded as passes_module
+from nstrt.runtime.network.vgg import read_mirror
 from nstrt.runtime.plan import plan_scales
 
 if TYPE_CHECKING:

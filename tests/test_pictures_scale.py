@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.pictures import resize
-from nstrt.runtime.pictures import upscale as enlarge
+from nstrt.runtime.pictures import enlarge, resize
 from nstrt.runtime.pictures import values as values_module
 
 RANDOM = np.random.default_rng(5)

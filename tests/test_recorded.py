@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_flatten
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights, terms_of
-from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.session import open_session
+from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.ort.session import open_session
 
 if TYPE_CHECKING:
     from conftest import Crop, Network

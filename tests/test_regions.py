@@ -34,10 +34,10 @@ from nstrt.runtime.guidance import (
     shared_out,
 )
 from nstrt.runtime.losses import Grams, LossWeights, Objective, Region
-from nstrt.runtime.mirror import read_mirror
+from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.scene import MaskPicture, Scene, Sources, read_scene
-from nstrt.runtime.session import open_session
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network

@@ -40,8 +40,8 @@ from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.checkpoint import State, read_checkpoint
 from nstrt.runtime.checkpoints import Checkpoints
 from nstrt.runtime.errors import CheckpointError
-from nstrt.runtime.extents import WHOLE
-from nstrt.runtime.tiles import Tile
+from nstrt.runtime.network.receptive import WHOLE
+from nstrt.runtime.network.tiles import Tile
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FOLDER = Path(mkdtemp(prefix="nstrt-test-"))

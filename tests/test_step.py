@@ -29,7 +29,6 @@ from nstrt.runtime.engines.mirrored import TorchEngine
 from nstrt.runtime.errors import ExportCheckError
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.losses import LossWeights, Objective
-from nstrt.runtime.mirror import read_mirror
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
     CONTENT_SHARES,
@@ -44,7 +43,8 @@ from nstrt.runtime.model import (
     stride_of,
     target_input,
 )
-from nstrt.runtime.tiles import tiles_of
+from nstrt.runtime.network.tiles import tiles_of
+from nstrt.runtime.network.vgg import read_mirror
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network

@@ -17,9 +17,9 @@ from nstrt.runtime.targets import StyleTargets
 
 if TYPE_CHECKING:
     from nstrt.runtime.losses import Objective, Tally
-    from nstrt.runtime.sections import Cut
-    from nstrt.runtime.tiles import Tile
-    from nstrt.runtime.watcher import Watcher
+    from nstrt.runtime.network.observer import Watcher
+    from nstrt.runtime.network.sections import Cut
+    from nstrt.runtime.network.tiles import Tile
 
 __all__ = ["Engine", "StepFunction"]
 

@@ -32,13 +32,13 @@ from nstrt.runtime.model import (
     stride_of,
     target_input,
 )
-from nstrt.runtime.providers import InputShape, image_shape
-from nstrt.runtime.sections import Cut
-from nstrt.runtime.session import Bound, FeatureSession, Session
+from nstrt.runtime.network.observer import Watcher
+from nstrt.runtime.network.sections import Cut
+from nstrt.runtime.network.tiles import Tile
+from nstrt.runtime.ort.providers import InputShape, image_shape
+from nstrt.runtime.ort.session import Bound, FeatureSession, Session
 from nstrt.runtime.system.interrupt import Interrupt
 from nstrt.runtime.targets import StyleTargets
-from nstrt.runtime.tiles import Tile
-from nstrt.runtime.watcher import Watcher
 
 __all__ = ["GraphEngine", "Open", "step_inputs", "step_shapes"]
 

@@ -14,17 +14,17 @@ from torch.nn import functional
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import StepFunction
-from nstrt.runtime.extents import WHOLE
 from nstrt.runtime.kernels.cuda_graph import recorded
 from nstrt.runtime.losses import Objective, Tally, Together
-from nstrt.runtime.mirror import Mirror
-from nstrt.runtime.passes import Passes, Trace
-from nstrt.runtime.sections import Cut
-from nstrt.runtime.session import FeatureSession
+from nstrt.runtime.network.banded import Passes, Trace
+from nstrt.runtime.network.observer import Watcher
+from nstrt.runtime.network.receptive import WHOLE
+from nstrt.runtime.network.sections import Cut
+from nstrt.runtime.network.tiles import Tile, Window
+from nstrt.runtime.network.vgg import Mirror
+from nstrt.runtime.ort.session import FeatureSession
 from nstrt.runtime.system.interrupt import Interrupt
 from nstrt.runtime.targets import StyleTargets
-from nstrt.runtime.tiles import Tile, Window
-from nstrt.runtime.watcher import Watcher
 
 __all__ = ["OnnxEngine", "TorchEngine"]
 

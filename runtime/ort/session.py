@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
 from nstrt.runtime.model import IMAGE, shape_of, weights_of
-from nstrt.runtime.providers import (
+from nstrt.runtime.ort.providers import (
     IMAGE_ONLY,
     InputShape,
     Shape,

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.model import ModelSpec, ModelStore, Variant, in_network_order
+from nstrt.runtime.ort.providers import Shape, choose_precision, choose_provider, loads
+from nstrt.runtime.ort.session import FeatureSession, open_session
 from nstrt.runtime.pictures import PictureSource, as_picture
-from nstrt.runtime.providers import Shape, choose_precision, choose_provider, loads
-from nstrt.runtime.session import FeatureSession, open_session
 from nstrt.runtime.system.host import default_threads, device_name
 
 __all__ = ["feature_session", "features", "variant_for"]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.model import layers_through, shape_of
-from nstrt.runtime.tiles import Tile, margin_of, tiles_of
-from nstrt.runtime.watcher import place_of
+from nstrt.runtime.network.observer import place_of
+from nstrt.runtime.network.tiles import Tile, margin_of, tiles_of
 
 __all__ = ["CUT", "Cut", "Section", "deep_side", "sections_of", "split_at_cut"]
 

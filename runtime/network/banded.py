@@ -17,13 +17,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nstrt.runtime.extents import WHOLE, Area, Core, areas_of
 from nstrt.runtime.kernels.buffers import Scratch
 from nstrt.runtime.kernels.compiled import is_large
 from nstrt.runtime.kernels.convolution import Chooser, Filter, Kernel, band_for, is_windowed
 from nstrt.runtime.kernels.pooling import Pooling, pooling_for
-from nstrt.runtime.mirror import Mirror, Stage
-from nstrt.runtime.watcher import Watcher
+from nstrt.runtime.network.observer import Watcher
+from nstrt.runtime.network.receptive import WHOLE, Area, Core, areas_of
+from nstrt.runtime.network.vgg import Mirror, Stage
 
 __all__ = ["Check", "Passes", "Trace"]
 

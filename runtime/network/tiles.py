@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nstrt.runtime.arrays import Array
-from nstrt.runtime.extents import Core
 from nstrt.runtime.model import layers_between, layers_through, stride_of
-from nstrt.runtime.watcher import Watcher
+from nstrt.runtime.network.observer import Watcher
+from nstrt.runtime.network.receptive import Core
 
 __all__ = ["Span", "Tile", "Window", "margin_of", "tiles_of"]
 
