@@ -82,7 +82,7 @@ def step_of(
 ) -> Callable[[], float]:
     """Loss and gradient, in tiles of at most ``tile`` pixels a side."""
     from nstrt.runtime.evaluation import Evaluation
-    from nstrt.runtime.losses import LossWeights
+    from nstrt.runtime.loss.objective import LossWeights
 
     evaluation = Evaluation(engine, tile=tile)
     photo, painting = (engine.arrays.place(batch(picture)) for picture in pictures)
@@ -111,7 +111,7 @@ def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Calla
     import torch
     import torchvision
 
-    from nstrt.runtime.losses import content_loss, gram_matrix, style_loss
+    from nstrt.runtime.loss.objective import content_loss, gram_matrix, style_loss
     from nstrt.runtime.model import LAYERS
 
     device = "cpu" if provider == "cpu" else "cuda"

@@ -114,16 +114,19 @@ from .explore import (
 from .joblist import (
     jobs_from as jobs_from,
 )
+from .loss.terms import (
+    LossTerms as LossTerms,
+)
 from .model.spec import (
     ModelSpec as ModelSpec,
 )
 from .model.store import (
     ModelStore as ModelStore,
 )
-from .options import (
+from .options.options import (
     PRESETS as PRESETS,
 )
-from .options import (
+from .options.options import (
     StylizeOptions as StylizeOptions,
 )
 from .ort.features import (
@@ -155,9 +158,6 @@ from .sheets import (
 )
 from .system.interrupt import (
     Interrupted as Interrupted,
-)
-from .terms import (
-    LossTerms as LossTerms,
 )
 from .timelapse import (
     Timelapse as Timelapse,

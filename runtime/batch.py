@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 
 __all__ = [
     "Batch",

@@ -9,7 +9,7 @@ import numpy as np
 
 from nstrt.runtime.engines import Engine
 from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights
+from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.system.measurements import recall, remember
 
 __all__ = ["SIDES", "faster", "measure_step"]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nstrt.runtime.options import StylizeOptions
+    from nstrt.runtime.options.options import StylizeOptions
 
 __all__ = ["Colours"]
 

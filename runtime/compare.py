@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.colours import Colours
 from nstrt.runtime.errors import OptionError, TooLargeError
-from nstrt.runtime.losses import (
+from nstrt.runtime.loss.objective import (
     Contents,
     Grams,
     LossWeights,
@@ -24,7 +24,7 @@ from nstrt.runtime.losses import (
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.model.layers import shape_of
 from nstrt.runtime.network.observer import Watcher
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.pictures.delta_e import delta_e

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.engines import Engine, StepFunction
-from nstrt.runtime.guidance import Guidance, Guide
 from nstrt.runtime.kernels.compiled import is_large
-from nstrt.runtime.losses import (
+from nstrt.runtime.loss.guidance import Guidance, Guide
+from nstrt.runtime.loss.objective import (
     Contents,
     Grams,
     LossWeights,
@@ -24,11 +24,11 @@ from nstrt.runtime.losses import (
     Together,
     terms_of,
 )
+from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.network.observer import Watcher
 from nstrt.runtime.network.sections import Cut, Section, sections_of
 from nstrt.runtime.network.tiles import Window
 from nstrt.runtime.targets import TargetKey
-from nstrt.runtime.terms import LossTerms
 
 __all__ = ["Evaluation"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.result import Result
-from nstrt.runtime.terms import LossTerms
 
 __all__ = ["Event", "Finished", "Preview", "ScaleDone", "Started", "Step"]
 

@@ -13,8 +13,8 @@ from typing import Any
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.events import Event, Finished
 from nstrt.runtime.model import ModelStore
-from nstrt.runtime.option_text import flags_of, option_name, read_option
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.options.text import flags_of, option_name, read_option
 from nstrt.runtime.pictures import PictureSource, as_picture
 from nstrt.runtime.result import Result
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from nstrt.runtime.errors import NstrtError
 from nstrt.runtime.model import ModelStore
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import PROVIDERS, choose_provider, loads
 from nstrt.runtime.ort.session import Session, inference_session
 from nstrt.runtime.plan import default_size

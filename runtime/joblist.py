@@ -12,8 +12,8 @@ from typing import Any
 
 from nstrt.runtime.batch import Job
 from nstrt.runtime.errors import OptionError, PictureReadError
-from nstrt.runtime.option_text import option_name, read_option
-from nstrt.runtime.options import INITS, StylizeOptions
+from nstrt.runtime.options.options import INITS, StylizeOptions
+from nstrt.runtime.options.text import option_name, read_option
 from nstrt.runtime.pictures import SUFFIXES
 
 __all__ = ["TABLES", "jobs_from", "jobs_of_table"]

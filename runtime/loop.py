@@ -14,13 +14,13 @@ from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.checkpoint import State
 from nstrt.runtime.engines import Engine
 from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights, Objective
-from nstrt.runtime.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.loss.objective import LossWeights, Objective
+from nstrt.runtime.loss.terms import LossTerms
+from nstrt.runtime.optim.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.plan import Plan, Scale
 from nstrt.runtime.scene import Scene, placed
-from nstrt.runtime.terms import LossTerms
 
 __all__ = ["Progress", "optimize"]
 

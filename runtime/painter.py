@@ -23,7 +23,7 @@ from nstrt.runtime.checkpoints import checkpoint_of
 from nstrt.runtime.errors import CheckpointError, NstrtError, OutputExistsError, PictureReadError
 from nstrt.runtime.events import Finished, Started, Step
 from nstrt.runtime.model import ModelStore
-from nstrt.runtime.options import INITS, StylizeOptions
+from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.pictures import Picture, check_writable, read_picture, read_recipe
 from nstrt.runtime.recipe import differences
 from nstrt.runtime.system.files import sha256_of

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 
 __all__ = ["COARSEST", "STEP", "Plan", "Scale", "default_size", "plan_scales"]
 

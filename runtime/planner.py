@@ -14,7 +14,7 @@ from nstrt.runtime.kernels.compiled import loops_stamp
 from nstrt.runtime.memory import PROMISE, SAFE_SHARE, Demand, fitted
 from nstrt.runtime.model import ModelSpec, ModelStore
 from nstrt.runtime.network.sections import sections_of
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import Shape, choose_precision, choose_provider, loads
 from nstrt.runtime.plan import Plan, Scale, default_size, plan_scales
 from nstrt.runtime.system.host import (
@@ -305,7 +305,7 @@ class Planner:
         if len(choices) == 1:
             return replace(next(iter(choices.values())), reason=why)
         from nstrt.runtime.calibrate import SIDES, faster
-        from nstrt.runtime.losses import LossWeights
+        from nstrt.runtime.loss.objective import LossWeights
 
         key = machine_id(
             provider=site.provider,

@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.loss.terms import LossTerms
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.scene import Scene, identity
 from nstrt.runtime.system.host import versions
-from nstrt.runtime.terms import LossTerms
 
 __all__ = ["asked_for", "differences", "recipe_of"]
 

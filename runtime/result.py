@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import PictureWriteError
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.loss.terms import LossTerms
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, save
 from nstrt.runtime.plan import Plan
-from nstrt.runtime.terms import LossTerms
 
 if TYPE_CHECKING:
     from PIL import Image

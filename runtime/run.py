@@ -13,7 +13,7 @@ from nstrt.runtime.colours import Colours
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.estimate import learn_pace
 from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
-from nstrt.runtime.options import INITS
+from nstrt.runtime.options.options import INITS
 from nstrt.runtime.pace import Pace
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, enlarge, resize
 from nstrt.runtime.plan import Plan

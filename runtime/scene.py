@@ -12,7 +12,7 @@ from PIL import Image
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.flow import Moved
-from nstrt.runtime.guidance import (
+from nstrt.runtime.loss.guidance import (
     PROTECTION,
     RELIEF,
     Guidance,
@@ -23,13 +23,13 @@ from nstrt.runtime.guidance import (
     covers,
     shared_out,
 )
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 
 if TYPE_CHECKING:
     from nstrt.runtime.arrays import Array, Arrays
     from nstrt.runtime.evaluation import Evaluation
-    from nstrt.runtime.losses import LossWeights, Objective, Temporal
+    from nstrt.runtime.loss.objective import LossWeights, Objective, Temporal
     from nstrt.runtime.plan import Scale
 
 __all__ = [
@@ -270,7 +270,7 @@ class Scene:
         """What holds the picture to a film's frame before."""
         if self.moved is None or not self.temporal_weight:
             return None
-        from nstrt.runtime.losses import Temporal
+        from nstrt.runtime.loss.objective import Temporal
 
         size = scale.width, scale.height
         target = resize(self.moved.warped, *size).transpose(2, 0, 1)[None]

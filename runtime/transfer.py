@@ -13,7 +13,7 @@ from nstrt.runtime.errors import OptionError
 from nstrt.runtime.estimate import Estimate, known_pace
 from nstrt.runtime.flow import Moved
 from nstrt.runtime.model import ModelStore
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import PictureSource
 from nstrt.runtime.plan import Plan
 from nstrt.runtime.planner import Planner
@@ -56,7 +56,7 @@ class StyleTransfer:
     def prepare(self) -> None:
         """Load what a run needs and take one small step, so that runs start at once."""
         from nstrt.runtime.calibrate import measure_step
-        from nstrt.runtime.losses import LossWeights
+        from nstrt.runtime.loss.objective import LossWeights
 
         engine = self._planner.load()
         measure_step(engine, LossWeights.of(self.options))
@@ -81,7 +81,7 @@ class StyleTransfer:
         pace = known_pace(self._planner.pace_key(plan))
         if pace is None:
             from nstrt.runtime.calibrate import SIDES, measure_step
-            from nstrt.runtime.losses import LossWeights
+            from nstrt.runtime.loss.objective import LossWeights
 
             weights = LossWeights.of(self.options)
             measure_step(engine, weights)

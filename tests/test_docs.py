@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nstrt.runtime import StylizeOptions, calibrate, options
+from nstrt.runtime import StylizeOptions, calibrate
+from nstrt.runtime.options import options
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,13 +19,13 @@ from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.kernels.convolution import autotune as choice_module
 from nstrt.runtime.kernels.convolution.algorithms import Direct
-from nstrt.runtime.losses import Contents, LossWeights, Objective
+from nstrt.runtime.loss.objective import Contents, LossWeights, Objective
 from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, shape_of
 from nstrt.runtime.network import banded as passes_module
 from nstrt.runtime.network.sections import sections_of
 from nstrt.runtime.network.tiles import tiles_of
 from nstrt.runtime.network.vgg import read_mirror
-from nstrt.runtime.optimizers import Adam
+from nstrt.runtime.optim.optimizers import Adam
 from nstrt.runtime.ort.session import FeatureSession, open_session
 
 if TYPE_CHECKING:

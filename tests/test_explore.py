@@ -23,7 +23,7 @@ from nstrt.runtime import (
 )
 from nstrt.runtime.compare import compare
 from nstrt.runtime.explore import sheet_paths
-from nstrt.runtime.option_text import flags_of, read_option
+from nstrt.runtime.options.text import flags_of, read_option
 from nstrt.runtime.pictures import resize
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -26,10 +26,10 @@ from nstrt.runtime.engines.graph import GraphEngine
 from nstrt.runtime.engines.mirrored import TorchEngine
 from nstrt.runtime.errors import ModelBuilderMissingError, ProviderUnavailableError
 from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights
+from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.network.vgg import read_mirror
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.ort.providers import check_placement, provider_options
 from nstrt.runtime.system.interrupt import Interrupt, Interrupted

@@ -14,7 +14,7 @@ import torch
 from nstrt.runtime import Finished, Interrupted, Preview, Step, StyleTransfer, StylizeOptions
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights
+from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.tiles import tiles_of
 from nstrt.runtime.network.vgg import read_mirror
 from nstrt.runtime.ort.session import open_session

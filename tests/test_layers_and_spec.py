@@ -24,7 +24,7 @@ from nstrt.runtime.model import (
     stride_of,
     taps_for_gradient,
 )
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 
 SPEC = ModelSpec(taps=("relu1_1", "relu2_1"))
 

@@ -14,7 +14,7 @@ from scipy.linalg import sqrtm
 from skimage.color import lab2rgb, rgb2lab
 
 from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
-from nstrt.runtime.options import MATCHES
+from nstrt.runtime.options.options import MATCHES
 from nstrt.runtime.pictures import match_colours
 from nstrt.runtime.pictures.color_transfer import histogram_map, linear_map, transport
 from nstrt.runtime.pictures.lab import from_lab, into_gamut, to_lab

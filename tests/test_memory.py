@@ -20,7 +20,7 @@ from nstrt.runtime import memory as memory_module
 from nstrt.runtime.engines.mirrored import TorchEngine
 from nstrt.runtime.errors import TooLargeError
 from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights
+from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.memory import Demand, fitted
 from nstrt.runtime.network import banded as passes_module
 from nstrt.runtime.network.vgg import read_mirror

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nstrt.runtime.errors import ModelFileError, PackageMissingError
-from nstrt.runtime.losses import Contents
+from nstrt.runtime.loss.objective import Contents
 from nstrt.runtime.model import ModelSpec, ModelStore
 from nstrt.runtime.network.banded import Passes
 from nstrt.runtime.network.vgg import Head, Mirror, Stage, read_mirror

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten
 
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights, terms_of
+from nstrt.runtime.loss.objective import LossWeights, terms_of
 from nstrt.runtime.network.vgg import read_mirror
 from nstrt.runtime.ort.session import open_session
 

@@ -25,15 +25,8 @@ from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.errors import OptionError, PictureReadError, ProviderUnavailableError
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.flow import Moved
-from nstrt.runtime.guidance import (
-    PROTECTION,
-    Guidance,
-    Guide,
-    Overlay,
-    at_layers,
-    shared_out,
-)
-from nstrt.runtime.losses import Grams, LossWeights, Objective, Region
+from nstrt.runtime.loss.guidance import PROTECTION, Guidance, Guide, Overlay, at_layers, shared_out
+from nstrt.runtime.loss.objective import Grams, LossWeights, Objective, Region
 from nstrt.runtime.network.vgg import read_mirror
 from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.pictures import Picture
@@ -148,7 +141,7 @@ def test_loss_and_pull_of_regions_are_autograds(
     relative: bool, gram_mean: bool, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two regions with soft masks and a protected part, in pieces, against plain formulas."""
-    monkeypatch.setattr("nstrt.runtime.losses._GUIDED", strip)
+    monkeypatch.setattr("nstrt.runtime.loss.objective._GUIDED", strip)
     weights = LossWeights(
         content=3,
         style=5,

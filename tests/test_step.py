@@ -28,7 +28,7 @@ from nstrt.exporter.weights import OXFORD_SHA256
 from nstrt.runtime.engines.mirrored import TorchEngine
 from nstrt.runtime.errors import ExportCheckError
 from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights, Objective
+from nstrt.runtime.loss.objective import LossWeights, Objective
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
     CONTENT_SHARES,

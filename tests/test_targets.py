@@ -10,7 +10,7 @@ import pytest
 
 from nstrt.runtime.engines.mirrored import TorchEngine
 from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights
+from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.vgg import read_mirror
 from nstrt.runtime.targets import StyleTargets, TargetKey
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
 from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.kernels.convolution import Filter
-from nstrt.runtime.losses import Contents, Grams, LossWeights, Objective, gram_matrix
+from nstrt.runtime.loss.objective import Contents, Grams, LossWeights, Objective, gram_matrix
 from nstrt.runtime.model import LAYERS, layers_between, layers_through, stride_of
 from nstrt.runtime.network import banded as passes_module
 from nstrt.runtime.network.sections import CUT, deep_side, sections_of

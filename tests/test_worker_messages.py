@@ -30,7 +30,7 @@ from nstrt.plugins.worker.pixels import FORMATS, from_pixels, to_pixels
 from nstrt.plugins.worker.requests import Prepare, Stylize, request_of
 from nstrt.runtime import errors
 from nstrt.runtime.errors import NstrtError
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import MAX_PIXELS, MIN_SIDE, Picture
 from nstrt.runtime.system.interrupt import Interrupted
 

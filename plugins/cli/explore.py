@@ -122,7 +122,7 @@ def _command(cell: Cell, content: Path, style: Path) -> str:
 
 
 def _words(cell: Cell) -> str:
-    from nstrt.runtime.option_text import flags_of
+    from nstrt.runtime.options.text import flags_of
 
     return shlex.join(flags_of(cell.changes))
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from nstrt.runtime.options import PRESETS, StylizeOptions
+from nstrt.runtime.options.options import PRESETS, StylizeOptions
 from nstrt.runtime.plan import default_size
 
 __all__ = ["Argument", "arguments"]

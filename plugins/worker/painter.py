@@ -21,7 +21,7 @@ from nstrt.plugins.worker.requests import (
 
 if TYPE_CHECKING:
     from nstrt.runtime.events import Event, Finished, Preview
-    from nstrt.runtime.options import StylizeOptions
+    from nstrt.runtime.options.options import StylizeOptions
     from nstrt.runtime.pictures import Picture
     from nstrt.runtime.transfer import StyleTransfer
 

@@ -16,7 +16,7 @@ from nstrt.runtime.system.interrupt import Interrupt
 from nstrt.runtime.targets import StyleTargets
 
 if TYPE_CHECKING:
-    from nstrt.runtime.losses import Objective, Tally
+    from nstrt.runtime.loss.objective import Objective, Tally
     from nstrt.runtime.network.observer import Watcher
     from nstrt.runtime.network.sections import Cut
     from nstrt.runtime.network.tiles import Tile

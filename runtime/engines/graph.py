@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines import StepFunction
-from nstrt.runtime.losses import Objective, Tally
+from nstrt.runtime.loss.objective import Objective, Tally
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
     CONTENT_SHARES,

@@ -15,7 +15,7 @@ from nstrt.runtime.arrays import Array
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import StepFunction
 from nstrt.runtime.kernels.cuda_graph import recorded
-from nstrt.runtime.losses import Objective, Tally, Together
+from nstrt.runtime.loss.objective import Objective, Tally, Together
 from nstrt.runtime.network.banded import Passes, Trace
 from nstrt.runtime.network.observer import Watcher
 from nstrt.runtime.network.receptive import WHOLE

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 
 __all__ = ["flags_of", "option_name", "read_option"]
 

@@ -40,16 +40,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nstrt.runtime.arrays import Array, arrays_of, bands_of
-from nstrt.runtime.guidance import Guide, Overlay
 from nstrt.runtime.kernels.gram import GramSum, products_for
+from nstrt.runtime.loss.guidance import Guide, Overlay
+from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.model import shape_of
 from nstrt.runtime.network.observer import Watcher, place_of
-from nstrt.runtime.terms import LossTerms
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nstrt.runtime.options import StylizeOptions
+    from nstrt.runtime.options.options import StylizeOptions
 
 __all__ = [
     "EPSILON",
