@@ -81,7 +81,7 @@ def step_of(
     engine: Any, options: Any, pictures: Sequence[Any], *, tile: int | None = None
 ) -> Callable[[], float]:
     """Loss and gradient, in tiles of at most ``tile`` pixels a side."""
-    from nstrt.runtime.evaluation import Evaluation
+    from nstrt.runtime.engines.evaluation import Evaluation
     from nstrt.runtime.loss.objective import LossWeights
 
     evaluation = Evaluation(engine, tile=tile)
@@ -93,7 +93,7 @@ def step_of(
 def engine_of(options: Any, name: str, shapes: Sequence[tuple[int, int]]) -> Any:
     """An engine for pictures of some heights and widths."""
     from nstrt.runtime import ModelStore
-    from nstrt.runtime.assembly import Assembly, Site
+    from nstrt.runtime.engines.factory import Assembly, Site
     from nstrt.runtime.ort.providers import choose_precision
     from nstrt.runtime.system.host import default_threads
 

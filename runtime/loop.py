@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.checkpoint import State
 from nstrt.runtime.engines import Engine
-from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.loss.objective import LossWeights, Objective
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.optim.optimizers import Adam, IterateAverage, Lbfgs, Optimizer

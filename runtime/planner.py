@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nstrt.runtime.assembly import Assembly, Site, has_torch, torch_sees_card
+from nstrt.runtime.engines.factory import Assembly, Site, has_torch, torch_sees_card
 from nstrt.runtime.errors import CheckpointError, ProviderUnavailableError, WeightsError
 from nstrt.runtime.kernels.compiled import loops_stamp
 from nstrt.runtime.memory import PROMISE, SAFE_SHARE, Demand, fitted
@@ -65,7 +65,7 @@ class Planner:
 
     def load(self) -> Engine:
         """The engine for these options, its network loaded, for small pictures."""
-        from nstrt.runtime.calibrate import SIDES
+        from nstrt.runtime.engines.benchmark import SIDES
 
         site, _ = self._site = self._site or self._choose_site()
         names, why = self._names(site)
@@ -304,7 +304,7 @@ class Planner:
             choices[_ROUNDED] = _Choice(name="torch", precision="bf16")
         if len(choices) == 1:
             return replace(next(iter(choices.values())), reason=why)
-        from nstrt.runtime.calibrate import SIDES, faster
+        from nstrt.runtime.engines.benchmark import SIDES, faster
         from nstrt.runtime.loss.objective import LossWeights
 
         key = machine_id(

@@ -28,7 +28,7 @@ from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 
 if TYPE_CHECKING:
     from nstrt.runtime.arrays import Array, Arrays
-    from nstrt.runtime.evaluation import Evaluation
+    from nstrt.runtime.engines.evaluation import Evaluation
     from nstrt.runtime.loss.objective import LossWeights, Objective, Temporal
     from nstrt.runtime.plan import Scale
 

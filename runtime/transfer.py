@@ -55,7 +55,7 @@ class StyleTransfer:
 
     def prepare(self) -> None:
         """Load what a run needs and take one small step, so that runs start at once."""
-        from nstrt.runtime.calibrate import measure_step
+        from nstrt.runtime.engines.benchmark import measure_step
         from nstrt.runtime.loss.objective import LossWeights
 
         engine = self._planner.load()
@@ -80,7 +80,7 @@ class StyleTransfer:
         plan, engine = self._planner.prepare(photo, painting or photo, *more, masks=masks)
         pace = known_pace(self._planner.pace_key(plan))
         if pace is None:
-            from nstrt.runtime.calibrate import SIDES, measure_step
+            from nstrt.runtime.engines.benchmark import SIDES, measure_step
             from nstrt.runtime.loss.objective import LossWeights
 
             weights = LossWeights.of(self.options)

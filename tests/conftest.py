@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from nstrt.runtime import calibrate
+from nstrt.runtime.engines import benchmark as calibrate
 from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, Padding, Pooling
 
 if TYPE_CHECKING:

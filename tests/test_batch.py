@@ -214,7 +214,7 @@ def test_a_fault_of_nstrt_s_own_is_no_end_either(
 def test_networks_and_paintings_are_shared(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nstrt.runtime import assembly
+    from nstrt.runtime.engines import factory as assembly
 
     made = []
     begin = assembly.Assembly.__init__

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
-from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.kernels.convolution import autotune as choice_module
 from nstrt.runtime.kernels.convolution.algorithms import Direct
 from nstrt.runtime.loss.objective import Contents, LossWeights, Objective

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstrt.exporter import step_check
-from nstrt.runtime import calibrate
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.arrays.tensors import TensorArrays
-from nstrt.runtime.assembly import Assembly, Site
-from nstrt.runtime.engines.graph import GraphEngine
-from nstrt.runtime.engines.mirrored import TorchEngine
+from nstrt.runtime.engines import benchmark as calibrate
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.factory import Assembly, Site
+from nstrt.runtime.engines.graph_engine import GraphEngine
+from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import ModelBuilderMissingError, ProviderUnavailableError
-from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.network.vgg import read_mirror
@@ -251,7 +251,7 @@ def test_a_provider_that_leaves_work_to_others_is_refused() -> None:
 
 
 def test_one_profile_of_tensorrt_spans_all_scales_and_inputs(tmp_path: Any) -> None:
-    from nstrt.runtime.engines.graph import step_shapes
+    from nstrt.runtime.engines.graph_engine import step_shapes
 
     options = provider_options(
         "tensorrt",

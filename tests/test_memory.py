@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from nstrt.runtime import StylizeOptions
 from nstrt.runtime import memory as memory_module
-from nstrt.runtime.engines.mirrored import TorchEngine
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import TooLargeError
-from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.memory import Demand, fitted
 from nstrt.runtime.network import banded as passes_module

@@ -21,9 +21,9 @@ from nstrt.plugins.cli.stylize import _region as read_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.colours import Colours
-from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 from nstrt.runtime.errors import OptionError, PictureReadError, ProviderUnavailableError
-from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.flow import Moved
 from nstrt.runtime.loss.guidance import PROTECTION, Guidance, Guide, Overlay, at_layers, shared_out
 from nstrt.runtime.loss.objective import Grams, LossWeights, Objective, Region

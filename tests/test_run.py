@@ -286,7 +286,7 @@ def test_what_lies_under_transparent_paint_has_no_style() -> None:
 
 
 def test_a_starved_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nstrt.runtime.evaluation import Evaluation
+    from nstrt.runtime.engines.evaluation import Evaluation
 
     evaluate, steps = Evaluation.evaluate, []
 
@@ -346,7 +346,7 @@ def test_rounded_products_are_chosen_where_they_are_much_quicker(
     seconds = {"onnx": 2.0, "torch": 1.0, "graph": 3.0, "torch in bf16": rounded}
     quickest = min(seconds, key=seconds.__getitem__), seconds
     monkeypatch.setattr(planner_module, "rounds_fast", lambda: True)
-    monkeypatch.setattr("nstrt.runtime.calibrate.faster", lambda *_: quickest)
+    monkeypatch.setattr("nstrt.runtime.engines.benchmark.faster", lambda *_: quickest)
     plan = transfer(engine="auto", precision="auto").plan((64, 48), (64, 48))
     assert (plan.engine, plan.precision) == ("torch", precision)
     assert any(says in reason for reason in plan.reasons)

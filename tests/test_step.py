@@ -25,9 +25,9 @@ from nstrt.exporter.graph import Graph
 from nstrt.exporter.step import step_graph, tile_graph
 from nstrt.exporter.trace import serialized
 from nstrt.exporter.weights import OXFORD_SHA256
-from nstrt.runtime.engines.mirrored import TorchEngine
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import ExportCheckError
-from nstrt.runtime.evaluation import Evaluation
 from nstrt.runtime.loss.objective import LossWeights, Objective
 from nstrt.runtime.model import (
     CONTENT_FACTORS,

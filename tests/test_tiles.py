@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
-from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 from nstrt.runtime.kernels.convolution import Filter
 from nstrt.runtime.loss.objective import Contents, Grams, LossWeights, Objective, gram_matrix
 from nstrt.runtime.model import LAYERS, layers_between, layers_through, stride_of

@@ -1,9 +1,9 @@
 """Engines: through the network and back, for a picture or a part of one.
 
-:mod:`~nstrt.runtime.engines.mirrored` has the two that go back through the mirrored PyTorch graph,
-``torch`` and ``onnx``; :mod:`~nstrt.runtime.engines.graph` the one whose loss and gradient are one
+:mod:`~nstrt.runtime.engines.torch_engine` has the two that go back through the mirrored PyTorch graph,
+``torch`` and ``onnx``; :mod:`~nstrt.runtime.engines.graph_engine` the one whose loss and gradient are one
 ONNX graph, ``graph``, which needs no torch. What the loss makes of them is the matter of
-:mod:`nstrt.runtime.evaluation`.
+:mod:`nstrt.runtime.engines.evaluation`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from nstrt.runtime.arrays import Array, Arrays
+from nstrt.runtime.engines.gram_cache import StyleTargets
 from nstrt.runtime.system.interrupt import Interrupt
-from nstrt.runtime.targets import StyleTargets
 
 if TYPE_CHECKING:
     from nstrt.runtime.loss.objective import Objective, Tally

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from nstrt.runtime.engines import Engine
-from nstrt.runtime.evaluation import Evaluation
+from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.system.measurements import recall, remember
 

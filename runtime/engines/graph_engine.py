@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines import StepFunction
+from nstrt.runtime.engines.gram_cache import StyleTargets
 from nstrt.runtime.loss.objective import Objective, Tally
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
@@ -38,7 +39,6 @@ from nstrt.runtime.network.tiles import Tile
 from nstrt.runtime.ort.providers import InputShape, image_shape
 from nstrt.runtime.ort.session import Bound, FeatureSession, Session
 from nstrt.runtime.system.interrupt import Interrupt
-from nstrt.runtime.targets import StyleTargets
 
 __all__ = ["GraphEngine", "Open", "step_inputs", "step_shapes"]
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import StepFunction
+from nstrt.runtime.engines.gram_cache import StyleTargets
 from nstrt.runtime.kernels.cuda_graph import recorded
 from nstrt.runtime.loss.objective import Objective, Tally, Together
 from nstrt.runtime.network.banded import Passes, Trace
@@ -24,7 +25,6 @@ from nstrt.runtime.network.tiles import Tile, Window
 from nstrt.runtime.network.vgg import Mirror
 from nstrt.runtime.ort.session import FeatureSession
 from nstrt.runtime.system.interrupt import Interrupt
-from nstrt.runtime.targets import StyleTargets
 
 __all__ = ["OnnxEngine", "TorchEngine"]
 

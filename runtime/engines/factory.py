@@ -26,7 +26,7 @@ from nstrt.runtime.system.host import (
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
-    from nstrt.runtime.engines.graph import GraphEngine
+    from nstrt.runtime.engines.graph_engine import GraphEngine
     from nstrt.runtime.network.vgg import Mirror
 
 __all__ = ["Assembly", "Site", "has_torch", "import_torch", "torch_sees_card"]
@@ -108,7 +108,7 @@ class Assembly:
     def _build(self, name: str, spec: ModelSpec, shapes: Sequence[Shape], precision: str) -> Engine:
         if name == "graph":
             return self._build_graph(spec, shapes, precision)
-        from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
+        from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 
         mirror, site = self._mirror(spec), self._site
         key = machine_id(
@@ -125,7 +125,7 @@ class Assembly:
 
     def _build_graph(self, spec: ModelSpec, shapes: Sequence[Shape], precision: str) -> GraphEngine:
         from nstrt.runtime.arrays import Arrays, PlainArrays
-        from nstrt.runtime.engines.graph import GraphEngine, step_shapes
+        from nstrt.runtime.engines.graph_engine import GraphEngine, step_shapes
 
         half = precision == "fp16"
         provider, inputs = self._site.provider, step_shapes(spec.content_layers)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.engines import Engine, StepFunction
+from nstrt.runtime.engines.gram_cache import TargetKey
 from nstrt.runtime.kernels.compiled import is_large
 from nstrt.runtime.loss.guidance import Guidance, Guide
 from nstrt.runtime.loss.objective import (
@@ -28,7 +29,6 @@ from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.network.observer import Watcher
 from nstrt.runtime.network.sections import Cut, Section, sections_of
 from nstrt.runtime.network.tiles import Window
-from nstrt.runtime.targets import TargetKey
 
 __all__ = ["Evaluation"]
 
