@@ -29,7 +29,7 @@ from spawn import Outcome, ProgramError, spawn
 
 from nstrt.runtime import StylizeOptions
 from nstrt.runtime.errors import NstrtError
-from nstrt.runtime.plan import plan_scales
+from nstrt.runtime.planning.plan import plan_scales
 from nstrt.runtime.system.host import default_threads
 
 ROOT = Path(__file__).parents[1]

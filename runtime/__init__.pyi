@@ -78,9 +78,6 @@ from .errors import (
 from .errors import (
     WeightsError as WeightsError,
 )
-from .estimate import (
-    Estimate as Estimate,
-)
 from .events import (
     Event as Event,
 )
@@ -138,10 +135,13 @@ from .pictures.picture import (
 from .pictures.xmp import (
     read_recipe as read_recipe,
 )
-from .plan import (
+from .planning.estimate import (
+    Estimate as Estimate,
+)
+from .planning.plan import (
     Plan as Plan,
 )
-from .plan import (
+from .planning.plan import (
     Scale as Scale,
 )
 from .preview import (

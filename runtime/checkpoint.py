@@ -19,7 +19,7 @@ import numpy as np
 
 from nstrt.runtime.arrays import Array, Arrays, arrays_of
 from nstrt.runtime.errors import CheckpointError
-from nstrt.runtime.plan import Plan
+from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.system.files import written_whole
 
 if TYPE_CHECKING:

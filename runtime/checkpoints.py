@@ -22,7 +22,7 @@ from nstrt.runtime.system.host import compiler_versions, versions
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
-    from nstrt.runtime.plan import Plan
+    from nstrt.runtime.planning.plan import Plan
 
 __all__ = ["SECONDS", "Checkpoints", "checkpoint_of", "deciding_versions"]
 

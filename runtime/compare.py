@@ -28,8 +28,8 @@ from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.pictures.delta_e import delta_e
-from nstrt.runtime.plan import Scale, plan_scales
-from nstrt.runtime.planner import choose_weights
+from nstrt.runtime.planning.plan import Scale, plan_scales
+from nstrt.runtime.planning.planner import choose_weights
 from nstrt.runtime.scene import placed
 from nstrt.runtime.system.host import available_memory
 

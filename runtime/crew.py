@@ -17,8 +17,8 @@ from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING
 
 from nstrt.runtime.batch import Job, JobEvent, JobFailed
-from nstrt.runtime.memory import SAFE_SHARE
 from nstrt.runtime.model import ModelStore
+from nstrt.runtime.planning.memory import SAFE_SHARE
 from nstrt.runtime.system.host import available_memory, default_threads
 
 if TYPE_CHECKING:

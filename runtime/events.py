@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.loss.terms import LossTerms
-from nstrt.runtime.plan import Plan
+from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.result import Result
 
 __all__ = ["Event", "Finished", "Preview", "ScaleDone", "Started", "Step"]

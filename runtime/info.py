@@ -10,8 +10,8 @@ from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import PROVIDERS, choose_provider, loads
 from nstrt.runtime.ort.session import Session, inference_session
-from nstrt.runtime.plan import default_size
-from nstrt.runtime.planner import serves
+from nstrt.runtime.planning.plan import default_size
+from nstrt.runtime.planning.planner import serves
 from nstrt.runtime.system.files import cache_folder
 from nstrt.runtime.system.host import (
     available_memory,

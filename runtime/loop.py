@@ -19,7 +19,7 @@ from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.optim.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
-from nstrt.runtime.plan import Plan, Scale
+from nstrt.runtime.planning.plan import Plan, Scale
 from nstrt.runtime.scene import Scene, placed
 
 __all__ = ["Progress", "optimize"]

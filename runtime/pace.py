@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from nstrt.runtime.plan import Plan
+from nstrt.runtime.planning.plan import Plan
 
 if TYPE_CHECKING:
     from nstrt.runtime.loop import Progress

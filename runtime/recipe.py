@@ -12,7 +12,7 @@ from typing import Any
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
-from nstrt.runtime.plan import Plan
+from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.scene import Scene, identity
 from nstrt.runtime.system.host import versions
 

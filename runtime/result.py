@@ -14,7 +14,7 @@ from nstrt.runtime.errors import PictureWriteError
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, save
-from nstrt.runtime.plan import Plan
+from nstrt.runtime.planning.plan import Plan
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from nstrt.runtime.checkpoints import Checkpoints
 from nstrt.runtime.colours import Colours
 from nstrt.runtime.errors import PictureReadError, TooLargeError
-from nstrt.runtime.estimate import learn_pace
 from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
 from nstrt.runtime.options.options import INITS
 from nstrt.runtime.pace import Pace
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, enlarge, resize
-from nstrt.runtime.plan import Plan
-from nstrt.runtime.planner import Planner
+from nstrt.runtime.planning.estimate import learn_pace
+from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.recipe import asked_for, recipe_of
 from nstrt.runtime.result import Result
 from nstrt.runtime.scene import Scene, Sources, read_scene

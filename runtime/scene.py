@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nstrt.runtime.arrays import Array, Arrays
     from nstrt.runtime.engines.evaluation import Evaluation
     from nstrt.runtime.loss.objective import LossWeights, Objective, Temporal
-    from nstrt.runtime.plan import Scale
+    from nstrt.runtime.planning.plan import Scale
 
 __all__ = [
     "MaskPicture",

@@ -10,13 +10,13 @@ from typing import Any
 
 from nstrt.runtime.checkpoints import SECONDS, Checkpoints
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.estimate import Estimate, known_pace
 from nstrt.runtime.flow import Moved
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import PictureSource
-from nstrt.runtime.plan import Plan
-from nstrt.runtime.planner import Planner
+from nstrt.runtime.planning.estimate import Estimate, known_pace
+from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.result import Result
 from nstrt.runtime.run import Run
 from nstrt.runtime.scene import RegionSource, Sources, masks_held

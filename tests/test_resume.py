@@ -148,7 +148,7 @@ def test_a_scale_that_ended_for_gaining_nothing_stays_ended(tmp_path: Path) -> N
 
 
 def test_tiles_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nstrt.runtime.planner import Planner
+    from nstrt.runtime.planning.planner import Planner
 
     prepare = Planner.prepare
 
@@ -329,7 +329,7 @@ def test_other_pictures_are_refused(small: tuple[NDArray[np.float32], Path]) -> 
 def test_another_machine_or_other_software_is_refused(
     small: tuple[NDArray[np.float32], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nstrt.runtime import planner
+    from nstrt.runtime.planning import planner
 
     with monkeypatch.context() as patch:
         patch.setattr(planner, "device_name", lambda _: "an abacus")

@@ -27,11 +27,11 @@ from nstrt.runtime import (
     read_recipe,
     stylize,
 )
-from nstrt.runtime import planner as planner_module
 from nstrt.runtime.errors import OptionError, ProviderUnavailableError, TooLargeError
-from nstrt.runtime.memory import PROMISE
-from nstrt.runtime.plan import Plan
-from nstrt.runtime.planner import Planner
+from nstrt.runtime.planning import planner as planner_module
+from nstrt.runtime.planning.memory import PROMISE
+from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.planning.planner import Planner
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from nstrt.runtime.engines.factory import Assembly, Site, has_torch, torch_sees_card
 from nstrt.runtime.errors import CheckpointError, ProviderUnavailableError, WeightsError
 from nstrt.runtime.kernels.compiled import loops_stamp
-from nstrt.runtime.memory import PROMISE, SAFE_SHARE, Demand, fitted
 from nstrt.runtime.model import ModelSpec, ModelStore
 from nstrt.runtime.network.sections import sections_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import Shape, choose_precision, choose_provider, loads
-from nstrt.runtime.plan import Plan, Scale, default_size, plan_scales
+from nstrt.runtime.planning.memory import PROMISE, SAFE_SHARE, Demand, fitted
+from nstrt.runtime.planning.plan import Plan, Scale, default_size, plan_scales
 from nstrt.runtime.system.host import (
     compiler_versions,
     default_threads,

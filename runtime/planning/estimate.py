@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nstrt.runtime.plan import Plan
+from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.system.measurements import recall, remember
 
 __all__ = ["Estimate", "known_pace", "learn_pace"]

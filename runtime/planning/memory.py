@@ -16,7 +16,7 @@ from nstrt.runtime.model import CHANNELS, layers_between, layers_through, stride
 from nstrt.runtime.network.sections import CUT, deep_side, split_at_cut
 from nstrt.runtime.network.tiles import margin_of
 from nstrt.runtime.options.options import StylizeOptions
-from nstrt.runtime.plan import Scale
+from nstrt.runtime.planning.plan import Scale
 
 __all__ = ["PROMISE", "SAFE_SHARE", "Demand", "fitted"]
 
