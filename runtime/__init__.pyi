@@ -78,24 +78,6 @@ from .errors import (
 from .errors import (
     WeightsError as WeightsError,
 )
-from .events import (
-    Event as Event,
-)
-from .events import (
-    Finished as Finished,
-)
-from .events import (
-    Preview as Preview,
-)
-from .events import (
-    ScaleDone as ScaleDone,
-)
-from .events import (
-    Started as Started,
-)
-from .events import (
-    Step as Step,
-)
 from .explore import (
     Axis as Axis,
 )
@@ -147,24 +129,42 @@ from .planning.plan import (
 from .preview import (
     PreviewFile as PreviewFile,
 )
-from .result import (
+from .run.events import (
+    Event as Event,
+)
+from .run.events import (
+    Finished as Finished,
+)
+from .run.events import (
+    Preview as Preview,
+)
+from .run.events import (
+    ScaleDone as ScaleDone,
+)
+from .run.events import (
+    Started as Started,
+)
+from .run.events import (
+    Step as Step,
+)
+from .run.result import (
     Result as Result,
 )
-from .run import (
+from .run.run import (
     Run as Run,
 )
 from .sheets import (
     contact_sheet as contact_sheet,
+)
+from .style_transfer import (
+    StyleTransfer as StyleTransfer,
+)
+from .style_transfer import (
+    stylize as stylize,
 )
 from .system.interrupt import (
     Interrupted as Interrupted,
 )
 from .timelapse import (
     Timelapse as Timelapse,
-)
-from .transfer import (
-    StyleTransfer as StyleTransfer,
-)
-from .transfer import (
-    stylize as stylize,
 )

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import PlainArrays
-from nstrt.runtime.colours import Colours
 from nstrt.runtime.errors import OptionError, TooLargeError
 from nstrt.runtime.loss.objective import (
     Contents,
@@ -30,7 +29,8 @@ from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.pictures.delta_e import delta_e
 from nstrt.runtime.planning.plan import Scale, plan_scales
 from nstrt.runtime.planning.planner import choose_weights
-from nstrt.runtime.scene import placed
+from nstrt.runtime.run.color import Colours
+from nstrt.runtime.run.inputs import placed
 from nstrt.runtime.system.host import available_memory
 
 __all__ = ["ChannelDifference", "Difference", "PictureLosses", "compare", "losses_of"]

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.events import Event, Finished
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.options.text import flags_of, option_name, read_option
 from nstrt.runtime.pictures import PictureSource, as_picture
-from nstrt.runtime.result import Result
+from nstrt.runtime.run.events import Event, Finished
+from nstrt.runtime.run.result import Result
 
 __all__ = ["SIZE", "Axis", "Cell", "Exploration", "parse_axis", "sheet_paths"]
 
@@ -134,8 +134,8 @@ class Exploration:
         self._leave()
 
     def __iter__(self) -> Iterator[tuple[Cell, Event]]:
+        from nstrt.runtime.style_transfer import StyleTransfer
         from nstrt.runtime.system.interrupt import Interrupted
-        from nstrt.runtime.transfer import StyleTransfer
 
         # Decoded once for all cells.
         content, style = (as_picture(source) for source in self._sources)

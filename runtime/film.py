@@ -17,8 +17,8 @@ from nstrt.runtime.flow import Moved, check_flow, moved
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
-from nstrt.runtime.result import Result
-from nstrt.runtime.transfer import StyleTransfer
+from nstrt.runtime.run.result import Result
+from nstrt.runtime.style_transfer import StyleTransfer
 
 __all__ = ["FilmPainter", "Follower", "flicker", "frame_options"]
 

@@ -19,20 +19,20 @@ from nstrt.runtime.batch import (
     JobSkipped,
     JobStarted,
 )
-from nstrt.runtime.checkpoints import checkpoint_of
 from nstrt.runtime.errors import CheckpointError, NstrtError, OutputExistsError, PictureReadError
-from nstrt.runtime.events import Finished, Started, Step
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.pictures import Picture, check_writable, read_picture, read_recipe
-from nstrt.runtime.recipe import differences
+from nstrt.runtime.run.checkpointing import checkpoint_of
+from nstrt.runtime.run.events import Finished, Started, Step
+from nstrt.runtime.run.recipe import differences
 from nstrt.runtime.system.files import sha256_of
 from nstrt.runtime.system.interrupt import Interrupted
 
 if TYPE_CHECKING:
-    from nstrt.runtime.events import Event
-    from nstrt.runtime.run import Run
-    from nstrt.runtime.transfer import StyleTransfer
+    from nstrt.runtime.run.events import Event
+    from nstrt.runtime.run.run import Run
+    from nstrt.runtime.style_transfer import StyleTransfer
 
 __all__ = ["Painter"]
 
@@ -159,7 +159,7 @@ class Painter:
     def _transfer(self, options: StylizeOptions) -> StyleTransfer:
         """The one for these options, which shares its networks with all others."""
         # Finding that all is done already takes no torch, whose import alone takes seconds.
-        from nstrt.runtime.transfer import StyleTransfer
+        from nstrt.runtime.style_transfer import StyleTransfer
 
         if options not in self._transfers:
             first = next(iter(self._transfers.values()), None)

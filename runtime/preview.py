@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nstrt.runtime.errors import OptionError, PictureReadError, PictureWriteError
-from nstrt.runtime.events import Event, Finished, Started, Step
 from nstrt.runtime.pictures import Picture, check_writable, read_recipe, resize, save
+from nstrt.runtime.run.events import Event, Finished, Started, Step
 
 __all__ = ["SECONDS", "PreviewFile"]
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstrt.runtime.errors import OptionError, PackageMissingError, PictureWriteError
-from nstrt.runtime.events import Event, Finished, Started, Step
 from nstrt.runtime.pictures import check_target, resize, why_not_written
 from nstrt.runtime.pictures.values import quantised
+from nstrt.runtime.run.events import Event, Finished, Started, Step
 from nstrt.runtime.system.files import written_whole
 
 if TYPE_CHECKING:

@@ -35,8 +35,8 @@ from nstrt.runtime import (
     jobs_from,
     painter,
     read_recipe,
-    transfer,
 )
+from nstrt.runtime import style_transfer as transfer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT, EMBER = (EXAMPLES / name for name in ("cat.jpg", "night.jpg", "ember.jpg"))

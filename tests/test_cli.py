@@ -206,7 +206,7 @@ def test_ctrl_c_keeps_the_best_picture_so_far(tmp_path: Path) -> None:
 def test_ctrl_c_before_there_is_a_picture_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    from nstrt.runtime import transfer
+    from nstrt.runtime import style_transfer as transfer
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

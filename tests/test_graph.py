@@ -32,8 +32,8 @@ from nstrt.runtime.network.vgg import read_mirror
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.ort.providers import check_placement, provider_options
+from nstrt.runtime.style_transfer import StyleTransfer
 from nstrt.runtime.system.interrupt import Interrupt, Interrupted
-from nstrt.runtime.transfer import StyleTransfer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SITE = Site(provider="cpu", precision="fp32", threads=2)

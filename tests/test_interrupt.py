@@ -18,7 +18,7 @@ from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.tiles import tiles_of
 from nstrt.runtime.network.vgg import read_mirror
 from nstrt.runtime.ort.session import open_session
-from nstrt.runtime.run import Run
+from nstrt.runtime.run.run import Run
 from nstrt.runtime.system.interrupt import Interrupt
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ from torch.nn import functional
 from nstrt.plugins.cli.stylize import _region as read_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
 from nstrt.runtime.arrays.tensors import TensorArrays
-from nstrt.runtime.colours import Colours
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 from nstrt.runtime.errors import OptionError, PictureReadError, ProviderUnavailableError
@@ -30,7 +29,8 @@ from nstrt.runtime.loss.objective import Grams, LossWeights, Objective, Region
 from nstrt.runtime.network.vgg import read_mirror
 from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.pictures import Picture
-from nstrt.runtime.scene import MaskPicture, Scene, Sources, read_scene
+from nstrt.runtime.run.color import Colours
+from nstrt.runtime.run.inputs import MaskPicture, Scene, Sources, read_scene
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network

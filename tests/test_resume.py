@@ -35,13 +35,13 @@ from nstrt.runtime import (
     StyleTransfer,
     StylizeOptions,
 )
-from nstrt.runtime import checkpoints as checkpoints_module
 from nstrt.runtime.arrays import PlainArrays
-from nstrt.runtime.checkpoint import State, read_checkpoint
-from nstrt.runtime.checkpoints import Checkpoints
 from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.network.receptive import WHOLE
 from nstrt.runtime.network.tiles import Tile
+from nstrt.runtime.run import checkpointing as checkpoints_module
+from nstrt.runtime.run.checkpoint_file import State, read_checkpoint
+from nstrt.runtime.run.checkpointing import Checkpoints
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FOLDER = Path(mkdtemp(prefix="nstrt-test-"))

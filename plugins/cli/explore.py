@@ -65,9 +65,9 @@ def command(
     """Try options on CONTENT at small size (--size, else 192), for a sheet to choose from."""
     given_options(given or {})
     from nstrt.plugins.cli.progress import Item, counting_display
-    from nstrt.runtime.events import Finished
     from nstrt.runtime.explore import SIZE, Exploration, parse_axis, sheet_paths
     from nstrt.runtime.pictures import check_writable, save
+    from nstrt.runtime.run.events import Finished
     from nstrt.runtime.sheets import contact_sheet
 
     values = given_values(given or {})

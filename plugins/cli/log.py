@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.events import Event
+    from nstrt.runtime.run.events import Event
 
 __all__ = ["StepLog"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.planning.plan import Plan
-from nstrt.runtime.result import Result
+from nstrt.runtime.run.result import Result
 
 __all__ = ["Event", "Finished", "Preview", "ScaleDone", "Started", "Step"]
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, arrays_of
-from nstrt.runtime.checkpoint import State
 from nstrt.runtime.engines import Engine
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.loss.objective import LossWeights, Objective
@@ -20,7 +19,8 @@ from nstrt.runtime.optim.optimizers import Adam, IterateAverage, Lbfgs, Optimize
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.planning.plan import Plan, Scale
-from nstrt.runtime.scene import Scene, placed
+from nstrt.runtime.run.checkpoint_file import State
+from nstrt.runtime.run.inputs import Scene, placed
 
 __all__ = ["Progress", "optimize"]
 

@@ -8,26 +8,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nstrt.runtime.checkpoints import Checkpoints
-from nstrt.runtime.colours import Colours
 from nstrt.runtime.errors import PictureReadError, TooLargeError
-from nstrt.runtime.events import Event, Finished, Preview, ScaleDone, Started, Step
 from nstrt.runtime.options.options import INITS
-from nstrt.runtime.pace import Pace
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, enlarge, resize
 from nstrt.runtime.planning.estimate import learn_pace
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
-from nstrt.runtime.recipe import asked_for, recipe_of
-from nstrt.runtime.result import Result
-from nstrt.runtime.scene import Scene, Sources, read_scene
+from nstrt.runtime.run.checkpointing import Checkpoints
+from nstrt.runtime.run.color import Colours
+from nstrt.runtime.run.eta import Pace
+from nstrt.runtime.run.events import Event, Finished, Preview, ScaleDone, Started, Step
+from nstrt.runtime.run.inputs import Scene, Sources, read_scene
+from nstrt.runtime.run.recipe import asked_for, recipe_of
+from nstrt.runtime.run.result import Result
 from nstrt.runtime.system.interrupt import Interrupt, Interrupted
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nstrt.runtime.loop import Progress
+    from nstrt.runtime.run.optimize import Progress
 
 __all__ = ["Run"]
 
@@ -127,7 +127,7 @@ class Run:
             engine.promise(resumed.algorithms)
         self._interrupt.check()
         weights = engine.weights
-        from nstrt.runtime.loop import optimize
+        from nstrt.runtime.run.optimize import optimize
 
         pace = Pace(plan)
         begun = 0 if resumed is None else resumed.scale

@@ -8,7 +8,6 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-from nstrt.runtime.checkpoints import SECONDS, Checkpoints
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.flow import Moved
 from nstrt.runtime.model import ModelStore
@@ -17,9 +16,10 @@ from nstrt.runtime.pictures import PictureSource
 from nstrt.runtime.planning.estimate import Estimate, known_pace
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
-from nstrt.runtime.result import Result
-from nstrt.runtime.run import Run
-from nstrt.runtime.scene import RegionSource, Sources, masks_held
+from nstrt.runtime.run.checkpointing import SECONDS, Checkpoints
+from nstrt.runtime.run.inputs import RegionSource, Sources, masks_held
+from nstrt.runtime.run.result import Result
+from nstrt.runtime.run.run import Run
 
 __all__ = ["StyleTransfer", "stylize"]
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nstrt.runtime.checkpoint import (
+from nstrt.runtime.run.checkpoint_file import (
     Checkpoint,
     State,
     read_checkpoint,

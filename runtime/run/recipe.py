@@ -13,7 +13,7 @@ from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.planning.plan import Plan
-from nstrt.runtime.scene import Scene, identity
+from nstrt.runtime.run.inputs import Scene, identity
 from nstrt.runtime.system.host import versions
 
 __all__ = ["asked_for", "differences", "recipe_of"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nstrt.runtime.planning.plan import Plan
 
 if TYPE_CHECKING:
-    from nstrt.runtime.loop import Progress
+    from nstrt.runtime.run.optimize import Progress
 
 __all__ = ["Pace"]
 
