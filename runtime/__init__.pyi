@@ -1,40 +1,58 @@
 """The public names of the runtime, each written once; they load when first used."""
 
-from .batch import (
-    Batch as Batch,
-)
-from .batch import (
-    BatchEvent as BatchEvent,
-)
-from .batch import (
-    Job as Job,
-)
-from .batch import (
-    JobDone as JobDone,
-)
-from .batch import (
-    JobEvent as JobEvent,
-)
-from .batch import (
-    JobFailed as JobFailed,
-)
-from .batch import (
-    JobProgress as JobProgress,
-)
-from .batch import (
-    JobSkipped as JobSkipped,
-)
-from .batch import (
-    JobStarted as JobStarted,
-)
-from .compare import (
+from .analysis.compare import (
     Difference as Difference,
 )
-from .compare import (
+from .analysis.compare import (
     PictureLosses as PictureLosses,
 )
-from .compare import (
+from .analysis.compare import (
     losses_of as losses_of,
+)
+from .analysis.contact_sheet import (
+    contact_sheet as contact_sheet,
+)
+from .analysis.grid_search import (
+    Axis as Axis,
+)
+from .analysis.grid_search import (
+    Cell as Cell,
+)
+from .analysis.grid_search import (
+    Exploration as Exploration,
+)
+from .analysis.grid_search import (
+    parse_axis as parse_axis,
+)
+from .batch.batch import (
+    Batch as Batch,
+)
+from .batch.batch import (
+    BatchEvent as BatchEvent,
+)
+from .batch.batch import (
+    Job as Job,
+)
+from .batch.batch import (
+    JobDone as JobDone,
+)
+from .batch.batch import (
+    JobEvent as JobEvent,
+)
+from .batch.batch import (
+    JobFailed as JobFailed,
+)
+from .batch.batch import (
+    JobProgress as JobProgress,
+)
+from .batch.batch import (
+    JobSkipped as JobSkipped,
+)
+from .batch.batch import (
+    JobStarted as JobStarted,
+)
+from .batch.job_list import (
+    jobs_from as jobs_from,
 )
 from .errors import (
     CheckpointError as CheckpointError,
@@ -78,21 +96,6 @@ from .errors import (
 from .errors import (
     WeightsError as WeightsError,
 )
-from .explore import (
-    Axis as Axis,
-)
-from .explore import (
-    Cell as Cell,
-)
-from .explore import (
-    Exploration as Exploration,
-)
-from .explore import (
-    parse_axis as parse_axis,
-)
-from .joblist import (
-    jobs_from as jobs_from,
-)
 from .loss.terms import (
     LossTerms as LossTerms,
 )
@@ -111,6 +114,12 @@ from .options.options import (
 from .ort.features import (
     features as features,
 )
+from .outputs.preview_file import (
+    PreviewFile as PreviewFile,
+)
+from .outputs.timelapse import (
+    Timelapse as Timelapse,
+)
 from .pictures.picture import (
     Picture as Picture,
 )
@@ -125,9 +134,6 @@ from .planning.plan import (
 )
 from .planning.plan import (
     Scale as Scale,
-)
-from .preview import (
-    PreviewFile as PreviewFile,
 )
 from .run.events import (
     Event as Event,
@@ -153,9 +159,6 @@ from .run.result import (
 from .run.run import (
     Run as Run,
 )
-from .sheets import (
-    contact_sheet as contact_sheet,
-)
 from .style_transfer import (
     StyleTransfer as StyleTransfer,
 )
@@ -164,7 +167,4 @@ from .style_transfer import (
 )
 from .system.interrupt import (
     Interrupted as Interrupted,
-)
-from .timelapse import (
-    Timelapse as Timelapse,
 )

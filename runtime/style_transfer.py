@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.flow import Moved
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import PictureSource
@@ -20,6 +19,7 @@ from nstrt.runtime.run.checkpointing import SECONDS, Checkpoints
 from nstrt.runtime.run.inputs import RegionSource, Sources, masks_held
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.run.run import Run
+from nstrt.runtime.video.optical_flow import Moved
 
 __all__ = ["StyleTransfer", "stylize"]
 
@@ -115,7 +115,7 @@ class StyleTransfer:
         come every so many steps or seconds. ``started`` is when the command began, by
         ``time.perf_counter()``, if earlier than now. ``start`` is a picture to start from, in
         place of what ``options.init`` names; it is resized to the first scale. ``moved`` is the
-        painting of a film's frame before, moved along (:func:`nstrt.runtime.flow.moved`), which
+        painting of a film's frame before, moved along (:func:`moved`), which
         the picture is held to with ``options.temporal_weight``.
 
         The run's state is kept in the file ``checkpoint``, if one is named, every

@@ -13,7 +13,7 @@ from skimage.color import deltaE_cie76, rgb2lab
 
 from nstrt.plugins.cli.app import run
 from nstrt.runtime import OptionError, Picture, StyleTransfer, StylizeOptions, TooLargeError
-from nstrt.runtime.compare import compare, losses_of
+from nstrt.runtime.analysis.compare import compare, losses_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"
@@ -127,7 +127,7 @@ def test_a_picture_is_measured_at_its_own_size() -> None:
 
 
 def test_what_memory_cannot_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nstrt.runtime.compare.available_memory", lambda: 1000)
+    monkeypatch.setattr("nstrt.runtime.analysis.compare.available_memory", lambda: 1000)
     with pytest.raises(TooLargeError, match="--size"):
         losses_of([pixels(CAT)], CAT, NIGHT)
 

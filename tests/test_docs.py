@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def the_first(_: str, engines: Mapping[str, object], __: object) -> tuple[str, Mapping[str, float]]:
-    """In place of :func:`nstrt.runtime.engines.benchmark.faster`, which makes and measures all engines."""
+    """In place of ``benchmark.faster``, which makes and measures all engines."""
     return next(iter(engines)), {name: 1.0 + number for number, name in enumerate(engines)}
 
 

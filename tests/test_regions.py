@@ -23,7 +23,6 @@ from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 from nstrt.runtime.errors import OptionError, PictureReadError, ProviderUnavailableError
-from nstrt.runtime.flow import Moved
 from nstrt.runtime.loss.guidance import PROTECTION, Guidance, Guide, Overlay, at_layers, shared_out
 from nstrt.runtime.loss.objective import Grams, LossWeights, Objective, Region
 from nstrt.runtime.network.vgg import read_mirror
@@ -31,6 +30,7 @@ from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.run.color import Colours
 from nstrt.runtime.run.inputs import MaskPicture, Scene, Sources, read_scene
+from nstrt.runtime.video.optical_flow import Moved
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network

@@ -24,9 +24,9 @@ from nstrt.runtime import (
     StyleTransfer,
     StylizeOptions,
     Timelapse,
-    preview,
-    timelapse,
 )
+from nstrt.runtime.outputs import preview_file as preview
+from nstrt.runtime.outputs import timelapse
 from nstrt.runtime.pictures import save
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -15,7 +15,7 @@ from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.explore import Cell, Exploration
+    from nstrt.runtime.analysis.grid_search import Cell, Exploration
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -65,10 +65,10 @@ def command(
     """Try options on CONTENT at small size (--size, else 192), for a sheet to choose from."""
     given_options(given or {})
     from nstrt.plugins.cli.progress import Item, counting_display
-    from nstrt.runtime.explore import SIZE, Exploration, parse_axis, sheet_paths
+    from nstrt.runtime.analysis.contact_sheet import contact_sheet
+    from nstrt.runtime.analysis.grid_search import SIZE, Exploration, parse_axis, sheet_paths
     from nstrt.runtime.pictures import check_writable, save
     from nstrt.runtime.run.events import Finished
-    from nstrt.runtime.sheets import contact_sheet
 
     values = given_values(given or {})
     size = values.pop("size", SIZE)

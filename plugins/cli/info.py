@@ -45,7 +45,7 @@ def command(
     if picture is not None:
         facts = _recipe(picture)
     else:
-        from nstrt.runtime.info import describe
+        from nstrt.runtime.analysis.environment import describe
 
         facts = {**describe(), "weights": weights()}
     if as_json:

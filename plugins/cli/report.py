@@ -75,7 +75,7 @@ def _versions() -> Iterator[str]:
 
 
 def _machine() -> Iterator[str]:
-    from nstrt.runtime.info import describe
+    from nstrt.runtime.analysis.environment import describe
 
     facts = describe()
     del facts["versions"]

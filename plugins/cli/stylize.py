@@ -18,10 +18,10 @@ from nstrt.plugins.cli.log import StepLog
 from nstrt.runtime.errors import OptionError, OutputExistsError, PictureWriteError
 
 if TYPE_CHECKING:
+    from nstrt.runtime.outputs.timelapse import Timelapse
     from nstrt.runtime.run.events import Event, Preview, Started
     from nstrt.runtime.run.result import Result
     from nstrt.runtime.run.run import Run
-    from nstrt.runtime.timelapse import Timelapse
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -187,9 +187,9 @@ def command(
             "go on from it"
         )
 
-    from nstrt.runtime.preview import PreviewFile
+    from nstrt.runtime.outputs.preview_file import PreviewFile
+    from nstrt.runtime.outputs.timelapse import Timelapse
     from nstrt.runtime.style_transfer import StyleTransfer
-    from nstrt.runtime.timelapse import Timelapse
 
     with ExitStack() as held:
         lines = held.enter_context(closing(StepLog(log, say, further=resumed)))

@@ -1,9 +1,9 @@
 """Engines: through the network and back, for a picture or a part of one.
 
-:mod:`~nstrt.runtime.engines.torch_engine` has the two that go back through the mirrored PyTorch graph,
-``torch`` and ``onnx``; :mod:`~nstrt.runtime.engines.graph_engine` the one whose loss and gradient are one
+``engines.torch_engine`` has the two that go back through the mirrored PyTorch graph,
+``torch`` and ``onnx``; ``engines.graph_engine`` the one whose loss and gradient are one
 ONNX graph, ``graph``, which needs no torch. What the loss makes of them is the matter of
-:mod:`nstrt.runtime.engines.evaluation`.
+``engines.evaluation``.
 """
 
 from __future__ import annotations

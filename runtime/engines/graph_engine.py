@@ -2,7 +2,7 @@
 
 Three sessions at most: the features of the loss's layers, for targets and statistics; a ``step``
 graph for whole pictures; a ``tile`` graph for parts of one. What goes into the graphs stands in
-:mod:`nstrt.runtime.model.step_io`.
+``model.step_io``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Spatial control of Gatys, Ecker, Bethge, Hertzmann and Shechtman, *Controlling Perceptual Factors
 in Neural Style Transfer* (CVPR 2017), section 4: features are multiplied by a guidance channel T
-of their layer before their Gram matrix is taken, see :mod:`nstrt.runtime.loss.objective`. A mask goes to
+of their layer before their Gram matrix is taken, see ``loss.objective``. A mask goes to
 the layers as the picture does (:func:`at_layers`): a feature that sees across an edge counts for
 both sides, by the share of each in what it sees, which takes from deep layers' statistics what is
 the neighbour's. T is the root of that, for features enter a Gram matrix twice: a position counts as

@@ -43,7 +43,7 @@ PADDINGS: tuple[str, ...] = get_args(Padding)
 VARIANTS: tuple[FeatureVariant, ...] = get_args(FeatureVariant)
 """Kinds of file that give out features."""
 STEP_VARIANTS: tuple[StepVariant, ...] = get_args(StepVariant)
-"""Kinds of file that give out a gradient: see :mod:`nstrt.runtime.model.step_io`."""
+"""Kinds of file that give out a gradient: see ``model.step_io``."""
 
 WEIGHT_NAMES = ("oxford", "torchvision")
 """Weights known by name; anything else is the path of a file."""

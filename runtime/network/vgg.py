@@ -3,7 +3,7 @@
 There is one description of the network, the ONNX file: the mirror reads it node by node, so the
 two cannot drift apart. What it reads is VGG: the picture is normalised and padded, then come
 stages of a 3x3 convolution, a ReLU and, at a block's end, a 2x2 pooling. How they are computed,
-forwards and back, is the matter of :mod:`nstrt.runtime.network.banded`.
+forwards and back, is the matter of ``network.banded``.
 """
 
 from __future__ import annotations

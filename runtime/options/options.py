@@ -140,9 +140,9 @@ class StylizeOptions:
         group=LOOK,
         choices=COLORS,
     )
-    """``style``; ``content``: see :func:`nstrt.runtime.pictures.luminance.gray_pair`;
+    """``style``; ``content``: see :func:`gray_pair`;
     ``match-style`` or ``match-content``: see
-    :func:`nstrt.runtime.pictures.color_transfer.match_colours`."""
+    :func:`match_colours`."""
 
     color_match: str = _option(
         "covariance",
@@ -224,7 +224,7 @@ class StylizeOptions:
     """Layers of the style loss and their weights."""
 
     pooling: str = _option("max", "Pooling of the network.", group=LOOK, choices=POOLINGS)
-    """See :attr:`nstrt.runtime.model.ModelSpec.pooling`."""
+    """See :attr:`ModelSpec.pooling`."""
 
     padding: str = _option(
         "replicate",
@@ -232,7 +232,7 @@ class StylizeOptions:
         group=LOOK,
         choices=PADDINGS,
     )
-    """See :attr:`nstrt.runtime.model.ModelSpec.padding`."""
+    """See :attr:`ModelSpec.padding`."""
 
     init: str = _option(
         "content",
@@ -352,13 +352,13 @@ class StylizeOptions:
         "auto (torchvision where it can be had, else oxford), or a .pth, .safetensors or .h5 file.",
         group=RECIPE,
     )
-    """See :attr:`nstrt.runtime.model.ModelSpec.weights`; ``auto`` takes torchvision's where they
+    """See :attr:`ModelSpec.weights`; ``auto`` takes torchvision's where they
     can be had, and oxford's elsewhere."""
 
     normalize: bool = _option(
         True, "Normalise the picture as the weights were trained.", group=RECIPE
     )
-    """See :attr:`nstrt.runtime.model.ModelSpec.normalize`."""
+    """See :attr:`ModelSpec.normalize`."""
 
     relative: bool = _option(
         True,

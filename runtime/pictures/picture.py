@@ -77,7 +77,7 @@ class Picture:
 
     @classmethod
     def open(cls, path: str | Path) -> Picture:
-        """Read a picture file; see :func:`nstrt.runtime.pictures.read_picture`."""
+        """Read a picture file; see :func:`read_picture`."""
         from nstrt.runtime.pictures.read import read_picture
 
         return read_picture(path)

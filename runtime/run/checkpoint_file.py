@@ -49,7 +49,7 @@ class Checkpoint:
     """How it was carried out."""
 
     algorithms: Mapping[str, str]
-    """See :attr:`nstrt.runtime.engines.Engine.algorithms`."""
+    """See :attr:`Engine.algorithms`."""
 
     versions: Mapping[str, str]
     """Of what decides about pixels."""

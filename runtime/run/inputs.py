@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.flow import Moved
 from nstrt.runtime.loss.guidance import (
     PROTECTION,
     RELIEF,
@@ -25,6 +24,7 @@ from nstrt.runtime.loss.guidance import (
 )
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
+from nstrt.runtime.video.optical_flow import Moved
 
 if TYPE_CHECKING:
     from nstrt.runtime.arrays import Array, Arrays

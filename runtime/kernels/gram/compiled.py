@@ -71,7 +71,7 @@ _COPIED = 3 << 14
 
 
 class GramSum:
-    """See :class:`nstrt.runtime.kernels.gram.GramSum`."""
+    """See :class:`GramSum`."""
 
     def __init__(self, channels: int, like: Tensor) -> None:
         self._channels = channels
@@ -111,7 +111,7 @@ class GramSum:
 
 
 def add_pull(gradient: Tensor, pull: Tensor, values: Tensor) -> None:
-    """See :class:`nstrt.runtime.kernels.gram.Products`."""
+    """See :class:`Products`."""
     flat = _flat(values)
     channels, positions = flat.shape
     count = torch.get_num_threads()

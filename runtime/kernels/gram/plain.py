@@ -8,7 +8,7 @@ __all__ = ["GramSum", "add_pull"]
 
 
 class GramSum:
-    """See :class:`nstrt.runtime.kernels.gram.GramSum`."""
+    """See :class:`GramSum`."""
 
     def __init__(self, channels: int, like: Array) -> None:
         self._sum = arrays_of(like).zeros((channels, channels), like)
@@ -23,5 +23,5 @@ class GramSum:
 
 
 def add_pull(gradient: Array, pull: Array, values: Array) -> None:
-    """See :class:`nstrt.runtime.kernels.gram.Products`."""
+    """See :class:`Products`."""
     arrays_of(gradient).add_pull(gradient, pull, values.reshape(len(values), -1))

@@ -31,7 +31,7 @@ __all__ = ["pool", "unpool", "works"]
 
 
 def pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average: bool) -> None:
-    """See :class:`nstrt.runtime.kernels.pooling.Pooling`."""
+    """See :class:`Pooling`."""
     shape = values.shape[0], values.shape[1] // 2, values.shape[2] // 2
     source = values.numpy()
     # A loop for each case would be four: what nobody wants is written to a line that is dropped.
@@ -43,7 +43,7 @@ def pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average
 
 
 def unpool(gradient: Tensor, codes: Tensor, out: Tensor, low: int, *, average: bool) -> None:
-    """See :class:`nstrt.runtime.kernels.pooling.Pooling`."""
+    """See :class:`Pooling`."""
     if out.dtype != torch.float32:
         plain.unpool(gradient, codes, out, low, average=average)
         return

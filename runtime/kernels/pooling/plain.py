@@ -12,7 +12,7 @@ NOWHERE = 4
 
 
 def pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average: bool) -> None:
-    """See :class:`nstrt.runtime.kernels.pooling.Pooling`."""
+    """See :class:`Pooling`."""
     rows, columns = values.shape[1] // 2 * 2, values.shape[2] // 2 * 2
     corners = [values[:, down:rows:2, across:columns:2] for down in (0, 1) for across in (0, 1)]
     if average:
@@ -41,7 +41,7 @@ def pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average
 
 
 def unpool(gradient: Tensor, codes: Tensor, out: Tensor, low: int, *, average: bool) -> None:
-    """See :class:`nstrt.runtime.kernels.pooling.Pooling`."""
+    """See :class:`Pooling`."""
     half_rows, half_columns = gradient.shape[1:]
     out.zero_()
     high = min(low + out.shape[1], 2 * half_rows)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nstrt.runtime.explore import Cell, Exploration
+from nstrt.runtime.analysis.grid_search import Cell, Exploration
 from nstrt.runtime.pictures import Picture
 
 __all__ = ["contact_sheet"]

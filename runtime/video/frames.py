@@ -1,5 +1,5 @@
 """The frames of a film, each begun from the last one's painting, moved along with what it shows,
-and held to it by the temporal loss of :mod:`nstrt.runtime.loss.objective`.
+and held to it by the temporal loss of ``loss.objective``.
 
 Ruder, Dosovitskiy and Brox, "Artistic Style Transfer for Videos", 2016.
 """
@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.flow import Moved, check_flow, moved
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.style_transfer import StyleTransfer
+from nstrt.runtime.video.optical_flow import Moved, check_flow, moved
 
 __all__ = ["FilmPainter", "Follower", "flicker", "frame_options"]
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nstrt.runtime.batch import (
+from nstrt.runtime.batch.batch import (
     Job,
     JobDone,
     JobEvent,
@@ -175,7 +175,7 @@ class _Film:
     """What a frame takes over from the ones before it."""
 
     def __init__(self) -> None:
-        from nstrt.runtime.film import Follower
+        from nstrt.runtime.video.frames import Follower
 
         self.follower = Follower()
         self.begun = False
@@ -185,7 +185,7 @@ class _Film:
 
     def as_frame(self, job: Job) -> Job:
         """The job with the options that it has as one of several frames."""
-        from nstrt.runtime.film import frame_options
+        from nstrt.runtime.video.frames import frame_options
 
         return replace(job, options=frame_options(job.options)) if self.begun else job
 

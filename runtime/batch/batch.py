@@ -189,7 +189,7 @@ class Batch:
             )
 
     def _in_turn(self) -> Iterator[tuple[int, JobEvent]]:
-        from nstrt.runtime.painter import Painter
+        from nstrt.runtime.batch.job_runner import Painter
         from nstrt.runtime.system.interrupt import Interrupted
 
         painter = Painter(
@@ -206,7 +206,7 @@ class Batch:
             return
 
     def _side_by_side(self) -> Iterator[tuple[int, JobEvent]]:
-        from nstrt.runtime.crew import Crew
+        from nstrt.runtime.batch.process_pool import Crew
 
         with Crew(
             self._processes,
