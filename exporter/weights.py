@@ -323,7 +323,7 @@ def _checked(
     parameters: Mapping[str, Callable[[str], Convolution]], path: Path
 ) -> dict[str, Convolution]:
     """Every convolution in single precision, of the right shape and finite."""
-    from nstrt.exporter.vgg import conv_shapes
+    from nstrt.runtime.model.layers import conv_shapes
 
     shapes = conv_shapes()
     result: dict[str, Convolution] = {}

@@ -27,32 +27,32 @@ from .analysis.grid_search import (
 from .batch.batch import (
     Batch as Batch,
 )
-from .batch.batch import (
-    BatchEvent as BatchEvent,
-)
-from .batch.batch import (
-    Job as Job,
-)
-from .batch.batch import (
-    JobDone as JobDone,
-)
-from .batch.batch import (
-    JobEvent as JobEvent,
-)
-from .batch.batch import (
-    JobFailed as JobFailed,
-)
-from .batch.batch import (
-    JobProgress as JobProgress,
-)
-from .batch.batch import (
-    JobSkipped as JobSkipped,
-)
-from .batch.batch import (
-    JobStarted as JobStarted,
-)
 from .batch.job_list import (
     jobs_from as jobs_from,
+)
+from .batch.jobs import (
+    BatchEvent as BatchEvent,
+)
+from .batch.jobs import (
+    Job as Job,
+)
+from .batch.jobs import (
+    JobDone as JobDone,
+)
+from .batch.jobs import (
+    JobEvent as JobEvent,
+)
+from .batch.jobs import (
+    JobFailed as JobFailed,
+)
+from .batch.jobs import (
+    JobProgress as JobProgress,
+)
+from .batch.jobs import (
+    JobSkipped as JobSkipped,
+)
+from .batch.jobs import (
+    JobStarted as JobStarted,
 )
 from .errors import (
     CheckpointError as CheckpointError,

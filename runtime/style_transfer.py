@@ -16,10 +16,9 @@ from nstrt.runtime.planning.estimate import Estimate, known_pace
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpointing import SECONDS, Checkpoints
-from nstrt.runtime.run.inputs import RegionSource, Sources, masks_held
+from nstrt.runtime.run.inputs import Moved, RegionSource, Sources, masks_held
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.run.run import Run
-from nstrt.runtime.video.optical_flow import Moved
 
 __all__ = ["StyleTransfer", "stylize"]
 

@@ -27,10 +27,9 @@ from nstrt.runtime.loss.guidance import PROTECTION, Guidance, Guide, Overlay, at
 from nstrt.runtime.loss.objective import Grams, LossWeights, Objective, Region
 from nstrt.runtime.network.vgg import read_mirror
 from nstrt.runtime.ort.session import open_session
-from nstrt.runtime.pictures import Picture
+from nstrt.runtime.pictures import Picture, read_picture
 from nstrt.runtime.run.color import Colours
-from nstrt.runtime.run.inputs import MaskPicture, Scene, Sources, read_scene
-from nstrt.runtime.video.optical_flow import Moved
+from nstrt.runtime.run.inputs import MaskPicture, Moved, Scene, Sources, read_scene
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network
@@ -382,7 +381,7 @@ def test_the_protected_part_stays_nearer_to_the_photo() -> None:
 def scene_of(color: str, **more: Any) -> tuple[Scene, Picture]:
     """A scene as a run has it, and the photo as it was."""
     options = StylizeOptions.of(color=color, rest="photo")
-    photo = Picture.open(CAT)
+    photo = read_picture(CAT)
     scene = read_scene(Sources.of(photo, NIGHT, regions=[(left_half(), None)], **more), options)
     painted = Colours(options, photo, scene.paintings[0])
     return scene.painted_as(painted.content, [painted.style], painted.as_painted), photo
@@ -399,7 +398,7 @@ def test_the_network_sees_the_photo_that_stays(color: str) -> None:
 
 
 def test_the_frame_before_is_gray_where_the_network_sees_grays() -> None:
-    warped = np.ascontiguousarray(Picture.open(CAT).rgb[:48, :64])
+    warped = np.ascontiguousarray(read_picture(CAT).rgb[:48, :64])
     before = Moved(warped=warped, weight=np.ones((48, 64), np.float32))
     for color in ("style", "content"):
         scene, _ = scene_of(color, moved=before)
@@ -410,7 +409,7 @@ def test_the_frame_before_is_gray_where_the_network_sees_grays() -> None:
 @pytest.mark.parametrize("size", [(37, 41), (67, 71), (128, 90)], ids=str)
 def test_what_is_black_around_a_pixel_is_black_in_it(size: tuple[int, int]) -> None:
     """A hard edge, brought to other sizes, mixes the pixels at it and no others."""
-    photo = Picture.open(CAT)
+    photo = read_picture(CAT)
     values = np.zeros((67, 100, 3), np.float32)
     values[:, :33] = 1
     mask = MaskPicture.read(values, photo)

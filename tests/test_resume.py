@@ -39,8 +39,9 @@ from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.network.receptive import WHOLE
 from nstrt.runtime.network.tiles import Tile
+from nstrt.runtime.optim.state import State
 from nstrt.runtime.run import checkpointing as checkpoints_module
-from nstrt.runtime.run.checkpoint_file import State, read_checkpoint
+from nstrt.runtime.run.checkpoint_file import read_checkpoint
 from nstrt.runtime.run.checkpointing import Checkpoints
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

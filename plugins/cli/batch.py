@@ -15,7 +15,8 @@ from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.batch.batch import Batch, BatchEvent, JobEvent
+    from nstrt.runtime.batch.batch import Batch
+    from nstrt.runtime.batch.jobs import BatchEvent, JobEvent
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -92,7 +93,7 @@ def command(
 ) -> int:
     """Repaint many photos, and skip those that are done already."""
     given_options(given or {})
-    from nstrt.plugins.cli import STARTED
+    from nstrt.plugins.cli.clock import STARTED
     from nstrt.plugins.cli.progress import Item, counting_display
     from nstrt.runtime.batch.batch import Batch
     from nstrt.runtime.batch.job_list import jobs_from
@@ -121,7 +122,7 @@ def command(
 
 def _state(event: JobEvent) -> dict[str, Any]:
     """Where a picture is, as :class:`Item` has it."""
-    from nstrt.runtime.batch.batch import JobDone, JobFailed, JobProgress, JobSkipped
+    from nstrt.runtime.batch.jobs import JobDone, JobFailed, JobProgress, JobSkipped
 
     match event:
         case JobProgress():
@@ -147,7 +148,7 @@ class _Tally:
 
     def take(self, event: BatchEvent) -> dict[str, Any] | None:
         """Count an event; gives what became of its picture if that is known with it."""
-        from nstrt.runtime.batch.batch import JobDone, JobFailed, JobSkipped
+        from nstrt.runtime.batch.jobs import JobDone, JobFailed, JobSkipped
 
         told, job = event.event, event.job
         more: dict[str, Any] = {}

@@ -150,7 +150,7 @@ def command(
     given: dict[str, Any] | None = None,
 ) -> int:
     """Repaint the photo CONTENT in the style of the painting STYLE."""
-    from nstrt.plugins.cli import STARTED
+    from nstrt.plugins.cli.clock import STARTED
     from nstrt.runtime.pictures import check_writable
     from nstrt.runtime.run.checkpointing import checkpoint_of
 

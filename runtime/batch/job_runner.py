@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nstrt.runtime.batch.batch import (
+from nstrt.runtime.batch.jobs import (
     Job,
     JobDone,
     JobEvent,
@@ -22,7 +22,7 @@ from nstrt.runtime.batch.batch import (
 from nstrt.runtime.errors import CheckpointError, NstrtError, OutputExistsError, PictureReadError
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import INITS, StylizeOptions
-from nstrt.runtime.pictures import Picture, check_writable, read_picture, read_recipe
+from nstrt.runtime.pictures import check_writable, read_picture, read_recipe
 from nstrt.runtime.run.checkpointing import checkpoint_of
 from nstrt.runtime.run.events import Finished, Started, Step
 from nstrt.runtime.run.recipe import differences
@@ -243,4 +243,4 @@ def _checksum(path: Path) -> str:
         return sha256_of(path)
     except OSError:
         # Says in a sentence what is wrong with the file.
-        return Picture.open(path).sha256
+        return read_picture(path).sha256

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING
 
-from nstrt.runtime.batch.batch import Job, JobEvent, JobFailed
+from nstrt.runtime.batch.jobs import Job, JobEvent, JobFailed
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.planning.memory import SAFE_SHARE
 from nstrt.runtime.system.host import available_memory, default_threads
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "serve"]
 
-_START = "import sys; sys.path[:] = {path!r}; from nstrt.runtime.batch.process_pool import serve; serve()"
+_START = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from nstrt.runtime.batch.process_pool import serve; serve()"
+)
 
 
 class Crew:

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from nstrt.runtime.arrays import Array, arrays_of, bands_of
-from nstrt.runtime.run.checkpoint_file import State
+from nstrt.runtime.optim.state import State
 
 __all__ = ["Adam", "IterateAverage", "Lbfgs", "Optimizer", "Resize"]
 

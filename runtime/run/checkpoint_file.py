@@ -13,22 +13,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nstrt.runtime.arrays import Array, Arrays, arrays_of
 from nstrt.runtime.errors import CheckpointError
+from nstrt.runtime.optim.state import State
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.system.files import written_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Checkpoint", "State", "read_checkpoint", "size_of", "write_checkpoint"]
+__all__ = ["Checkpoint", "read_checkpoint", "size_of", "write_checkpoint"]
 
-State: TypeAlias = Mapping[str, Any]
-"""Mappings and sequences of numbers, words, None and arrays."""
 
 _FORMAT = 4
 _HEADER = "checkpoint.json"

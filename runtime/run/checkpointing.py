@@ -10,13 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nstrt.runtime.run.checkpoint_file import (
-    Checkpoint,
-    State,
-    read_checkpoint,
-    size_of,
-    write_checkpoint,
-)
+from nstrt.runtime.optim.state import State
+from nstrt.runtime.run.checkpoint_file import Checkpoint, read_checkpoint, size_of, write_checkpoint
 from nstrt.runtime.system.files import remove_leftovers
 from nstrt.runtime.system.host import compiler_versions, versions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,7 +25,6 @@ from nstrt.runtime.loss.guidance import (
 )
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
-from nstrt.runtime.video.optical_flow import Moved
 
 if TYPE_CHECKING:
     from nstrt.runtime.arrays import Array, Arrays
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MaskPicture",
+    "Moved",
     "RegionSource",
     "Scene",
     "Sources",
@@ -54,6 +55,31 @@ _OUT_OF_SHAPE = 0.02
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """ITU-R BT.601: the gray value of sRGB, as picture programs show it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Moved:
+    """A painted frame as the next one shows it: the target of the temporal loss."""
+
+    warped: NDArray[np.float32]
+    """omega: height x width x 3 in 0..1, the last painting moved to where its things are now."""
+
+    weight: NDArray[np.float32]
+    """c: height x width, 1 where the movement is known and 0 where something was hidden."""
+
+    def __post_init__(self) -> None:
+        if self.warped.shape != (*self.weight.shape, 3):
+            raise OptionError(
+                "A painting moved along is height x width x 3, and its weight height x width."
+            )
+
+    @property
+    def sha256(self) -> str:
+        """A checksum of both."""
+        digest = hashlib.sha256()
+        for values in (self.warped, self.weight):
+            digest.update(np.ascontiguousarray(values, np.float32).tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -16,10 +16,10 @@ from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.loss.objective import LossWeights, Objective
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.optim.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
+from nstrt.runtime.optim.state import State
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.planning.plan import Plan, Scale
-from nstrt.runtime.run.checkpoint_file import State
 from nstrt.runtime.run.inputs import Scene, placed
 
 __all__ = ["Progress", "optimize"]

@@ -16,9 +16,10 @@ from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
+from nstrt.runtime.run.inputs import Moved
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.style_transfer import StyleTransfer
-from nstrt.runtime.video.optical_flow import Moved, check_flow, moved
+from nstrt.runtime.video.optical_flow import check_flow, moved
 
 __all__ = ["FilmPainter", "Follower", "flicker", "frame_options"]
 

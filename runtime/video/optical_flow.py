@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.errors import OptionError, PackageMissingError
+from nstrt.runtime.errors import PackageMissingError
+from nstrt.runtime.run.inputs import Moved
 
-__all__ = ["Moved", "check_flow", "consistency", "dense_flow", "moved", "warped"]
+__all__ = ["check_flow", "consistency", "dense_flow", "moved", "warped"]
 
 Flow = NDArray[np.float32]
 """height x width x 2: how far each pixel moves to the right and down, in pixels."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Moved:
-    """A painted frame as the next one shows it: the target of the temporal loss."""
-
-    warped: NDArray[np.float32]
-    """omega: height x width x 3 in 0..1, the last painting moved to where its things are now."""
-
-    weight: NDArray[np.float32]
-    """c: height x width, 1 where the movement is known and 0 where something was hidden."""
-
-    def __post_init__(self) -> None:
-        if self.warped.shape != (*self.weight.shape, 3):
-            raise OptionError(
-                "A painting moved along is height x width x 3, and its weight height x width."
-            )
-
-    @property
-    def sha256(self) -> str:
-        """A checksum of both."""
-        digest = hashlib.sha256()
-        for values in (self.warped, self.weight):
-            digest.update(np.ascontiguousarray(values, np.float32).tobytes())
-        return digest.hexdigest()
 
 
 def moved(
