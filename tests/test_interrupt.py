@@ -16,7 +16,7 @@ from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.tiles import tiles_of
-from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.run.run import Run
 from nstrt.runtime.system.interrupt import Interrupt
@@ -51,10 +51,10 @@ def small(engine: str, **given: object) -> StyleTransfer:
 
 
 def mirrored_engine(network: Network, name: str) -> OnnxEngine | TorchEngine:
-    mirror = read_mirror(network.path)
+    vgg = read_vgg(network.path)
     if name == "torch":
-        return TorchEngine(mirror)
-    return OnnxEngine(mirror, open_session(network.path, provider="cpu"))
+        return TorchEngine(vgg)
+    return OnnxEngine(vgg, open_session(network.path, provider="cpu"))
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from nstrt.runtime.loss.objective import (
     EPSILON,
-    Contents,
-    Grams,
+    ContentObserver,
+    GramObserver,
     LossWeights,
     Objective,
-    Together,
+    ObserverGroup,
     content_loss,
     gram_matrix,
     style_loss,
@@ -105,14 +105,14 @@ def test_in_bands_the_variation_is_the_same(numbers: int, monkeypatch: pytest.Mo
     """Of one row, of two with one left over, of three, and of all seven."""
     image = noise(3, 7, 5)
     weights = LossWeights(**{**WEIGHTS, "tv": 2.0})
-    tally = objective_of(weights, CONTENT, STYLE).tally()
+    accumulator = objective_of(weights, CONTENT, STYLE).accumulator()
     leaf = image.clone().requires_grad_()
     (expected,) = torch.autograd.grad(2.0 * tv_loss(leaf), leaf)
     monkeypatch.setattr("nstrt.runtime.arrays._BAND", numbers)
     assert float(variation_of(image)) == pytest.approx(looped_tv(double(image)))
     assert float(tv_loss(image)) == pytest.approx(looped_tv(double(image)))
     found = torch.zeros_like(image)
-    tally.add_variation(image, found)
+    accumulator.add_variation(image, found)
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -193,27 +193,27 @@ def objective_of(
     )
 
 
-def show(watcher: Any, features: Mapping[str, Tensor], pieces: Pieces = WHOLE) -> None:
-    for layer in watcher.layers:
+def show(observer: Any, features: Mapping[str, Tensor], pieces: Pieces = WHOLE) -> None:
+    for layer in observer.layers:
         for rows, columns in pieces:
             part = features[layer][0, :, rows, columns]
             if part.numel():
-                watcher.see(layer, part, rows.start, columns.start)
+                observer.observe(layer, part, rows.start, columns.start)
 
 
 def terms_of(objective: Objective, image: Tensor, features: Mapping[str, Tensor]) -> LossTerms:
-    tally = objective.tally()
-    show(tally, features)
-    return tally.settle(image)
+    accumulator = objective.accumulator()
+    show(accumulator, features)
+    return accumulator.terms(image)
 
 
 @every_kind
 @in_any_pieces
 def test_the_total_is_the_weighted_sum(pieces: Pieces, relative: bool, gram_mean: bool) -> None:
     weights = LossWeights(**WEIGHTS, relative=relative, gram_mean=gram_mean)
-    tally = objective_of(weights, CONTENT, STYLE).tally()
-    show(tally, FEATURES, pieces)
-    terms = tally.settle(IMAGE)
+    accumulator = objective_of(weights, CONTENT, STYLE).accumulator()
+    show(accumulator, FEATURES, pieces)
+    terms = accumulator.terms(IMAGE)
 
     content = sum(
         weight
@@ -268,30 +268,30 @@ def test_the_pull_is_autograds_gradient(pieces: Pieces, relative: bool, gram_mea
     loss = plainly(weights, IMAGE, leaves, torch.float32)
     expected = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
-    tally = objective_of(weights, CONTENT, STYLE).tally()
-    show(tally, FEATURES)
-    assert tally.settle(IMAGE).loss == pytest.approx(float(loss.detach()))
-    for layer in tally.layers:
+    accumulator = objective_of(weights, CONTENT, STYLE).accumulator()
+    show(accumulator, FEATURES)
+    assert accumulator.terms(IMAGE).loss == pytest.approx(float(loss.detach()))
+    for layer in accumulator.layers:
         before = noise(*FEATURES[layer].shape[1:], seed=6)[0]
         gradient, values = before.clone(), FEATURES[layer][0].clone()
         for rows, columns in pieces:
             part = gradient[:, rows, columns]
             if part.numel():
                 seen = values[:, rows, columns]
-                tally.pull(layer, seen, part, rows.start, columns.start)
+                accumulator.add_gradient(layer, seen, part, rows.start, columns.start)
         # It is added to what was there.
         assert torch.allclose(gradient - before, expected[layer][0], rtol=1e-4, atol=1e-6), layer
         assert torch.equal(values, FEATURES[layer][0])
 
 
 def test_pulls_of_a_gradient_of_its_own_memory_are_the_same() -> None:
-    tally = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE).tally()
-    show(tally, FEATURES)
-    tally.settle(IMAGE)
+    accumulator = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE).accumulator()
+    show(accumulator, FEATURES)
+    accumulator.terms(IMAGE)
     found = torch.zeros(3, 5, 4)
-    tally.pull("one", FEATURES["one"][0], found, 0)
+    accumulator.add_gradient("one", FEATURES["one"][0], found, 0)
     larger = torch.zeros(3, 9, 7)
-    tally.pull("one", FEATURES["one"][0], larger[:, 2:7, 1:5], 0)
+    accumulator.add_gradient("one", FEATURES["one"][0], larger[:, 2:7, 1:5], 0)
     assert torch.allclose(larger[:, 2:7, 1:5], found)
     assert larger.count_nonzero() == found.count_nonzero()
 
@@ -306,14 +306,14 @@ def test_in_double_precision_the_pull_is_a_difference_quotient(
         for each in (FEATURES, CONTENT, STYLE)
     )
     objective, image = objective_of(weights, content, style), IMAGE.double()
-    tally = objective.tally()
-    show(tally, features)
-    tally.settle(image)
+    accumulator = objective.accumulator()
+    show(accumulator, features)
+    accumulator.terms(image)
     slope = 0.0
     direction = {name: noise(*value.shape[1:], seed=8).double() for name, value in features.items()}
     for layer, value in features.items():
         gradient = torch.zeros_like(value[0])
-        tally.pull(layer, value[0], gradient, 0)
+        accumulator.add_gradient(layer, value[0], gradient, 0)
         slope += float((gradient * direction[layer][0]).sum())
     step = 1e-5
     ends = [
@@ -331,14 +331,14 @@ def test_variation_adds_its_gradient(height: int, width: int, weight: float) -> 
     (expected,) = torch.autograd.grad(weight * tv_loss(leaf), leaf)
     before = noise(3, height, width, seed=1)
     found = before.clone()
-    objective_of(weights, CONTENT, STYLE).tally().add_variation(leaf.detach(), found)
+    objective_of(weights, CONTENT, STYLE).accumulator().add_variation(leaf.detach(), found)
     assert torch.allclose(found - before, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_no_weight_of_variation_adds_nothing() -> None:
-    tally = objective_of(LossWeights(**{**WEIGHTS, "tv": 0.0}), CONTENT, STYLE).tally()
+    accumulator = objective_of(LossWeights(**{**WEIGHTS, "tv": 0.0}), CONTENT, STYLE).accumulator()
     found = torch.full_like(IMAGE, 3.0)
-    tally.add_variation(IMAGE, found)
+    accumulator.add_variation(IMAGE, found)
     assert torch.equal(found, torch.full_like(IMAGE, 3.0))
 
 
@@ -353,11 +353,11 @@ def test_a_tally_counts_one_image() -> None:
 def test_targets_stay_as_they_are() -> None:
     objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
     grams = {name: gram.clone() for name, gram in objective.grams.items()}
-    tally = objective.tally()
-    show(tally, FEATURES)
-    tally.settle(IMAGE)
-    for layer in tally.layers:
-        tally.pull(layer, FEATURES[layer][0], torch.zeros_like(FEATURES[layer][0]), 0)
+    accumulator = objective.accumulator()
+    show(accumulator, FEATURES)
+    accumulator.terms(IMAGE)
+    for layer in accumulator.layers:
+        accumulator.add_gradient(layer, FEATURES[layer][0], torch.zeros_like(FEATURES[layer][0]), 0)
     assert all(torch.equal(objective.grams[name], gram) for name, gram in grams.items())
     assert all(torch.equal(value, CONTENT[name][0]) for name, value in objective.contents.items())
 
@@ -406,7 +406,7 @@ def test_targets_of_nothing_do_not_divide_by_zero() -> None:
 def test_the_style_of_a_picture_is_the_style_loss_it_would_have(gram_mean: bool) -> None:
     weights = LossWeights(**WEIGHTS, gram_mean=gram_mean)
     objective = objective_of(weights, CONTENT, STYLE)
-    own = Grams(weights.style_layers)
+    own = GramObserver(weights.style_layers)
     show(own, FEATURES)
     found = objective.style_of(own.matrices(mean=gram_mean))
     assert found == pytest.approx(terms_of(objective, IMAGE, FEATURES).style)
@@ -425,13 +425,13 @@ def test_a_loss_may_lack_style_or_content() -> None:
 
 def test_the_layers_of_an_objective_come_once_each() -> None:
     objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
-    assert objective.layers == objective.tally().layers == ("one", "two", "three")
+    assert objective.layers == objective.accumulator().layers == ("one", "two", "three")
 
 
 @in_any_pieces
 @pytest.mark.parametrize("mean", [True, False])
 def test_grams_add_up_over_pieces(pieces: Pieces, mean: bool) -> None:
-    grams = Grams(("one", "three"))
+    grams = GramObserver(("one", "three"))
     show(grams, FEATURES, pieces)
     found = grams.matrices(mean=mean)
     assert set(found) == {"one", "three"}
@@ -443,15 +443,15 @@ def test_grams_add_up_over_pieces(pieces: Pieces, mean: bool) -> None:
 def test_grams_of_many_positions_are_those_of_the_plain_product() -> None:
     """They are added up in pieces; the last one is shorter."""
     features = noise(6, 71, 67)
-    grams = Grams(("one",))
-    grams.see("one", features[0], 0)
+    grams = GramObserver(("one",))
+    grams.observe("one", features[0], 0)
     flat = features.double()[0].flatten(1)
     assert torch.allclose(grams.matrices(mean=False)["one"].double(), flat @ flat.T, rtol=1e-5)
 
 
 def test_grams_of_half_precision_are_summed_in_single() -> None:
-    grams = Grams(("one",))
-    grams.see("one", torch.full((2, 32, 32), 100.0, dtype=torch.float16), 0)
+    grams = GramObserver(("one",))
+    grams.observe("one", torch.full((2, 32, 32), 100.0, dtype=torch.float16), 0)
     found = grams.matrices(mean=False)["one"]
     assert found.dtype == torch.float32
     assert found[0, 0] == pytest.approx(1e4 * 1024)  # far above half precision's 65504
@@ -460,7 +460,7 @@ def test_grams_of_half_precision_are_summed_in_single() -> None:
 @in_any_pieces
 def test_contents_are_copies(pieces: Pieces) -> None:
     values = {"relu3_1": noise(256, 5, 4)}
-    contents = Contents(("relu3_1",), 23, 19)
+    contents = ContentObserver(("relu3_1",), 23, 19)
     show(contents, values, pieces)
     expected = values["relu3_1"][0].clone()
     values["relu3_1"].zero_()  # as when an engine writes into its buffers again
@@ -468,18 +468,18 @@ def test_contents_are_copies(pieces: Pieces) -> None:
 
 
 def test_contents_of_half_precision_are_kept_in_single() -> None:
-    contents = Contents(("relu1_1",), 5, 4)
-    contents.see("relu1_1", noise(64, 5, 4)[0].half(), 0)
+    contents = ContentObserver(("relu1_1",), 5, 4)
+    contents.observe("relu1_1", noise(64, 5, 4)[0].half(), 0)
     assert contents.values["relu1_1"].dtype == torch.float32
-    contents = Contents(("relu1_1",), 5, 4)
-    contents.see("relu1_1", noise(64, 5, 4)[0].double(), 0)
+    contents = ContentObserver(("relu1_1",), 5, 4)
+    contents.observe("relu1_1", noise(64, 5, 4)[0].double(), 0)
     assert contents.values["relu1_1"].dtype == torch.float64
 
 
 def test_several_look_together_each_at_its_own() -> None:
     values = {"relu1_1": noise(64, 5, 4), "relu2_1": noise(128, 2, 2)}
-    contents, grams = Contents(("relu2_1",), 5, 4), Grams(("relu1_1", "relu2_1"))
-    together = Together(contents, grams)
+    contents, grams = ContentObserver(("relu2_1",), 5, 4), GramObserver(("relu1_1", "relu2_1"))
+    together = ObserverGroup(contents, grams)
     assert together.layers == ("relu2_1", "relu1_1")
     show(together, values)
     assert set(contents.values) == {"relu2_1"}
@@ -488,6 +488,6 @@ def test_several_look_together_each_at_its_own() -> None:
     for name, value in values.items():
         assert torch.allclose(found[name], gram_matrix(value), rtol=1e-4, atol=1e-6)
     gradient = torch.zeros(64, 5, 4)
-    for watcher in (contents, grams, together):
-        watcher.pull("relu1_1", values["relu1_1"][0], gradient, 0)
+    for observer in (contents, grams, together):
+        observer.add_gradient("relu1_1", values["relu1_1"][0], gradient, 0)
     assert not gradient.any()

@@ -21,9 +21,9 @@ from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import TooLargeError
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network import banded as passes_module
-from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.planning import memory as memory_module
-from nstrt.runtime.planning.memory import Demand, fitted
+from nstrt.runtime.planning.memory import MemoryDemand, fitted
 from nstrt.runtime.planning.plan import plan_scales
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def demand_of(
     engine: str = "torch",
     enlarged: int = 0,
     **given: Any,
-) -> Demand:
+) -> MemoryDemand:
     options = StylizeOptions.of(**given)
-    return Demand(
+    return MemoryDemand(
         engine=engine,
         precision="fp32",
         on_card=False,
@@ -166,7 +166,7 @@ def test_what_sections_keep_is_predicted(
         style_layers=dict.fromkeys(layers, 1.0),
     )
     tiled = replace(demand, scales=(replace(demand.scales[0], tile=304),))
-    engine, weights = TorchEngine(read_mirror(default_network.path)), LossWeights.of(demand.options)
+    engine, weights = TorchEngine(read_vgg(default_network.path)), LossWeights.of(demand.options)
     evaluation = Evaluation(engine, tile=304)
     image = torch.rand(1, 3, *size[::-1])
     objective, _ = evaluation.objective(weights, image, image.flip(3))

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from nstrt.runtime.errors import ModelFileError, PackageMissingError
-from nstrt.runtime.loss.objective import Contents
+from nstrt.runtime.loss.objective import ContentObserver
 from nstrt.runtime.model import ModelSpec, ModelStore
-from nstrt.runtime.network.banded import Passes
-from nstrt.runtime.network.vgg import Head, Mirror, Stage, read_mirror
+from nstrt.runtime.network.banded import BandedNetwork
+from nstrt.runtime.network.vgg import ConvBlock, InputNormalization, TorchVGG, read_vgg
 from nstrt.runtime.ort.session import open_session
 
 if TYPE_CHECKING:
@@ -31,20 +31,20 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
-def features(mirror: Mirror, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+def features(vgg: TorchVGG, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
     """Layers of a mirror, 1 x channels x height x width."""
-    copies = Contents(layers, image.shape[2], image.shape[3])
-    Passes(mirror).forward(mirror.head.forward(image), copies, keep=False)
+    copies = ContentObserver(layers, image.shape[2], image.shape[3])
+    BandedNetwork(vgg).forward(vgg.head.forward(image), copies, keep=False)
     return {name: values[None] for name, values in copies.values.items()}
 
 
 @pytest.mark.parametrize("size", [(64, 64), (67, 49), (33, 50)])
 def test_features_are_onnx_runtimes(network: Network, size: tuple[int, int], photo: Crop) -> None:
     image = photo(*size)
-    mirror = read_mirror(network.path)
-    assert mirror.taps == network.spec.taps
-    found = features(mirror, image, mirror.taps)
-    expected = open_session(network.path, provider="cpu").features(image.numpy(), mirror.taps)
+    vgg = read_vgg(network.path)
+    assert vgg.taps == network.spec.taps
+    found = features(vgg, image, vgg.taps)
+    expected = open_session(network.path, provider="cpu").features(image.numpy(), vgg.taps)
     assert set(found) == set(expected)
     for name, values in expected.items():
         assert found[name].shape == values.shape
@@ -52,34 +52,34 @@ def test_features_are_onnx_runtimes(network: Network, size: tuple[int, int], pho
 
 
 def test_the_stages_are_those_of_vgg19(network: Network) -> None:
-    mirror = read_mirror(network.path)
+    vgg = read_vgg(network.path)
     relus = [name for name in network.spec.layers if name.startswith("relu")]
-    assert [stage.relu for stage in mirror.stages] == relus
-    pools = {stage.relu: stage.pool for stage in mirror.stages if stage.pool}
+    assert [stage.relu for stage in vgg.stages] == relus
+    pools = {stage.relu: stage.pool for stage in vgg.stages if stage.pool}
     assert pools == {
         "relu1_2": "pool1",
         "relu2_2": "pool2",
         "relu3_4": "pool3",
         "relu4_4": "pool4",
     }
-    assert [stage.conv for stage in mirror.stages] == [
+    assert [stage.conv for stage in vgg.stages] == [
         name for name in network.spec.layers if name.startswith("conv")
     ]
     assert all(
-        stage.average == (network.spec.pooling == "avg") for stage in mirror.stages if stage.pool
+        stage.average == (network.spec.pooling == "avg") for stage in vgg.stages if stage.pool
     )
-    assert mirror.head.replicate == (network.spec.padding == "replicate")
-    channels = [stage.filter.channels for stage in mirror.stages]
+    assert vgg.head.replicate == (network.spec.padding == "replicate")
+    channels = [stage.filter.channels for stage in vgg.stages]
     assert channels[:5] == [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256)]
     assert channels[-1] == (512, 512)
 
 
 def test_what_comes_after_the_deepest_layer_is_left_out(default_network: Network) -> None:
-    mirror = read_mirror(default_network.path)
+    vgg = read_vgg(default_network.path)
 
-    def last(*layers: str) -> tuple[int, Stage]:
-        found = mirror.until(layers)
-        assert found[:-1] == mirror.stages[: len(found) - 1]
+    def last(*layers: str) -> tuple[int, ConvBlock]:
+        found = vgg.until(layers)
+        assert found[:-1] == vgg.stages[: len(found) - 1]
         return len(found), found[-1]
 
     for layers, count, relu, pool in (
@@ -92,8 +92,8 @@ def test_what_comes_after_the_deepest_layer_is_left_out(default_network: Network
     ):
         number, stage = last(*layers)
         assert (number, stage.relu, stage.pool) == (count, relu, pool), layers
-        assert stage.filter is mirror.stages[count - 1].filter
-    assert mirror.until(()) == ()
+        assert stage.filter is vgg.stages[count - 1].filter
+    assert vgg.until(()) == ()
 
 
 @pytest.mark.parametrize("replicate", [True, False])
@@ -106,7 +106,7 @@ def test_the_heads_gradient_is_autograds(replicate: bool, height: int, width: in
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     mean, std = noise(1, 3, 1, 1), noise(1, 3, 1, 1).abs() + 0.5
-    head = Head(mean, std, replicate)
+    head = InputNormalization(mean, std, replicate)
     leaf = noise(1, 3, height, width).requires_grad_()
     mode = "replicate" if replicate else "constant"
     expected = functional.pad((leaf - mean) / std, (1, 1, 1, 1), mode=mode)[0]
@@ -119,7 +119,9 @@ def test_the_heads_gradient_is_autograds(replicate: bool, height: int, width: in
 
 
 def test_zeros_around_a_picture_are_put_there_after_the_mean_is_taken_off() -> None:
-    head = Head(torch.full((1, 3, 1, 1), 0.5), torch.ones(1, 3, 1, 1), replicate=False)
+    head = InputNormalization(
+        torch.full((1, 3, 1, 1), 0.5), torch.ones(1, 3, 1, 1), replicate=False
+    )
     found = head.forward(torch.ones(1, 3, 2, 2))
     assert found[:, 1:-1, 1:-1].eq(0.5).all()
     assert found.sum() == 3 * 4 * 0.5
@@ -127,7 +129,7 @@ def test_zeros_around_a_picture_are_put_there_after_the_mean_is_taken_off() -> N
 
 def test_the_picture_stays_as_it_is(network: Network, photo: Crop) -> None:
     image = photo(33, 50)
-    found = features(read_mirror(network.path), image, ("conv1_1", "relu2_1", "relu5_1"))
+    found = features(read_vgg(network.path), image, ("conv1_1", "relu2_1", "relu5_1"))
     assert torch.equal(image, photo(33, 50))
     assert not any(value.requires_grad for value in found.values())
 
@@ -135,8 +137,8 @@ def test_the_picture_stays_as_it_is(network: Network, photo: Crop) -> None:
 def test_convolutions_that_are_taps_keep_their_own_values(
     default_network: Network, photo: Crop
 ) -> None:
-    mirror = read_mirror(default_network.path)
-    found = features(mirror, photo(64, 64), mirror.taps)
+    vgg = read_vgg(default_network.path)
+    found = features(vgg, photo(64, 64), vgg.taps)
     for name in ("conv1_1", "conv3_1", "conv4_2"):
         assert float(found[name].min()) < 0
         assert torch.equal(found[name.replace("conv", "relu")], found[name].relu())
@@ -145,8 +147,8 @@ def test_convolutions_that_are_taps_keep_their_own_values(
 def test_a_mirror_computes_in_the_precision_that_is_asked_for(
     small_network: Network, photo: Crop
 ) -> None:
-    double = read_mirror(small_network.path, dtype=torch.float64)
-    single = read_mirror(small_network.path)
+    double = read_vgg(small_network.path, dtype=torch.float64)
+    single = read_vgg(small_network.path)
     assert (double.dtype, single.dtype) == (torch.float64, torch.float32)
     assert double.device == single.device == torch.device("cpu")
     exact = features(double, photo(32, 32).double(), ("relu2_1",))["relu2_1"]
@@ -218,19 +220,19 @@ def test_another_network_is_refused(
 ) -> None:
     broken = edited(small_network.path, tmp_path / "broken.onnx", edit)
     with pytest.raises(ModelFileError, match=r"broken\.onnx cannot be mirrored: .+"):
-        read_mirror(broken)
+        read_vgg(broken)
 
 
 def test_a_model_in_half_precision_is_refused(models: ModelStore, small_network: Network) -> None:
     half = models.obtain(small_network.spec.as_variant("fp16"))
     with pytest.raises(ModelFileError, match="cannot be mirrored"):
-        read_mirror(half.path)
+        read_vgg(half.path)
 
 
 def test_a_model_without_the_gradients_taps_is_refused(models: ModelStore) -> None:
     model = models.obtain(ModelSpec(taps=("relu1_2",)))
     with pytest.raises(ModelFileError, match="not among its outputs"):
-        read_mirror(model.path)
+        read_vgg(model.path)
 
 
 def test_without_onnx_the_error_says_what_to_install(
@@ -238,7 +240,7 @@ def test_without_onnx_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(PackageMissingError, match="pip install"):
-        read_mirror(small_network.path)
+        read_vgg(small_network.path)
 
 
 def test_the_mirror_needs_no_session_and_no_weights_but_the_files(
@@ -254,9 +256,9 @@ def test_the_mirror_needs_no_session_and_no_weights_but_the_files(
 
     changed = edited(small_network.path, tmp_path / "changed.onnx", double_the_biases)
 
-    def value(mirror: Mirror) -> Tensor:
-        return features(mirror, photo(32, 32), ("relu2_1",))["relu2_1"]
+    def value(vgg: TorchVGG) -> Tensor:
+        return features(vgg, photo(32, 32), ("relu2_1",))["relu2_1"]
 
     expected = open_session(changed, provider="cpu").features(photo(32, 32).numpy(), ["relu2_1"])
-    assert error(value(read_mirror(changed)), torch.from_numpy(expected["relu2_1"])) < 1e-4
-    assert error(value(read_mirror(small_network.path)), value(read_mirror(changed))) > 1e-4
+    assert error(value(read_vgg(changed)), torch.from_numpy(expected["relu2_1"])) < 1e-4
+    assert error(value(read_vgg(small_network.path)), value(read_vgg(changed))) > 1e-4

@@ -17,13 +17,13 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nstrt.runtime.kernels.convolution import Chooser, Filter, Kernel
+from nstrt.runtime.kernels.convolution import Autotuner, Filter, Kernel
 from nstrt.runtime.kernels.convolution import autotune as choice_module
 from nstrt.runtime.kernels.convolution.algorithms import candidates
 from nstrt.runtime.model import shape_of
 from nstrt.runtime.network import banded as passes_module
-from nstrt.runtime.network.banded import Passes
-from nstrt.runtime.network.vgg import Head, Mirror, Stage, read_mirror
+from nstrt.runtime.network.banded import BandedNetwork
+from nstrt.runtime.network.vgg import ConvBlock, InputNormalization, TorchVGG, read_vgg
 
 if TYPE_CHECKING:
     from conftest import Crop, Network, Reference
@@ -64,12 +64,14 @@ class Onlooker:
         self.pieces: dict[str, list[tuple[int, Tensor]]] = {}
         self.pulled: Counter[str] = Counter()
 
-    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+    def observe(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
         assert layer in self.layers
         assert left == 0
         self.pieces.setdefault(layer, []).append((top, values.clone()))
 
-    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+    def add_gradient(
+        self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0
+    ) -> None:
         assert left == 0
         rows = slice(top, top + values.shape[1])
         # The way back shows what the way on has shown; of the first stage, computed again.
@@ -90,21 +92,21 @@ class Onlooker:
         return {layer: self.features(layer)[None] for layer in self.pieces}
 
 
-def seen(passes: Passes, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+def seen(passes: BandedNetwork, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
     """Features as they are shown on a way without a way back."""
     onlooker = Onlooker(layers)
-    trace = passes.forward(passes.mirror.head.forward(image), onlooker, keep=False)
+    trace = passes.forward(passes.vgg.head.forward(image), onlooker, keep=False)
     assert trace.values == trace.passed == trace.codes == {}
     return onlooker.all()
 
 
 def there_and_back(
-    passes: Passes, image: Tensor, at: Mapping[str, Tensor]
+    passes: BandedNetwork, image: Tensor, at: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Features at the layers of ``at``, and the gradient at the image."""
     onlooker = Onlooker(tuple(at), {name: gradient[0] for name, gradient in at.items()})
-    trace = passes.forward(passes.mirror.head.forward(image), onlooker, keep=True)
-    gradient = passes.mirror.head.backward(passes.backward(trace, onlooker))
+    trace = passes.forward(passes.vgg.head.forward(image), onlooker, keep=True)
+    gradient = passes.vgg.head.backward(passes.backward(trace, onlooker))
     assert set(onlooker.pulled) == set(at)
     return onlooker.all(), gradient
 
@@ -144,7 +146,7 @@ def test_features_are_torchvisions(
 ) -> None:
     image = photo(*size)
     with bands():
-        found = seen(Passes(read_mirror(network.path)), image, network.spec.taps)
+        found = seen(BandedNetwork(read_vgg(network.path)), image, network.spec.taps)
     expected = reference(image, network.spec)
     assert set(found) == set(network.spec.taps)
     for name, values in found.items():
@@ -158,7 +160,7 @@ def test_the_gradient_is_plain_autograds(
     network: Network, size: tuple[int, int], bands: Any, photo: Crop, reference: Reference
 ) -> None:
     image = photo(*size)
-    passes = Passes(read_mirror(network.path))
+    passes = BandedNetwork(read_vgg(network.path))
     with bands():
         features = seen(passes, image, network.spec.taps)
         at = noise_like(features, PULLED)
@@ -176,7 +178,7 @@ def test_each_layer_alone_reaches_the_image(
     default_network: Network, layer: str, photo: Crop, reference: Reference
 ) -> None:
     image = photo(33, 50)
-    passes = Passes(read_mirror(default_network.path))
+    passes = BandedNetwork(read_vgg(default_network.path))
     with small_bands():
         features = seen(passes, image, default_network.spec.taps)
         at = noise_like(features, (layer,))
@@ -187,7 +189,7 @@ def test_each_layer_alone_reaches_the_image(
 def test_ties_of_a_flat_picture_count_once(network: Network, reference: Reference) -> None:
     """In a picture of one colour all values of a pooling window are equal."""
     image = torch.full((1, 3, 64, 48), 0.6)
-    passes = Passes(read_mirror(network.path))
+    passes = BandedNetwork(read_vgg(network.path))
     features = seen(passes, image, network.spec.taps)
     at = noise_like(features, ("relu1_2", "pool2", "relu5_1"))
     _, found = there_and_back(passes, image, at)
@@ -196,7 +198,7 @@ def test_ties_of_a_flat_picture_count_once(network: Network, reference: Referenc
 
 def test_finite_differences_agree(network: Network, photo: Crop) -> None:
     """In double precision, along the gradient itself, where the difference is largest."""
-    passes = Passes(read_mirror(network.path, dtype=torch.float64))
+    passes = BandedNetwork(read_vgg(network.path, dtype=torch.float64))
     image = photo(35, 32).double()
     at = noise_like(seen(passes, image, network.spec.taps), PULLED)
     _, gradient = there_and_back(passes, image, at)
@@ -215,8 +217,8 @@ def test_finite_differences_agree(network: Network, photo: Crop) -> None:
 def test_rounded_products_give_nearly_the_same(
     default_network: Network, photo: Crop, precision: str
 ) -> None:
-    image, mirror = photo(48, 64), read_mirror(default_network.path)
-    exactly, rounded = Passes(mirror), Passes(mirror, precision=precision)
+    image, vgg = photo(48, 64), read_vgg(default_network.path)
+    exactly, rounded = BandedNetwork(vgg), BandedNetwork(vgg, precision=precision)
     features = seen(exactly, image, default_network.spec.taps)
     found = seen(rounded, image, default_network.spec.taps)
     for name in ("relu1_1", "relu3_1", "relu5_1"):
@@ -240,7 +242,7 @@ def thin_mirror(
     replicate: bool,
     dtype: torch.dtype = torch.float64,
     whole_numbers: bool = False,
-) -> Mirror:
+) -> TorchVGG:
     """Stages 1, 2, ... with layers ``conv1``, ``relu1``, ``pool1``, if there is one."""
     generator = torch.Generator().manual_seed(5)
     stages = []
@@ -254,7 +256,7 @@ def thin_mirror(
         else:
             weight *= (2 / 9 / inputs) ** 0.5
         stages.append(
-            Stage(
+            ConvBlock(
                 Filter(weight.to(dtype), bias.to(dtype)),
                 f"conv{number}",
                 f"relu{number}",
@@ -264,16 +266,16 @@ def thin_mirror(
         )
     mean = torch.tensor([0.5, 0.25, 0.75], dtype=dtype).view(1, 3, 1, 1)
     std = torch.tensor([0.5, 0.25, 1], dtype=dtype).view(1, 3, 1, 1)
-    return Mirror(Head(mean, std, replicate), stages)
+    return TorchVGG(InputNormalization(mean, std, replicate), stages)
 
 
-def plainly(mirror: Mirror, image: Tensor) -> dict[str, Tensor]:
+def plainly(vgg: TorchVGG, image: Tensor) -> dict[str, Tensor]:
     """Every layer's features by torch's own operations, with a graph."""
-    x = (image - mirror.head.mean) / mirror.head.std
-    mode = "replicate" if mirror.head.replicate else "constant"
+    x = (image - vgg.head.mean) / vgg.head.std
+    mode = "replicate" if vgg.head.replicate else "constant"
     x = functional.pad(x, (1, 1, 1, 1), mode=mode)
     found: dict[str, Tensor] = {}
-    for number, stage in enumerate(mirror.stages):
+    for number, stage in enumerate(vgg.stages):
         weights = stage.filter
         bias = weights.bias.flatten()
         x = functional.conv2d(x, weights.weight, bias, padding=int(number > 0))
@@ -319,7 +321,7 @@ def test_any_stages_and_layers_give_autograds_gradient(
 ) -> None:
     """With whole numbers, most windows of a max pooling are tied and many values just zero."""
     pools, layers = shape
-    mirror = thin_mirror(
+    vgg = thin_mirror(
         (4, 5, 3, 4),
         pools,
         average=average,
@@ -330,15 +332,15 @@ def test_any_stages_and_layers_give_autograds_gradient(
     image = torch.rand(1, 3, height, width, generator=generator, dtype=torch.float64)
     if whole_numbers:
         # Two colours: rows of equal pixels.
-        image = mirror.head.mean + mirror.head.std * (image > 0.8)
+        image = vgg.head.mean + vgg.head.std * (image > 0.8)
     leaf = image.clone().requires_grad_()
-    expected = plainly(mirror, leaf)
+    expected = plainly(vgg, leaf)
     at = noise_like({name: expected[name].detach() for name in layers}, layers)
     (gradient,) = torch.autograd.grad(
         [expected[name] for name in layers], leaf, list(at.values()), materialize_grads=True
     )
     with small_bands(pixels):
-        features, found = there_and_back(Passes(mirror), image, at)
+        features, found = there_and_back(BandedNetwork(vgg), image, at)
     for name in layers:
         assert torch.allclose(features[name], expected[name], rtol=1e-12, atol=1e-12)
     assert torch.allclose(found, gradient, rtol=1e-9, atol=1e-12 * float(gradient.abs().max()))
@@ -354,7 +356,7 @@ def test_winograd_in_bands_gives_autograds_gradient(
 ) -> None:
     only(monkeypatch, *{"winograd": ("winograd", "products"), "fused": ("fused",)}[algorithm])
     monkeypatch.setattr(passes_module, "is_large", lambda height, width: algorithm == "fused")
-    mirror = thin_mirror(
+    vgg = thin_mirror(
         (16, 24, 32),
         (True, False, True),
         average=average,
@@ -363,9 +365,9 @@ def test_winograd_in_bands_gives_autograds_gradient(
     )
     image = torch.rand(1, 3, 37, 43, generator=torch.Generator().manual_seed(1))
     with small_bands(100):
-        found = seen(Passes(mirror), image, layers)
+        found = seen(BandedNetwork(vgg), image, layers)
         at = noise_like(found, layers)
-        _, gradient = there_and_back(Passes(mirror), image, at)
+        _, gradient = there_and_back(BandedNetwork(vgg), image, at)
     exact = thin_mirror((16, 24, 32), (True, False, True), average=average, replicate=True)
     leaf = image.double().requires_grad_()
     expected = plainly(exact, leaf)
@@ -387,12 +389,14 @@ class CoreOnlooker:
     def place(self, values: Tensor, top: int, left: int) -> tuple[slice, ...]:
         return slice(None), slice(top, top + len(values[0])), slice(left, left + values.shape[2])
 
-    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+    def observe(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
         place = self.place(values, top, left)
         assert self.found[layer][place].isnan().all(), "shown twice"
         self.found[layer][place] = values
 
-    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+    def add_gradient(
+        self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0
+    ) -> None:
         place = self.place(values, top, left)
         # Of the first stage, computed again, perhaps by other tiles.
         assert torch.allclose(values, self.found[layer][place], rtol=1e-4, atol=1e-4)
@@ -436,35 +440,37 @@ def test_what_a_core_needs_is_enough_for_it(
         at[name] = torch.zeros_like(pull)
         at[name][0][inside[name]] = pull[0][inside[name]]
     (wanted,) = torch.autograd.grad([expected[name] for name in at], leaf, list(at.values()))
-    watcher = CoreOnlooker({name: pull.float() for name, pull in at.items()})
-    passes = Passes(thin_mirror(*shape, average=average, replicate=True, dtype=torch.float32))
+    observer = CoreOnlooker({name: pull.float() for name, pull in at.items()})
+    passes = BandedNetwork(
+        thin_mirror(*shape, average=average, replicate=True, dtype=torch.float32)
+    )
     with small_bands(100):
-        region = passes.mirror.head.forward(image)
-        trace = passes.forward(region, watcher, keep=True, core=core)
-        gradient = passes.mirror.head.backward(passes.backward(trace, watcher))
+        region = passes.vgg.head.forward(image)
+        trace = passes.forward(region, observer, keep=True, core=core)
+        gradient = passes.vgg.head.backward(passes.backward(trace, observer))
     for name, place in inside.items():
-        assert error(watcher.found[name][place], features[name][0][place]) < 1e-5
+        assert error(observer.found[name][place], features[name][0][place]) < 1e-5
     assert error(gradient, wanted) < 1e-4
 
 
 def test_no_pull_is_no_gradient() -> None:
-    mirror = thin_mirror((4, 5), (True, False), average=False, replicate=True)
+    vgg = thin_mirror((4, 5), (True, False), average=False, replicate=True)
     image = torch.rand(1, 3, 20, 21, dtype=torch.float64)
-    passes = Passes(mirror)
-    watcher = Onlooker(("relu1", "relu2"))
-    trace = passes.forward(mirror.head.forward(image), watcher, keep=True)
-    found = mirror.head.backward(passes.backward(trace, watcher))
+    passes = BandedNetwork(vgg)
+    observer = Onlooker(("relu1", "relu2"))
+    trace = passes.forward(vgg.head.forward(image), observer, keep=True)
+    found = vgg.head.backward(passes.backward(trace, observer))
     assert torch.equal(found, torch.zeros_like(image))
 
 
 def test_one_instance_serves_one_picture_after_another() -> None:
-    mirror = thin_mirror((4, 5, 6), (True, True, False), average=False, replicate=False)
-    passes = Passes(mirror)
+    vgg = thin_mirror((4, 5, 6), (True, True, False), average=False, replicate=False)
+    passes = BandedNetwork(vgg)
     generator = torch.Generator().manual_seed(2)
     for height, width in ((24, 31), (40, 17), (24, 31), (16, 16)):
         image = torch.rand(1, 3, height, width, generator=generator, dtype=torch.float64)
         at = noise_like(seen(passes, image, ("conv2", "relu3")), ("conv2", "relu3"))
-        fresh, expected = there_and_back(Passes(mirror), image, at)
+        fresh, expected = there_and_back(BandedNetwork(vgg), image, at)
         found, gradient = there_and_back(passes, image, at)
         assert all(torch.equal(found[name], fresh[name]) for name in at)
         assert torch.equal(gradient, expected)
@@ -493,16 +499,16 @@ class Counted:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool, int]]:
     """Each convolution of a band: whose weights, whether it was the way back, how many rows."""
     log: list[tuple[int, bool, int]] = []
-    kernel = Chooser.kernel
+    kernel = Autotuner.kernel
 
     def counted(
-        self: Chooser, weights: Filter, rows: int, columns: int, **options: bool
+        self: Autotuner, weights: Filter, rows: int, columns: int, **options: bool
     ) -> tuple[str, Kernel]:
         transposed = options["transposed"]
         name, found = kernel(self, weights, rows, columns, **options)
         return name, Counted(found, log, (id(weights), transposed))
 
-    monkeypatch.setattr(Chooser, "kernel", counted)
+    monkeypatch.setattr(Autotuner, "kernel", counted)
     return log
 
 
@@ -517,9 +523,9 @@ def test_every_layer_is_computed_once_each_way_and_none_beyond_the_deepest(
     deepest: int,
     computed: list[tuple[int, bool, int]],
 ) -> None:
-    passes = Passes(read_mirror(default_network.path))
+    passes = BandedNetwork(read_vgg(default_network.path))
     image = photo(64, 64)
-    stages = [id(stage.filter) for stage in passes.mirror.stages[:deepest]]
+    stages = [id(stage.filter) for stage in passes.vgg.stages[:deepest]]
     with whole_planes():
         at = noise_like(seen(passes, image, layers), layers)
         assert [(weights, back) for weights, back, _ in computed] == [
@@ -540,7 +546,7 @@ def test_every_layer_is_computed_once_each_way_and_none_beyond_the_deepest(
 def test_no_row_is_computed_twice_in_bands(
     default_network: Network, photo: Crop, computed: list[tuple[int, bool, int]]
 ) -> None:
-    passes = Passes(read_mirror(default_network.path))
+    passes = BandedNetwork(read_vgg(default_network.path))
     image = photo(64, 48)
     with small_bands():
         at = noise_like(seen(passes, image, ("relu3_1",)), ("relu3_1",))
@@ -550,11 +556,11 @@ def test_no_row_is_computed_twice_in_bands(
     for weights, back, count in computed:
         rows[weights, back] += count
     heights = [64, 32, 32, 16]
-    for stage, height in zip(passes.mirror.stages[1:], heights, strict=False):
+    for stage, height in zip(passes.vgg.stages[1:], heights, strict=False):
         assert rows[id(stage.filter), False] == height
         assert rows[id(stage.filter), True] == height
     # The first one's output is computed both ways, with the rows that its bands need around them.
-    first = id(passes.mirror.stages[0].filter)
+    first = id(passes.vgg.stages[0].filter)
     bands = sum(weights == first and back for weights, back, _ in computed)
     assert rows[first, True] == 64 + 2 * bands
     assert rows[first, False] == 2 * 64 + 2 * bands - 2
@@ -562,9 +568,9 @@ def test_no_row_is_computed_twice_in_bands(
 
 
 def test_kernels_are_named_for_each_convolution_and_way(default_network: Network) -> None:
-    passes = Passes(read_mirror(default_network.path))
+    passes = BandedNetwork(read_vgg(default_network.path))
     found = passes.kernels(64, 64, ("relu2_1",))
-    stages = [stage.conv for stage in passes.mirror.stages[:3]]
+    stages = [stage.conv for stage in passes.vgg.stages[:3]]
     assert set(found) == {f"{name} {way}" for name in stages for way in ("on", "back")}
     assert set(found.values()) <= {"direct", "winograd", "products", "nnpack"}
     back = passes.kernels(64, 64, ("relu2_1",), forward=False)
@@ -583,14 +589,14 @@ def test_the_algorithms_that_are_named_are_those_that_are_used(
     asked: list[tuple[int, int, bool]] = []
 
     def kernel(
-        self: Chooser, weights: Filter, rows: int, columns: int, *, transposed: bool, large: bool
+        self: Autotuner, weights: Filter, rows: int, columns: int, *, transposed: bool, large: bool
     ) -> tuple[str, Kernel]:
         asked.append((rows, columns, transposed))
         makers = candidates(weights, self._scratch, transposed=transposed)
         return "direct", makers["direct"]()
 
-    monkeypatch.setattr(Chooser, "kernel", kernel)
-    passes = Passes(read_mirror(default_network.path))
+    monkeypatch.setattr(Autotuner, "kernel", kernel)
+    passes = BandedNetwork(read_vgg(default_network.path))
     image = photo(32, 48)
     there_and_back(passes, image, noise_like(seen(passes, image, layers), layers))
     used = set(asked)
@@ -600,9 +606,9 @@ def test_the_algorithms_that_are_named_are_those_that_are_used(
 
 
 def test_leaving_is_possible_before_every_band() -> None:
-    mirror = thin_mirror((4, 5), (True, False), average=False, replicate=True)
+    vgg = thin_mirror((4, 5), (True, False), average=False, replicate=True)
     image = torch.rand(1, 3, 24, 24, dtype=torch.float64)
-    passes = Passes(mirror)
+    passes = BandedNetwork(vgg)
     at = noise_like(seen(passes, image, ("relu2",)), ("relu2",))
     looks = 0
 
@@ -611,10 +617,10 @@ def test_leaving_is_possible_before_every_band() -> None:
         looks += 1
 
     with small_bands(100):
-        watcher = Onlooker(("relu2",), {name: value[0] for name, value in at.items()})
-        trace = passes.forward(mirror.head.forward(image), watcher, keep=True, check=look)
+        observer = Onlooker(("relu2",), {name: value[0] for name, value in at.items()})
+        trace = passes.forward(vgg.head.forward(image), observer, keep=True, check=look)
         assert looks == 6 + 2  # bands of 4 rows of 24, of 8 of 12
-        passes.backward(trace, watcher, look)
+        passes.backward(trace, observer, look)
         assert looks == 8 + 2 + 7
 
 
@@ -634,10 +640,10 @@ def only(patch: pytest.MonkeyPatch, *names: str) -> None:
 DEFAULT = ("relu1_1", "relu2_1", "relu3_1", "relu3_2", "relu4_1", "relu4_2", "relu5_1")
 
 
-def step(passes: Passes, image: Tensor, at: Mapping[str, Tensor]) -> None:
-    watcher = Puller(at)
-    trace = passes.forward(passes.mirror.head.forward(image), watcher, keep=True)
-    passes.mirror.head.backward(passes.backward(trace, watcher))
+def step(passes: BandedNetwork, image: Tensor, at: Mapping[str, Tensor]) -> None:
+    observer = Puller(at)
+    trace = passes.forward(passes.vgg.head.forward(image), observer, keep=True)
+    passes.vgg.head.backward(passes.backward(trace, observer))
 
 
 class Puller:
@@ -647,10 +653,12 @@ class Puller:
         self.layers = tuple(at)
         self.at = at
 
-    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+    def observe(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
         pass
 
-    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+    def add_gradient(
+        self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0
+    ) -> None:
         gradient += self.at[layer][0, :, top : top + values.shape[1]]
 
 
@@ -685,14 +693,14 @@ KEPT_BY_A_LOOK = 1100
 
 
 @pytest.fixture
-def kept(default_network: Network, monkeypatch: pytest.MonkeyPatch) -> Passes:
+def kept(default_network: Network, monkeypatch: pytest.MonkeyPatch) -> BandedNetwork:
     """Of whose memory there is none yet."""
     only(monkeypatch, "winograd", "products")
-    return Passes(read_mirror(default_network.path))
+    return BandedNetwork(read_vgg(default_network.path))
 
 
 @pytest.fixture
-def default_step(kept: Passes) -> Callable[[], None]:
+def default_step(kept: BandedNetwork) -> Callable[[], None]:
     """A step of the default layers at 96 x 128."""
     image = torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(1))
     at = noise_like(seen(kept, image, DEFAULT), DEFAULT)
@@ -701,7 +709,7 @@ def default_step(kept: Passes) -> Callable[[], None]:
 
 
 def test_a_step_keeps_little_more_than_the_features_of_the_loss(
-    default_step: Callable[[], None], kept: Passes
+    default_step: Callable[[], None], kept: BandedNetwork
 ) -> None:
     features = sum(4 * math.prod(shape_of(layer, 96, 128)) for layer in DEFAULT)
     with small_bands(512):
@@ -712,23 +720,23 @@ def test_a_step_keeps_little_more_than_the_features_of_the_loss(
 
 
 def test_bands_of_their_usual_size_take_some_memory_too(
-    default_step: Callable[[], None], kept: Passes
+    default_step: Callable[[], None], kept: BandedNetwork
 ) -> None:
     default_step()
     assert kept.scratch.bytes < KEPT * PIXELS
 
 
-def test_a_forward_pass_alone_keeps_no_features(kept: Passes) -> None:
+def test_a_forward_pass_alone_keeps_no_features(kept: BandedNetwork) -> None:
     image = torch.rand(1, 3, 96, 128)
-    watcher = Puller(dict.fromkeys(DEFAULT, image))
+    observer = Puller(dict.fromkeys(DEFAULT, image))
     with small_bands(512):
-        trace = kept.forward(kept.mirror.head.forward(image), watcher, keep=False)
+        trace = kept.forward(kept.vgg.head.forward(image), observer, keep=False)
     assert trace.values == trace.passed == trace.codes == {}
     assert kept.scratch.bytes < KEPT_BY_A_LOOK * PIXELS
 
 
 def test_memory_does_not_grow_from_step_to_step(
-    default_step: Callable[[], None], kept: Passes
+    default_step: Callable[[], None], kept: BandedNetwork
 ) -> None:
     def buffers() -> dict[Any, int]:
         return {name: buffer.data_ptr() for name, buffer in kept.scratch._buffers.items()}
@@ -756,12 +764,12 @@ def test_a_step_takes_fresh_memory_for_the_picture_and_for_parts_of_bands_alone(
     assert largest <= 4 * 128 * 256, operation
 
 
-def test_features_of_the_loss_lie_where_they_lay(kept: Passes) -> None:
+def test_features_of_the_loss_lie_where_they_lay(kept: BandedNetwork) -> None:
     image = torch.rand(1, 3, 48, 64)
     pulls = Puller(noise_like(seen(kept, image, DEFAULT), DEFAULT))
 
     def places() -> dict[str, int]:
-        trace = kept.forward(kept.mirror.head.forward(image), pulls, keep=True)
+        trace = kept.forward(kept.vgg.head.forward(image), pulls, keep=True)
         assert set(trace.values) == set(DEFAULT) - {"relu1_1"}
         kept.backward(trace, pulls)
         return {layer: values.data_ptr() for layer, values in trace.values.items()}

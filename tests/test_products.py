@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nstrt.runtime.kernels.compiled import working_loops
-from nstrt.runtime.kernels.gram import Products, compiled, plain, products_for
+from nstrt.runtime.kernels.gram import GramProducts, compiled, plain, products_for
 
 EACH = pytest.mark.parametrize("way", [plain, compiled], ids=["plain", "compiled"])
 SIZES = [
@@ -40,7 +40,9 @@ def close(found: Tensor, wanted: Tensor) -> bool:
 
 @EACH
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_a_gram_matrix_is_the_sum_over_positions(way: Products, size: tuple[int, int, int]) -> None:
+def test_a_gram_matrix_is_the_sum_over_positions(
+    way: GramProducts, size: tuple[int, int, int]
+) -> None:
     values = numbers(*size)
     gram = way.GramSum(size[0], values)
     gram.add(values)
@@ -49,7 +51,7 @@ def test_a_gram_matrix_is_the_sum_over_positions(way: Products, size: tuple[int,
 
 
 @EACH
-def test_pieces_of_a_picture_make_the_gram_matrix_of_all(way: Products, threads: int) -> None:
+def test_pieces_of_a_picture_make_the_gram_matrix_of_all(way: GramProducts, threads: int) -> None:
     values = numbers(24, 40, 33)
     gram = way.GramSum(24, values)
     for top, rows in ((0, 7), (7, 1), (8, 32)):
@@ -64,7 +66,7 @@ def test_pieces_of_a_picture_make_the_gram_matrix_of_all(way: Products, threads:
 
 @EACH
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_a_pull_is_added_to_the_gradient(way: Products, size: tuple[int, int, int]) -> None:
+def test_a_pull_is_added_to_the_gradient(way: GramProducts, size: tuple[int, int, int]) -> None:
     values, before = numbers(*size), numbers(*size, seed=1)
     pull = numbers(size[0], size[0], seed=2)
     gradient = before.clone()
@@ -74,7 +76,7 @@ def test_a_pull_is_added_to_the_gradient(way: Products, size: tuple[int, int, in
 
 
 @EACH
-def test_features_and_gradients_may_lie_in_larger_planes(way: Products, threads: int) -> None:
+def test_features_and_gradients_may_lie_in_larger_planes(way: GramProducts, threads: int) -> None:
     plane, around = numbers(64, 30, 50), numbers(64, 14, 52, seed=1)
     pull = numbers(64, 64, seed=2)
     values, gradient = plane[:, 5:17], around[:, 1:13, 1:51]
@@ -86,7 +88,7 @@ def test_features_and_gradients_may_lie_in_larger_planes(way: Products, threads:
 
 
 @EACH
-def test_no_features_are_no_harm(way: Products) -> None:
+def test_no_features_are_no_harm(way: GramProducts) -> None:
     empty = torch.empty(8, 0, 5)
     gram = way.GramSum(8, empty)
     gram.add(empty)
@@ -96,7 +98,7 @@ def test_no_features_are_no_harm(way: Products) -> None:
 
 @EACH
 @pytest.mark.parametrize("columns", [1, 2, 20])
-def test_features_may_be_columns_of_a_tile(way: Products, columns: int) -> None:
+def test_features_may_be_columns_of_a_tile(way: GramProducts, columns: int) -> None:
     """What is one pixel wide is a row of numbers that do not lie beside each other."""
     values = numbers(64, 40, 33)[:, 2:38, 7 : 7 + columns]
     gradient, pull = torch.zeros_like(values.contiguous()), numbers(64, 64, seed=2)

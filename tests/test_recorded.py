@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 from nstrt.runtime.loss.objective import LossWeights, terms_of
-from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.ort.session import open_session
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def test_a_step_is_a_fixed_row_of_operations(
     network: Network, photo: Crop, painting: Crop, precision: str
 ) -> None:
-    engine = TorchEngine(read_mirror(network.path), precision=precision)
+    engine = TorchEngine(read_vgg(network.path), precision=precision)
     evaluation = Evaluation(engine)
     objective, _ = evaluation.objective(WEIGHTS, photo(66, 81), painting(64, 64))
     given = photo(66, 81).mul(0.5)
@@ -85,13 +85,13 @@ def test_a_step_is_a_fixed_row_of_operations(
 def test_what_a_card_computes_with_torch_alone_is_recorded(
     default_network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mirror = read_mirror(default_network.path)
+    vgg = read_vgg(default_network.path)
     session = open_session(default_network.path, provider="cpu")
-    engines = TorchEngine(mirror), OnnxEngine(mirror, session)
-    assert [engine.recordable for engine in engines] == [False, False]
+    engines = TorchEngine(vgg), OnnxEngine(vgg, session)
+    assert [engine.capturable for engine in engines] == [False, False]
     for engine in engines:
         monkeypatch.setattr(engine, "device", torch.device("cuda"))
-    assert [engine.recordable for engine in engines] == [True, False]
+    assert [engine.capturable for engine in engines] == [True, False]
 
 
 def test_a_recorded_step_is_recorded_once_for_an_objective(
@@ -103,9 +103,9 @@ def test_a_recorded_step_is_recorded_once_for_an_objective(
         made.append(tuple(example.shape))
         return compute
 
-    monkeypatch.setattr(TorchEngine, "recordable", True)
-    monkeypatch.setattr("nstrt.runtime.engines.torch_engine.recorded", record)
-    evaluation = Evaluation(TorchEngine(read_mirror(default_network.path)))
+    monkeypatch.setattr(TorchEngine, "capturable", True)
+    monkeypatch.setattr("nstrt.runtime.engines.torch_engine.capture_cuda_graph", record)
+    evaluation = Evaluation(TorchEngine(read_vgg(default_network.path)))
     objective, _ = evaluation.objective(WEIGHTS, photo(48, 64), painting(48, 64))
     for _ in range(3):
         evaluation.evaluate(photo(48, 64), objective)

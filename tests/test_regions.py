@@ -23,13 +23,26 @@ from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 from nstrt.runtime.errors import OptionError, PictureReadError, ProviderUnavailableError
-from nstrt.runtime.loss.guidance import PROTECTION, Guidance, Guide, Overlay, at_layers, shared_out
-from nstrt.runtime.loss.objective import Grams, LossWeights, Objective, Region
-from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.loss.guidance import (
+    PROTECTION,
+    Guidance,
+    PhotoOverlay,
+    RegionGuidance,
+    at_layers,
+    shared_out,
+)
+from nstrt.runtime.loss.objective import GramObserver, LossWeights, Objective, Region
+from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.pictures import Picture, read_picture
-from nstrt.runtime.run.color import Colours
-from nstrt.runtime.run.inputs import MaskPicture, Moved, Scene, Sources, read_scene
+from nstrt.runtime.run.color import ColorMode
+from nstrt.runtime.run.inputs import (
+    InputSources,
+    MaskPicture,
+    PreviousFrame,
+    RunInputs,
+    read_inputs,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network
@@ -46,8 +59,8 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def guide_of(channel: Tensor, share: float = 0.5, layer: str = "one") -> Guide:
-    return Guide(
+def guide_of(channel: Tensor, share: float = 0.5, layer: str = "one") -> RegionGuidance:
+    return RegionGuidance(
         values={layer: channel}, energies={layer: float(channel.square().sum())}, share=share
     )
 
@@ -113,11 +126,11 @@ def test_a_guided_gram_is_that_of_the_masked_features(
 ) -> None:
     values, channel = noise(channels, height, width, seed=seed), noise(height, width, seed=seed + 1)
     channel = channel.sigmoid()
-    grams = Grams(("one",), guide_of(channel))
+    grams = GramObserver(("one",), guide_of(channel))
     for top, left in product((0, 1), (0, 1)):  # in four pieces, by place
         rows = slice(0, 1) if top == 0 else slice(1, None)
         columns = slice(0, 1) if left == 0 else slice(1, None)
-        grams.see("one", values[:, rows, columns], top, left)
+        grams.observe("one", values[:, rows, columns], top, left)
     expected = looped(values.numpy(), channel.numpy())
     assert np.allclose(grams.matrices(mean=True)["one"].numpy(), expected)
     total = grams.matrices(mean=False)["one"].numpy()
@@ -126,9 +139,12 @@ def test_a_guided_gram_is_that_of_the_masked_features(
 
 def test_a_guide_of_ones_is_no_guide() -> None:
     values = noise(3, 5, 4)
-    plain, guided = Grams(("one",)), Grams(("one",), guide_of(torch.ones(5, 4).double()))
+    plain, guided = (
+        GramObserver(("one",)),
+        GramObserver(("one",), guide_of(torch.ones(5, 4).double())),
+    )
     for grams in (plain, guided):
-        grams.see("one", values, 0)
+        grams.observe("one", values, 0)
     assert torch.allclose(plain.matrices(mean=True)["one"], guided.matrices(mean=True)["one"])
 
 
@@ -180,16 +196,16 @@ def test_loss_and_pull_of_regions_are_autograds(
         ),
         protection={"one": protection},
     )
-    tally, seen = objective.tally(), values.detach()
+    accumulator, seen = objective.accumulator(), values.detach()
     for rows in (slice(0, 2), slice(2, 5)):
-        tally.see("one", seen[:, rows], rows.start)
-    terms = tally.settle(image)
+        accumulator.observe("one", seen[:, rows], rows.start)
+    terms = accumulator.terms(image)
     assert terms.content == pytest.approx(float(content.detach()))
     assert terms.style == pytest.approx(float(style.detach()))
     gradient = torch.zeros_like(seen)
     for rows, columns in product((slice(0, 2), slice(2, 5)), (slice(0, 3), slice(3, 4))):
         part = gradient[:, rows, columns]
-        tally.pull("one", seen[:, rows, columns], part, rows.start, columns.start)
+        accumulator.add_gradient("one", seen[:, rows, columns], part, rows.start, columns.start)
     assert torch.allclose(gradient, expected, rtol=1e-9)
 
 
@@ -220,19 +236,19 @@ def guidance_of(photo: Tensor, layers: LossWeights, *, overlay: bool = False) ->
     (mask,), rest = shared_out([mask])
     return Guidance(
         guides=[
-            Guide.of(each, layers.style_layers, CPU)
+            RegionGuidance.of(each, layers.style_layers, CPU)
             for each in ([mask] if overlay else [mask, rest])
         ],
         protection={name: CPU.place(1 + PROTECTION * W) for name, W in protection.items()},
-        overlay=Overlay(photo=photo, opacity=CPU.place(mask)) if overlay else None,
+        overlay=PhotoOverlay(photo=photo, opacity=CPU.place(mask)) if overlay else None,
     )
 
 
 def engine_of(network: Network, name: str) -> TorchEngine:
-    mirror = read_mirror(network.path)
+    vgg = read_vgg(network.path)
     if name == "torch":
-        return TorchEngine(mirror)
-    return OnnxEngine(mirror, open_session(network.path, provider="cpu"))
+        return TorchEngine(vgg)
+    return OnnxEngine(vgg, open_session(network.path, provider="cpu"))
 
 
 def error(found: Tensor, expected: Tensor) -> float:
@@ -293,7 +309,7 @@ def test_a_region_that_is_everything_is_the_plain_loss(
     evaluation = Evaluation(engine_of(default_network, "torch"))
     picture, image = photo(48, 64), painting(48, 64)
     for weights in (WEIGHTS, replace(WEIGHTS, gram_mean=False, relative=False)):
-        guide = Guide.of(np.ones((48, 64), np.float32), weights.style_layers, CPU)
+        guide = RegionGuidance.of(np.ones((48, 64), np.float32), weights.style_layers, CPU)
         plain, before = evaluation.objective(weights, picture, image)
         grams = [evaluation.grams(weights, image)]
         guided, same = evaluation.objective(weights, picture, grams, Guidance(guides=[guide]))
@@ -378,12 +394,14 @@ def test_the_protected_part_stays_nearer_to_the_photo() -> None:
     assert off[1][56:].mean() > 0.8 * off[0][56:].mean()
 
 
-def scene_of(color: str, **more: Any) -> tuple[Scene, Picture]:
+def scene_of(color: str, **more: Any) -> tuple[RunInputs, Picture]:
     """A scene as a run has it, and the photo as it was."""
     options = StylizeOptions.of(color=color, rest="photo")
     photo = read_picture(CAT)
-    scene = read_scene(Sources.of(photo, NIGHT, regions=[(left_half(), None)], **more), options)
-    painted = Colours(options, photo, scene.paintings[0])
+    scene = read_inputs(
+        InputSources.of(photo, NIGHT, regions=[(left_half(), None)], **more), options
+    )
+    painted = ColorMode(options, photo, scene.paintings[0])
     return scene.painted_as(painted.content, [painted.style], painted.as_painted), photo
 
 
@@ -399,7 +417,7 @@ def test_the_network_sees_the_photo_that_stays(color: str) -> None:
 
 def test_the_frame_before_is_gray_where_the_network_sees_grays() -> None:
     warped = np.ascontiguousarray(read_picture(CAT).rgb[:48, :64])
-    before = Moved(warped=warped, weight=np.ones((48, 64), np.float32))
+    before = PreviousFrame(warped=warped, weight=np.ones((48, 64), np.float32))
     for color in ("style", "content"):
         scene, _ = scene_of(color, moved=before)
         assert scene.moved is not None

@@ -196,7 +196,7 @@ def test_algorithms_are_chosen_for_all_paintings_of_all_scales() -> None:
     asked = set()
 
     class Engine:
-        cuts = True
+        supports_sections = True
 
         def kernels(self, tile: Tile) -> dict[str, str]:
             assert tile.core == WHOLE

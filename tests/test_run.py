@@ -29,7 +29,7 @@ from nstrt.runtime import (
 )
 from nstrt.runtime.errors import OptionError, ProviderUnavailableError, TooLargeError
 from nstrt.runtime.planning import planner as planner_module
-from nstrt.runtime.planning.memory import PROMISE
+from nstrt.runtime.planning.memory import PLANNING_MARGIN
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
 
@@ -319,7 +319,7 @@ def test_where_the_quicker_engine_does_not_fit_the_other_is_taken(
     photo = painting = (3000, 2000)
 
     def plan(most: float, **given: Any) -> Plan:
-        asked = most / PROMISE
+        asked = most / PLANNING_MARGIN
         return transfer(scales=None, engine="auto", max_memory=asked, **given).plan(photo, painting)
 
     assert plan(2.4, size=512).engine == "onnx"
@@ -345,8 +345,8 @@ def test_rounded_products_are_chosen_where_they_are_much_quicker(
     """What they say of the loss is a little out."""
     seconds = {"onnx": 2.0, "torch": 1.0, "graph": 3.0, "torch in bf16": rounded}
     quickest = min(seconds, key=seconds.__getitem__), seconds
-    monkeypatch.setattr(planner_module, "rounds_fast", lambda: True)
-    monkeypatch.setattr("nstrt.runtime.engines.benchmark.faster", lambda *_: quickest)
+    monkeypatch.setattr(planner_module, "has_native_bf16", lambda: True)
+    monkeypatch.setattr("nstrt.runtime.engines.benchmark.fastest_engine", lambda *_: quickest)
     plan = transfer(engine="auto", precision="auto").plan((64, 48), (64, 48))
     assert (plan.engine, plan.precision) == ("torch", precision)
     assert any(says in reason for reason in plan.reasons)
@@ -355,7 +355,7 @@ def test_rounded_products_are_chosen_where_they_are_much_quicker(
 def test_tiles_paint_the_same_picture() -> None:
     given = {"size": 320, "iterations": 3, "engine": "torch", "precision": "fp32"}
     made = transfer(**given).stylize(CAT, NIGHT)
-    tiled = transfer(**given, max_memory=made.plan.memory / PROMISE / 1e9 - 0.005).stylize(
+    tiled = transfer(**given, max_memory=made.plan.memory / PLANNING_MARGIN / 1e9 - 0.005).stylize(
         CAT, NIGHT
     )
     assert made.plan.scales[-1].tile is None
@@ -374,7 +374,9 @@ def test_strength_is_the_weight_of_the_photo() -> None:
         weighted = plain.with_options(
             replace(plain.options, content_weight=plain.options.content_weight * factor)
         )
-        assert strong.options.hold == pytest.approx(weighted.options.hold)
+        assert strong.options.effective_content_weight == pytest.approx(
+            weighted.options.effective_content_weight
+        )
         one, other = strong.stylize(CAT, NIGHT), weighted.stylize(CAT, NIGHT)
         assert one.terms.loss == pytest.approx(other.terms.loss, rel=1e-4)
 

@@ -44,7 +44,7 @@ from nstrt.runtime.model import (
     target_input,
 )
 from nstrt.runtime.network.tiles import tiles_of
-from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.network.vgg import read_vgg
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network
@@ -360,7 +360,7 @@ def step_inputs(objective: Objective) -> dict[str, Array]:
 def test_a_step_agrees_with_the_engines(
     models: ModelStore, default_network: Network, photo: Crop, painting: Crop, size: tuple[int, int]
 ) -> None:
-    engine = TorchEngine(read_mirror(default_network.path))
+    engine = TorchEngine(read_vgg(default_network.path))
     image = 0.5 * photo(*size) + 0.5 * painting(*size)
     objective = objective_of(DEEP, engine, photo(*size), painting(80, 100))
     terms, gradient = Evaluation(engine).evaluate(image, objective)
@@ -377,7 +377,7 @@ def test_a_step_agrees_with_the_engines(
 def test_tiles_add_up_to_the_step(models: ModelStore, photo: Crop, painting: Crop) -> None:
     height, width = 90, 71
     spec = ModelSpec.for_losses(SHALLOW.taps)
-    engine = TorchEngine(read_mirror(models.obtain(spec).path))
+    engine = TorchEngine(read_vgg(models.obtain(spec).path))
     image = 0.5 * photo(height, width) + 0.5 * painting(height, width)
     objective = objective_of(SHALLOW, engine, photo(height, width), painting(80, 100))
     inputs = {"image": image.numpy(), **step_inputs(objective)}

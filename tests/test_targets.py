@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.gram_cache import StyleTargets, TargetKey
+from nstrt.runtime.engines.gram_cache import GramCache, GramKey
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.loss.objective import LossWeights
-from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.network.vgg import read_vgg
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network
 
-KEY = TargetKey(painting="p", layers=("relu1_1",), mean=True, tile=None)
+KEY = GramKey(painting="p", layers=("relu1_1",), mean=True, tile=None)
 
 
 def gram(side: int) -> dict[str, np.ndarray]:
@@ -25,7 +25,7 @@ def gram(side: int) -> dict[str, np.ndarray]:
 
 
 def test_targets_are_computed_once_for_each_key() -> None:
-    targets: StyleTargets[np.ndarray] = StyleTargets()
+    targets: GramCache[np.ndarray] = GramCache()
     asked = []
 
     def compute() -> dict[str, np.ndarray]:
@@ -50,17 +50,17 @@ def test_targets_are_computed_once_for_each_key() -> None:
 
 def test_the_size_of_a_painting_is_part_of_its_digest() -> None:
     values = np.linspace(0, 1, 48, dtype=np.float32)
-    wide, high = (TargetKey.digest(values.reshape(shape)) for shape in ((4, 4, 3), (2, 8, 3)))
+    wide, high = (GramKey.digest(values.reshape(shape)) for shape in ((4, 4, 3), (2, 8, 3)))
     assert wide != high
-    assert TargetKey.digest(values.reshape(4, 4, 3).copy()) == wide
+    assert GramKey.digest(values.reshape(4, 4, 3).copy()) == wide
     # A view of the same values in another order in memory.
     turned = np.asfortranarray(values.reshape(4, 4, 3))
-    assert TargetKey.digest(turned) == wide
+    assert GramKey.digest(turned) == wide
 
 
 def test_what_was_not_asked_for_longest_goes_first() -> None:
     one = gram(8)["relu1_1"].nbytes
-    targets: StyleTargets[np.ndarray] = StyleTargets(most=2 * one)
+    targets: GramCache[np.ndarray] = GramCache(most=2 * one)
     a, b, c = (replace(KEY, painting=name) for name in "abc")
     kept = targets.obtain(a, lambda: gram(8))
     targets.obtain(b, lambda: gram(8))
@@ -74,7 +74,7 @@ def test_what_was_not_asked_for_longest_goes_first() -> None:
 
 
 def test_what_fails_is_not_kept() -> None:
-    targets: StyleTargets[np.ndarray] = StyleTargets()
+    targets: GramCache[np.ndarray] = GramCache()
 
     def failing() -> dict[str, np.ndarray]:
         raise MemoryError
@@ -89,14 +89,14 @@ def test_the_next_picture_does_not_look_at_the_painting_again(
     small_network: Network, photo: Crop, painting: Crop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    original = TorchEngine.look
+    original = TorchEngine.extract_features
 
-    def look(self: TorchEngine, image: Any, watcher: Any, core: Any) -> None:
+    def look(self: TorchEngine, image: Any, observer: Any, core: Any) -> None:
         seen.append(tuple(image.shape[2:]))
-        original(self, image, watcher, core)
+        original(self, image, observer, core)
 
-    monkeypatch.setattr(TorchEngine, "look", look)
-    engine = TorchEngine(read_mirror(small_network.path))
+    monkeypatch.setattr(TorchEngine, "extract_features", look)
+    engine = TorchEngine(read_vgg(small_network.path))
     weights = LossWeights(
         content=1,
         style=1,

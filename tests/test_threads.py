@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nstrt.runtime.kernels.parallel import dealt, parts, pieces, shared
+from nstrt.runtime.kernels.parallel import equal_chunks, guided_chunks, parallel_for, run_tasks
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -22,7 +22,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.mark.parametrize(("count", "most"), [(7, 3), (2, 5), (1, 1), (0, 4)])
 def test_parts_are_all_and_of_like_size(count: int, most: int) -> None:
-    spans = parts(count, most)
+    spans = equal_chunks(count, most)
     assert [number for first, last in spans for number in range(first, last)] == [*range(count)]
     assert len(spans) == min(count, most)
     sizes = {last - first for first, last in spans}
@@ -31,7 +31,7 @@ def test_parts_are_all_and_of_like_size(count: int, most: int) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 5, 44, 4096])
 def test_pieces_are_all_and_get_smaller(count: int, threads: int) -> None:
-    spans = pieces(count)
+    spans = guided_chunks(count)
     assert [number for first, last in spans for number in range(first, last)] == [*range(count)]
     sizes = [last - first for first, last in spans]
     assert sizes[:-1] == sorted(sizes[:-1], reverse=True)
@@ -43,7 +43,7 @@ def test_pieces_are_all_and_get_smaller(count: int, threads: int) -> None:
 
 def test_each_number_is_done_once_by_a_thread_with_a_number_of_its_own(threads: int) -> None:
     seen: list[tuple[int, int, int]] = []
-    dealt(20, lambda thread, number: seen.append((thread, number, threading.get_ident())))
+    run_tasks(20, lambda thread, number: seen.append((thread, number, threading.get_ident())))
     assert sorted(number for _, number, _ in seen) == [*range(20)]
     assert {thread for thread, _, _ in seen} <= set(range(threads))
     # Memory by number of thread is nobody else's.
@@ -64,7 +64,7 @@ def test_who_is_free_takes_the_next(threads: int) -> None:
             held.set()
         done.append(number)
 
-    dealt(20, work)
+    run_tasks(20, work)
     assert done.index(0) >= 18
 
 
@@ -78,7 +78,7 @@ def test_whatever_is_raised_nothing_goes_on_afterwards(threads: int) -> None:
         done.append(number)
 
     with pytest.raises(ValueError, match="three"):
-        dealt(100, work)
+        run_tasks(100, work)
     count = len(done)
     assert count <= 3 + threads
     time.sleep(0.05)
@@ -86,11 +86,11 @@ def test_whatever_is_raised_nothing_goes_on_afterwards(threads: int) -> None:
 
 
 def test_nothing_to_do_is_done() -> None:
-    dealt(0, lambda *_: pytest.fail("There is nothing to do."))
-    shared(0, lambda *_: pytest.fail("There is nothing to do."))
+    run_tasks(0, lambda *_: pytest.fail("There is nothing to do."))
+    parallel_for(0, lambda *_: pytest.fail("There is nothing to do."))
 
 
 def test_all_channels_are_shared_out(threads: int) -> None:
     seen: list[int] = []
-    shared(50, lambda first, last: seen.extend(range(first, last)))
+    parallel_for(50, lambda first, last: seen.extend(range(first, last)))
     assert sorted(seen) == [*range(50)]

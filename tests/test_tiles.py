@@ -16,12 +16,18 @@ from torch import Tensor
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 from nstrt.runtime.kernels.convolution import Filter
-from nstrt.runtime.loss.objective import Contents, Grams, LossWeights, Objective, gram_matrix
+from nstrt.runtime.loss.objective import (
+    ContentObserver,
+    GramObserver,
+    LossWeights,
+    Objective,
+    gram_matrix,
+)
 from nstrt.runtime.model import LAYERS, layers_between, layers_through, stride_of
 from nstrt.runtime.network import banded as passes_module
 from nstrt.runtime.network.sections import CUT, deep_side, sections_of
 from nstrt.runtime.network.tiles import Span, margin_of, tiles_of
-from nstrt.runtime.network.vgg import Head, Mirror, Stage, read_mirror
+from nstrt.runtime.network.vgg import ConvBlock, InputNormalization, TorchVGG, read_vgg
 from nstrt.runtime.ort.session import open_session
 
 if TYPE_CHECKING:
@@ -189,7 +195,7 @@ def test_nothing_is_left_at_the_cut_from_the_step_before() -> None:
 # What is computed in them.
 
 
-def thin_vgg(pooling: str, padding: str, channels: int = 6) -> Mirror:
+def thin_vgg(pooling: str, padding: str, channels: int = 6) -> TorchVGG:
     """VGG19's stages with few channels, in double precision, where no mask flips."""
     generator = torch.Generator().manual_seed(4)
     stages = []
@@ -202,11 +208,11 @@ def thin_vgg(pooling: str, padding: str, channels: int = 6) -> Mirror:
         after = LAYERS[number + 2] if number + 2 < len(LAYERS) else ""
         pool = after if after.startswith("pool") else None
         weights = Filter(weight * (2 / 9 / inputs) ** 0.5, bias)
-        stages.append(Stage(weights, name, LAYERS[number + 1], pool, pooling == "avg"))
+        stages.append(ConvBlock(weights, name, LAYERS[number + 1], pool, pooling == "avg"))
         inputs = channels
     mean = torch.full((1, 3, 1, 1), 0.4, dtype=torch.float64)
-    head = Head(mean, mean / 2, replicate=padding == "replicate")
-    return Mirror(head, stages, taps=LAYERS)
+    head = InputNormalization(mean, mean / 2, replicate=padding == "replicate")
+    return TorchVGG(head, stages, taps=LAYERS)
 
 
 class Assembled:
@@ -223,12 +229,14 @@ class Assembled:
             for layer in layers
         }
 
-    def see(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
+    def observe(self, layer: str, values: Tensor, top: int, left: int = 0) -> None:
         place = self.values[layer][:, top : top + values.shape[1], left : left + values.shape[2]]
         assert place.isnan().all(), layer
         place.copy_(values)
 
-    def pull(self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0) -> None:
+    def add_gradient(
+        self, layer: str, values: Tensor, gradient: Tensor, top: int, left: int = 0
+    ) -> None:
         raise AssertionError("nobody goes back")
 
 
@@ -247,8 +255,8 @@ def thin_objective(engine: TorchEngine, photo: Tensor, layers: Sequence[str]) ->
         style_layers=dict.fromkeys(layers[::2], 1.0),
     )
     content, style = (Assembled(layers, *photo.shape[2:]) for _ in range(2))
-    Evaluation(engine).look(photo, content)
-    Evaluation(engine).look(photo.flip(2).square(), style)
+    Evaluation(engine).extract_features(photo, content)
+    Evaluation(engine).extract_features(photo.flip(2).square(), style)
     grams = {}
     for name in weights.style_layers:
         flat = style.values[name].flatten(1)
@@ -294,8 +302,8 @@ def test_features_in_tiles_are_those_of_the_whole(
     image = random_picture(height, width)
     assert len(tiles_of(height, width, side, layers)) > 1
     whole, tiled = (Assembled(layers, height, width) for _ in range(2))
-    Evaluation(engine).look(image, whole)
-    Evaluation(engine, tile=side).look(image, tiled)
+    Evaluation(engine).extract_features(image, whole)
+    Evaluation(engine, tile=side).extract_features(image, tiled)
     for layer in layers:
         assert torch.allclose(tiled.values[layer], whole.values[layer], rtol=1e-12, atol=1e-12)
 
@@ -375,10 +383,10 @@ SHALLOW = replace(
 
 
 def engine_of(network: Network, name: str) -> TorchEngine:
-    mirror = read_mirror(network.path)
+    vgg = read_vgg(network.path)
     if name == "torch":
-        return TorchEngine(mirror)
-    return OnnxEngine(mirror, open_session(network.path, provider="cpu"))
+        return TorchEngine(vgg)
+    return OnnxEngine(vgg, open_session(network.path, provider="cpu"))
 
 
 def large(crop: Crop, height: int, width: int) -> Tensor:
@@ -441,10 +449,10 @@ def test_targets_are_the_features_and_grams_of_the_pictures(
     for gram_mean in (True, False):
         weights = replace(WEIGHTS, gram_mean=gram_mean)
         objective, before = Evaluation(engine).objective(weights, picture, style)
-        copies = Contents(default_network.spec.taps, 75, 101)
-        Evaluation(engine).look(picture, copies)
-        of_style = Contents(default_network.spec.taps, 67, 90)
-        Evaluation(engine).look(style, of_style)
+        copies = ContentObserver(default_network.spec.taps, 75, 101)
+        Evaluation(engine).extract_features(picture, copies)
+        of_style = ContentObserver(default_network.spec.taps, 67, 90)
+        Evaluation(engine).extract_features(style, of_style)
         assert set(objective.contents) == set(weights.content_layers)
         for layer, target in objective.contents.items():
             assert torch.equal(target, copies.values[layer])
@@ -488,9 +496,9 @@ def test_only_grams_are_looked_at_in_tiles_of_another_picture(
     default_network: Network, painting: Crop
 ) -> None:
     engine = engine_of(default_network, "onnx")
-    whole, tiled = Grams(("relu2_1", "relu3_1")), Grams(("relu2_1", "relu3_1"))
-    Evaluation(engine).look(painting(123, 145), whole)
-    Evaluation(engine, tile=64).look(painting(123, 145), tiled)
+    whole, tiled = GramObserver(("relu2_1", "relu3_1")), GramObserver(("relu2_1", "relu3_1"))
+    Evaluation(engine).extract_features(painting(123, 145), whole)
+    Evaluation(engine, tile=64).extract_features(painting(123, 145), tiled)
     for layer, gram in whole.matrices(mean=True).items():
         assert tiled.positions(layer) == whole.positions(layer)
         assert error(tiled.matrices(mean=True)[layer], gram) < 1e-5

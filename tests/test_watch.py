@@ -48,14 +48,14 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, lis
     seen: list[bytes] = []
     result = None
     for event in StyleTransfer(options).run(CAT, NIGHT):
-        shown.see(event)
+        shown.update(event)
         if isinstance(event, Step) and shown.path.exists():
             # Whole at any time: a viewer may look now.
             with Image.open(shown.path) as picture:
                 assert picture.size == (64, 43)
                 seen.append(picture.tobytes())
         for film in films:
-            film.see(event)
+            film.update(event)
         if isinstance(event, Finished):
             result = event.result
     for film in films:
@@ -143,7 +143,7 @@ def test_a_preview_that_cannot_be_written_stops_nothing(
     options = StylizeOptions.of(size=64, scales=1, iterations=8, engine="onnx", tolerance=0)
     events = []
     for event in StyleTransfer(options).run(CAT, NIGHT):
-        shown.see(event)
+        shown.update(event)
         events.append(event)
     assert isinstance(events[-1], Finished)
     assert said == ["There are no more previews: There is no room."]
