@@ -12,15 +12,7 @@ import typer
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.options.options import StylizeOptions
 
-__all__ = ["OUTPUT", "QUIET", "given_options", "given_values", "with_option_flags"]
-
-OUTPUT = "Output"
-"""The panel of the help for what a command writes and prints."""
-
-QUIET: bool = typer.Option(
-    False, "-q", "--quiet", help="Print nothing but errors.", rich_help_panel=OUTPUT
-)
-"""The flag of every command that paints."""
+__all__ = ["given_options", "given_values", "with_option_flags"]
 
 
 def with_option_flags(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from nstrt.plugins.cli.facts import as_lines
+from nstrt.plugins.cli.facts import available_weights, format_facts
 
-__all__ = ["LOG_LINES", "report_lines", "weights", "without_home"]
+__all__ = ["LOG_LINES", "report_lines", "without_home"]
 
 LOG_LINES = 60
 """How much of the worker's log is shown."""
@@ -79,12 +79,11 @@ def _machine() -> Iterator[str]:
 
     facts = describe()
     del facts["versions"]
-    return as_lines(facts)
+    return format_facts(facts)
 
 
 def _weights() -> Iterator[str]:
-
-    return as_lines(weights())
+    return format_facts(available_weights())
 
 
 def _gimp() -> Iterator[str]:
@@ -128,12 +127,3 @@ def _logs_of_filters() -> Iterator[Path]:
             yield Path(settings.read(folder.path / "plug-ins" / "nstrt" / "nstrt.json").log)
         except settings.SettingsError:
             continue
-
-
-def weights() -> dict[str, str]:
-    """Which weights can be had here; only the exporter knows."""
-    try:
-        from nstrt.exporter.weights import weights_found
-    except ImportError:
-        return {"exporter": 'not installed; add it with: pip install "nstrt[full]"'}
-    return weights_found()
