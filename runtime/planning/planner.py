@@ -15,7 +15,7 @@ from nstrt.runtime.model import ModelSpec, ModelStore
 from nstrt.runtime.network.sections import sections_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import Shape, choose_precision, choose_provider, loads
-from nstrt.runtime.planning.memory import PLANNING_MARGIN, SAFE_SHARE, MemoryDemand, fitted
+from nstrt.runtime.planning.memory import PLANNING_MARGIN, SAFE_SHARE, MemoryDemand, fit_to_memory
 from nstrt.runtime.planning.plan import Plan, Scale, default_size, plan_scales
 from nstrt.runtime.system.host import (
     compiler_versions,
@@ -131,7 +131,7 @@ class Planner:
             masks=masks,
             enlarged=photo[0] * photo[1] if options.original_size else 0,
         )
-        fitted(demand, self._budget(site))
+        fit_to_memory(demand, self._budget(site))
         assembly = self._assembly(site, names)
         weighted, why_these = self._weighted = self._weighted or self._choose_weights(names)
         choice = self._choose_engine(assembly, site, names, why_engine)
@@ -238,8 +238,8 @@ class Planner:
         if "torch" in names and demand.engine != "torch" and demand.peak > budget:
             leaner = replace(demand, engine="torch", precision=site.precision)
             reason = f"engine torch, because {demand.engine} would take more memory than it may"
-            return fitted(leaner, budget), reason
-        return fitted(demand, budget), choice.reason
+            return fit_to_memory(leaner, budget), reason
+        return fit_to_memory(demand, budget), choice.reason
 
     def _choose_site(self) -> tuple[ExecutionTarget, str]:
         options = self.options
