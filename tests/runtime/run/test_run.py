@@ -289,7 +289,7 @@ def test_what_lies_under_transparent_paint_has_no_style() -> None:
 def test_a_starved_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     from nstrt.runtime.engines.evaluation import Evaluation
 
-    evaluate, steps = Evaluation.evaluate, []
+    evaluate, steps = Evaluation.loss_and_gradient, []
 
     def starved(self: Evaluation, *arguments: Any) -> Any:
         steps.append(1)
@@ -297,7 +297,7 @@ def test_a_starved_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> Non
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate ...")
         return evaluate(self, *arguments)
 
-    monkeypatch.setattr(Evaluation, "evaluate", starved)
+    monkeypatch.setattr(Evaluation, "loss_and_gradient", starved)
     made = transfer(iterations=10).stylize(CAT, NIGHT)
     assert made.stopped
     assert made.steps == 4
