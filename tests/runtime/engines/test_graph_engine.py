@@ -190,7 +190,7 @@ def test_what_would_have_to_be_engine_graph_has_no_bf16_either(
     models: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run must not say bf16 and compute in single precision."""
-    monkeypatch.setattr("nstrt.runtime.planning.planner.has_torch", lambda: False)
+    monkeypatch.setattr("nstrt.runtime.planning.engine_choice.has_torch", lambda: False)
     with pytest.raises(ProviderUnavailableError, match="--precision fp32"):
         StyleTransfer(StylizeOptions.of(precision="bf16"), store=models).plan((64, 64), (64, 64))
 
