@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nstrt.runtime.engines import Engine
+    from nstrt.runtime.engines.engine import Engine
 
 __all__ = ["Run"]
 
