@@ -203,9 +203,9 @@ def _check_target(
     """Refuse outputs that cannot be written, before the work; ask before a result is replaced."""
     from nstrt.plugins.cli.step_pictures import check_step_pictures
     from nstrt.runtime.pictures import check_writable
-    from nstrt.runtime.run.checkpointing import checkpoint_of
+    from nstrt.runtime.run.checkpointing import checkpoint_path
 
-    output, checkpoint = arguments.output, checkpoint_of(arguments.output)
+    output, checkpoint = arguments.output, checkpoint_path(arguments.output)
     _check_distinct(arguments, _input_files(arguments, options, regions), checkpoint)
     if arguments.resume and not arguments.checkpoints:
         raise OptionError("--resume needs the checkpoint; leave --no-checkpoints out.")
