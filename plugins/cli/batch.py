@@ -1,4 +1,4 @@
-"""``nstrt batch``: many photos in one go."""
+"""``nstrt batch``: repaint many photos."""
 
 from __future__ import annotations
 

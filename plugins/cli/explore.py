@@ -1,4 +1,4 @@
-"""``nstrt explore``: which settings? Small pictures of many, on one sheet."""
+"""``nstrt explore``: small pictures of many settings, on contact sheets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nstrt export``: VGG19's features, losses and gradients as checked ONNX files."""
+"""``nstrt export``: ONNX files of VGG19's features, losses and gradients."""
 
 from __future__ import annotations
 

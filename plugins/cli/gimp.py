@@ -1,4 +1,4 @@
-"""``nstrt gimp``: the filter in GIMP put in place, taken away, looked at."""
+"""``nstrt gimp``: install, uninstall and check the filter in GIMP."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def status(
 
 
 def status_lines(found: Survey, states: list[Status]) -> list[str]:
-    """What was found, in lines for a person."""
+    """The programs, folders and faults that were found, for people."""
     lines = [f"{program.path} is GIMP {program.version}." for program in found.programs]
     if found.lack:
         lines.append(found.lack)
@@ -158,13 +158,13 @@ def _nothing_usable(found: Survey) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Subcommand:
-    """One of the commands after ``nstrt gimp``."""
+    """A command of the group ``nstrt gimp``."""
 
     function: Callable[..., int]
-    """What it does."""
+    """The command itself; its docstring is the help."""
 
     examples: str
-    """Command lines for its help."""
+    """Examples at the end of its help, one a line."""
 
 
 COMMANDS: Mapping[str, Subcommand] = {

@@ -1,4 +1,4 @@
-"""``nstrt import``: models that another machine exported."""
+"""``nstrt import``: copy models that another machine exported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nstrt info``: what would run here, or how a picture was made."""
+"""``nstrt info``: facts about this machine, or how a picture was made."""
 
 from __future__ import annotations
 

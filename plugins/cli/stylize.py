@@ -1,4 +1,4 @@
-"""``nstrt stylize``: a photo, a painting, the photo repainted."""
+"""``nstrt stylize``: repaint one photo."""
 
 from __future__ import annotations
 

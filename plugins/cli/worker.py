@@ -1,4 +1,4 @@
-"""``nstrt worker``: paints for other programs."""
+"""``nstrt worker``: a process that paints for other programs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ nstrt worker --socket /run/user/1000/nstrt/worker.sock --host-pid 4711
 """
 
 IDLE = 900.0
+"""Default seconds without a connection or a job after which a worker ends."""
 
 
 def command(
