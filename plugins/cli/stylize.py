@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -45,6 +45,10 @@ nstrt stylize photo.jpg painting.jpg -o out.png --preset best --size 1024 --resu
 picture_option = partial(
     typer.Option, rich_help_panel="Several paintings, and masks", show_default=False
 )
+
+
+Region = tuple[Path, Path | None]
+"""A mask and its painting; None is the main painting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,23 +146,29 @@ class Arguments:
         """All paintings that are blended."""
         return [self.style, *(self.add_style or ())]
 
+    @cached_property
+    def regions(self) -> list[Region]:
+        """All regions; raises :class:`OptionError` for one without a mask or a painting."""
+        return [parse_region(text) for text in self.region or ()]
+
     @property
     def hides_progress(self) -> bool:
         """True if nothing is asked or shown before the end of the run."""
         return self.quiet or self.as_json
 
 
-Region = tuple[Path, Path | None]
-"""A mask and its painting; None is the main painting."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Files of the result, after the checks."""
+    """Files of the result, once they are checked."""
 
     checkpoint: Path
+    """File of the run's state; it may not exist."""
+
     resumed: bool
+    """True if the run continues from the checkpoint."""
+
     overwrite: bool
+    """True if existing outputs are replaced."""
 
 
 @with_option_flags
@@ -166,10 +176,9 @@ class Target:
 def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     """Repaint the photo CONTENT in the style of the painting STYLE."""
     options = given_options(given)
-    regions = [parse_region(text) for text in arguments.region or ()]
     notify = printer(quiet=arguments.quiet)
-    target = _check_target(arguments, options, regions, notify)
-    run, result, notes = _paint(arguments, options, regions, target, notify)
+    target = _check_target(arguments, options, notify)
+    run, result, notes = _paint(arguments, options, target, notify)
     if arguments.as_json:
         print_out(json.dumps(result_summary(result, arguments.output, notes)))
     elif not arguments.quiet:
@@ -195,26 +204,27 @@ def parse_region(text: str) -> Region:
 
 
 def _check_target(
-    arguments: Arguments,
-    options: StylizeOptions,
-    regions: Sequence[Region],
-    notify: Callable[[str], None],
+    arguments: Arguments, options: StylizeOptions, notify: Callable[[str], None]
 ) -> Target:
-    """Refuse outputs that cannot be written, before the work; ask before a result is replaced."""
-    from nstrt.plugins.cli.step_pictures import check_step_pictures
+    """Check the outputs before the work, and ask on a terminal before a result is replaced.
+
+    Raises :class:`PictureWriteError` or :class:`OptionError` for outputs that cannot be written.
+    """
     from nstrt.runtime.pictures import check_writable
     from nstrt.runtime.run.checkpointing import checkpoint_path
 
     output, checkpoint = arguments.output, checkpoint_path(arguments.output)
-    _check_distinct(arguments, _input_files(arguments, options, regions), checkpoint)
+    _check_distinct(arguments, _input_files(arguments, options), checkpoint)
     if arguments.resume and not arguments.checkpoints:
         raise OptionError("--resume needs the checkpoint; leave --no-checkpoints out.")
     exists = checkpoint.exists()
     resumed = arguments.resume and exists
-    # The result of the run that left the checkpoint is a partial one.
+    # A result beside a checkpoint is that of the run that was stopped.
     overwrite = arguments.force or resumed or _confirm_replacing(arguments)
     check_writable(output, overwrite=overwrite)
     if arguments.save_every and not overwrite:
+        from nstrt.plugins.cli.step_pictures import check_step_pictures
+
         check_step_pictures(output)
     if arguments.resume and not exists:
         notify(f"There is no {checkpoint}: starting from the beginning")
@@ -226,12 +236,10 @@ def _check_target(
     return Target(checkpoint=checkpoint, resumed=resumed, overwrite=overwrite)
 
 
-def _input_files(
-    arguments: Arguments, options: StylizeOptions, regions: Sequence[Region]
-) -> list[Path]:
+def _input_files(arguments: Arguments, options: StylizeOptions) -> list[Path]:
     """Files that the run reads."""
     paths = [arguments.content, *arguments.styles, arguments.protect]
-    paths += [path for region in regions for path in region]
+    paths += [path for region in arguments.regions for path in region]
     return [
         *(path for path in paths if path is not None),
         Path(options.init),
@@ -273,11 +281,10 @@ def _confirm_replacing(arguments: Arguments) -> bool:
 def _paint(
     arguments: Arguments,
     options: StylizeOptions,
-    regions: Sequence[Region],
     target: Target,
     notify: Callable[[str], None],
 ) -> tuple[Run, Result, list[str]]:
-    """Run, and save the result and the timelapse; returns the notes on what was saved too."""
+    """Run, and save the result and the timelapse; returns notes for the report too."""
     from nstrt.runtime.outputs.timelapse import Timelapse
     from nstrt.runtime.style_transfer import StyleTransfer
 
@@ -286,7 +293,7 @@ def _paint(
         run = StyleTransfer(options, notify=notify).run(
             arguments.content,
             arguments.styles,
-            regions=regions,
+            regions=arguments.regions,
             protect=arguments.protect,
             preview_steps=arguments.save_every or None,
             started=STARTED,
@@ -294,7 +301,7 @@ def _paint(
             resume=arguments.resume,
             checkpoint_seconds=arguments.checkpoint_seconds,
         )
-        # Before there is a picture to keep, there is nothing to wait for.
+        # Before the first step there is no picture to save: Ctrl-C ends the program.
         stack.enter_context(
             stop_on_sigint(run.stop, exit_now=lambda: run.stop_asked or not run.painting)
         )
