@@ -15,10 +15,11 @@ import pytest
 from nstrt.runtime import ModelStore, StylizeOptions
 from nstrt.runtime.pictures import read_picture
 
-from support.command_line import CAT, NIGHT, run_nstrt, start_nstrt
+from support import CAT, NIGHT
+from support.command_line import run_nstrt, start_nstrt
 
 
-def _kill_after(seconds: float, arguments: list[str], cache: Path) -> None:
+def _kill_after(seconds: float, arguments: list[str | Path], cache: Path) -> None:
     """Start a command and kill its processes after a time, if it has not ended before."""
     process = start_nstrt(
         *arguments,
@@ -33,10 +34,11 @@ def _kill_after(seconds: float, arguments: list[str], cache: Path) -> None:
     process.wait(30)
 
 
-def _seconds_of(arguments: list[str], cache: Path) -> float:
+def _run_whole(arguments: list[str | Path], cache: Path) -> float:
     """Run a command to its end and return its time."""
     started = time.monotonic()
-    run_nstrt(*arguments, cache=cache, check=True, timeout=None)
+    done = run_nstrt(*arguments, cache=cache)
+    assert done.returncode == 0, done.stderr
     return time.monotonic() - started
 
 
@@ -46,9 +48,9 @@ def test_a_killed_run_leaves_the_old_result_or_a_whole_one(
     models.obtain(StylizeOptions.of().spec)
     models.obtain(StylizeOptions.of().spec.as_variant("optimized"))
     out = tmp_path / "out.png"
-    arguments = ["stylize", CAT, NIGHT, "-o", str(out), "--force", "--engine", "onnx"]
+    arguments: list[str | Path] = ["stylize", CAT, NIGHT, "-o", out, "--force", "--engine", "onnx"]
     arguments += ["--size", "48", "--scales", "1", "--iterations", "2", "--original-size"]
-    whole = _seconds_of(arguments, own_cache)
+    whole = _run_whole(arguments, own_cache)
     size = read_picture(out).size
     source = random.Random(5)
     # Most of the moments are near the end, where the file is written.
@@ -58,8 +60,8 @@ def test_a_killed_run_leaves_the_old_result_or_a_whole_one(
 
 
 def test_a_killed_export_leaves_only_models_that_open(tmp_path: Path) -> None:
-    arguments = ["export", "--layers", "relu1_1,relu2_1", "--variant", "plain"]
-    whole = _seconds_of(arguments, tmp_path / "first")
+    arguments: list[str | Path] = ["export", "--layers", "relu1_1,relu2_1", "--variant", "plain"]
+    whole = _run_whole(arguments, tmp_path / "first")
     cache = tmp_path / "cache"
     source = random.Random(7)
     for _ in range(2):
@@ -69,7 +71,7 @@ def test_a_killed_export_leaves_only_models_that_open(tmp_path: Path) -> None:
             models = [model.path for model in ModelStore(cache / "models").list()]
             if path in models:
                 onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    run_nstrt(*arguments, cache=cache, check=True, timeout=None)
+    _run_whole(arguments, cache)
     # The next export removes the files of the killed ones.
     assert len(list((cache / "models").iterdir())) == 2
 

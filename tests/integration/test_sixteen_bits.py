@@ -9,10 +9,9 @@ import pytest
 import pyvips
 from numpy.typing import NDArray
 
-from support import EXAMPLES
+from support import EMBER
 from support.command_line import nstrt
 
-EMBER = EXAMPLES / "ember.jpg"
 WIDTH, HEIGHT, SKY = 96, 64, 40
 """Size of the photo and height of its sky, in pixels."""
 

@@ -12,11 +12,7 @@ from typing import Any
 
 from nstrt.plugins.cli.app import run
 
-from support import EXAMPLES
-
 __all__ = [
-    "CAT",
-    "NIGHT",
     "NSTRT",
     "SMALL",
     "nstrt",
@@ -25,8 +21,6 @@ __all__ = [
     "start_nstrt",
     "wait_until",
 ]
-
-CAT, NIGHT = str(EXAMPLES / "cat.jpg"), str(EXAMPLES / "night.jpg")
 
 SMALL = ("--size", "64", "--scales", "1", "--iterations", "3", "--engine", "onnx")
 """Options of a run that takes a moment."""

@@ -9,13 +9,14 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from support.command_line import NSTRT
 
 PATIENCE = 60.0
 """Seconds after which a test fails instead of hanging, on a busy machine."""
@@ -37,12 +38,10 @@ LONG = {**SMALL, "iterations": 100_000}
 
 Event = dict[str, Any]
 
-_MAIN = [sys.executable, "-m", "nstrt.plugins.cli"]
 
-
-def start(*arguments: str, main: list[str] | None = None, **more: Any) -> subprocess.Popen[bytes]:
+def start(*arguments: str, main: Sequence[str] = NSTRT, **more: Any) -> subprocess.Popen[bytes]:
     """Start a worker process."""
-    return subprocess.Popen([*(main or _MAIN), "worker", *arguments], bufsize=0, **more)
+    return subprocess.Popen([*main, "worker", *arguments], bufsize=0, **more)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

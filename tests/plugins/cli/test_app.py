@@ -10,7 +10,8 @@ import pytest
 
 from nstrt.runtime import StylizeOptions
 
-from support.command_line import CAT, NIGHT, nstrt, run_nstrt, run_without
+from support import CAT, NIGHT, Capture
+from support.command_line import nstrt, run_nstrt, run_without
 
 
 def test_stylize_help_lists_all_options_in_groups() -> None:
@@ -48,7 +49,7 @@ def test_show_completion_prints_a_script() -> None:
     assert "_NSTRT_COMPLETE" in done.stdout or "complete" in done.stdout.lower()
 
 
-def test_missing_command_and_bad_number_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_command_and_bad_number_are_explained(capsys: Capture) -> None:
     assert nstrt() == 0
     assert capsys.readouterr().out.startswith("Usage: nstrt")
     assert nstrt(CAT, NIGHT) == 2

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support import EXAMPLES
+from support import CAT, EXAMPLES, NIGHT, Capture
 from support.command_line import nstrt
-
-CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"
 
 Case = Callable[[Path], list[str]]
 
@@ -97,7 +95,7 @@ CASES: dict[str, Case] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_wrong_input_gives_one_sentence_and_writes_nothing(
-    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, capfd: Capture
 ) -> None:
     (tmp_path / "in").mkdir()
     arguments = CASES[name](tmp_path)

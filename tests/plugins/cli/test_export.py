@@ -12,10 +12,8 @@ from PIL import Image
 from nstrt.runtime import StylizeOptions
 from nstrt.runtime.model import ModelSpec
 
-from support import EXAMPLES
-from support.command_line import CAT, NIGHT, nstrt, run_without
-
-Capture = pytest.CaptureFixture[str]
+from support import CAT, EXAMPLES, NIGHT, Capture
+from support.command_line import nstrt, run_without
 
 
 def test_export_prints_a_table_of_checked_files(tmp_path: Path, capsys: Capture) -> None:

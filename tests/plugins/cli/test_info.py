@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from nstrt.runtime import Step, StyleTransfer, StylizeOptions
 
-from support.command_line import CAT, NIGHT, SMALL, nstrt
-
-Capture = pytest.CaptureFixture[str]
+from support import CAT, NIGHT, Capture
+from support.command_line import SMALL, nstrt
 
 
 def test_info_shows_the_recipe_of_a_result(tmp_path: Path, capsys: Capture) -> None:

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.command_line import CAT, NIGHT, SMALL, nstrt, start_nstrt, wait_until
-
-Capture = pytest.CaptureFixture[str]
+from support import CAT, NIGHT, Capture
+from support.command_line import SMALL, nstrt, start_nstrt, wait_until
 
 
 def test_stylize_writes_picture_report_and_log(tmp_path: Path, capsys: Capture) -> None:
