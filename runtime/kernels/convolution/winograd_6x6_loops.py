@@ -544,7 +544,7 @@ def convolve(  # type: ignore[no-untyped-def]
     ``bias`` and ``least``, below which no pixel is: their addresses.
     """
     strips = _strips_of(target.rows, target.columns)
-    blocks, seen, found = buffers.blocks, buffers.composite, buffers.found
+    blocks, seen, found = buffers.blocks, buffers.seen, buffers.found
     seen_point = _room(blocks, source.channels) * BYTES
     found_point = _room(blocks, target.channels) * BYTES
     for group in range(share.group, share.last_group):

@@ -504,9 +504,9 @@ def test_compiled_loops_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPa
 NARROW = """
 import torch
 from nstrt.runtime.kernels import simd
-from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.buffers import BufferPool
 from nstrt.runtime.kernels.compiled import working_loops
-from nstrt.runtime.kernels.convolution.winograd_6x6 import Fused
+from nstrt.runtime.kernels.convolution.winograd_6x6 import Winograd6x6
 
 assert simd.WIDE == simd.LANES, simd.WIDE
 for name in ("convolution.winograd_6x6", "gram.compiled", "pooling.compiled"):
@@ -514,7 +514,7 @@ for name in ("convolution.winograd_6x6", "gram.compiled", "pooling.compiled"):
 for inputs, outputs in ((40, 3), (3, 40), (80, 300)):
     seen, weight = torch.randn(inputs, 21, 51), torch.randn(outputs, inputs, 3, 3)
     found = torch.empty(outputs, 19, 49)
-    Fused(weight, Scratch()).window(seen, 0, 0, found, None)
+    Winograd6x6(weight, BufferPool()).window(seen, 0, 0, found, None)
     wanted = torch.nn.functional.conv2d(seen[None].double(), weight.double())[0]
     assert (found - wanted).norm() < 1e-5 * wanted.norm(), (inputs, outputs)
 """
