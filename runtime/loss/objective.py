@@ -543,7 +543,7 @@ class _StyleAccumulator:
         if pull is None:
             return
         if self._style.guide is None:
-            products_for(gradient, large=self.grams.large).add_pull(gradient, pull, values)
+            products_for(gradient, large=self.grams.large).add_gram_gradient(gradient, pull, values)
             return
         channel = self._style.guide.values[layer][place_of(values, top, left)]
         for rows in _strips(values):

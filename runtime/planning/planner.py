@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget, has_torch, torch_sees_card
 from nstrt.runtime.errors import CheckpointError, ProviderUnavailableError, WeightsError
-from nstrt.runtime.kernels.compiled import loops_stamp
+from nstrt.runtime.kernels.compiled import kernels_fingerprint
 from nstrt.runtime.model import ModelSpec, ModelStore
 from nstrt.runtime.network.sections import sections_of
 from nstrt.runtime.options.options import StylizeOptions
@@ -322,7 +322,7 @@ class Planner:
             pooling=options.pooling,
             deepest=options.spec.taps[-1],
             versions=versions() | compiler_versions(),
-            loops=loops_stamp(),
+            loops=kernels_fingerprint(),
             sides=SIDES,
         )
         engines = {
