@@ -82,8 +82,8 @@ class Arrays(Protocol):
     def add_product(self, total: Array, flat: Array) -> None:
         """total += F F' for F of channels x positions, where it lies."""
 
-    def add_pull(self, gradient: Array, pull: Array, flat: Array) -> None:
-        """gradient += D F, where it lies, for F of channels x positions; the gradient is channels
+    def add_gram_gradient(self, gradient: Array, factor: Array, flat: Array) -> None:
+        """gradient += D F in place, for the factor D and F of channels x positions; the gradient is channels
         x rows x columns."""
 
     def filtered(self, array: Array, weights: Array) -> Array:

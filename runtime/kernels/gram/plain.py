@@ -22,4 +22,4 @@ class GramSum:
 
 def add_gram_gradient(gradient: Array, factor: Array, values: Array) -> None:
     """See :class:`nstrt.runtime.kernels.gram.GramProducts`."""
-    arrays_of(gradient).add_pull(gradient, factor, values.reshape(len(values), -1))
+    arrays_of(gradient).add_gram_gradient(gradient, factor, values.reshape(len(values), -1))

@@ -15,8 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
-from nstrt.runtime.loss.objective import LossWeights, terms_of
+from nstrt.runtime.engines.onnx_engine import OnnxEngine
+from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.engines.torch_engine import TorchEngine
+from nstrt.runtime.loss.accumulate import terms_of
+from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.ort.session import open_session
 
@@ -67,10 +70,10 @@ def test_step_is_a_fixed_sequence_of_operations(
 ) -> None:
     engine = TorchEngine(read_vgg(network.path), precision=precision)
     evaluation = Evaluation(engine)
-    objective, _ = evaluation.objective(WEIGHTS, photo(66, 81), painting(64, 64))
+    objective, _ = objective_for(evaluation, WEIGHTS, photo(66, 81), painting(64, 64))
     image = photo(66, 81).mul(0.5)
     # The first evaluation measures algorithms and allocates memory, as the warm-up of a capture.
-    evaluation.evaluate(image, objective)
+    evaluation.loss_and_gradient(image, objective)
     step = engine.step(objective, image)
     with Recorder() as recorder:
         values, gradient = step(image)
@@ -78,7 +81,7 @@ def test_step_is_a_fixed_sequence_of_operations(
     image.copy_(painting(66, 81))
     recorder.replay()
     assert not torch.equal(gradient, before)
-    terms, expected = Evaluation(engine).evaluate(painting(66, 81), objective)
+    terms, expected = Evaluation(engine).loss_and_gradient(painting(66, 81), objective)
     assert terms_of(values) == terms
     assert torch.equal(gradient, expected)
 
@@ -107,10 +110,10 @@ def test_step_is_captured_once_for_each_objective(
     monkeypatch.setattr(TorchEngine, "capturable", True)
     monkeypatch.setattr("nstrt.runtime.engines.torch_engine.capture_cuda_graph", capture)
     evaluation = Evaluation(TorchEngine(read_vgg(default_network.path)))
-    objective, _ = evaluation.objective(WEIGHTS, photo(48, 64), painting(48, 64))
+    objective, _ = objective_for(evaluation, WEIGHTS, photo(48, 64), painting(48, 64))
     for _ in range(3):
-        evaluation.evaluate(photo(48, 64), objective)
+        evaluation.loss_and_gradient(photo(48, 64), objective)
     assert captured == [(1, 3, 48, 64)]
-    other, _ = evaluation.objective(WEIGHTS, photo(48, 64), photo(48, 64))
-    evaluation.evaluate(photo(48, 64), other)
+    other, _ = objective_for(evaluation, WEIGHTS, photo(48, 64), photo(48, 64))
+    evaluation.loss_and_gradient(photo(48, 64), other)
     assert len(captured) == 2
