@@ -599,7 +599,7 @@ def test_the_algorithms_that_are_named_are_those_that_are_used(
         self: Autotuner, weights: Filter, rows: int, columns: int, *, transposed: bool, large: bool
     ) -> tuple[str, Kernel]:
         asked.append((rows, columns, transposed))
-        makers = candidates(weights, self._scratch, transposed=transposed)
+        makers = candidates(weights, self._buffers, transposed=transposed)
         return "direct", makers["direct"]()
 
     monkeypatch.setattr(Autotuner, "kernel", kernel)
