@@ -99,7 +99,7 @@ class StyleTransfer:
         preview_seconds: float | None = None,
         started: float | None = None,
         start: PictureSource | None = None,
-        moved: PreviousFrame | None = None,
+        previous: PreviousFrame | None = None,
         checkpoint: str | Path | None = None,
         resume: bool = False,
         checkpoint_seconds: float | None = None,
@@ -113,9 +113,9 @@ class StyleTransfer:
         one; ``protect`` is a mask, white where the picture is to stay near the photo. Previews
         come every so many steps or seconds. ``started`` is when the command began, by
         ``time.perf_counter()``, if earlier than now. ``start`` is a picture to start from, in
-        place of what ``options.init`` names; it is resized to the first scale. ``moved`` is the
-        painting of a film's frame before, moved along (:func:`moved`), which
-        the picture is held to with ``options.temporal_weight``.
+        place of what ``options.init`` names; it is resized to the first scale. ``previous`` is the
+        painting of a film's previous frame, warped to this one (:func:`warp_previous`); the
+        temporal loss of ``options.temporal_weight`` compares the picture with it.
 
         The run's state is kept in the file ``checkpoint``, if one is named, every
         ``checkpoint_seconds`` (by default 30; 0: after each step), but in no more than about two
@@ -136,7 +136,7 @@ class StyleTransfer:
             )
         return Run(
             self._planner,
-            InputSources.of(content, style, regions, protect, moved),
+            InputSources.of(content, style, regions, protect, previous),
             preview_steps=preview_steps,
             preview_seconds=preview_seconds,
             checkpoints=kept,

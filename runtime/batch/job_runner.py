@@ -100,7 +100,7 @@ class JobRunner:
         check_writable(job.output, overwrite=self._force)
         style = self._style(job.style)
         content = read_picture(job.content)
-        start, moved = (None, None) if film is None else film.follower.carry(content)
+        start, previous = (None, None) if film is None else film.follower.carry(content)
 
         def begun(*, resume: bool) -> Run:
             self._run = self._transfer(job.options).run(
@@ -108,7 +108,7 @@ class JobRunner:
                 style,
                 started=began,
                 start=start,
-                moved=moved,
+                previous=previous,
                 checkpoint=checkpoint_of(job.output),
                 resume=resume,
             )

@@ -98,8 +98,8 @@ class InputSources:
     protect: PictureSource | None = None
     """The mask of what stays near the photo."""
 
-    moved: PreviousFrame | None = None
-    """The painting of a film's frame before, moved along."""
+    previous: PreviousFrame | None = None
+    """The painting of a film's previous frame, warped to this one."""
 
     @classmethod
     def of(
@@ -108,7 +108,7 @@ class InputSources:
         style: PictureSource | Sequence[PictureSource],
         regions: Sequence[RegionSource] = (),
         protect: PictureSource | None = None,
-        moved: PreviousFrame | None = None,
+        previous: PreviousFrame | None = None,
     ) -> InputSources:
         """``style`` is one painting, or a list or tuple of several."""
         several = tuple(style) if isinstance(style, list | tuple) else (style,)
@@ -122,7 +122,7 @@ class InputSources:
             styles=several,
             regions=tuple((mask, painting) for mask, painting in regions),
             protect=protect,
-            moved=moved,
+            previous=previous,
         )
 
 
@@ -196,8 +196,8 @@ class RunInputs:
     photo_stays: bool = False
     """Whether the photo is untouched where no region is."""
 
-    moved: PreviousFrame | None = None
-    """The painting of a film's frame before, moved along."""
+    previous: PreviousFrame | None = None
+    """The painting of a film's previous frame, warped to this one."""
 
     temporal_weight: float = 0.0
     """How much the picture is held to it."""
@@ -219,14 +219,14 @@ class RunInputs:
     ) -> RunInputs:
         """The same with the photo and the paintings as colours ask for; ``seen`` gives what is in
         a result's own colours as the network is to see it."""
-        moved = self.moved
-        if moved is not None:
-            moved = replace(moved, warped=seen(Picture(rgb=moved.warped)).rgb)
+        previous = self.previous
+        if previous is not None:
+            previous = replace(previous, warped=seen(Picture(rgb=previous.warped)).rgb)
         return replace(
             self,
             content=content,
             paintings=tuple(paintings),
-            moved=moved,
+            previous=previous,
             around=seen(self.content) if self.photo_stays else None,
         )
 
@@ -266,8 +266,8 @@ class RunInputs:
                 found[f"painting of region {number}"] = self.paintings[index].sha256
         if self.protect is not None:
             found["mask of --protect"] = self.protect.sha256
-        if self.moved is not None:
-            found["painting of the frame before"] = self.moved.sha256
+        if self.previous is not None:
+            found["painting of the frame before"] = self.previous.sha256
         return found
 
     def identities(self) -> dict[str, Any]:
@@ -294,16 +294,16 @@ class RunInputs:
 
     def _temporal(self, scale: Scale, arrays: Arrays) -> Temporal | None:
         """What holds the picture to a film's frame before."""
-        if self.moved is None or not self.temporal_weight:
+        if self.previous is None or not self.temporal_weight:
             return None
         from nstrt.runtime.loss.objective import Temporal
 
         size = scale.width, scale.height
-        target = resize(self.moved.warped, *size).transpose(2, 0, 1)[None]
+        target = resize(self.previous.warped, *size).transpose(2, 0, 1)[None]
         return Temporal(
             weight=self.temporal_weight,
             target=arrays.place(np.ascontiguousarray(target)),
-            root=arrays.place(np.sqrt(np.clip(resize(self.moved.weight, *size), 0, 1))),
+            root=arrays.place(np.sqrt(np.clip(resize(self.previous.weight, *size), 0, 1))),
         )
 
     def _guidance(
@@ -371,7 +371,7 @@ def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
         regions=tuple(regions),
         protect=None if protect is None else MaskPicture.read(protect, content),
         photo_stays=options.rest == "photo",
-        moved=sources.moved,
+        previous=sources.previous,
         temporal_weight=options.temporal_weight,
     )
 

@@ -19,7 +19,7 @@ from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.run.inputs import PreviousFrame
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.style_transfer import StyleTransfer
-from nstrt.runtime.video.optical_flow import check_flow, moved
+from nstrt.runtime.video.optical_flow import check_flow, warp_previous
 
 __all__ = ["FilmPainter", "Follower", "flicker", "frame_options"]
 
@@ -36,7 +36,7 @@ def flicker(paintings: Iterable[PictureSource], frames: Iterable[PictureSource])
         x = as_picture(painted).opaque().rgb
         y = resize(as_picture(frame).opaque().rgb, x.shape[1], x.shape[0])
         if last is not None:
-            target = moved(last[0], last[1], y)
+            target = warp_previous(last[0], last[1], y)
             total += float(
                 (target.weight[..., None] * np.square(x - target.warped)).sum(dtype=np.float64)
             )
@@ -83,7 +83,7 @@ class Follower:
             resize(picture.rgb, painted.width, painted.height)
             for picture in (before, frame.opaque())
         )
-        target = moved(painted.rgb, x, y)
+        target = warp_previous(painted.rgb, x, y)
         weight = target.weight[..., None]
         return Picture(rgb=weight * target.warped + (1 - weight) * y), target
 
@@ -122,7 +122,7 @@ class FilmPainter:
         for source in frames:
             frame = as_picture(source).opaque()
             start, target = self._follower.carry(frame)
-            run = self._transfer.run(frame, self._style, start=start, moved=target)
+            run = self._transfer.run(frame, self._style, start=start, previous=target)
             result = run.result()
             self._follower.follow(frame, result.picture)
             self._transfer = self._later

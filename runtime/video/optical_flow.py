@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from nstrt.runtime.errors import PackageMissingError
 from nstrt.runtime.run.inputs import PreviousFrame
 
-__all__ = ["check_flow", "consistency", "dense_flow", "moved", "warped"]
+__all__ = ["check_flow", "consistency", "dense_flow", "warp_previous", "warped"]
 
 Flow = NDArray[np.float32]
 """height x width x 2: how far each pixel moves to the right and down, in pixels."""
 
 
-def moved(
+def warp_previous(
     painted: NDArray[np.float32], before: NDArray[np.float32], now: NDArray[np.float32]
 ) -> PreviousFrame:
     """The painting of the frame ``before`` as the frame ``now`` shows it; all of one size,

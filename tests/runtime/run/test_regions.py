@@ -420,9 +420,9 @@ def test_the_frame_before_is_gray_where_the_network_sees_grays() -> None:
     warped = np.ascontiguousarray(read_picture(CAT).rgb[:48, :64])
     before = PreviousFrame(warped=warped, weight=np.ones((48, 64), np.float32))
     for color in ("style", "content"):
-        scene, _ = scene_of(color, moved=before)
-        assert scene.moved is not None
-        assert (np.ptp(scene.moved.warped, axis=2).max() < 1e-6) == (color == "content")
+        scene, _ = scene_of(color, previous=before)
+        assert scene.previous is not None
+        assert (np.ptp(scene.previous.warped, axis=2).max() < 1e-6) == (color == "content")
 
 
 @pytest.mark.parametrize("size", [(37, 41), (67, 71), (128, 90)], ids=str)

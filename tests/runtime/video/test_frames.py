@@ -29,7 +29,13 @@ from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.pictures import Picture, gray
 from nstrt.runtime.run.inputs import PreviousFrame
 from nstrt.runtime.video.frames import FilmPainter, flicker, frame_options
-from nstrt.runtime.video.optical_flow import check_flow, consistency, dense_flow, moved, warped
+from nstrt.runtime.video.optical_flow import (
+    check_flow,
+    consistency,
+    dense_flow,
+    warp_previous,
+    warped,
+)
 
 from support import EXAMPLES
 
@@ -135,7 +141,7 @@ def test_a_run_is_held_to_the_painting_of_the_frame_before(engine: str, tmp_path
         **{**SMALL, "size": 64, "engine": engine, "iterations": 5}, temporal_weight=300
     )
     transfer = StyleTransfer(options)
-    held = transfer.run(photo, NIGHT, moved=target).result()
+    held = transfer.run(photo, NIGHT, previous=target).result()
     free = transfer.run(photo, NIGHT).result()
 
     def distance(result: Result, columns: slice) -> float:
@@ -161,13 +167,13 @@ def test_a_checkpoint_is_of_its_frame_before(tmp_path: Path) -> None:
     ]
     transfer = StyleTransfer(StylizeOptions.of(**{**SMALL, "size": 64, "iterations": 3}))
     file = tmp_path / "checkpoint"
-    run_ = transfer.run(photo, NIGHT, moved=targets[0], checkpoint=file, checkpoint_seconds=0)
+    run_ = transfer.run(photo, NIGHT, previous=targets[0], checkpoint=file, checkpoint_seconds=0)
     for event in run_:
         if isinstance(event, Step):
             run_.stop()
     with pytest.raises(CheckpointError, match="frame before"):
-        transfer.run(photo, NIGHT, moved=targets[1], checkpoint=file, resume=True).result()
-    transfer.run(photo, NIGHT, moved=targets[0], checkpoint=file, resume=True).result()
+        transfer.run(photo, NIGHT, previous=targets[1], checkpoint=file, resume=True).result()
+    transfer.run(photo, NIGHT, previous=targets[0], checkpoint=file, resume=True).result()
 
 
 def test_a_painting_moved_along_has_one_weight_for_each_pixel() -> None:
@@ -182,7 +188,7 @@ def test_a_pan_is_followed_and_what_comes_in_is_not_trusted() -> None:
     inside = flow[8:-8, 8:-16]
     assert np.abs(np.median(inside[..., 0]) - PAN) < 0.5
     assert np.abs(np.median(inside[..., 1])) < 0.5
-    target = moved(before, before, now)
+    target = warp_previous(before, before, now)
     # What comes in at the right was not there before.
     assert target.weight[:, -1].mean() < 0.2
     assert target.weight[8:-8, 8:-16].mean() > 0.7
@@ -200,7 +206,7 @@ def test_what_was_hidden_is_not_trusted() -> None:
         frame = ground.resize((144, 96), Image.Resampling.BICUBIC)
         frame.paste(thing.resize((36, 36), Image.Resampling.BICUBIC), (x, 30))
         frames.append(np.asarray(frame, np.float32) / 255)
-    weight = moved(frames[0], *frames).weight
+    weight = warp_previous(frames[0], *frames).weight
     uncovered, still = weight[34:62, 31:38], weight[5:20]
     # Flow is not exact at edges, so neither is this.
     assert still.mean() > 0.9
