@@ -16,7 +16,8 @@ from nstrt.runtime.engines.gram_cache import GramCache
 from nstrt.runtime.system.interrupt import Interrupt
 
 if TYPE_CHECKING:
-    from nstrt.runtime.loss.objective import LossAccumulator, Objective
+    from nstrt.runtime.loss.accumulate import LossAccumulator
+    from nstrt.runtime.loss.objective import Objective
     from nstrt.runtime.network.observer import FeatureObserver
     from nstrt.runtime.network.sections import SectionBoundary
     from nstrt.runtime.network.tiles import Tile

@@ -9,6 +9,7 @@ import numpy as np
 
 from nstrt.runtime.engines import Engine
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
 
@@ -60,7 +61,7 @@ def measure_step(engine: Engine, weights: LossWeights) -> float:
     noise = np.random.default_rng(0).random((1, 3, *SIDES), np.float32)
     image = engine.arrays.place(noise)
     evaluation = Evaluation(engine)
-    objective, _ = evaluation.objective(weights, image, image)
+    objective, _ = objective_for(evaluation, weights, image, image)
     started = time.perf_counter()
-    evaluation.evaluate(image, objective)
+    evaluation.loss_and_gradient(image, objective)
     return time.perf_counter() - started

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines import StepFunction
 from nstrt.runtime.engines.gram_cache import GramCache
-from nstrt.runtime.loss.objective import LossAccumulator, Objective
+from nstrt.runtime.loss.accumulate import LossAccumulator
+from nstrt.runtime.loss.objective import Objective
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
     CONTENT_SHARES,
@@ -152,6 +153,7 @@ def step_inputs(objective: Objective, height: int, width: int) -> dict[str, Arra
     styles = in_network_order(weights.style_layers)
     content_weights = weights.normalized(weights.content_layers)
     style_weights = weights.normalized(weights.style_layers)
+    (style,), (style_energies,) = objective.styles, objective.style_energies
     found: dict[str, Array] = {}
     shares: dict[str, list[float]] = {CONTENT_SHARES: [], STYLE_SHARES: []}
     for layer in contents:
@@ -161,10 +163,10 @@ def step_inputs(objective: Objective, height: int, width: int) -> dict[str, Arra
         share = content_weights[layer] / math.prod(target.shape) / energy
         shares[CONTENT_SHARES].append(share)
     for layer in styles:
-        gram = objective.grams[layer]
+        gram = style.grams[layer]
         positions = 1 if weights.gram_mean else math.prod(shape_of(layer, height, width)[1:])
         found[gram_input(layer)] = gram / positions if positions > 1 else gram
-        energy = float(objective.style_energies[layer]) / positions**2
+        energy = float(style_energies[layer]) / positions**2
         shares[STYLE_SHARES].append(style_weights[layer] / math.prod(gram.shape) / energy)
     for name, values in shares.items():
         if values:
@@ -187,7 +189,7 @@ def tile_inputs(accumulator: LossAccumulator, tile: Tile, arrays: Arrays) -> dic
         found[target_input(layer)] = arrays.packed(target[None])
         factors.append(float(accumulator.factors[layer]))
     for layer in in_network_order(objective.weights.style_layers):
-        found[pull_input(layer)] = accumulator.pulls[layer]
+        found[pull_input(layer)] = accumulator.style_factors[layer]
     if factors:
         found[CONTENT_FACTORS] = np.array(factors, np.float32)
     for layer in in_network_order(objective.layers):

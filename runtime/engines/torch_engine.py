@@ -16,9 +16,11 @@ from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import StepFunction
 from nstrt.runtime.engines.gram_cache import GramCache
 from nstrt.runtime.kernels.cuda_graph import capture_cuda_graph
-from nstrt.runtime.loss.objective import LossAccumulator, Objective, ObserverGroup
+from nstrt.runtime.loss.accumulate import LossAccumulator
+from nstrt.runtime.loss.objective import Objective
+from nstrt.runtime.loss.total_variation import add_total_variation_gradient
 from nstrt.runtime.network.banded import BandedNetwork, SavedActivations
-from nstrt.runtime.network.observer import FeatureObserver
+from nstrt.runtime.network.observer import FeatureObserver, ObserverGroup
 from nstrt.runtime.network.receptive import WHOLE
 from nstrt.runtime.network.sections import SectionBoundary
 from nstrt.runtime.network.tiles import Tile, TileObserver
@@ -64,11 +66,11 @@ class TorchEngine:
 
     def step(self, objective: Objective, image: Tensor) -> StepFunction:
         def compute(image: Tensor) -> tuple[Tensor, Tensor]:
-            accumulator = objective.accumulator()
+            accumulator = LossAccumulator(objective)
             trace = self.forward(image, accumulator, keep=True)
             values = accumulator.total(image)
             gradient = self.backward(trace, accumulator)
-            accumulator.add_variation(image, gradient)
+            add_total_variation_gradient(image, objective.weights.tv, gradient)
             return values, gradient
 
         return capture_cuda_graph(compute, image) if self.capturable else compute

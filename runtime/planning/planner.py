@@ -313,7 +313,7 @@ class Planner:
         if len(choices) == 1:
             return replace(next(iter(choices.values())), reason=why)
         from nstrt.runtime.engines.benchmark import SIDES, fastest_engine
-        from nstrt.runtime.loss.objective import LossWeights
+        from nstrt.runtime.planning.loss_weights import loss_weights
 
         key = machine_id(
             provider=site.provider,
@@ -335,7 +335,7 @@ class Planner:
             )
             for words, choice in choices.items()
         }
-        words, seconds = fastest_engine(key, engines, LossWeights.of(options))
+        words, seconds = fastest_engine(key, engines, loss_weights(options))
         if words == _ROUNDED and seconds["torch"] < _ROUNDED_GAIN * seconds[words]:
             seconds = {name: took for name, took in seconds.items() if name != words}
             words = min(seconds, key=seconds.__getitem__)

@@ -89,7 +89,7 @@ class Checkpoints:
         least = 0.0 if scale_done else self._seconds
         return time.perf_counter() - self._last >= max(least, _PATIENCE * self._took)
 
-    def keep(self, state: State) -> None:
+    def save(self, state: State) -> None:
         """Write a state in place of the last one."""
         assert self._engine is not None
         started = time.perf_counter()

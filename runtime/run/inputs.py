@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,14 +13,7 @@ from PIL import Image
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.loss.guidance import (
-    PROTECTION,
-    RELIEF,
-    Guidance,
     Mask,
-    PhotoOverlay,
-    RegionGuidance,
-    at_layers,
-    covers,
     shared_out,
 )
 from nstrt.runtime.options.options import StylizeOptions
@@ -28,9 +21,6 @@ from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 
 if TYPE_CHECKING:
     from nstrt.runtime.arrays import Array, Arrays
-    from nstrt.runtime.engines.evaluation import Evaluation
-    from nstrt.runtime.loss.objective import LossWeights, Objective, Temporal
-    from nstrt.runtime.planning.plan import Scale
 
 __all__ = [
     "InputSources",
@@ -40,8 +30,8 @@ __all__ = [
     "RunInputs",
     "identity",
     "mask_count",
-    "placed",
     "read_inputs",
+    "resized",
 ]
 
 RegionSource: TypeAlias = "tuple[PictureSource, PictureSource | None]"
@@ -230,27 +220,12 @@ class RunInputs:
             around=seen(self.content) if self.photo_stays else None,
         )
 
-    def objective(
-        self, evaluation: Evaluation, weights: LossWeights, scale: Scale, photo: Array
-    ) -> tuple[Objective, float]:
-        """What to paint for at a scale, ``photo`` being of its size, and the style loss of the
-        untouched photo."""
-        arrays = evaluation.engine.arrays
-        grams = [
-            evaluation.grams(weights, placed(painting, *size, arrays))
-            for painting, size in zip(self.paintings, scale.styles, strict=True)
-        ]
-        main = _blended(grams[: len(self.blend)], self.blend)
-        guidance, owners = self._guidance(weights, scale, photo, arrays)
-        styles = [main if owner is None else grams[owner] for owner in owners]
-        return evaluation.objective(weights, photo, styles, guidance, self._temporal(scale, arrays))
-
     def composite(self, rgb: NDArray[np.float32], photo: Picture) -> NDArray[np.float32]:
         """A painted picture, height x width x 3, with the photo where it stays."""
         if not self.photo_stays:
             return rgb
         height, width = rgb.shape[:2]
-        _, rest = self._shared_out(width, height)
+        _, rest = self.region_masks(width, height)
         under = resize(photo.rgb, width, height)
         found = under + (1 - rest)[..., None] * (rgb - under)
         return np.clip(found, 0, 1, out=found)
@@ -292,45 +267,8 @@ class RunInputs:
             found["protect"] = identity(self.protect)
         return found
 
-    def _temporal(self, scale: Scale, arrays: Arrays) -> Temporal | None:
-        """What holds the picture to a film's frame before."""
-        if self.previous is None or not self.temporal_weight:
-            return None
-        from nstrt.runtime.loss.objective import Temporal
-
-        size = scale.width, scale.height
-        target = resize(self.previous.warped, *size).transpose(2, 0, 1)[None]
-        return Temporal(
-            weight=self.temporal_weight,
-            target=arrays.place(np.ascontiguousarray(target)),
-            root=arrays.place(np.sqrt(np.clip(resize(self.previous.weight, *size), 0, 1))),
-        )
-
-    def _guidance(
-        self, weights: LossWeights, scale: Scale, photo: Array, arrays: Arrays
-    ) -> tuple[Guidance, list[int | None]]:
-        """What the masks ask for at a scale, and whose style each of its guides is for."""
-        if not self.masks:
-            return Guidance(), [None]
-        masks, rest = self._shared_out(scale.width, scale.height)
-        owners = [index for _, index in self.regions]
-        protection = overlay = None
-        if self.photo_stays:
-            if self.around is not None:
-                photo = placed(self.around, scale.width, scale.height, arrays)
-            overlay = PhotoOverlay(photo=photo, opacity=arrays.place(1 - rest))
-        elif covers(rest):
-            masks.append(rest)
-            owners.append(None)
-        if self.protect is not None:
-            held = self.protect.at(scale.width, scale.height)
-            masks = [mask * (1 - RELIEF * held) for mask in masks]
-            layers = at_layers(held, weights.content_layers)
-            protection = {name: arrays.place(1 + PROTECTION * W) for name, W in layers.items()}
-        guides = [RegionGuidance.of(mask, weights.style_layers, arrays) for mask in masks]
-        return Guidance(guides=guides, protection=protection, overlay=overlay), owners
-
-    def _shared_out(self, width: int, height: int) -> tuple[list[Mask], Mask]:
+    def region_masks(self, width: int, height: int) -> tuple[list[Mask], Mask]:
+        """Masks of the regions at a size, and the rest that they leave; they sum to 1."""
         if not self.regions:
             return [], np.ones((height, width), np.float32)
         return shared_out([mask.at(width, height) for mask, _ in self.regions])
@@ -382,7 +320,7 @@ def mask_count(regions: int, protect: bool, *, stays: bool) -> int:
     return regions + (not stays) + protect if regions or protect else 0
 
 
-def placed(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
+def resized(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
     """A picture in another size, 1 x 3 x height x width, contiguous."""
     return arrays.place(resize(picture.rgb, width, height).transpose(2, 0, 1)[None])
 
@@ -395,17 +333,6 @@ def _check_rest(sources: InputSources) -> None:
             "With --rest photo nothing would be painted in STYLE's manner; give a region without "
             "a painting of its own, as --region mask.png."
         )
-
-
-def _blended(grams: Sequence[Mapping[str, Array]], blend: Sequence[float]) -> Mapping[str, Array]:
-    """The mean of several paintings' Gram matrices, by their weights."""
-    if len(grams) == 1:
-        return grams[0]
-    total = sum(blend)
-    return {
-        layer: sum(weight / total * each[layer] for weight, each in zip(blend, grams, strict=True))
-        for layer in grams[0]
-    }
 
 
 def identity(picture: Picture | MaskPicture) -> dict[str, str]:
