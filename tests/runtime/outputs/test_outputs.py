@@ -96,7 +96,7 @@ def test_mp4_has_the_same_frames(watched: Watched) -> None:
     with av.open(str(folder / "film.mp4")) as film:
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
     # Eight steps, the result, and a second of it.
-    assert len(frames) == 9 + timelapse.PER_SECOND
+    assert len(frames) == 9 + timelapse.FRAME_RATE
     assert frames[-1].shape == (42, 64, 3)
     made = np.asarray(result.to_pillow().resize((64, 42)), float)
     assert np.abs(frames[-1] - made).mean() < 12
