@@ -99,14 +99,14 @@ def engine_of(options: Any, name: str, shapes: Sequence[tuple[int, int]]) -> Any
     from nstrt.runtime.system.host import default_threads
 
     precision = choose_precision(options.precision, options.provider)
-    site = ExecutionTarget(
+    target = ExecutionTarget(
         provider=options.provider, precision=precision, threads=default_threads()
     )
-    assembly = EngineFactory(ModelStore(), site)
+    factory = EngineFactory(ModelStore(), target)
     if name != "graph":
-        assembly.set_up()
+        factory.configure_torch()
     spec = options.step_spec if name == "graph" else options.spec
-    return assembly.engine(name, spec, shapes)
+    return factory.engine(name, spec, shapes)
 
 
 def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Callable[[], float]:

@@ -183,7 +183,7 @@ def losses_of(
     losses: list[PictureLosses] = []
     meters: dict[Scale, _LossMeter] = {}
     for source in pictures:
-        picture = color.as_painted(as_picture(source).opaque())
+        picture = color.as_seen(as_picture(source).opaque())
         scale = _scale(picture, color.style, options)
         if scale not in meters:
             # Holds the targets of one scale only: most often all pictures have one size.

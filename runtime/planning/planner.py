@@ -26,7 +26,7 @@ from nstrt.runtime.planning.target import choose_target, provider_serves
 from nstrt.runtime.system.host import device_name, machine_id, versions
 
 if TYPE_CHECKING:
-    from nstrt.runtime.engines import Engine
+    from nstrt.runtime.engines.engine import Engine
 
 __all__ = ["Planner"]
 
@@ -224,7 +224,7 @@ class Planner:
         while len(self._factories) > MAX_TARGETS:
             del self._factories[next(iter(self._factories))]
         if list(names) != ["graph"]:
-            factory.set_up()
+            factory.configure_torch()
         return factory
 
     def _obtain_model(

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.onnx_engine import OnnxEngine
 from nstrt.runtime.engines.targets import objective_for
-from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
 from nstrt.runtime.kernels.convolution import autotune as choice_module
 from nstrt.runtime.kernels.convolution.algorithms import Direct

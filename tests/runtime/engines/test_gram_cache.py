@@ -61,7 +61,7 @@ def test_the_size_of_a_painting_is_part_of_its_digest() -> None:
 
 def test_what_was_not_asked_for_longest_goes_first() -> None:
     one = gram(8)["relu1_1"].nbytes
-    targets: GramCache[np.ndarray] = GramCache(most=2 * one)
+    targets: GramCache[np.ndarray] = GramCache(max_bytes=2 * one)
     a, b, c = (replace(KEY, painting=name) for name in "abc")
     kept = targets.obtain(a, lambda: gram(8))
     targets.obtain(b, lambda: gram(8))

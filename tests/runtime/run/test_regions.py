@@ -21,8 +21,9 @@ from nstrt.plugins.cli.stylize import _region as read_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.onnx_engine import OnnxEngine
 from nstrt.runtime.engines.targets import build_objective, gram_matrices, objective_for
-from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import OptionError, PictureReadError, ProviderUnavailableError
 from nstrt.runtime.loss.accumulate import GramObserver, LossAccumulator
 from nstrt.runtime.loss.guidance import (
@@ -31,20 +32,15 @@ from nstrt.runtime.loss.guidance import (
     PhotoOverlay,
     RegionGuidance,
     at_layers,
-    shared_out,
+    partition,
 )
 from nstrt.runtime.loss.objective import LossWeights, Objective, StyleTarget
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.pictures import Picture, read_picture
+from nstrt.runtime.pictures.mask import MaskPicture
 from nstrt.runtime.run.color import ColorMode
-from nstrt.runtime.run.inputs import (
-    InputSources,
-    MaskPicture,
-    PreviousFrame,
-    RunInputs,
-    read_inputs,
-)
+from nstrt.runtime.run.inputs import InputSources, PreviousFrame, RunInputs, read_inputs
 
 from support import EXAMPLES
 
@@ -102,7 +98,7 @@ def test_masks_that_share_out_the_picture_share_out_every_layer() -> None:
 
 def test_overlapping_masks_share_each_pixel() -> None:
     masks = [np.array([[1, 1, 0.5, 0, 0.2]], np.float32), np.array([[1, 0, 1, 0, 0.3]], np.float32)]
-    (one, other), rest = shared_out(masks)
+    (one, other), rest = partition(masks)
     assert one[0].tolist() == pytest.approx([0.5, 1, 1 / 3, 0, 0.2])
     assert other[0].tolist() == pytest.approx([0.5, 0, 2 / 3, 0, 0.3])
     assert rest[0].tolist() == pytest.approx([0, 0, 0, 1, 0.5])
@@ -235,7 +231,7 @@ def guidance_of(photo: Tensor, layers: LossWeights, *, overlay: bool = False) ->
     face = np.zeros_like(mask)
     face[height // 3 :, : width // 3] = 1
     protection = at_layers(face, layers.content_layers)
-    (mask,), rest = shared_out([mask])
+    (mask,), rest = partition([mask])
     return Guidance(
         guides=[
             RegionGuidance.of(each, layers.style_layers, CPU)
@@ -407,7 +403,7 @@ def scene_of(color: str, **more: Any) -> tuple[RunInputs, Picture]:
         InputSources.of(photo, NIGHT, regions=[(left_half(), None)], **more), options
     )
     painted = ColorMode(options, photo, scene.paintings[0])
-    return scene.painted_as(painted.content, [painted.style], painted.as_painted), photo
+    return scene.with_colors(painted.content, [painted.style], painted.as_seen), photo
 
 
 @pytest.mark.parametrize("color", ["style", "match-style", "match-content", "content"])
