@@ -121,10 +121,10 @@ def _job_from_row(
         name = option_name(key)
         row_options[name] = read_option(name, value) if isinstance(value, str) else value
     for name, words in (("init", INITS), ("weights", ())):
-        value: Any = row_options.get(name)
-        # A name is a file's only if that file exists beside the table.
-        if value not in (None, *words) and (folder / str(value)).is_file():
-            row_options[name] = str(folder / value)
+        word = row_options.get(name)
+        # A word is a file's name only if that file exists beside the table.
+        if word is not None and word not in words and (folder / str(word)).is_file():
+            row_options[name] = str(folder / word)
     content = folder / names["content"]
     return Job(
         content=content,
