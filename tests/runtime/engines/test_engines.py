@@ -224,9 +224,7 @@ def test_nothing_is_computed_beyond_the_deepest_layer(models: ModelStore, photo:
     assert engine.taps == tuple(found)
 
 
-def test_observers_receive_only_their_layers(
-    default_network: Network, photo: Crop
-) -> None:
+def test_observers_receive_only_their_layers(default_network: Network, photo: Crop) -> None:
     for engine in (torch_engine(default_network.path), onnx_engine(default_network.path)):
         found = features(engine, photo(48, 48), ("relu3_1", "pool1"))
         assert set(found) == {"relu3_1", "pool1"}
