@@ -56,8 +56,8 @@ def warp(values: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
     out(x) = values(x + flow(x)), bilinear between pixels. Beyond the border, the values of the
     border are repeated.
     """
-    # cv2.remap would change the pixels of films, and differently in each version: OpenCV 4 rounds
-    # positions to 1/32 pixel, and OpenCV 5 rounds the sums in another order.
+    # cv2.remap would change the pixels of films: OpenCV 4 rounds positions to 1/32 pixel, and the
+    # results of OpenCV 5 differ in the last bits.
     height, width = flow.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x = np.clip(x + flow[..., 0], 0, values.shape[1] - 1)
