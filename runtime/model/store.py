@@ -13,11 +13,11 @@ from typing import Protocol
 from nstrt.runtime.errors import ModelBuilderMissingError, ModelFileError
 from nstrt.runtime.model.spec import FORMAT, ModelSpec
 from nstrt.runtime.system.files import (
+    atomic_write,
     cache_folder,
-    remove_leftovers,
+    remove_stale_temporaries,
     sha256_of,
-    write_whole,
-    written_whole,
+    write_atomically,
 )
 
 __all__ = [
@@ -116,7 +116,7 @@ class ModelStore:
         self._keep(self.path(spec), fill)
         return answer
 
-    def take(self, folder: Path) -> dict[str, bool]:
+    def import_folder(self, folder: Path) -> dict[str, bool]:
         """Copy all models of another folder, with their records, into the store: by file name,
         whether each had to be copied or was there already.
 
@@ -163,8 +163,8 @@ class ModelStore:
         record holds."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(self.folder)
-            with written_whole(path) as target:
+            remove_stale_temporaries(self.folder)
+            with atomic_write(path) as target:
                 try:
                     record = fill(target)
                 except OSError as error:
@@ -180,7 +180,7 @@ class ModelStore:
                 if not (note.is_file() and note.read_bytes() == content):
                     # A model beside the record of an earlier file must not pass for whole.
                     note.unlink(missing_ok=True)
-            write_whole(note, content)
+            write_atomically(note, content)
         except OSError as error:
             raise ModelFileError(
                 f"The model folder {self.folder} cannot be written ({error.strerror or error}); "

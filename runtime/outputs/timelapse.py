@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstrt.runtime.errors import OptionError, PackageMissingError, PictureWriteError
-from nstrt.runtime.pictures import check_target, resize, why_not_written
-from nstrt.runtime.pictures.values import quantised
+from nstrt.runtime.pictures import check_target, resize, write_error_sentence
+from nstrt.runtime.pictures.values import quantize
 from nstrt.runtime.run.events import Event, Finished, Started, Step
-from nstrt.runtime.system.files import written_whole
+from nstrt.runtime.system.files import atomic_write
 
 if TYPE_CHECKING:
     from typing import Self
@@ -117,7 +117,7 @@ class Timelapse:
                 [*self._frames, *self._frames[-1:] * round(self._hold * PER_SECOND)],
             )
         except OSError as error:
-            raise PictureWriteError(why_not_written(self.path, error)) from error
+            raise PictureWriteError(write_error_sentence(self.path, error)) from error
 
     def close(self) -> None:
         """Forget the frames."""
@@ -137,7 +137,7 @@ class Timelapse:
     def _keep(self, rgb: NDArray[np.float32]) -> None:
         path = Path(self._folder.name) / f"{len(self._frames):05}.png"
         samples = np.empty(rgb.shape, np.uint8)
-        quantised(rgb, samples)
+        quantize(rgb, samples)
         try:
             Image.fromarray(samples).save(path, compress_level=1)
         except OSError as error:
@@ -153,7 +153,7 @@ def write_film(target: Path, size: tuple[int, int], frames: list[Path]) -> None:
     is full or away.
     """
     sequence = _Sequence(size, frames)
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         match target.suffix.lower():
             case ".mp4":
                 _write_mp4(temporary, sequence)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures.values import quantised
+from nstrt.runtime.pictures.values import quantize
 from nstrt.runtime.pictures.vips import from_samples, to_samples
 
 __all__ = ["delta_e"]
@@ -26,5 +26,5 @@ def delta_e(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float3
 
 def _lab(rgb: NDArray[np.float32]) -> Any:
     samples = np.empty(rgb.shape, np.uint16)
-    quantised(rgb, samples)
+    quantize(rgb, samples)
     return from_samples(samples, "rgb16").colourspace("lab")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures.values import strips
+from nstrt.runtime.pictures.values import row_strips
 
-__all__ = ["STRIP", "from_lab", "into_gamut", "lightness", "to_lab"]
+__all__ = ["STRIP_PIXELS", "from_lab", "lightness", "map_to_gamut", "to_lab"]
 
 _XYZ = np.array(
     [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float64
@@ -31,7 +31,7 @@ _HALVINGS = 16
 """Halvings of a segment that ends at the edge of the gamut: to within 0.002 of 100 units, finer
 than a step of 16 bits is in most of it."""
 
-STRIP = 1 << 15
+STRIP_PIXELS = 1 << 15
 """Pixels worked on at a time: some ten arrays of them stay in the processor's cache."""
 
 
@@ -42,7 +42,7 @@ def to_lab(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     outside 0..1 are taken as the curve goes on, straight below and as a power above.
     """
     lab = np.empty(rgb.shape, np.float32)
-    for rows in strips(*rgb.shape[:2], pixels=STRIP):
+    for rows in row_strips(*rgb.shape[:2], pixels=STRIP_PIXELS):
         xyz = _products(_linear(rgb[rows]), _TO_XYZ)
         f = np.where(xyz > _DELTA**3, np.cbrt(xyz), xyz / (3 * _DELTA**2) + np.float32(4 / 29))
         lab[rows, :, 0] = 116 * f[..., 1] - 16
@@ -54,10 +54,10 @@ def to_lab(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
 def from_lab(lab: NDArray[np.float32]) -> NDArray[np.float32]:
     """sRGB-encoded values in 0..1 of L*, a*, b* (height, width, 3).
 
-    Each channel is clipped; see :func:`into_gamut` for colours that sRGB cannot show.
+    Each channel is clipped; see :func:`map_to_gamut` for colours that sRGB cannot show.
     """
     rgb = np.empty(lab.shape, np.float32)
-    for rows in strips(*lab.shape[:2], pixels=STRIP):
+    for rows in row_strips(*lab.shape[:2], pixels=STRIP_PIXELS):
         linear = np.clip(_linear_rgb(lab[rows]), 0, 1)
         curve = 1.055 * linear ** np.float32(1 / 2.4) - np.float32(0.055)
         rgb[rows] = np.where(linear <= 0.0031308, 12.92 * linear, curve)
@@ -69,7 +69,7 @@ def lightness(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(to_lab(rgb)[..., 0])
 
 
-def into_gamut(
+def map_to_gamut(
     lab: NDArray[np.float32], towards: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
     """Bring L*a*b* colours (height, width, 3) that sRGB cannot show to the edge of what it can.
@@ -79,8 +79,8 @@ def into_gamut(
     and hue stay and chroma gives way. Colours that sRGB shows stay as they are.
     """
     shown = lab.copy()
-    for rows in strips(*lab.shape[:2], pixels=STRIP):
-        outside = ~_is_shown(lab[rows])
+    for rows in row_strips(*lab.shape[:2], pixels=STRIP_PIXELS):
+        outside = ~_in_gamut(lab[rows])
         if not outside.any():
             continue
         wanted = lab[rows][outside]
@@ -92,13 +92,13 @@ def into_gamut(
         kept, lost = np.zeros((len(wanted), 1), np.float32), np.ones((len(wanted), 1), np.float32)
         for _ in range(_HALVINGS):
             half = (kept + lost) / 2
-            fits = _is_shown(safe + half * (wanted - safe))[:, np.newaxis]
+            fits = _in_gamut(safe + half * (wanted - safe))[:, np.newaxis]
             kept, lost = np.where(fits, half, kept), np.where(fits, lost, half)
         shown[rows][outside] = safe + kept * (wanted - safe)
     return shown
 
 
-def _is_shown(lab: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _in_gamut(lab: NDArray[np.float32]) -> NDArray[np.bool_]:
     linear = _linear_rgb(lab)
     inside: NDArray[np.bool_] = (linear >= -_ROUNDING) & (linear <= 1 + _ROUNDING)
     return inside[..., 0] & inside[..., 1] & inside[..., 2]

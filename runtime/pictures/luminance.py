@@ -7,20 +7,20 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures.lab import STRIP, from_lab, into_gamut, lightness, to_lab
+from nstrt.runtime.pictures.lab import STRIP_PIXELS, from_lab, lightness, map_to_gamut, to_lab
 from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.resize import resize
-from nstrt.runtime.pictures.values import strips
+from nstrt.runtime.pictures.values import row_strips
 
-__all__ = ["gray", "gray_pair", "with_colours_of"]
+__all__ = ["to_gray", "to_gray_pair", "with_chroma_of"]
 
 
-def gray(picture: Picture) -> Picture:
+def to_gray(picture: Picture) -> Picture:
     """A picture in grays of its own lightness."""
     return replace(picture, rgb=_gray(lightness(picture.rgb)))
 
 
-def gray_pair(content: Picture, style: Picture) -> tuple[Picture, Picture]:
+def to_gray_pair(content: Picture, style: Picture) -> tuple[Picture, Picture]:
     """Photo and painting in grays, the painting's lightness matched to the photo's.
 
     L_S' = σ_C / σ_S (L_S - μ_S) + μ_C (Gatys et al., Preserving Color in Neural Artistic Style
@@ -35,7 +35,7 @@ def gray_pair(content: Picture, style: Picture) -> tuple[Picture, Picture]:
     return replace(content, rgb=_gray(photo)), replace(style, rgb=_gray(matched))
 
 
-def with_colours_of(rgb: NDArray[np.float32], photo: NDArray[np.float32]) -> NDArray[np.float32]:
+def with_chroma_of(rgb: NDArray[np.float32], photo: NDArray[np.float32]) -> NDArray[np.float32]:
     """The lightness of ``rgb`` (height, width, 3) with a* and b* of the photo, of any size.
 
     Where sRGB cannot show the photo's a* and b* at their new lightness, lightness gives way: it
@@ -45,11 +45,11 @@ def with_colours_of(rgb: NDArray[np.float32], photo: NDArray[np.float32]) -> NDA
     height, width = rgb.shape[:2]
     coloured = np.empty_like(rgb)
     resized = resize(photo, width, height)
-    for rows in strips(height, width, pixels=STRIP):
+    for rows in row_strips(height, width, pixels=STRIP_PIXELS):
         own = to_lab(resized[rows])
         lab = own.copy()
         lab[..., 0] = lightness(rgb[rows])
-        coloured[rows] = from_lab(into_gamut(lab, own))
+        coloured[rows] = from_lab(map_to_gamut(lab, own))
     return coloured
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.pictures.values import quantised, unit_values, upright
+from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_range
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -102,11 +102,11 @@ class Picture:
     @classmethod
     def from_pillow(cls, image: Image.Image) -> Picture:
         """Take a Pillow picture of any mode, with its profile and orientation applied."""
-        from nstrt.runtime.pictures.pillow import samples_of
+        from nstrt.runtime.pictures.pillow import pillow_samples
 
-        samples, profile, orientation = samples_of(image)
+        samples, profile, orientation = pillow_samples(image)
         if samples.dtype.kind == "f":
-            return cls.from_array(upright(samples, orientation))
+            return cls.from_array(apply_orientation(samples, orientation))
         if min(samples.shape[:2]) < MIN_SIDE:
             raise OptionError(
                 f"The picture is {samples.shape[1]} x {samples.shape[0]} pixels; "
@@ -141,11 +141,11 @@ class Picture:
         if colours is None:
             colours = 1 if samples.shape[2] <= 2 else 3
         depth = 8 if samples.dtype == np.uint8 else 16
-        turned = upright(samples, orientation)
+        turned = apply_orientation(samples, orientation)
         opaque = turned.shape[2] == colours
         return _assembled(
-            unit_values(to_srgb(turned[..., :colours], profile=profile), channels=3),
-            alpha=None if opaque else unit_values(turned[..., colours : colours + 1])[..., 0],
+            to_unit_range(to_srgb(turned[..., :colours], profile=profile), channels=3),
+            alpha=None if opaque else to_unit_range(turned[..., colours : colours + 1])[..., 0],
             depth=depth,
             name=name,
             sha256=sha256,
@@ -194,7 +194,7 @@ class Picture:
 
 def _unit_from_array(values: NDArray[Any]) -> NDArray[np.float32]:
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        return unit_values(values, channels=max(3, values.shape[2]))
+        return to_unit_range(values, channels=max(3, values.shape[2]))
     if values.dtype not in (np.float32, np.float64):
         raise OptionError(
             "A picture array must hold uint8, uint16, float32 or float64 values, "
@@ -234,7 +234,7 @@ def _fill(target: NDArray[Any], values: NDArray[np.float32]) -> None:
     if target.dtype == np.float32:
         np.clip(values, 0, 1, out=target)
     else:
-        quantised(values, target)
+        quantize(values, target)
 
 
 def _hash(rgb: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> str:

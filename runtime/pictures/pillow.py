@@ -12,14 +12,14 @@ from nstrt.runtime.errors import OptionError, PictureReadError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["samples_of"]
+__all__ = ["pillow_samples"]
 
 _ORIENTATION = 0x0112
 _AS_THEY_ARE = ("L", "LA", "RGB", "RGBA", "CMYK", "F", "I")
 _CONVERTED = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 
 
-def samples_of(image: Image.Image) -> tuple[NDArray[Any], bytes | None, int]:
+def pillow_samples(image: Image.Image) -> tuple[NDArray[Any], bytes | None, int]:
     """Give a picture's values (height, width, channels), its ICC profile and its orientation."""
     try:
         image.load()

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
-from nstrt.runtime.pictures.sniff import READABLE, foreign_kind, picture_kind
-from nstrt.runtime.pictures.source import MAX_BYTES, read_content, shown
+from nstrt.runtime.pictures.sniff import READABLE, detect_format, detect_unsupported
+from nstrt.runtime.pictures.source import MAX_BYTES, display_name, read_file
 from nstrt.runtime.pictures.vips import libvips, to_samples
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_picture", "open_header", "read_picture"]
@@ -39,13 +39,13 @@ def read_picture(path: str | Path) -> Picture:
     of several pages or frames the first is taken. What cannot be read is refused with
     :class:`PictureReadError`, what is too large with :class:`TooLargeError`.
     """
-    return decode_picture(read_content(path), name=shown(PurePath(path).name))
+    return decode_picture(read_file(path), name=display_name(PurePath(path).name))
 
 
 def decode_picture(content: bytes, *, name: str) -> Picture:
     """Read a picture file's bytes; ``name`` is what messages call it."""
     sha256 = hashlib.sha256(content).hexdigest()
-    if picture_kind(content) == "BMP":
+    if detect_format(content) == "BMP":
         return _bmp(content, name, sha256)
     image = open_header(content, name=name)
     colours = _COLOURS.get(image.interpretation)
@@ -77,8 +77,8 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
 
 def open_header(content: bytes, *, name: str) -> Any:
     """Open a picture's bytes with libvips without decoding them, its size checked."""
-    kind = picture_kind(content)
-    foreign = foreign_kind(content, name)
+    kind = detect_format(content)
+    foreign = detect_unsupported(content, name)
     if kind is None or foreign is not None:
         what = foreign or "not a picture that can be read"
         raise PictureReadError(f"'{name}' is {what}; save it as {READABLE} and use that.")
@@ -151,7 +151,7 @@ def _field(image: Any, field: str) -> Any:
 def _bmp(content: bytes, name: str, sha256: str) -> Picture:
     from PIL.BmpImagePlugin import BmpImageFile
 
-    from nstrt.runtime.pictures.pillow import samples_of
+    from nstrt.runtime.pictures.pillow import pillow_samples
 
     try:
         # Not by Image.open, which would try every format and has a size limit of its own.
@@ -162,7 +162,7 @@ def _bmp(content: bytes, name: str, sha256: str) -> Picture:
         ) from error
     _check_size(*image.size, name)
     try:
-        samples, profile, _ = samples_of(image)
+        samples, profile, _ = pillow_samples(image)
     except PictureReadError as error:
         raise PictureReadError(
             f"The picture '{name}' is cut off or damaged; copy it again from where it came from."

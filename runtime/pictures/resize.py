@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.pictures.values import strips
+from nstrt.runtime.pictures.values import row_strips
 
 __all__ = ["resize"]
 
@@ -46,7 +46,7 @@ def _fill(target: NDArray[np.float32], source: NDArray[np.float32]) -> None:
     reach = math.ceil(_RADIUS * max(1, scale)) + 1
     # In strips, which stay in the processor's cache between NumPy and Pillow. Each is taken from
     # the source rows around it, because Pillow rounds a box to float32: its numbers must be small.
-    for rows in strips(height, width):
+    for rows in row_strips(height, width):
         top, bottom = rows.start * scale, min(rows.stop * scale, source_height)
         first = max(0, math.floor(top) - reach)
         last = min(source_height, math.ceil(bottom) + reach)

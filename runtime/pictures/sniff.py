@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-__all__ = ["READABLE", "foreign_kind", "picture_kind"]
+__all__ = ["READABLE", "detect_format", "detect_unsupported"]
 
 READABLE = "JPEG, PNG, TIFF, WebP, AVIF, GIF or BMP"
 
@@ -39,7 +39,7 @@ _RAW_SUFFIXES = (
 )
 
 
-def picture_kind(content: bytes) -> str | None:
+def detect_format(content: bytes) -> str | None:
     """Name the kind of picture: JPEG, PNG, TIFF, WebP, HEIF, GIF or BMP; else ``None``."""
     for start, kind in _STARTS.items():
         if content.startswith(start):
@@ -51,16 +51,16 @@ def picture_kind(content: bytes) -> str | None:
     return None
 
 
-def foreign_kind(content: bytes, name: str) -> str | None:
+def detect_unsupported(content: bytes, name: str) -> str | None:
     """Say what a file is that cannot be read, where that is known and helps."""
     # Most camera raw files are TIFF files whose readable picture is a tiny preview.
     raw = PurePath(name).suffix.lower() in _RAW_SUFFIXES or content[8:10] == b"CR"
-    if (raw and picture_kind(content) in ("TIFF", None)) or content[4:12] == b"ftypcrx ":
+    if (raw and detect_format(content) in ("TIFF", None)) or content[4:12] == b"ftypcrx ":
         return "a camera raw file"
     for start, kind in _FOREIGN_STARTS.items():
         if content.startswith(start):
             return kind
-    if content[4:8] == b"ftyp" and picture_kind(content) is None:
+    if content[4:8] == b"ftyp" and detect_format(content) is None:
         return "a video"
     head = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(b"<") and b"<svg" in head:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 
-__all__ = ["MAX_BYTES", "read_content", "shown"]
+__all__ = ["MAX_BYTES", "display_name", "read_file"]
 
 MAX_BYTES = 3 * 1024**3
 """The largest file that is read: 16-bit pictures of the largest size, uncompressed, fit."""
 
 
-def read_content(path: str | Path) -> bytes:
+def read_file(path: str | Path) -> bytes:
     """Read a file whole, and refuse in one sentence what is no readable regular file."""
-    name = shown(path)
+    name = display_name(path)
     try:
         # Looked at before it is opened: opening a device can already do something.
         _check(os.stat(path), name)
@@ -45,7 +45,7 @@ def read_content(path: str | Path) -> bytes:
     return content
 
 
-def shown(path: str | Path) -> str:
+def display_name(path: str | Path) -> str:
     """Give a path as text that can be printed and stored, whatever bytes its name has."""
     return os.fspath(path).encode("utf-8", "replace").decode("utf-8")
 

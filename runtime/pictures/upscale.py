@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures.resize import resize
-from nstrt.runtime.pictures.values import strips
+from nstrt.runtime.pictures.values import row_strips
 
-__all__ = ["enlarge"]
+__all__ = ["upscale"]
 
 _RADIUS = 4
 """Windows are 9 x 9 pixels of the small result."""
@@ -20,7 +20,7 @@ _EPSILON = 4e-4
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
-def enlarge(result_rgb: NDArray[np.float32], photo_rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+def upscale(result_rgb: NDArray[np.float32], photo_rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     """Bring a small result (h, w, 3) to the size of its photo (H, W, 3).
 
     Enlarging alone gives soft pictures. The photo has the detail that is missing, and it fits
@@ -49,7 +49,7 @@ def enlarge(result_rgb: NDArray[np.float32], photo_rgb: NDArray[np.float32]) -> 
     gain = resize(_gain(_luminance(result_rgb), low), width, height)
     soft = resize(low, width, height, clip=False)
     enlarged = resize(result_rgb, width, height, clip=False)
-    for rows in strips(height, width):
+    for rows in row_strips(height, width):
         detail = _luminance(photo_rgb[rows])
         detail -= soft[rows]
         detail *= gain[rows]

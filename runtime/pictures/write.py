@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OutputExistsError, PictureWriteError
 from nstrt.runtime.pictures.picture import Picture
-from nstrt.runtime.pictures.source import shown
-from nstrt.runtime.pictures.values import quantised, strips
+from nstrt.runtime.pictures.source import display_name
+from nstrt.runtime.pictures.values import quantize, row_strips
 from nstrt.runtime.pictures.vips import from_samples, libvips, set_blob
-from nstrt.runtime.pictures.xmp import embed
-from nstrt.runtime.system.files import remove_leftovers, write_whole
+from nstrt.runtime.pictures.xmp import recipe_to_xmp
+from nstrt.runtime.system.files import remove_stale_temporaries, write_atomically
 
-__all__ = ["SUFFIXES", "check_target", "check_writable", "save", "why_not_written"]
+__all__ = ["SUFFIXES", "check_target", "check_writable", "save", "write_error_sentence"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def check_target(path: str | Path, *, overwrite: bool, what: str = "result") -> 
     ``what`` is the sentence's word for the file.
     """
     target = Path(path)
-    name = shown(target)
+    name = display_name(target)
     if "\0" in name:
         raise PictureWriteError(f"The {what}'s name has a character that no file can have.")
     try:
@@ -124,8 +124,8 @@ def check_target(path: str | Path, *, overwrite: bool, what: str = "result") -> 
             raise PictureWriteError(f"'{name}' is a folder; name a file for the {what}.")
         if not target.parent.is_dir():
             raise PictureWriteError(
-                f"There is no folder '{shown(target.parent)}' for the {what}; create it first, "
-                "or choose another."
+                f"There is no folder '{display_name(target.parent)}' for the {what}; create it "
+                "first, or choose another."
             )
         if target.exists() and not target.is_file():
             raise PictureWriteError(
@@ -179,10 +179,12 @@ def _format(target: Path) -> _Format:
         return _FORMATS[suffix]
     known = ", ".join(SUFFIXES)
     if suffix:
-        raise PictureWriteError(f"nstrt does not save {shown(suffix)} files; use one of {known}.")
+        raise PictureWriteError(
+            f"nstrt does not save {display_name(suffix)} files; use one of {known}."
+        )
     raise PictureWriteError(
-        f"The name '{shown(target.name)}' does not say in which format to save; end it in one of "
-        f"{known}."
+        f"The name '{display_name(target.name)}' does not say in which format to save; end it in "
+        f"one of {known}."
     )
 
 
@@ -193,7 +195,7 @@ def _check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise PictureWriteError(why_not_written(folder, error)) from error
+        raise PictureWriteError(write_error_sentence(folder, error)) from error
 
 
 def _check_size(size: tuple[int, int], format_: _Format) -> None:
@@ -219,20 +221,20 @@ def _image(picture: Picture, format_: _Format, notes: list[str]) -> Any:
             "and AVIF keep them transparent."
         )
         samples = np.empty(picture.rgb.shape, dtype)
-        for rows in strips(picture.height, picture.width):
+        for rows in row_strips(picture.height, picture.width):
             opaque = np.clip(picture.alpha[rows, :, np.newaxis], 0, 1)
-            quantised(picture.rgb[rows] * opaque + (1 - opaque), samples[rows])
+            quantize(picture.rgb[rows] * opaque + (1 - opaque), samples[rows])
     else:
         samples = picture.to_array(dtype)
     return from_samples(samples, "rgb16" if deep else "srgb")
 
 
 def _fitting(recipe: Mapping[str, object], format_: _Format, notes: list[str]) -> bytes | None:
-    packet = embed(recipe)
+    packet = recipe_to_xmp(recipe)
     most = format_.largest_recipe
     if most is None or len(packet) <= most:
         return packet
-    packet = embed({key: value for key, value in recipe.items() if key != "losses"})
+    packet = recipe_to_xmp({key: value for key, value in recipe.items() if key != "losses"})
     if len(packet) <= most:
         notes.append(f"{format_.name} has no room for the recipe's losses; they are left out.")
         return packet
@@ -243,15 +245,15 @@ def _fitting(recipe: Mapping[str, object], format_: _Format, notes: list[str]) -
 def _write(target: Path, content: bytes) -> None:
     try:
         # What an earlier run that was killed here left behind.
-        remove_leftovers(target.parent)
-        write_whole(target, content)
+        remove_stale_temporaries(target.parent)
+        write_atomically(target, content)
     except OSError as error:
-        raise PictureWriteError(why_not_written(target, error)) from error
+        raise PictureWriteError(write_error_sentence(target, error)) from error
 
 
-def why_not_written(path: Path, error: OSError) -> str:
+def write_error_sentence(path: Path, error: OSError) -> str:
     """What kept a file from being written, in one sentence that says what to do."""
-    name = shown(path)
+    name = display_name(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"There is no room on the disk for '{name}'; free some, or choose another folder."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -16,10 +16,10 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from nstrt.runtime.pictures.read import open_header
-from nstrt.runtime.pictures.sniff import picture_kind
-from nstrt.runtime.pictures.source import read_content, shown
+from nstrt.runtime.pictures.sniff import detect_format
+from nstrt.runtime.pictures.source import display_name, read_file
 
-__all__ = ["NAMESPACE", "embed", "extract", "read_recipe"]
+__all__ = ["NAMESPACE", "read_recipe", "recipe_from_xmp", "recipe_to_xmp"]
 
 NAMESPACE = "https://pypi.org/project/nstrt/ns/1.0/"
 
@@ -36,7 +36,7 @@ _PACKET = """\
 <?xpacket end="w"?>"""
 
 
-def embed(recipe: Mapping[str, object]) -> bytes:
+def recipe_to_xmp(recipe: Mapping[str, object]) -> bytes:
     """Write a recipe as an XMP packet.
 
     JSON holds no paths, NumPy numbers or infinities: these become text, plain numbers and null.
@@ -46,7 +46,7 @@ def embed(recipe: Mapping[str, object]) -> bytes:
     return _PACKET.format(rdf=_RDF, namespace=NAMESPACE, recipe=escape(text)).encode()
 
 
-def extract(packet: bytes) -> dict[str, Any] | None:
+def recipe_from_xmp(packet: bytes) -> dict[str, Any] | None:
     """Give the recipe in an XMP packet; ``None`` when there is none, or none that is whole."""
     try:
         text = packet.decode("utf-8").strip("\ufeff\0 \t\r\n")
@@ -69,11 +69,11 @@ def read_recipe(path: str | Path) -> dict[str, Any] | None:
 
     Files that are no pictures are refused as :func:`read_picture` does.
     """
-    content = read_content(path)
-    if picture_kind(content) == "BMP":
+    content = read_file(path)
+    if detect_format(content) == "BMP":
         return None
-    image = open_header(content, name=shown(PurePath(path).name))
-    return extract(image.get("xmp-data")) if image.get_typeof("xmp-data") else None
+    image = open_header(content, name=display_name(PurePath(path).name))
+    return recipe_from_xmp(image.get("xmp-data")) if image.get_typeof("xmp-data") else None
 
 
 def _plain(value: object) -> object:
@@ -87,4 +87,4 @@ def _plain(value: object) -> object:
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
-    return shown(value) if isinstance(value, Path) else str(value)
+    return display_name(value) if isinstance(value, Path) else str(value)

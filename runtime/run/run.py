@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.options.options import INITS
-from nstrt.runtime.pictures import Picture, PictureSource, as_picture, enlarge, resize
+from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize, upscale
 from nstrt.runtime.planning.estimate import learn_pace
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
@@ -76,7 +76,7 @@ class Run:
         picture, after the first step. From any thread."""
         self._stop.set()
         if self.painting:
-            self._interrupt.ask()
+            self._interrupt.request()
 
     def cancel(self) -> None:
         """End within a layer of the network, with no picture. From any thread.
@@ -85,7 +85,7 @@ class Run:
         the state is in the run's checkpoint, if it has one.
         """
         self._cancelled = True
-        self._interrupt.ask()
+        self._interrupt.request()
 
     def remove_checkpoint(self) -> None:
         """Delete the checkpoint of a run whose result is saved; a run that was stopped keeps it, to
@@ -261,7 +261,7 @@ class Run:
         if rgb.shape[:2] != (finest.height, finest.width):
             rgb = resize(rgb, finest.width, finest.height)
         if options.original_size:
-            rgb = enlarge(rgb, painted.content.rgb)
+            rgb = upscale(rgb, painted.content.rgb)
         rgb = scene.composite(painted.coloured(rgb), content)
         alpha = content.alpha
         if alpha is not None and alpha.shape != rgb.shape[:2]:

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cache_folder", "remove_leftovers", "sha256_of", "write_whole", "written_whole"]
+__all__ = [
+    "atomic_write",
+    "cache_folder",
+    "remove_stale_temporaries",
+    "sha256_of",
+    "write_atomically",
+]
 
 _MARK = ".nstrt-"
 
@@ -26,12 +32,12 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def written_whole(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Give a temporary path beside ``target`` that becomes ``target`` if the block succeeds.
 
     A block that raises leaves no file and an earlier ``target`` as it was. A process killed
     inside the block leaves at most the temporary file, never a broken ``target``;
-    :func:`remove_leftovers` clears those of processes that are gone.
+    :func:`remove_stale_temporaries` clears those of processes that are gone.
 
     The temporary name keeps the target's suffix, because writers choose the format by it.
     """
@@ -53,13 +59,13 @@ def written_whole(target: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(target: Path, content: bytes) -> None:
+def write_atomically(target: Path, content: bytes) -> None:
     """Write ``content`` to ``target``, whole or not at all."""
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_bytes(content)
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_stale_temporaries(folder: Path) -> None:
     """Delete the temporary files that killed processes left in ``folder``."""
     for path in folder.glob(f".*{_MARK}*"):
         host, _, rest = path.name.rpartition(_MARK)[2].partition("-")

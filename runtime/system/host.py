@@ -14,13 +14,13 @@ from pathlib import Path
 
 __all__ = [
     "available_memory",
-    "card_memory",
     "compiler_versions",
     "default_threads",
     "device_name",
+    "free_gpu_memory",
     "has_native_bf16",
     "machine_id",
-    "processor",
+    "processor_name",
     "versions",
 ]
 
@@ -58,7 +58,7 @@ def available_memory() -> int:
 
 
 @lru_cache(maxsize=1)
-def processor() -> str:
+def processor_name() -> str:
     """The processor's name, as well as the system tells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -71,24 +71,24 @@ def processor() -> str:
 
 def machine_id(**more: object) -> str:
     """Twelve digits that stand for this machine and whatever else a measurement depends on."""
-    content = {"processor": processor(), "system": platform.system(), **more}
+    content = {"processor": processor_name(), "system": platform.system(), **more}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def device_name(provider: str) -> str:
     """The processor or card that a provider runs on, by name."""
     if provider in ("cuda", "tensorrt"):
-        return _card("name") or "NVIDIA card"
-    return processor()
+        return _query_gpu("name") or "NVIDIA card"
+    return processor_name()
 
 
-def card_memory() -> int:
+def free_gpu_memory() -> int:
     """Bytes free on the first NVIDIA card, as its driver says; 0 where none does."""
-    free = _card("memory.free")
+    free = _query_gpu("memory.free")
     return int(free) << 20 if free.isdigit() else 0
 
 
-def _card(fact: str) -> str:
+def _query_gpu(fact: str) -> str:
     """A fact about the first NVIDIA card that this process may use, by the driver's own tool."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0] or "0"
     command = ["nvidia-smi", f"--query-gpu={fact}", "--format=csv,noheader,nounits", "-i", visible]

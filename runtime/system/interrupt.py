@@ -18,28 +18,28 @@ class Interrupt:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asked = False
+        self._requested = False
         self._end: Callable[[], None] | None = None
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """End what is under way, and whatever would begin after it."""
         with self._lock:
-            self._asked = True
+            self._requested = True
             if self._end is not None:
                 self._end()
 
     @property
-    def asked(self) -> bool:
-        """Whether :meth:`ask` was called."""
-        return self._asked
+    def requested(self) -> bool:
+        """Whether :meth:`request` was called."""
+        return self._requested
 
     def check(self) -> None:
-        """Raise :class:`Interrupted` if :meth:`ask` was called."""
-        if self._asked:
+        """Raise :class:`Interrupted` if :meth:`request` was called."""
+        if self._requested:
             raise Interrupted
 
     @contextmanager
-    def ending(self, end: Callable[[], None]) -> Iterator[None]:
+    def on_request(self, end: Callable[[], None]) -> Iterator[None]:
         """Have ``end`` called, in the asking thread, if somebody asks while the block runs.
 
         For computations that look for a flag of their own, as ONNX Runtime's do. What the block

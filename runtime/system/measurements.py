@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nstrt.runtime.system.files import cache_folder, write_whole
+from nstrt.runtime.system.files import cache_folder, write_atomically
 
 __all__ = ["load_measurements", "store_measurement"]
 
@@ -24,6 +24,8 @@ def store_measurement(name: str, key: str, value: Any) -> None:
     path = cache_folder() / f"{name}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps({**load_measurements(name), key: value}, indent=1).encode())
+        write_atomically(
+            path, json.dumps({**load_measurements(name), key: value}, indent=1).encode()
+        )
     except OSError:
         pass

@@ -169,7 +169,7 @@ def test_it_can_be_left_between_two_layers(models: ModelStore) -> None:
     photo = picture("cat.jpg", 64, 64)
     objective, _ = Evaluation(graph).objective(LossWeights.of(DEFAULTS), photo, photo)
     graph.interrupt = Interrupt()
-    graph.interrupt.ask()
+    graph.interrupt.request()
     with pytest.raises(Interrupted):
         graph.step(objective, photo)(photo)
     graph.interrupt = Interrupt()

@@ -20,10 +20,10 @@ from nstrt.runtime.model import FORMAT, ModelSpec, ModelStore
 from nstrt.runtime.model import store as store_module
 from nstrt.runtime.system.files import (
     _host,
+    atomic_write,
     cache_folder,
-    remove_leftovers,
-    write_whole,
-    written_whole,
+    remove_stale_temporaries,
+    write_atomically,
 )
 
 SPEC = ModelSpec(taps=("relu1_1",))
@@ -290,13 +290,13 @@ def test_a_killed_writer_leaves_the_target_alone_and_its_rest_can_be_cleared(
     subprocess.run([sys.executable, "-c", code, str(target)], check=False)
     assert target.read_bytes() == b"earlier"
     assert len(list(tmp_path.iterdir())) == 2
-    remove_leftovers(tmp_path)
+    remove_stale_temporaries(tmp_path)
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_the_temporary_file_is_beside_the_target_with_its_suffix(tmp_path: Path) -> None:
     target = tmp_path / "a.b.png"
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         assert (temporary.parent, temporary.suffix) == (tmp_path, ".png")
         temporary.write_bytes(b"whole")
         assert not target.exists()
@@ -305,7 +305,7 @@ def test_the_temporary_file_is_beside_the_target_with_its_suffix(tmp_path: Path)
 
 def test_files_have_the_rights_that_others_would_have(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
-    write_whole(tmp_path / "whole", b"")
+    write_atomically(tmp_path / "whole", b"")
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
@@ -319,7 +319,7 @@ def carried(tmp_path: Path, builder: FakeBuilder) -> ModelStore:
 
 
 def test_models_are_taken_over_with_their_records(store: ModelStore, carried: ModelStore) -> None:
-    assert store.take(carried.folder) == {OTHER.file_name: True, SPEC.file_name: True}
+    assert store.import_folder(carried.folder) == {OTHER.file_name: True, SPEC.file_name: True}
     for spec in (SPEC, OTHER):
         found, there = store.find(spec), carried.find(spec)
         assert found is not None
@@ -334,10 +334,10 @@ def test_what_is_there_already_is_not_copied_again(
 ) -> None:
     store.obtain(SPEC)
     store.build(OTHER, FakeBuilder(content=b"another network"))
-    assert store.take(carried.folder) == {OTHER.file_name: True, SPEC.file_name: False}
+    assert store.import_folder(carried.folder) == {OTHER.file_name: True, SPEC.file_name: False}
     assert store.path(OTHER).read_bytes() == b"a network"
     truncate(store.path(SPEC))
-    assert store.take(carried.folder) == {OTHER.file_name: False, SPEC.file_name: True}
+    assert store.import_folder(carried.folder) == {OTHER.file_name: False, SPEC.file_name: True}
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_nothing_is_taken_over_unless_all_is_whole(
 ) -> None:
     harm(carried.path(SPEC))
     with pytest.raises(ModelFileError, match=f"{says}; nothing was copied") as caught:
-        store.take(carried.folder)
+        store.import_folder(carried.folder)
     assert "\n" not in str(caught.value)
     assert files(store) == set()
 
@@ -365,7 +365,7 @@ def test_a_folder_without_models_says_how_to_make_them(
 ) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelFileError, match=r"no models in .*nstrt export --for lite"):
-        store.take(tmp_path / folder)
+        store.import_folder(tmp_path / folder)
 
 
 def test_a_copy_that_came_out_differently_is_not_kept(
@@ -375,5 +375,5 @@ def test_a_copy_that_came_out_differently_is_not_kept(
         store_module.shutil, "copyfile", lambda source, target: target.write_bytes(b"a netw")
     )
     with pytest.raises(ModelFileError, match="changed while it was copied"):
-        store.take(carried.folder)
+        store.import_folder(carried.folder)
     assert files(store) == set()

@@ -14,9 +14,9 @@ from skimage.color import lab2rgb, rgb2lab
 
 from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
 from nstrt.runtime.options.options import MATCHES
-from nstrt.runtime.pictures import match_colours, read_picture
-from nstrt.runtime.pictures.color_transfer import histogram_map, linear_map, transport
-from nstrt.runtime.pictures.lab import from_lab, into_gamut, to_lab
+from nstrt.runtime.pictures import match_colors, read_picture
+from nstrt.runtime.pictures.color_transfer import histogram_map, linear_map, transport_matrix
+from nstrt.runtime.pictures.lab import from_lab, map_to_gamut, to_lab
 
 from support import EXAMPLES
 
@@ -62,7 +62,7 @@ def test_lab_is_that_of_cie_and_leads_back() -> None:
 @given(lightness=st.floats(-10, 110), a=st.floats(-150, 150), b=st.floats(-150, 150))
 def test_colours_beyond_srgb_keep_lightness_and_hue(lightness: float, a: float, b: float) -> None:
     wanted = np.array([[[lightness, a, b]]], np.float32)
-    shown = into_gamut(wanted)[0, 0]
+    shown = map_to_gamut(wanted)[0, 0]
     assert shown[0] == pytest.approx(min(100, max(0, lightness)), abs=0.01)
     assert abs(shown[1] * b - shown[2] * a) < 1e-2 * (1 + math.hypot(a, b))
     assert math.hypot(*shown[1:]) <= math.hypot(a, b) + 1e-3
@@ -72,9 +72,9 @@ def test_colours_beyond_srgb_keep_lightness_and_hue(lightness: float, a: float, 
 
 def test_colours_that_srgb_shows_stay_and_others_go_no_farther_than_they_must() -> None:
     inside = to_lab(coloured(20, 20, (0.5, 0.4, 0.6), 0.1))
-    np.testing.assert_array_equal(into_gamut(inside), inside)
+    np.testing.assert_array_equal(map_to_gamut(inside), inside)
     wanted = np.array([[[50.0, 120.0, 0.0]]], np.float32)
-    shown = into_gamut(wanted)[0, 0]
+    shown = map_to_gamut(wanted)[0, 0]
     chromas = np.arange(0, 121, 0.05)
     line = np.stack([np.full_like(chromas, 50), chromas, np.zeros_like(chromas)], 1)[None]
     back = rgb2lab(lab2rgb(line))
@@ -85,7 +85,7 @@ def test_colours_that_srgb_shows_stay_and_others_go_no_farther_than_they_must() 
 def test_mean_and_covariance_become_the_target_s() -> None:
     photo = coloured(30, 40, (0.45, 0.5, 0.55), 0.03, seed=1)
     painting = coloured(25, 35, (0.55, 0.45, 0.5), 0.04, seed=3)
-    matched = match_colours(Picture(rgb=photo), Picture(rgb=painting), "covariance").rgb
+    matched = match_colors(Picture(rgb=photo), Picture(rgb=painting), "covariance").rgb
     assert matched.min() > 0.02
     assert matched.max() < 0.98
     for found, expected in zip(moments(matched), moments(painting), strict=True):
@@ -95,7 +95,7 @@ def test_mean_and_covariance_become_the_target_s() -> None:
 def test_the_linear_map_is_the_symmetric_one_and_moves_colours_least() -> None:
     _, own = moments(coloured(20, 20, (0.5, 0.5, 0.5), 0.03, seed=1))
     _, target = moments(coloured(20, 20, (0.5, 0.5, 0.5), 0.05, seed=3))
-    found = transport(own, target)
+    found = transport_matrix(own, target)
     root, inverse = sqrtm(own), np.linalg.inv(sqrtm(own))
     np.testing.assert_allclose(found, inverse @ sqrtm(root @ target @ root) @ inverse, rtol=1e-6)
     np.testing.assert_allclose(found, found.T, atol=1e-12)
@@ -114,7 +114,7 @@ def test_the_linear_map_is_the_symmetric_one_and_moves_colours_least() -> None:
 @pytest.mark.parametrize("how", MATCHES)
 def test_a_picture_matched_with_itself_stays(how: str) -> None:
     photo = Picture(rgb=coloured(40, 40, (0.5, 0.4, 0.6), 0.05))
-    off = np.abs(match_colours(photo, photo, how).rgb - photo.rgb)
+    off = np.abs(match_colors(photo, photo, how).rgb - photo.rgb)
     # A histogram's map is smoothed, which shows where colours are rare.
     assert off.mean() < 1e-3
     assert off.max() < (1e-4 if how == "covariance" else 0.06)
@@ -132,8 +132,8 @@ def test_histograms_come_closer_than_covariances() -> None:
         )
         return float(np.abs(found - wanted).mean())
 
-    by_covariance = apart(match_colours(photo, painting, "covariance"))
-    by_histogram = apart(match_colours(photo, painting, "histogram"))
+    by_covariance = apart(match_colors(photo, painting, "covariance"))
+    by_histogram = apart(match_colors(photo, painting, "histogram"))
     assert by_histogram < 0.75 * by_covariance < 0.75 * 0.6 * apart(photo)
 
 
@@ -182,7 +182,7 @@ DEGENERATE = {
 def test_pictures_of_few_colours_give_numbers(how: str, one: str, other: str) -> None:
     photo, painting = (Picture(rgb=DEGENERATE[name]) for name in (one, other))
     with np.errstate(all="raise"):
-        matched = match_colours(photo, painting, how).rgb
+        matched = match_colors(photo, painting, how).rgb
     assert matched.dtype == np.float32
     assert np.isfinite(matched).all()
     assert matched.min() >= 0
@@ -192,7 +192,7 @@ def test_pictures_of_few_colours_give_numbers(how: str, one: str, other: str) ->
 @pytest.mark.parametrize("how", MATCHES)
 def test_in_a_gray_palette_everything_is_gray(how: str) -> None:
     target = Picture(rgb=DEGENERATE["gray"])
-    matched = match_colours(Picture(rgb=DEGENERATE["colours"]), target, how).rgb
+    matched = match_colors(Picture(rgb=DEGENERATE["colours"]), target, how).rgb
     assert np.abs(matched - matched.mean(2, keepdims=True)).max() < 2e-3
     assert matched.mean() == pytest.approx(target.rgb.mean(), abs=0.05)
 
@@ -202,7 +202,7 @@ def test_smooth_gradients_stay_smooth(how: str) -> None:
     across = np.linspace(0, 1, 4096, dtype=np.float32)[None, :, None]
     sky = np.float32([0.35, 0.5, 0.7]) + across * np.float32([0.2, 0.15, 0.1])
     sky = sky.repeat(16, 0)
-    matched = match_colours(Picture(rgb=sky, depth=16), read_picture(EMBER), how)
+    matched = match_colors(Picture(rgb=sky, depth=16), read_picture(EMBER), how)
     assert matched.depth == 16
     lab = to_lab(matched.rgb)
     # Spread over more than 40 units, in steps of a tenth of what the eye can tell apart.
@@ -221,12 +221,12 @@ def test_what_is_transparent_does_not_count(how: str) -> None:
     hidden = photo.copy()
     hidden[:, 20:] = [1, 0, 0]
     of_half = Picture(rgb=photo[:, :20].copy())
-    seen = match_colours(Picture(rgb=hidden, alpha=alpha), Picture(rgb=painting), how)
-    expected = match_colours(of_half, Picture(rgb=painting), how)
+    seen = match_colors(Picture(rgb=hidden, alpha=alpha), Picture(rgb=painting), how)
+    expected = match_colors(of_half, Picture(rgb=painting), how)
     np.testing.assert_allclose(seen.rgb[:, :20], expected.rgb, atol=1e-5)
     np.testing.assert_array_equal(seen.alpha, alpha)
-    seen = match_colours(Picture(rgb=painting), Picture(rgb=hidden, alpha=alpha), how)
-    expected = match_colours(Picture(rgb=painting), of_half, how)
+    seen = match_colors(Picture(rgb=painting), Picture(rgb=hidden, alpha=alpha), how)
+    expected = match_colors(Picture(rgb=painting), of_half, how)
     np.testing.assert_allclose(seen.rgb, expected.rgb, atol=1e-5)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skimage.color import lab2rgb, rgb2lab
 
 from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
-from nstrt.runtime.pictures import as_picture, gray_pair, resize, with_colours_of
+from nstrt.runtime.pictures import as_picture, resize, to_gray_pair, with_chroma_of
 from nstrt.runtime.pictures.lab import lightness
 
 from support import EXAMPLES
@@ -28,7 +28,7 @@ def test_lightness_is_that_of_cie_lab() -> None:
 def test_grays_have_the_photo_s_mean_and_spread() -> None:
     photo = Picture(rgb=noise(40, 50, 0.3, 0.6))
     painting = Picture(rgb=noise(30, 60, 0.35, 0.9))
-    gray, matched = gray_pair(photo, painting)
+    gray, matched = to_gray_pair(photo, painting)
     for picture in (gray, matched):
         np.testing.assert_allclose(
             picture.rgb, picture.rgb.mean(2, keepdims=True).repeat(3, 2), atol=2e-4
@@ -44,14 +44,14 @@ def test_grays_have_the_photo_s_mean_and_spread() -> None:
 
 def test_a_painting_of_one_tone_gives_no_nan() -> None:
     flat = Picture(rgb=np.full((20, 20, 3), 0.4, np.float32))
-    _, matched = gray_pair(Picture(rgb=noise(20, 20)), flat)
+    _, matched = to_gray_pair(Picture(rgb=noise(20, 20)), flat)
     assert np.isfinite(matched.rgb).all()
 
 
 def test_colours_come_from_the_photo_and_lightness_stays() -> None:
     painted = noise(24, 36, 0.4, 0.6)
     photo = noise(24, 36, 0.45, 0.55)
-    found = with_colours_of(painted, photo)
+    found = with_chroma_of(painted, photo)
     lab = np.concatenate([rgb2lab(painted)[..., :1], rgb2lab(photo)[..., 1:]], axis=2)
     np.testing.assert_allclose(found, lab2rgb(lab), atol=2e-3)
 
@@ -60,7 +60,7 @@ def test_colours_stay_the_photo_s_where_srgb_cannot_show_them_as_light_or_dark()
     photo = noise(60, 80)
     painted = np.random.default_rng(7).uniform(0, 1, (60, 80, 1)).astype(np.float32).repeat(3, 2)
     wanted, own = lightness(painted), rgb2lab(photo)
-    found = rgb2lab(with_colours_of(painted, photo))
+    found = rgb2lab(with_chroma_of(painted, photo))
     np.testing.assert_allclose(found[..., 1:], own[..., 1:], atol=0.06)
     # Lightness gives way towards the photo's, and only where it has to.
     between = (np.minimum(wanted, own[..., 0]) - 0.05, np.maximum(wanted, own[..., 0]) + 0.05)
@@ -92,6 +92,6 @@ def test_what_is_transparent_does_not_count() -> None:
     alpha[:, :25] = 1
     hidden = photo.copy()
     hidden[:, 25:] = 1
-    _, seen = gray_pair(Picture(rgb=hidden, alpha=alpha), Picture(rgb=painting))
-    _, expected = gray_pair(Picture(rgb=photo[:, :25].copy()), Picture(rgb=painting))
+    _, seen = to_gray_pair(Picture(rgb=hidden, alpha=alpha), Picture(rgb=painting))
+    _, expected = to_gray_pair(Picture(rgb=photo[:, :25].copy()), Picture(rgb=painting))
     np.testing.assert_allclose(seen.rgb, expected.rgb, atol=2e-4)

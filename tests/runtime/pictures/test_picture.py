@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.pictures import Picture, as_picture, read_picture
-from nstrt.runtime.pictures.pillow import samples_of
+from nstrt.runtime.pictures.pillow import pillow_samples
 
 RANDOM = np.random.default_rng(11)
 NOISE = RANDOM.integers(0, 256, (20, 28, 3), dtype=np.uint8)
@@ -199,7 +199,7 @@ def test_pillow_16_bits(mode: str) -> None:
     raw = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4"}[mode]
     image = Image.frombytes(mode, (28, 20), levels.astype(raw).tobytes())
     # libvips takes the bytes as they lie, so they must be in this machine's order.
-    assert samples_of(image)[0].dtype == np.uint16
+    assert pillow_samples(image)[0].dtype == np.uint16
     picture = Picture.from_pillow(image)
     assert picture.depth == 16
     assert np.array_equal(picture.to_array(np.uint16), np.repeat(levels[..., None], 3, axis=2))

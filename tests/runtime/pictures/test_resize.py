@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.pictures import enlarge, resize
+from nstrt.runtime.pictures import resize, upscale
 from nstrt.runtime.pictures import values as values_module
 
 RANDOM = np.random.default_rng(5)
@@ -72,9 +72,9 @@ def test_enlarging_then_shrinking_gives_the_picture_back() -> None:
 @pytest.mark.parametrize("size", [(250, 333), (900, 700), (640, 256), (320, 77)])
 def test_strips_leave_no_seams(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     values = photo()
-    monkeypatch.setattr(values_module, "_STRIP", 2000)
+    monkeypatch.setattr(values_module, "_STRIP_PIXELS", 2000)
     in_strips = resize(values, *size, clip=False)
-    monkeypatch.setattr(values_module, "_STRIP", 1 << 30)
+    monkeypatch.setattr(values_module, "_STRIP_PIXELS", 1 << 30)
     assert np.abs(in_strips - resize(values, *size, clip=False)).max() < 1e-5
 
 
@@ -150,14 +150,14 @@ def test_enlarging_follows_its_formula() -> None:
 
     detail = np.clip(up(gain), 0, 1) * (large.astype(np.float64) @ WEIGHTS - up(low))
     expected = np.clip(up(small) + detail[..., None], 0, 1)
-    assert np.abs(enlarge(small, large) - expected).max() < 1e-4
+    assert np.abs(upscale(small, large) - expected).max() < 1e-4
 
 
 def test_a_photo_painted_as_itself_comes_back() -> None:
     large = photo()
     low = resize(large, 107, 85)
     lanczos = psnr(resize(low, 320, 256), large)
-    assert psnr(enlarge(low, large), large) > lanczos + 6
+    assert psnr(upscale(low, large), large) > lanczos + 6
 
 
 @pytest.mark.parametrize("kind", ["flat", "negative"])
@@ -165,7 +165,7 @@ def test_a_result_that_does_not_follow_the_photo_gets_no_detail(kind: str) -> No
     large = photo()
     low = resize(large, 107, 85)
     small = np.full_like(low, 0.5) if kind == "flat" else 0.9 - 0.8 * low
-    assert np.abs(enlarge(small, large) - resize(small, 320, 256)).max() < 1e-3
+    assert np.abs(upscale(small, large) - resize(small, 320, 256)).max() < 1e-3
 
 
 def test_noise_gets_almost_no_detail() -> None:
@@ -173,14 +173,14 @@ def test_noise_gets_almost_no_detail() -> None:
     low = resize(large, 107, 85)
     noise = (0.5 + 0.1 * RANDOM.standard_normal(low.shape)).clip(0, 1).astype(np.float32)
     detail = large - resize(low, 320, 256)
-    added = enlarge(noise, large) - resize(noise, 320, 256)
+    added = upscale(noise, large) - resize(noise, 320, 256)
     assert np.sqrt(np.mean(added**2)) < 0.25 * np.sqrt(np.mean(detail**2))
 
 
 def test_flat_photos_give_no_grain() -> None:
     grain = (0.5 + 0.004 * RANDOM.standard_normal((200, 200, 3))).astype(np.float32)
     low = resize(grain, 50, 50)
-    added = enlarge(low, grain) - resize(low, 200, 200)
+    added = upscale(low, grain) - resize(low, 200, 200)
     assert np.abs(added).mean() < 0.1 * np.abs(grain - 0.5).mean()
 
 
@@ -189,7 +189,7 @@ def test_flat_photos_give_no_grain() -> None:
 def test_enlarging_fits_any_photo(h: int, w: int, height: int, width: int) -> None:
     random = np.random.default_rng(h)
     large = random.random((height, width, 3), np.float32)
-    enlarged = enlarge(random.random((h, w, 3), np.float32), large)
+    enlarged = upscale(random.random((h, w, 3), np.float32), large)
     assert enlarged.shape == large.shape
     assert enlarged.dtype == np.float32
     assert enlarged.min() >= 0
@@ -198,7 +198,7 @@ def test_enlarging_fits_any_photo(h: int, w: int, height: int, width: int) -> No
 
 def test_a_result_of_the_photos_size_stays() -> None:
     small, large = RANDOM.random((2, 40, 50, 3), np.float32)
-    assert np.array_equal(enlarge(small, large), small)
+    assert np.array_equal(upscale(small, large), small)
 
 
 def test_inputs_are_left_alone_and_may_be_read_only() -> None:
@@ -206,10 +206,10 @@ def test_inputs_are_left_alone_and_may_be_read_only() -> None:
     small = resize(large, 100, 80)
     for values in (large, small):
         values.setflags(write=False)
-    assert enlarge(small, large).flags.writeable
+    assert upscale(small, large).flags.writeable
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((20, 20), np.float32), np.zeros((20, 20, 3))])
 def test_what_cannot_be_enlarged(wrong: np.ndarray) -> None:
     with pytest.raises(OptionError):
-        enlarge(wrong, photo())
+        upscale(wrong, photo())

@@ -21,10 +21,10 @@ from nstrt.runtime.pictures import (
     SUFFIXES,
     Picture,
     check_writable,
-    embed,
-    extract,
     read_picture,
     read_recipe,
+    recipe_from_xmp,
+    recipe_to_xmp,
     save,
     write,
 )
@@ -277,7 +277,7 @@ VALUES = st.recursive(
 @given(st.dictionaries(TEXT, VALUES, max_size=6))
 @settings(max_examples=100, deadline=None)
 def test_any_recipe_survives_its_packet(recipe: dict[str, Any]) -> None:
-    assert extract(embed(recipe)) == recipe
+    assert recipe_from_xmp(recipe_to_xmp(recipe)) == recipe
 
 
 def test_values_that_json_does_not_hold() -> None:
@@ -293,7 +293,7 @@ def test_values_that_json_does_not_hold() -> None:
         },
         7: "key",
     }
-    assert extract(embed(recipe)) == {
+    assert recipe_from_xmp(recipe_to_xmp(recipe)) == {
         "path": str(Path("a") / "b.jpg"),
         "number": 0.5,
         "array": [0, 1, 2],
@@ -324,9 +324,9 @@ def test_jpeg_keeps_what_fits_of_a_long_recipe(tmp_path: Path) -> None:
 
 def test_jpeg_keeps_recipes_up_to_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
-    bare = len(embed({"notes": ""}))
+    bare = len(recipe_to_xmp({"notes": ""}))
     recipe = {"notes": "x" * (60_000 - bare)}
-    assert len(embed(recipe)) == 60_000
+    assert len(recipe_to_xmp(recipe)) == 60_000
     assert save(picture(), path, recipe=recipe, overwrite=True) == []
     assert read_recipe(path) == recipe
 
@@ -334,7 +334,7 @@ def test_jpeg_keeps_recipes_up_to_its_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [60_001, 60_500, 62_000, 65_400])
 def test_jpeg_never_loses_a_recipe_without_saying_so(tmp_path: Path, length: int) -> None:
     path = tmp_path / "a.jpg"
-    bare = len(embed({"steps": 5, "losses": ""}))
+    bare = len(recipe_to_xmp({"steps": 5, "losses": ""}))
     recipe = {"steps": 5, "losses": "x" * (length - bare)}
     (note,) = save(picture(), path, recipe=recipe, overwrite=True)
     assert "losses" in note
@@ -348,19 +348,19 @@ def test_jpeg_never_loses_a_recipe_without_saying_so(tmp_path: Path, length: int
         b"\xff\xfe\x00",
         b"<unclosed",
         b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>",
-        embed({"a": 1}).replace(b"{", b"["),
-        embed({"a": 1}).replace(b"{&quot;a&quot;: 1}", b"3").replace(b'{"a": 1}', b"3"),
-        embed({"a": 1}).replace(b"<x:xmpmeta", b'<!DOCTYPE x [<!ENTITY e "1">]><x:xmpmeta'),
+        recipe_to_xmp({"a": 1}).replace(b"{", b"["),
+        recipe_to_xmp({"a": 1}).replace(b"{&quot;a&quot;: 1}", b"3").replace(b'{"a": 1}', b"3"),
+        recipe_to_xmp({"a": 1}).replace(b"<x:xmpmeta", b'<!DOCTYPE x [<!ENTITY e "1">]><x:xmpmeta'),
         b"<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>",
-        embed({"a": 1}).replace(b'{"a": 1}', b"[" * 100_000),
+        recipe_to_xmp({"a": 1}).replace(b'{"a": 1}', b"[" * 100_000),
     ],
 )
 def test_packets_without_a_recipe(packet: bytes) -> None:
-    assert extract(packet) is None
+    assert recipe_from_xmp(packet) is None
 
 
 def test_packets_padded_by_other_programs() -> None:
-    assert extract(embed({"a": 1}) + b" " * 2000 + b"\n\0") == {"a": 1}
+    assert recipe_from_xmp(recipe_to_xmp({"a": 1}) + b" " * 2000 + b"\n\0") == {"a": 1}
 
 
 def test_the_recipe_can_be_found_by_other_programs(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from nstrt.runtime import (
 from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.loss.objective import Temporal
 from nstrt.runtime.loss.terms import LossTerms
-from nstrt.runtime.pictures import Picture, gray
+from nstrt.runtime.pictures import Picture, to_gray
 from nstrt.runtime.run.inputs import PreviousFrame
 from nstrt.runtime.video.frames import FilmPainter, flicker, frame_options
 from nstrt.runtime.video.optical_flow import check_flow, consistency, dense_flow, moved, warped
@@ -256,7 +256,7 @@ def test_with_the_photo_s_colours_it_starts_from_grays() -> None:
     transfer = StyleTransfer(options)
     coloured = Picture(rgb=pan(1, (64, 43))[0])
     losses = []
-    for start in (coloured, gray(coloured), Picture(rgb=coloured.rgb[::-1].copy())):
+    for start in (coloured, to_gray(coloured), Picture(rgb=coloured.rgb[::-1].copy())):
         run_ = transfer.run(CAT, NIGHT, start=start)
         losses.append(next(event.terms for event in run_ if isinstance(event, Step)).loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
