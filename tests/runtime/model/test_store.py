@@ -283,8 +283,8 @@ def test_a_killed_writer_leaves_the_target_alone_and_its_rest_can_be_cleared(
     target.write_bytes(b"earlier")
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from nstrt.runtime.system.files import written_whole\n"
-        "with written_whole(Path(sys.argv[1])) as temporary:\n"
+        "from nstrt.runtime.system.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_bytes(b'half'); os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(target)], check=False)
