@@ -70,8 +70,7 @@ STEP_TOLERANCES: Mapping[StepVariant, Tolerances] = {
     "step-fp16": _HALF,
     "tile-fp16": _HALF,
 }
-"""What is allowed, for the variants that can be checked. ONNX Runtime convolves bfloat16 on no
-processor, so those variants are refused."""
+"""Tolerances by variant."""
 
 
 def check_step(model: onnx.ModelProto, content: bytes, net: FeatureNet, spec: ModelSpec) -> Check:

@@ -35,7 +35,7 @@ FORMAT = 1
 Pooling = Literal["max", "avg", "avg-unscaled"]
 Padding = Literal["zero", "replicate"]
 FeatureVariant = Literal["plain", "optimized", "fp16"]
-StepVariant = Literal["step", "step-fp16", "step-bf16", "tile", "tile-fp16", "tile-bf16"]
+StepVariant = Literal["step", "step-fp16", "tile", "tile-fp16"]
 Variant = FeatureVariant | StepVariant
 
 POOLINGS: tuple[str, ...] = get_args(Pooling)
