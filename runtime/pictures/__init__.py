@@ -1,4 +1,4 @@
-"""Pictures: read from files and memory, resized, enlarged, and written with their recipe."""
+"""Read, resize, upscale, recolour and write pictures."""
 
 from nstrt.runtime.pictures.color_transfer import match_colors
 from nstrt.runtime.pictures.load import as_picture
