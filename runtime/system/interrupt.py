@@ -1,4 +1,4 @@
-"""Ending a computation from another thread, between two layers of the network."""
+"""Interrupt a computation from another thread, between two layers of the network."""
 
 from __future__ import annotations
 
@@ -9,29 +9,24 @@ from contextlib import contextmanager
 __all__ = ["Interrupt", "Interrupted"]
 
 
-class Interrupted(Exception):  # noqa: N818 - asked for, not an error
-    """A computation was left because somebody asked for it."""
+class Interrupted(Exception):  # noqa: N818 - requested, not an error
+    """A computation ended because its interrupt was requested."""
 
 
 class Interrupt:
-    """Asked from any thread; heeded where the computation looks, between layers."""
+    """Flag that any thread may set and that a computation checks between layers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requested = False
-        self._end: Callable[[], None] | None = None
+        self._callback: Callable[[], None] | None = None
 
     def request(self) -> None:
-        """End what is under way, and whatever would begin after it."""
+        """End the running computation and every later one with this interrupt."""
         with self._lock:
             self._requested = True
-            if self._end is not None:
-                self._end()
-
-    @property
-    def requested(self) -> bool:
-        """Whether :meth:`request` was called."""
-        return self._requested
+            if self._callback is not None:
+                self._callback()
 
     def check(self) -> None:
         """Raise :class:`Interrupted` if :meth:`request` was called."""
@@ -39,14 +34,14 @@ class Interrupt:
             raise Interrupted
 
     @contextmanager
-    def on_request(self, end: Callable[[], None]) -> Iterator[None]:
-        """Have ``end`` called, in the asking thread, if somebody asks while the block runs.
+    def on_request(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call ``callback``, in the requesting thread, on a request while the block runs.
 
-        For computations that look for a flag of their own, as ONNX Runtime's do. What the block
-        raises because it was ended leaves it as :class:`Interrupted`.
+        This serves computations with their own flag, such as ONNX Runtime. An exception of the
+        block becomes :class:`Interrupted` after a request.
         """
         with self._lock:
-            self._end = end
+            self._callback = callback
         try:
             self.check()
             yield
@@ -55,4 +50,4 @@ class Interrupt:
             raise
         finally:
             with self._lock:
-                self._end = None
+                self._callback = None

@@ -222,7 +222,7 @@ def test_what_was_traced_before_is_traced_no_more(
             parameter *= 2
     first = []
     for net in nets:
-        monkeypatch.setattr(trace_module, "_traced", {})
+        monkeypatch.setattr(trace_module, "_cache", {})
         first.append(serialized(trace_module.trace(net)))
     assert first[0] != first[1]
 
@@ -237,13 +237,13 @@ def test_what_was_traced_before_is_traced_no_more(
 
 def test_zeros_and_equal_numbers_are_traced_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exporter leaves a bias of zeros out, and would leave it out of the next network too."""
-    monkeypatch.setattr(trace_module, "_traced", {})
+    monkeypatch.setattr(trace_module, "_cache", {})
     plain, zeroed = (FeatureNet(TINY, load_weights("oxford")) for _ in range(2))
     with torch.no_grad():
         zeroed.layers["conv1_1"].bias.zero_()
     trace_module.trace(zeroed)
     found = serialized(trace_module.trace(plain))
-    monkeypatch.setattr(trace_module, "_traced", {})
+    monkeypatch.setattr(trace_module, "_cache", {})
     assert found == serialized(trace_module.trace(plain))
 
 
