@@ -1,9 +1,9 @@
-"""How much a film's frames flicker: each alone, begun from the last, and held to it.
+"""Measure the flicker of video frames for several temporal weights.
 
     python benchmarks/film.py [--size 192] [--frames 4] [--weights 0,10,30,100] [--init noise]
 
-Paints a pan over a photo, and prints a table of flicker (see :func:`flicker`)
-and of the loss without its temporal part, the mean of all frames after the first.
+The frames are a pan over a photo. Prints flicker (see :func:`flicker`) and the loss without its
+temporal term, averaged over all frames after the first.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from nstrt.runtime.video.frames import FilmPainter, flicker
 
 ROOT = Path(__file__).parents[1]
 PAN = 3 / 64
-"""How far the camera moves from frame to frame, as a share of the frame's width."""
+"""Shift of the camera between frames, as a share of the frame's width."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = _arguments(arguments)
-    frames = pan(given.content, given.frames, given.size)
-    options = StylizeOptions.of("balanced", size=given.size, init=given.init, engine=given.engine)
-    print(f"{given.frames} frames of {given.size} pixels, from {given.init}\n")
+    args = _arguments(arguments)
+    frames = pan(args.content, args.frames, args.size)
+    options = StylizeOptions.of("balanced", size=args.size, init=args.init, engine=args.engine)
+    print(f"{args.frames} frames of {args.size} pixels, from {args.init}\n")
     print("| | flicker | loss |\n|---|---|---|")
     transfer = StyleTransfer(options)
     alone = [
-        transfer.with_options(replace(options, seed=seed)).stylize(frame, given.style)
+        transfer.with_options(replace(options, seed=seed)).stylize(frame, args.style)
         for seed, frame in enumerate(frames)
     ]
     row("each alone", alone, frames)
-    for weight in given.weights:
-        painter = FilmPainter(given.style, replace(options, temporal_weight=weight))
+    for weight in args.weights:
+        painter = FilmPainter(args.style, replace(options, temporal_weight=weight))
         row(f"temporal weight {weight:g}", list(painter.paint(frames)), frames)
 
 
 def row(name: str, results: list[Result], frames: list[NDArray[np.float32]]) -> None:
-    """Print a line of the table."""
+    """Print a row of the table."""
     found = flicker([result.picture for result in results], frames)
     losses = []
     for result in results[1:]:
@@ -53,7 +53,7 @@ def row(name: str, results: list[Result], frames: list[NDArray[np.float32]]) -> 
 
 
 def pan(photo: Path, count: int, width: int) -> list[NDArray[np.float32]]:
-    """A camera that moves to the right over a photo: height x width x 3 in 0..1, 4:3."""
+    """Return frames of a pan to the right over a photo: 4:3, height x width x 3 in 0..1."""
     whole = read_picture(photo).opaque().rgb
     scale = 2 * width / whole.shape[1]
     whole = resize(whole, 2 * width, round(scale * whole.shape[0]))

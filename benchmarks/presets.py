@@ -1,12 +1,12 @@
-"""Contact sheets and numbers of the presets: docs/presets.md and its pictures.
+"""Write docs/presets.md with contact sheets and numbers of the presets.
 
     python benchmarks/presets.py [--size 256] [--only fast] [--no-example] [--before old.jpg]
 
-The photos are scikit-image's (cat, astronaut, coffee; CC0 or public domain), the paintings this
-project's own. ``fast``, ``balanced`` and ``best`` repaint the same three pairs; ``classic``
-squashes to a square, and repaints the first alone and smaller: its 300 steps take long. With
-``--before``, an earlier sheet of the same presets, pictures/before-after.jpg has its rows and the
-new ones in turn.
+The photos come from scikit-image (cat, astronaut, coffee; CC0 or public domain), the paintings
+from this project. ``fast``, ``balanced`` and ``best`` repaint the same three pairs. ``classic``
+repaints only the first pair, as a smaller square, because its 300 steps take long. ``--before``
+takes an earlier sheet of the same presets; pictures/before-after.jpg then alternates the rows of
+both sheets.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PAIRS = (("cat", "night"), ("astronaut", "ember"), ("coffee", "garden"))
 PRESETS = ("fast", "balanced", "best", "classic")
 CLASSIC_SIZE = 160
 CELL = 300
-"""Width in pixels of one picture of a sheet."""
+"""Width in pixels of a picture in a sheet."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,13 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", choices=PRESETS, action="append")
     parser.add_argument("--example", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--before", type=Path, help="an earlier sheet to show the new one beside")
-    given = parser.parse_args(arguments)
-    if given.before is not None and given.before.resolve().parent == ROOT / "docs" / "pictures":
+    args = parser.parse_args(arguments)
+    if args.before is not None and args.before.resolve().parent == ROOT / "docs" / "pictures":
         parser.error("copy the earlier sheet elsewhere: it is about to be replaced")
-    presets = given.only or PRESETS
+    presets = args.only or PRESETS
     folder = ROOT / "docs" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    if given.example:
+    if args.example:
         example(folder / "example.jpg")
     sheet, rows = [], []
     for photo_name, painting_name in PAIRS:
@@ -54,19 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for preset in presets:
             if preset == "classic" and sheet:
                 continue
-            result = repaint(preset, photo, painting, given.size)
+            result = repaint(preset, photo, painting, args.size)
             cells.append(cell(result.picture.rgb, preset))
             rows.append(row(preset, f"{photo_name}, {painting_name}", result, photo, painting))
             print(rows[-1], flush=True)
         sheet.append(cells)
         contact_sheet(sheet).save(folder / "presets.jpg", quality=90)
-    if given.before is not None:
-        in_turn(given.before, sheet).save(folder / "before-after.jpg", quality=88)
-    (ROOT / "docs" / "presets.md").write_text(page(rows, given.size))
+    if args.before is not None:
+        in_turn(args.before, sheet).save(folder / "before-after.jpg", quality=88)
+    (ROOT / "docs" / "presets.md").write_text(page(rows, args.size))
 
 
 def example(path: Path) -> None:
-    """The README's picture: the example photo, a painting, and the photo in its manner."""
+    """Write the README's picture: photo, painting and result."""
     photo, painting = picture("cat"), picture("night")
     result = repaint("balanced", photo, painting, photo.width)
     height = photo.height
@@ -83,7 +83,7 @@ def repaint(preset: str, photo: Picture, painting: Picture, size: int) -> Result
 
 
 def picture(name: str) -> Picture:
-    """One of the examples, or of scikit-image's pictures."""
+    """Load an example or one of scikit-image's pictures."""
     path = ROOT / "examples" / f"{name}.jpg"
     if path.is_file():
         return Picture.open(path)
@@ -132,7 +132,7 @@ def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
 
 
 def in_turn(earlier: Path, rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    """The rows of an earlier sheet of the same layout, each above its row of now."""
+    """Alternate the rows of an earlier sheet of the same layout with the new ones."""
     found: list[list[Image.Image]] = []
     with Image.open(earlier) as before:
         top = 0
@@ -143,7 +143,7 @@ def in_turn(earlier: Path, rows: Sequence[Sequence[Image.Image]]) -> Image.Image
                 for left, image in zip(range(0, before.width, CELL + 6), cells, strict=False)
             ]
             top += height + 6
-            # Photo, painting and what is made of them; classic has but one cell.
+            # Photo, painting and results; classic has only one cell.
             for name, row_ in (("before", old), ("now", list(cells))):
                 kept = [image.copy() for image in row_[:5]]
                 draw = ImageDraw.Draw(kept[0])

