@@ -109,13 +109,13 @@ def main() -> None:
             jobs = ["--jobs", str(args.jobs)]
             beside = command(*batch, "--out-dir", str(folder / "beside"), *jobs)
 
-        own = work_per_photo(
+        photo_work = work_per_photo(
             photos[0],
             StylizeOptions.of(
                 size=args.size, scales=args.scales, iterations=args.iterations, tolerance=0.0
             ),
         )
-    own = Times(args.photos * own.clock, args.photos * own.processor)
+    photo_work = Times(args.photos * photo_work.clock, args.photos * photo_work.processor)
 
     print(
         f"{args.photos} photos, {args.size} pixels, {args.scales} scales, {args.iterations} "
@@ -124,14 +124,14 @@ def main() -> None:
     rows = {"as commands": alone, "as a batch": together, "as a batch, done before": again}
     if beside:
         rows[f"as a batch, {args.jobs} jobs"] = beside
-    rows["of it the photos' own work"] = own
-    for words, taken in rows.items():
-        print(f"  {words:28} {taken.clock:7.1f} {taken.processor:7.1f}")
+    rows["of it the photos' own work"] = photo_work
+    for words, times in rows.items():
+        print(f"  {words:28} {times.clock:7.1f} {times.processor:7.1f}")
     saved = [
         100 * (1 - max(0.0, all_in_one - work) / (one_by_one - work))
         for one_by_one, all_in_one, work in (
-            (alone.clock, together.clock, own.clock),
-            (alone.processor, together.processor, own.processor),
+            (alone.clock, together.clock, photo_work.clock),
+            (alone.processor, together.processor, photo_work.processor),
         )
     ]
     print(f"  {'saved of all else':28} {saved[0]:5.0f} % {saved[1]:5.0f} %")

@@ -122,11 +122,11 @@ def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Calla
     deepest = max(LAYERS.index(layer) for layer in options.layers)
 
     def features(image: Any) -> dict[str, Any]:
-        found = {}
+        outputs = {}
         for name, module in zip(LAYERS[: deepest + 1], network, strict=False):
             image = module(image)
-            found[name] = image
-        return {layer: found[layer] for layer in options.layers}
+            outputs[name] = image
+        return {layer: outputs[layer] for layer in options.layers}
 
     for module in network:
         if isinstance(module, torch.nn.ReLU):
@@ -141,17 +141,17 @@ def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Calla
         contents, styles = features(photo), features(painting)
         grams = {layer: gram_matrix(styles[layer]) for layer, _ in options.style_layers}
 
-    def relative_error(found: Any, target: Any) -> Any:
-        return (found - target).square().mean() / target.square().mean()
+    def relative_error(outputs: Any, target: Any) -> Any:
+        return (outputs - target).square().mean() / target.square().mean()
 
     def step() -> float:
         image = photo.clone().requires_grad_()
-        found = features(image)
+        outputs = features(image)
         loss = sum(
-            relative_error(found[layer], contents[layer]) for layer, _ in options.content_layers
+            relative_error(outputs[layer], contents[layer]) for layer, _ in options.content_layers
         )
         loss = loss + sum(
-            relative_error(gram_matrix(found[layer]), grams[layer])
+            relative_error(gram_matrix(outputs[layer]), grams[layer])
             for layer, _ in options.style_layers
         )
         loss.backward()

@@ -44,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def row(name: str, results: list[Result], frames: list[NDArray[np.float32]]) -> None:
     """Print a row of the table."""
-    found = flicker([result.picture for result in results], frames)
+    score = flicker([result.picture for result in results], frames)
     losses = []
     for result in results[1:]:
         terms, weight = result.terms, result.options.temporal_weight
         losses.append(terms.loss - (weight * terms.temporal if terms.temporal else 0.0))
-    print(f"| {name} | {found:.4f} | {np.mean(losses):.4f} |", flush=True)
+    print(f"| {name} | {score:.4f} | {np.mean(losses):.4f} |", flush=True)
 
 
 def pan(photo: Path, count: int, width: int) -> list[NDArray[np.float32]]:

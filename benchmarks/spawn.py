@@ -88,8 +88,8 @@ def spawn(script: str, *, threads: int, passive: bool = False, **settings: Any) 
             words.seek(0)
             end = "\n".join(words.read().strip().splitlines()[-12:])
             raise ProgramError(f"{script} ended with {process.returncode}:\n{end}")
-    own = usage.ru_utime + usage.ru_stime
-    outcome.others = max(0.0, (_busy() - busy - own) / (time.time() - began))
+    child_seconds = usage.ru_utime + usage.ru_stime
+    outcome.others = max(0.0, (_busy() - busy - child_seconds) / (time.time() - began))
     # macOS counts bytes, Linux kibibytes.
     outcome.peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return outcome

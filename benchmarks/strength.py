@@ -42,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def strength(size: int) -> None:
     photo, painting = map(picture, STRENGTH_PAIR)
     results = [repaint(photo, painting, size, strength=value) for value in STRENGTHS]
-    own = resize(photo.rgb, results[0].shape[1], results[0].shape[0])
-    before = own
+    photo_rgb = resize(photo.rgb, results[0].shape[1], results[0].shape[0])
+    before = photo_rgb
     for value, result in zip(STRENGTHS, results, strict=True):
         from_photo, from_last = (
-            perceptual_distance(result, own),
+            perceptual_distance(result, photo_rgb),
             perceptual_distance(result, before),
         )
         print(f"{value}: from the photo {from_photo}, from the last {from_last}")
@@ -68,8 +68,8 @@ def colors(size: int) -> None:
 
 
 def repaint(photo: Picture, painting: Picture, size: int, **options: Any) -> NDArray[np.float32]:
-    asked = StylizeOptions.of("fast", size=size, seed=1, engine="onnx", **options)
-    return StyleTransfer(asked, notify=print).stylize(photo, painting).picture.rgb
+    stylize_options = StylizeOptions.of("fast", size=size, seed=1, engine="onnx", **options)
+    return StyleTransfer(stylize_options, notify=print).stylize(photo, painting).picture.rgb
 
 
 def same_shape(painting: Picture, photo: Picture) -> NDArray[np.float32]:

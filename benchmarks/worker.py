@@ -66,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seconds = source.uniform(0.2, 8.0) if number < args.cancels // 2 else number % 4 + 0.4
         job = stylize(host, photo, previews=1.0, scales=1)
         moment = host.wait(seconds)
-        asked = time.perf_counter()
+        sent_at = time.perf_counter()
         host.send({"op": "cancel", "id": f"cancel {number}", "job": job})
-        acknowledged = host.until("ok")[0] - asked
-        done = host.until("cancelled")[0] - asked
+        acknowledged = host.until("ok")[0] - sent_at
+        done = host.until("cancelled")[0] - sent_at
         print(
             f"  {moment[:24]:<24} {seconds:4.1f} s  {acknowledged:8.3f} s  {done:8.3f} s",
             flush=True,
@@ -83,9 +83,9 @@ FAST: dict[str, Any] = {"preset": "fast", "size": 512, "original_size": True}
 
 def first_preview(host: Host, photo: np.ndarray[Any, Any]) -> float:
     """Return the seconds to the first preview, and cancel the job."""
-    asked = time.perf_counter()
+    sent_at = time.perf_counter()
     job = stylize(host, photo, previews=1.0)
-    seconds = host.until("preview")[0] - asked
+    seconds = host.until("preview")[0] - sent_at
     host.send({"op": "cancel", "id": "end", "job": job})
     host.until("cancelled")
     return seconds

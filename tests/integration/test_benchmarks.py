@@ -91,8 +91,8 @@ def test_objective_equals_pastiche() -> None:
 
     content, style, image = features(6), features(7), features(6)
 
-    def theirs(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {f"block{name[4]}_relu{name[6]}": tensor for name, tensor in found.items()}
+    def theirs(actual: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {f"block{name[4]}_relu{name[6]}": tensor for name, tensor in actual.items()}
 
     class Network:
         def forward(self, picture: Any, layers: Any) -> dict[str, torch.Tensor]:
@@ -130,8 +130,8 @@ def test_stable_size_is_found() -> None:
 
 
 def test_entry_parses_options() -> None:
-    found = speed.Entry.parse("engine=torch,iterations=60,40,25,history=30,clamp=false")
-    assert found.options == {
+    actual = speed.Entry.parse("engine=torch,iterations=60,40,25,history=30,clamp=false")
+    assert actual.options == {
         "engine": "torch",
         "iterations": [60, 40, 25],
         "history": 30,
@@ -264,9 +264,9 @@ def test_plot_text_is_escaped() -> None:
 
 @pytest.mark.parametrize("most", [1.3, 1.7, 3, 40, 1e6])
 def test_ticks_are_sufficient(most: float) -> None:
-    found = plot.ticks(1, most)
-    assert 3 <= len(found) <= 12
-    assert all(1 <= value <= most for value in found)
+    actual = plot.ticks(1, most)
+    assert 3 <= len(actual) <= 12
+    assert all(1 <= value <= most for value in actual)
 
 
 def test_results_of_another_machine_are_not_merged() -> None:

@@ -161,9 +161,9 @@ def test_build_replaces_the_model_and_returns_the_builder_result(
 ) -> None:
     store.obtain(SPEC)
     assert store.build(SPEC, FakeBuilder(content=b"newer")) == "answer"
-    found = store.find(SPEC)
-    assert found is not None
-    assert found.path.read_bytes() == b"newer"
+    model = store.find(SPEC)
+    assert model is not None
+    assert model.path.read_bytes() == b"newer"
 
 
 def test_unusable_folders_are_one_sentence(tmp_path: Path, builder: FakeBuilder) -> None:
@@ -226,10 +226,10 @@ def test_builders_that_cannot_be_imported_count_as_missing(
     monkeypatch.setattr(store_module, "entry_points", lambda group: [Broken()])
     with pytest.raises(ModelBuilderMissingError):
         store.obtain(SPEC)
-    rest = FakeBuilder()
-    monkeypatch.setattr(store_module, "entry_points", lambda group: [Broken(), rest])
+    fake = FakeBuilder()
+    monkeypatch.setattr(store_module, "entry_points", lambda group: [Broken(), fake])
     store.obtain(SPEC)
-    assert rest.built == [SPEC]
+    assert fake.built == [SPEC]
 
 
 def test_the_installed_exporter_is_found_and_builds(tmp_path: Path, lines: list[str]) -> None:
@@ -283,11 +283,11 @@ def exported(tmp_path: Path, builder: FakeBuilder) -> ModelStore:
 def test_models_are_imported_with_their_records(store: ModelStore, exported: ModelStore) -> None:
     assert store.import_folder(exported.folder) == {OTHER.file_name: True, SPEC.file_name: True}
     for spec in (SPEC, OTHER):
-        found, there = store.find(spec), exported.find(spec)
-        assert found is not None
-        assert there is not None
-        assert (found.sha256, found.nstrt) == (there.sha256, there.nstrt)
-        assert found.path.read_bytes() == b"a network"
+        model, original = store.find(spec), exported.find(spec)
+        assert model is not None
+        assert original is not None
+        assert (model.sha256, model.nstrt) == (original.sha256, original.nstrt)
+        assert model.path.read_bytes() == b"a network"
     assert file_names(store) == file_names(exported)
 
 

@@ -59,8 +59,8 @@ def test_lab_agrees_with_scikit_image_and_round_trips() -> None:
 @settings(max_examples=60, deadline=None)
 @given(lightness=st.floats(-10, 110), a=st.floats(-150, 150), b=st.floats(-150, 150))
 def test_gamut_mapping_keeps_lightness_and_hue(lightness: float, a: float, b: float) -> None:
-    wanted = np.array([[[lightness, a, b]]], np.float32)
-    shown = map_to_gamut(wanted)[0, 0]
+    requested = np.array([[[lightness, a, b]]], np.float32)
+    shown = map_to_gamut(requested)[0, 0]
     assert shown[0] == pytest.approx(min(100, max(0, lightness)), abs=0.01)
     assert abs(shown[1] * b - shown[2] * a) < 1e-2 * (1 + math.hypot(a, b))
     assert math.hypot(*shown[1:]) <= math.hypot(a, b) + 1e-3
@@ -71,8 +71,8 @@ def test_gamut_mapping_keeps_lightness_and_hue(lightness: float, a: float, b: fl
 def test_gamut_mapping_keeps_colors_inside_and_stops_at_the_edge() -> None:
     inside = to_lab(random_colors(20, 20, (0.5, 0.4, 0.6), 0.1))
     np.testing.assert_array_equal(map_to_gamut(inside), inside)
-    wanted = np.array([[[50.0, 120.0, 0.0]]], np.float32)
-    shown = map_to_gamut(wanted)[0, 0]
+    requested = np.array([[[50.0, 120.0, 0.0]]], np.float32)
+    shown = map_to_gamut(requested)[0, 0]
     chromas = np.arange(0, 121, 0.05)
     line = np.stack([np.full_like(chromas, 50), chromas, np.zeros_like(chromas)], 1)[None]
     back = rgb2lab(lab2rgb(line))
@@ -86,53 +86,53 @@ def test_covariance_matching_gives_the_target_mean_and_covariance() -> None:
     matched = match_colors(Picture(rgb=photo), Picture(rgb=painting), "covariance").rgb
     assert matched.min() > 0.02
     assert matched.max() < 0.98
-    for found, expected in zip(moments(matched), moments(painting), strict=True):
-        np.testing.assert_allclose(found, expected, atol=2e-5)
+    for actual, expected in zip(moments(matched), moments(painting), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 
 def test_transport_matrix_is_symmetric_and_minimises_color_changes() -> None:
-    _, own = moments(random_colors(20, 20, (0.5, 0.5, 0.5), 0.03, seed=1))
+    _, source = moments(random_colors(20, 20, (0.5, 0.5, 0.5), 0.03, seed=1))
     _, target = moments(random_colors(20, 20, (0.5, 0.5, 0.5), 0.05, seed=3))
-    found = transport_matrix(own, target)
-    root, inverse = sqrtm(own), np.linalg.inv(sqrtm(own))
-    np.testing.assert_allclose(found, inverse @ sqrtm(root @ target @ root) @ inverse, rtol=1e-6)
-    np.testing.assert_allclose(found, found.T, atol=1e-12)
-    np.testing.assert_allclose(found @ own @ found.T, target, atol=1e-10)
+    actual = transport_matrix(source, target)
+    root, inverse = sqrtm(source), np.linalg.inv(sqrtm(source))
+    np.testing.assert_allclose(actual, inverse @ sqrtm(root @ target @ root) @ inverse, rtol=1e-6)
+    np.testing.assert_allclose(actual, actual.T, atol=1e-12)
+    np.testing.assert_allclose(actual @ source @ actual.T, target, atol=1e-10)
     # The choice of Gatys et al. gives the same covariance with equal or larger changes.
     theirs = sqrtm(target) @ inverse
-    np.testing.assert_allclose(theirs @ own @ theirs.T, target, atol=1e-10)
+    np.testing.assert_allclose(theirs @ source @ theirs.T, target, atol=1e-10)
 
-    def moved(matrix: NDArray[np.float64]) -> float:
+    def mean_change(matrix: NDArray[np.float64]) -> float:
         change = matrix - np.eye(3)
-        return float(np.trace(change @ own @ change.T))
+        return float(np.trace(change @ source @ change.T))
 
-    assert moved(found) <= moved(theirs)
+    assert mean_change(actual) <= mean_change(theirs)
 
 
 @pytest.mark.parametrize("method", MATCHES)
 def test_matching_a_picture_with_itself_changes_little(method: str) -> None:
     photo = Picture(rgb=random_colors(40, 40, (0.5, 0.4, 0.6), 0.05))
-    off = np.abs(match_colors(photo, photo, method).rgb - photo.rgb)
+    difference = np.abs(match_colors(photo, photo, method).rgb - photo.rgb)
     # The smoothed histogram map deviates where colours are rare.
-    assert off.mean() < 1e-3
-    assert off.max() < (1e-4 if method == "covariance" else 0.06)
+    assert difference.mean() < 1e-3
+    assert difference.max() < (1e-4 if method == "covariance" else 0.06)
 
 
 def test_histogram_matching_is_closer_than_covariance_matching() -> None:
     photo, painting = read_picture(CAT), read_picture(EMBER)
     shares = (np.arange(200) + 0.5) / 200
 
-    def apart(picture: Picture) -> float:
+    def quantile_distance(picture: Picture) -> float:
         """Return the mean distance of the quantiles of L*, a* and b*."""
-        found, wanted = (
+        actual, requested = (
             np.quantile(rgb2lab(each.rgb).reshape(-1, 3), shares, axis=0)
             for each in (picture, painting)
         )
-        return float(np.abs(found - wanted).mean())
+        return float(np.abs(actual - requested).mean())
 
-    by_covariance = apart(match_colors(photo, painting, "covariance"))
-    by_histogram = apart(match_colors(photo, painting, "histogram"))
-    assert by_histogram < 0.75 * by_covariance < 0.75 * 0.6 * apart(photo)
+    by_covariance = quantile_distance(match_colors(photo, painting, "covariance"))
+    by_histogram = quantile_distance(match_colors(photo, painting, "histogram"))
+    assert by_histogram < 0.75 * by_covariance < 0.75 * 0.6 * quantile_distance(photo)
 
 
 @settings(max_examples=40, deadline=None)
@@ -147,8 +147,8 @@ def test_histogram_map_is_monotone_with_limited_slopes(
     slopes = np.diff(mapped) / np.diff(knots)
     assert slopes.min() > 0
     assert slopes.max() <= 2 + 1e-9
-    found = np.interp(values, knots, mapped)
-    assert np.average(found, weights=weights) == pytest.approx(target.mean(), abs=1e-6)
+    actual = np.interp(values, knots, mapped)
+    assert np.average(actual, weights=weights) == pytest.approx(target.mean(), abs=1e-6)
 
 
 def test_histogram_map_of_squares_is_the_square() -> None:
@@ -219,13 +219,13 @@ def test_transparent_pixels_do_not_affect_matching(method: str) -> None:
     hidden = photo.copy()
     hidden[:, 20:] = [1, 0, 0]
     of_half = Picture(rgb=photo[:, :20].copy())
-    seen = match_colors(Picture(rgb=hidden, alpha=alpha), Picture(rgb=painting), method)
+    matched = match_colors(Picture(rgb=hidden, alpha=alpha), Picture(rgb=painting), method)
     expected = match_colors(of_half, Picture(rgb=painting), method)
-    np.testing.assert_allclose(seen.rgb[:, :20], expected.rgb, atol=1e-5)
-    np.testing.assert_array_equal(seen.alpha, alpha)
-    seen = match_colors(Picture(rgb=painting), Picture(rgb=hidden, alpha=alpha), method)
+    np.testing.assert_allclose(matched.rgb[:, :20], expected.rgb, atol=1e-5)
+    np.testing.assert_array_equal(matched.alpha, alpha)
+    matched = match_colors(Picture(rgb=painting), Picture(rgb=hidden, alpha=alpha), method)
     expected = match_colors(Picture(rgb=painting), of_half, method)
-    np.testing.assert_allclose(seen.rgb, expected.rgb, atol=1e-5)
+    np.testing.assert_allclose(matched.rgb, expected.rgb, atol=1e-5)
 
 
 def test_linear_map_weights_pixels_by_opacity() -> None:

@@ -49,24 +49,27 @@ def test_style_of_one_tone_gives_finite_values() -> None:
 def test_with_chroma_of_keeps_lightness_and_takes_the_photo_chroma() -> None:
     painted = noise(24, 36, 0.4, 0.6)
     photo = noise(24, 36, 0.45, 0.55)
-    found = with_chroma_of(painted, photo)
+    actual = with_chroma_of(painted, photo)
     lab = np.concatenate([rgb2lab(painted)[..., :1], rgb2lab(photo)[..., 1:]], axis=2)
-    np.testing.assert_allclose(found, lab2rgb(lab), atol=2e-3)
+    np.testing.assert_allclose(actual, lab2rgb(lab), atol=2e-3)
 
 
 def test_out_of_gamut_colors_keep_chroma_and_move_in_lightness() -> None:
     photo = noise(60, 80)
     painted = np.random.default_rng(7).uniform(0, 1, (60, 80, 1)).astype(np.float32).repeat(3, 2)
-    wanted, own = lightness(painted), rgb2lab(photo)
-    found = rgb2lab(with_chroma_of(painted, photo))
-    np.testing.assert_allclose(found[..., 1:], own[..., 1:], atol=0.06)
+    requested, photo_lab = lightness(painted), rgb2lab(photo)
+    actual = rgb2lab(with_chroma_of(painted, photo))
+    np.testing.assert_allclose(actual[..., 1:], photo_lab[..., 1:], atol=0.06)
     # Lightness moves towards the photo's, and only outside the gamut.
-    between = (np.minimum(wanted, own[..., 0]) - 0.05, np.maximum(wanted, own[..., 0]) + 0.05)
-    assert ((found[..., 0] >= between[0]) & (found[..., 0] <= between[1])).all()
-    moved = np.abs(found[..., 0] - wanted) > 0.5
-    assert 0.05 < moved.mean() < 0.95
-    nearer = found[moved]
-    nearer[:, 0] += 0.5 * np.sign(wanted[moved] - nearer[:, 0])
+    between = (
+        np.minimum(requested, photo_lab[..., 0]) - 0.05,
+        np.maximum(requested, photo_lab[..., 0]) + 0.05,
+    )
+    assert ((actual[..., 0] >= between[0]) & (actual[..., 0] <= between[1])).all()
+    changed = np.abs(actual[..., 0] - requested) > 0.5
+    assert 0.05 < changed.mean() < 0.95
+    nearer = actual[changed]
+    nearer[:, 0] += 0.5 * np.sign(requested[changed] - nearer[:, 0])
     assert (np.abs(rgb2lab(lab2rgb(nearer)) - nearer).max(1) > 1e-2).all()
 
 
@@ -75,10 +78,10 @@ def test_results_in_the_photo_colors_have_its_chroma() -> None:
     result = StyleTransfer(options).stylize(CAT, EMBER)
     photo = resize(as_picture(CAT).rgb, result.picture.width, result.picture.height)
     saved = result.picture.to_array(np.uint8)
-    off = np.hypot(*np.moveaxis(rgb2lab(saved)[..., 1:] - rgb2lab(photo)[..., 1:], 2, 0))
+    distances = np.hypot(*np.moveaxis(rgb2lab(saved)[..., 1:] - rgb2lab(photo)[..., 1:], 2, 0))
     # One unit is about the smallest visible difference; rounding to 8 bits takes half of it.
-    assert off.mean() < 0.5
-    assert off.max() < 1.5
+    assert distances.mean() < 0.5
+    assert distances.max() < 1.5
     assert result.painted > 0.3
     # The result differs from the photo.
     assert np.abs(lightness(result.picture.rgb) - lightness(photo)).mean() > 2
@@ -90,6 +93,6 @@ def test_transparent_pixels_do_not_affect_lightness() -> None:
     alpha[:, :25] = 1
     hidden = photo.copy()
     hidden[:, 25:] = 1
-    _, seen = to_gray_pair(Picture(rgb=hidden, alpha=alpha), Picture(rgb=painting))
+    _, matched = to_gray_pair(Picture(rgb=hidden, alpha=alpha), Picture(rgb=painting))
     _, expected = to_gray_pair(Picture(rgb=photo[:, :25].copy()), Picture(rgb=painting))
-    np.testing.assert_allclose(seen.rgb, expected.rgb, atol=2e-4)
+    np.testing.assert_allclose(matched.rgb, expected.rgb, atol=2e-4)

@@ -41,7 +41,7 @@ def test_from_array_accepts_every_type_and_shape(dtype: type, channels: int | No
 
 
 @pytest.mark.parametrize(
-    ("array", "says"),
+    ("array", "message"),
     [
         (np.zeros((20, 20, 2)), "channels"),
         (np.zeros((20, 20, 5), np.uint8), "channels"),
@@ -59,8 +59,8 @@ def test_from_array_accepts_every_type_and_shape(dtype: type, channels: int | No
         (np.zeros((0, 20, 3)), "16 pixels"),
     ],
 )
-def test_from_array_refuses_other_arrays(array: np.ndarray, says: str) -> None:
-    with pytest.raises(OptionError, match=says):
+def test_from_array_refuses_other_arrays(array: np.ndarray, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
         Picture.from_array(array)
 
 

@@ -388,13 +388,13 @@ def test_floating_point_tiff_between_0_and_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "message"),
     [(np.nan, "not numbers"), (np.inf, "not numbers"), (3.0, "range"), (-1, "range")],
 )
-def test_floating_point_tiff_with_other_values(tmp_path: Path, value: float, says: str) -> None:
+def test_floating_point_tiff_with_other_values(tmp_path: Path, value: float, message: str) -> None:
     values = np.full((20, 20, 3), 0.5)
     values[3, 4, 1] = value
-    assert says in refusal(float_tiff(tmp_path / "f.tif", values))
+    assert message in refusal(float_tiff(tmp_path / "f.tif", values))
 
 
 # Refusals
@@ -456,7 +456,7 @@ def test_damaged_png_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("a.jpg", b"To whom it may concern\n" * 40, "not a picture"),
         ("a.png", b"\0" * 5000, "not a picture"),
@@ -471,12 +471,12 @@ def test_damaged_png_files_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_other_file_formats_are_refused_by_name(
-    tmp_path: Path, name: str, content: bytes, says: str
+    tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     sentence = refusal(path)
-    assert says in sentence
+    assert message in sentence
     assert "JPEG, PNG, TIFF" in sentence
 
 

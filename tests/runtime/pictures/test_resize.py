@@ -65,8 +65,8 @@ def test_shrinking_does_not_alias() -> None:
 
 def test_enlarging_then_shrinking_restores_the_picture() -> None:
     values = photo()
-    there = resize(values, 640, 512, clip=False)
-    assert psnr(resize(there, 320, 256, clip=False), values) > 40
+    enlarged = resize(values, 640, 512, clip=False)
+    assert psnr(resize(enlarged, 320, 256, clip=False), values) > 40
 
 
 @pytest.mark.parametrize("size", [(250, 333), (900, 700), (640, 256), (320, 77)])

@@ -245,17 +245,17 @@ def test_a_full_disk_leaves_no_temporary_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "says"),
+    ("number", "message"),
     [(errno.ENOSPC, "no room"), (errno.EACCES, "may not"), (errno.EIO, "cannot be written")],
 )
 def test_write_errors_are_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
 ) -> None:
     def failing(self: Path, content: bytes) -> int:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "write_bytes", failing)
-    with pytest.raises(PictureWriteError, match=says):
+    with pytest.raises(PictureWriteError, match=message):
         save(picture(), tmp_path / "a.png", recipe=None, overwrite=False)
     assert os.listdir(tmp_path) == []
 
