@@ -1,8 +1,8 @@
 """Measure the GIMP filter's time to the first preview and to its end (after make test-gimp).
 
-Uses a photo of 1200 x 800 pixels and the default options. Measures the first preview after OK with
-a cold and a warm worker, Cancel until the plug-in has ended and the worker is idle, and kill -9 of
-GIMP until the worker has ended.
+Uses a photo of 1200 x 800 pixels and the default options. Measures three times: from OK
+to the first preview, with a cold and a warm worker; from Cancel to the plug-in's end and an idle
+worker; from kill -9 of GIMP to the worker's end.
 """
 
 from __future__ import annotations

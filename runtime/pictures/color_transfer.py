@@ -53,8 +53,8 @@ _MAX_SAMPLES = 1 << 20
 def match_colors(picture: Picture, target: Picture, method: str) -> Picture:
     """Give ``picture`` the colour statistics of ``target``.
 
-    ``covariance`` matches mean and covariance with x' = A x + b (:func:`linear_map`) on
-    sRGB-encoded values, as Gatys et al. do, because the network's input has this encoding.
+    ``covariance`` matches mean and covariance with x' = A x + b (:func:`linear_map`). As in Gatys
+    et al., x is sRGB-encoded like the network's input.
 
     ``histogram`` then maps L*, a* and b* separately to the target's histograms
     (:func:`histogram_map`). Matching along all axes exactly (Pitié, Kokaram and Dahyot) would be
