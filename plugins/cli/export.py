@@ -56,7 +56,7 @@ def command(
         None,
         metavar="VARIANT",
         help=f"Kinds of file, may be repeated: {', '.join((*VARIANTS, *STEP_VARIANTS))}. "
-        "Default: all that can be checked.",
+        "Default: all.",
         show_default=False,
     ),
     folder: Path = typer.Option(

@@ -24,7 +24,7 @@ def command(
 ) -> int:
     """Take over models that were exported elsewhere; it needs neither torch nor onnx."""
     store = ModelStore()
-    taken = store.take(folder)
+    taken = store.import_folder(folder)
     for name, copied in taken.items():
         print_out(f"{name}: {'copied' if copied else 'was there already'}")
     print_out(f"in {store.folder}")

@@ -133,7 +133,7 @@ def _logs_of_filters() -> Iterator[Path]:
 def weights() -> dict[str, str]:
     """Which weights can be had here; only the exporter knows."""
     try:
-        from nstrt.exporter.weights import weights_found
+        from nstrt.exporter.weights import available_weights
     except ImportError:
         return {"exporter": 'not installed; add it with: pip install "nstrt[full]"'}
-    return weights_found()
+    return available_weights()

@@ -17,7 +17,7 @@ from nstrt.runtime.system.host import (
     available_memory,
     default_threads,
     device_name,
-    processor,
+    processor_name,
     versions,
 )
 
@@ -46,7 +46,7 @@ def describe() -> dict[str, Any]:
         },
         "nodes": _nodes(store, choice.provider),
         "processor": {
-            "name": processor(),
+            "name": processor_name(),
             "threads": default_threads(),
             "free_memory": f"{available_memory() / 1e9:.1f} GB",
         },

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstrt.runtime.errors import OptionError, PackageMissingError, PictureWriteError
-from nstrt.runtime.pictures import check_target, resize, why_not_written
-from nstrt.runtime.pictures.values import quantised
+from nstrt.runtime.pictures import check_target, resize, write_error_sentence
+from nstrt.runtime.pictures.values import quantize
 from nstrt.runtime.run.events import Event, Finished, Started, Step
-from nstrt.runtime.system.files import written_whole
+from nstrt.runtime.system.files import atomic_write
 
 if TYPE_CHECKING:
     from typing import Self
@@ -130,7 +130,7 @@ class Timelapse:
                 [*self._frames, *self._frames[-1:] * round(self._hold * FRAME_RATE)],
             )
         except OSError as error:
-            raise PictureWriteError(why_not_written(self.path, error)) from error
+            raise PictureWriteError(write_error_sentence(self.path, error)) from error
 
     def close(self) -> None:
         """Delete the stored frames."""
@@ -151,7 +151,7 @@ class Timelapse:
         """Store a frame on the disk."""
         path = Path(self._folder.name) / f"{len(self._frames):05}.png"
         samples = np.empty(rgb.shape, np.uint8)
-        quantised(rgb, samples)
+        quantize(rgb, samples)
         try:
             Image.fromarray(samples).save(path, compress_level=1)
         except OSError as error:
@@ -167,7 +167,7 @@ def write_film(target: Path, size: tuple[int, int], frames: list[Path]) -> None:
     disk is full or not there.
     """
     sequence = _LazySequence(size, frames)
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         match target.suffix.lower():
             case ".mp4":
                 _write_mp4(temporary, sequence)

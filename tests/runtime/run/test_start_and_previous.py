@@ -10,7 +10,7 @@ from PIL import Image
 
 from nstrt.runtime import OptionError, Result, Step, StyleTransfer, StylizeOptions
 from nstrt.runtime.errors import CheckpointError
-from nstrt.runtime.pictures import Picture, gray
+from nstrt.runtime.pictures import Picture, to_gray
 from nstrt.runtime.run.inputs import PreviousFrame
 
 from support import CAT, NIGHT
@@ -87,7 +87,7 @@ def test_color_content_starts_from_the_grays_of_the_start_picture() -> None:
     transfer = StyleTransfer(StylizeOptions.of(**OPTIONS, iterations=1, color="content"))
     colored = Picture(rgb=pan(1, (64, 43))[0])
     losses = []
-    for start in (colored, gray(colored), Picture(rgb=colored.rgb[::-1].copy())):
+    for start in (colored, to_gray(colored), Picture(rgb=colored.rgb[::-1].copy())):
         run = transfer.run(CAT, NIGHT, start=start)
         losses.append(next(event.terms for event in run if isinstance(event, Step)).loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
