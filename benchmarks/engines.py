@@ -1,10 +1,10 @@
-"""Seconds of a step by each engine and by plain torch autograd, in turn, A B A B.
+"""Measure seconds per step of each engine and of plain torch autograd alternately, A B A B.
 
 python benchmarks/engines.py [--size 512] [--repeats 3] [--provider cpu]
 
-Plain autograd is torchvision's own VGG19 up to the deepest layer, ``loss.backward()``, and nothing
-else: what a straightforward program does. Each engine evaluates the same losses of the same
-pictures; sessions, algorithms and targets are made before anything counts.
+Plain autograd is torchvision's VGG19 up to the deepest layer and ``loss.backward()``. Each engine
+evaluates equal losses of equal pictures. Sessions, algorithms and targets are prepared before the
+measurement.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--engines", nargs="+", default=["torch", "onnx", "graph"])
     parser.add_argument("--no-autograd", action="store_true")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
 
     from nstrt.runtime import Picture, StylizeOptions
     from nstrt.runtime.pictures import as_picture, resize
 
-    photo, painting = (as_picture(path) for path in (given.content, given.style))
-    options = StylizeOptions.of(precision=given.precision, provider=given.provider)
-    factor = given.size / max(photo.width, photo.height)
+    photo, painting = (as_picture(path) for path in (args.content, args.style))
+    options = StylizeOptions.of(precision=args.precision, provider=args.provider)
+    factor = args.size / max(photo.width, photo.height)
     width, height = round(photo.width * factor), round(photo.height * factor)
     pictures = [
         Picture(rgb=resize(one.rgb, width, height), alpha=None, depth=8)
         for one in (photo, painting)
     ]
     steps: dict[str, Callable[[], Any]] = {}
-    for name in given.engines:
+    for name in args.engines:
         steps[f"engine {name}"] = engine_step(options, name, pictures)
-    if not given.no_autograd:
-        steps["torch autograd"] = autograd_step(options, pictures, given.provider)
+    if not args.no_autograd:
+        steps["torch autograd"] = autograd_step(options, pictures, args.provider)
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(given.repeats + 1):
+    for repeat in range(args.repeats + 1):
         for name, step in steps.items():
             started = time.perf_counter()
             step()
             if repeat:
                 times[name].append(time.perf_counter() - started)
-    print(f"{width}x{height} pixels on {given.provider}, {given.precision}")
+    print(f"{width}x{height} pixels on {args.provider}, {args.precision}")
     first = next(reversed(times))
     for name, values in times.items():
         ratios = [mine / other for mine, other in zip(values, times[first], strict=True)]
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def engine_step(options: Any, name: str, pictures: Sequence[Any]) -> Callable[[], float]:
-    """Loss and gradient by an engine of its own."""
+    """Return a function for loss and gradient with a new engine."""
     shape = (pictures[0].height, pictures[0].width)
     return step_of(engine_of(options, name, [shape]), options, pictures)
 
@@ -82,7 +82,7 @@ def engine_step(options: Any, name: str, pictures: Sequence[Any]) -> Callable[[]
 def step_of(
     engine: Any, options: Any, pictures: Sequence[Any], *, tile: int | None = None
 ) -> Callable[[], float]:
-    """Loss and gradient, in tiles of at most ``tile`` pixels a side."""
+    """Return a function for loss and gradient, in tiles of at most ``tile`` pixels a side."""
     from nstrt.runtime.engines.evaluation import Evaluation
 
     evaluation = Evaluation(engine, tile=tile)
@@ -92,7 +92,7 @@ def step_of(
 
 
 def engine_of(options: Any, name: str, shapes: Sequence[tuple[int, int]]) -> Any:
-    """An engine for pictures of some heights and widths."""
+    """Build an engine for pictures of these heights and widths."""
     from nstrt.runtime import ModelStore
     from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
     from nstrt.runtime.ort.providers import choose_precision
@@ -110,23 +110,23 @@ def engine_of(options: Any, name: str, shapes: Sequence[tuple[int, int]]) -> Any
 
 
 def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Callable[[], float]:
-    """Loss and gradient by ``loss.backward()``."""
+    """Return a function for loss and gradient with ``loss.backward()``."""
     import torch
     import torchvision
 
     from nstrt.runtime.model import LAYERS
 
     device = "cpu" if provider == "cpu" else "cuda"
-    # Its time does not depend on what the weights are.
+    # The time does not depend on the weights' values.
     network = torchvision.models.vgg19(weights=None).features.to(device).requires_grad_(False)
     deepest = max(LAYERS.index(layer) for layer in options.layers)
 
     def features(image: Any) -> dict[str, Any]:
-        found = {}
+        outputs = {}
         for name, module in zip(LAYERS[: deepest + 1], network, strict=False):
             image = module(image)
-            found[name] = image
-        return {layer: found[layer] for layer in options.layers}
+            outputs[name] = image
+        return {layer: outputs[layer] for layer in options.layers}
 
     for module in network:
         if isinstance(module, torch.nn.ReLU):
@@ -141,17 +141,17 @@ def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Calla
         contents, styles = features(photo), features(painting)
         grams = {layer: gram_matrix(styles[layer]) for layer, _ in options.style_layers}
 
-    def relative_error(found: Any, target: Any) -> Any:
-        return (found - target).square().mean() / target.square().mean()
+    def relative_error(outputs: Any, target: Any) -> Any:
+        return (outputs - target).square().mean() / target.square().mean()
 
     def step() -> float:
         image = photo.clone().requires_grad_()
-        found = features(image)
+        outputs = features(image)
         loss = sum(
-            relative_error(found[layer], contents[layer]) for layer, _ in options.content_layers
+            relative_error(outputs[layer], contents[layer]) for layer, _ in options.content_layers
         )
         loss = loss + sum(
-            relative_error(gram_matrix(found[layer]), grams[layer])
+            relative_error(gram_matrix(outputs[layer]), grams[layer])
             for layer, _ in options.style_layers
         )
         loss.backward()
@@ -161,7 +161,7 @@ def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Calla
 
 
 def batch(picture: Any) -> np.ndarray[Any, Any]:
-    """1 x 3 x height x width, RGB in 0..1."""
+    """Return the picture as 1 x 3 x height x width, RGB in 0..1."""
     return np.ascontiguousarray(picture.rgb.transpose(2, 0, 1)[None], np.float32)
 
 

@@ -1,8 +1,8 @@
-"""How soon the filter shows something in GIMP, and how soon it is gone (after make test-gimp).
+"""Measure the GIMP filter's time to the first preview and to its end (after make test-gimp).
 
-Of a photo of 1200 x 800 pixels and the default options: the first preview after OK with a cold and
-a warm worker; Cancel until the plug-in is gone and the worker idle; kill -9 of GIMP until the
-worker is gone.
+Uses a photo of 1200 x 800 pixels and the default options. Measures three times: from OK
+to the first preview, with a cold and a warm worker; from Cancel to the plug-in's end and an idle
+worker; from kill -9 of GIMP to the worker's end.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from test_screen import open_dialog, press_ok, progress_window, store_measuremen
 from nstrt.runtime.system.files import cache_folder
 
 
-def previewed(screen: Screen, photo: Photo) -> tuple[float, str]:
-    """Seconds from OK to the first preview, and the window with the progress."""
+def measure_preview(screen: Screen, photo: Photo) -> tuple[float, str]:
+    """Return the seconds from OK to the first preview, and the progress window."""
     store_measurement(screen.profile, style=NIGHT.as_uri())
     dialog = open_dialog(screen)
-    # At once, as somebody who repeats: the worker gets no time to warm up meanwhile.
+    # OK follows at once, so that the worker has no time to warm up.
     press_ok(screen, dialog)
-    begun = time.monotonic()
+    started = time.monotonic()
     wait_for(lambda: len(photo.layers()) == 2, "a preview", every=0.02)
-    return time.monotonic() - begun, progress_window(screen, dialog)
+    return time.monotonic() - started, progress_window(screen, dialog)
 
 
-def cancelled(screen: Screen, photo: Photo, window: str) -> tuple[float, float]:
-    """Seconds from Cancel until the plug-in is gone, and until the worker is idle too."""
+def measure_cancel(screen: Screen, photo: Photo, window: str) -> tuple[float, float]:
+    """Return the seconds from Cancel to the end of the plug-in and to an idle worker."""
     plugins = screen.plugins()
     screen.keys("alt+c", window=window)
-    begun = time.monotonic()
+    started = time.monotonic()
     wait_until_gone(plugins)
-    gone = time.monotonic() - begun
+    gone = time.monotonic() - started
     while True:
         looked = time.monotonic()
         if processor_seconds(screen.workers(), during=0.1) < 0.02:
             assert len(photo.layers()) == 1
-            return gone, looked - begun
-        assert looked < begun + 60
+            return gone, looked - started
+        assert looked < started + 60
 
 
 def main() -> None:
-    """Print the times of three GIMPs."""
+    """Print the times of three GIMP processes."""
     place = prepare.find()
     if not place:
         sys.exit("There is no GIMP 3: run tests/gimp/prepare.py first.")
@@ -68,16 +68,16 @@ def main() -> None:
             with Image.open(CAT) as cat:
                 cat.resize((1200, 800)).save(file)
             with Screen.opened(profile, CAT) as screen, Photo.loaded(screen, file) as photo:
-                cold, window = previewed(screen, photo)
-                first = cancelled(screen, photo, window)
-                warm, window = previewed(screen, photo)
-                second = cancelled(screen, photo, window)
-                previewed(screen, photo)
+                cold, window = measure_preview(screen, photo)
+                first = measure_cancel(screen, photo, window)
+                warm, window = measure_preview(screen, photo)
+                second = measure_cancel(screen, photo, window)
+                measure_preview(screen, photo)
                 processes = screen.plugins() + screen.workers()
                 screen.kill()
-                begun = time.monotonic()
+                started = time.monotonic()
                 wait_until_gone(processes)
-                killed = time.monotonic() - begun
+                killed = time.monotonic() - started
         print(
             f"first preview {cold:.1f} s cold, {warm:.1f} s warm; Cancel: plug-in gone after "
             f"{first[0]:.2f} and {second[0]:.2f} s, worker idle by {first[1]:.2f} and "

@@ -1,7 +1,7 @@
-"""Arithmetic of a step by direct convolution, counted from VGG19's layer shapes.
+"""Count the operations of a step by direct convolution from VGG19's layer shapes.
 
-Each convolution of 3 x 3 takes 2 * 9 * Cin * Cout * H * W operations forwards, and as many
-backwards with respect to its input. The weights are frozen: they have no gradient.
+A convolution of 3 x 3 takes 2 * 9 * Cin * Cout * H * W operations forwards and equally many for
+the gradient of its input. The frozen weights have no gradient.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from collections.abc import Iterator, Sequence
 __all__ = ["convolutions", "floor_seconds", "step_flops"]
 
 BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
-"""Channels and convolutions of VGG19's blocks; a pooling that halves both sides lies between."""
+"""Channels and number of convolutions of VGG19's blocks, separated by 2x2 poolings."""
 
 
 def convolutions(deepest: str) -> Iterator[tuple[str, int, int, int]]:
-    """Name, input channels, output channels and halvings before it of each convolution that a
-    loss at the layer ``deepest`` (relu5_1, conv4_2, pool3) needs."""
-    last = _place(deepest)
+    """Yield the convolutions up to ``deepest``, such as relu5_1, conv4_2 or pool3.
+
+    Each item is a name, input channels, output channels and the number of poolings before it.
+    """
+    last = _last_convolution(deepest)
     before = 3
     for block, (channels, count) in enumerate(BLOCKS, start=1):
         for index in range(1, count + 1):
@@ -28,8 +30,8 @@ def convolutions(deepest: str) -> Iterator[tuple[str, int, int, int]]:
 
 
 def step_flops(width: int, height: int, layers: Sequence[str]) -> int:
-    """Operations of one step on a picture: all convolutions, forwards and backwards."""
-    deepest = max(layers, key=_place)
+    """Return the operations of one step: all convolutions, forwards and backwards."""
+    deepest = max(layers, key=_last_convolution)
     total = 0
     for _, before, after, halvings in convolutions(deepest):
         positions = (width >> halvings) * (height >> halvings)
@@ -38,12 +40,12 @@ def step_flops(width: int, height: int, layers: Sequence[str]) -> int:
 
 
 def floor_seconds(flops: int, gflops: float) -> float:
-    """How long these operations take at a rate of ``gflops`` thousand million a second."""
+    """Return the seconds for these operations at ``gflops`` GFLOP/s."""
     return flops / (gflops * 1e9)
 
 
-def _place(layer: str) -> tuple[int, int]:
-    """Block and number of the last convolution that a layer needs."""
+def _last_convolution(layer: str) -> tuple[int, int]:
+    """Return block and index of the last convolution up to a layer."""
     kind = layer.rstrip("0123456789_")
     numbers = layer[len(kind) :]
     if kind == "pool":

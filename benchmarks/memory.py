@@ -1,4 +1,4 @@
-"""Predicted against measured peak memory of whole runs, one process each.
+"""Compare predicted and measured peak memory of whole runs, one process each.
 
 python benchmarks/memory.py [--sizes 256 512 1024] [--max-memory 1.5] [--more --protect mask.png]
 """
@@ -35,17 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--more", nargs=argparse.REMAINDER, default=[], help="flags of nstrt stylize, at the end"
     )
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     print("engine      optimizer   size  tiles  history  measured  predicted  ratio")
     for engine, optimizer, size, most in itertools.product(
-        given.engines, given.optimizers, given.sizes, given.max_memory
+        args.engines, args.optimizers, args.sizes, args.max_memory
     ):
         flags = ["--engine", engine.partition(":")[0], "--precision", engine.partition(":")[2]]
-        flags += ["--optimizer", optimizer, "--size", str(size), "--iterations", str(given.steps)]
+        flags += ["--optimizer", optimizer, "--size", str(size), "--iterations", str(args.steps)]
         flags += ["--max-memory", str(most)] if most else []
-        flags += given.more
+        flags += args.more
         try:
-            measured, plan = run([str(given.content), str(given.style)], flags)
+            measured, plan = run([str(args.content), str(args.style)], flags)
         except subprocess.CalledProcessError as error:
             print(f"{engine:<11} {optimizer:<10} {size:>5}  {error.stderr.splitlines()[-1]}")
             continue
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(pictures: Sequence[str], flags: Sequence[str]) -> tuple[float, dict[str, Any]]:
-    """Bytes of resident memory at the peak of one run of one scale, and its plan."""
+    """Return the peak resident memory of a run of one scale in bytes, and the run's plan."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.png"
         command = [sys.executable, __file__, "--child", *pictures, "-o", str(out), *flags]

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and its plots, made whole from the raw numbers of docs/benchmarks.json."""
+"""Write docs/benchmarks.md and its plots from docs/benchmarks.json."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from curves import median, ratios, time_to_reach
 from flops import floor_seconds, step_flops
 from plot import Line, draw
 
-__all__ = ["LAYERS", "part", "plot_of", "text", "write"]
+__all__ = ["LAYERS", "page_text", "plot_of", "size_section", "write"]
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1")
-"""Layers that the compared objective looks at."""
+"""Loss layers of the compared objective."""
 
 NOTES = {
     "pastiche": "pastiche: its own class, L-BFGS with a history of 100.",
@@ -29,14 +29,14 @@ NOTES = {
 }
 
 QUIET = 0.15
-"""Processors that anything else may keep busy during a run that counts as undisturbed."""
+"""Largest load of other processes, in processors, of an undisturbed run."""
 
 SAME = 1e-4
-"""Relative difference up to which two losses count as the same."""
+"""Relative difference up to which two losses count as equal."""
 
 
 def write(results: Mapping[str, Any], docs: Path) -> list[Path]:
-    """Write the page and a plot for each size with curves; gives what was written."""
+    """Write the page and a plot for each size with curves; return the paths."""
     written = []
     for size, section in results["sizes"].items():
         drawn = plot_of(size, section)
@@ -46,12 +46,12 @@ def write(results: Mapping[str, Any], docs: Path) -> list[Path]:
             path.write_text(drawn, encoding="utf-8")
             written.append(path)
     page = docs / "benchmarks.md"
-    page.write_text(text(results), encoding="utf-8")
+    page.write_text(page_text(results), encoding="utf-8")
     return [*written, page]
 
 
-def text(results: Mapping[str, Any]) -> str:
-    """The whole page."""
+def page_text(results: Mapping[str, Any]) -> str:
+    """Return the whole page."""
     peers = {name for section in results["sizes"].values() for name in _programs(section)}
     lines = [
         "# Benchmarks",
@@ -79,12 +79,12 @@ def text(results: Mapping[str, Any]) -> str:
         *_table(["", ""], [*results["machine"].items(), *results["versions"].items()]),
     ]
     for size, section in sorted(results["sizes"].items(), key=lambda item: int(item[0])):
-        lines += ["", *part(size, section)]
+        lines += ["", *size_section(size, section)]
     return "\n".join(lines) + "\n"
 
 
-def part(size: str, section: Mapping[str, Any]) -> Iterator[str]:
-    """One size: its tables, its plot, and what they say."""
+def size_section(size: str, section: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of one size: tables, plot and conclusions."""
     yield f"## {size} pixels"
     yield ""
     yield (
@@ -93,13 +93,13 @@ def part(size: str, section: Mapping[str, Any]) -> Iterator[str]:
     )
     if "step" in section:
         yield ""
-        yield from _steps(section)
+        yield from _step_section(section)
     if "target" in section:
         yield ""
-        yield from _target(size, section)
+        yield from _loss_section(size, section)
 
 
-def _steps(section: Mapping[str, Any]) -> Iterator[str]:
+def _step_section(section: Mapping[str, Any]) -> Iterator[str]:
     step = section["step"]
     flops = step_flops(section["width"], section["height"], LAYERS)
     rate = median(step["rates"])
@@ -108,9 +108,10 @@ def _steps(section: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"One scale, {step['steps']} steps, a history of {step['history']} for L-BFGS, no "
-        f"previews. {_when(step)} By direct convolution a step takes {flops / 1e9:.0f} GFLOP "
-        f"(forwards, and backwards to the picture); a matrix product in single precision ran at "
-        f"{rate:.0f} GFLOP/s here ({', '.join(f'{r:.0f}' for r in step['rates'])}), so direct "
+        f"previews. {_date_sentence(step)} By direct convolution a step takes "
+        f"{flops / 1e9:.0f} GFLOP (forwards, and backwards to the picture); a matrix product in "
+        f"single precision ran at {rate:.0f} GFLOP/s here "
+        f"({', '.join(f'{r:.0f}' for r in step['rates'])}), so direct "
         f"convolution takes at least {_seconds(floor)} s. A program whose share is below 1 beats "
         "that. Seconds per step are the median of the steps after the first; the start is what "
         "came before the first step."
@@ -127,7 +128,7 @@ def _steps(section: Mapping[str, Any]) -> Iterator[str]:
                 f"{median(paces) / floor:.2f}",
                 f"{max(run['peak'] for run in runs):.0f}",
                 _seconds(median(run["start"] for run in runs)),
-                _ran(runs[0]),
+                _engine_of(runs[0]),
             ]
         )
     heads = ["program", "s per step", "by repeat", "share of the floor", "peak MiB", "start, s"]
@@ -140,32 +141,32 @@ def _steps(section: Mapping[str, Any]) -> Iterator[str]:
     if step.get("left_out"):
         yield ""
         yield f"Left out, because they did not run: {', '.join(step['left_out'])}."
-    yield from _disturbed(step, step["runs"])
-    yield from _check_start(step["runs"])
+    yield from _disturbance_notes(step, step["runs"])
+    yield from _first_loss_note(step["runs"])
 
 
 def _ratio_rows(runs: Mapping[str, Any]) -> Iterator[list[str]]:
     for ours in (name for name in runs if _is_ours(name)):
         for peer in (name for name in runs if not _is_ours(name)):
             paces = [[median(run["seconds"]) for run in runs[name]] for name in (ours, peer)]
-            found = ratios(*paces)
-            if not found:
+            quotients = ratios(*paces)
+            if not quotients:
                 continue
             peaks = [max(run["peak"] for run in runs[name]) for name in (ours, peer)]
             yield [
                 f"{ours} / {peer}",
-                f"{median(found):.2f}",
-                ", ".join(f"{value:.2f}" for value in found),
+                f"{median(quotients):.2f}",
+                ", ".join(f"{value:.2f}" for value in quotients),
                 f"{peaks[0] / peaks[1]:.2f}",
             ]
 
 
-def _disturbed(measured: Mapping[str, Any], runs: Mapping[str, Any]) -> Iterator[str]:
-    """What else went on, and how the others' threads waited."""
+def _disturbance_notes(measured: Mapping[str, Any], runs: Mapping[str, Any]) -> Iterator[str]:
+    """Yield notes on other load and on waiting threads."""
     if measured.get("passive_peers"):
         yield ""
         yield "All programs' threads slept while they waited (OMP_WAIT_POLICY=passive)."
-    most = {name: max(run.get("others", 0.0) for run in found) for name, found in runs.items()}
+    most = {name: max(run.get("others", 0.0) for run in repeats) for name, repeats in runs.items()}
     busy = {name: others for name, others in most.items() if others > QUIET}
     if busy:
         listed = ", ".join(f"{name} {others:.1f}" for name, others in busy.items())
@@ -176,8 +177,8 @@ def _disturbed(measured: Mapping[str, Any], runs: Mapping[str, Any]) -> Iterator
         )
 
 
-def _check_start(runs: Mapping[str, Any]) -> Iterator[str]:
-    """The programs' losses of the photo, which both evaluate first."""
+def _first_loss_note(runs: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the programs' losses of the untouched photo."""
     if "pastiche" not in runs:
         return
     theirs = runs["pastiche"][0]["first_loss"]
@@ -185,24 +186,25 @@ def _check_start(runs: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Loss of the untouched photo: pastiche {theirs:,.2f}; "
         + "; ".join(
-            f"{name} {found[0]['first_loss']:,.2f} ({_off(found[0]['first_loss'], theirs)})"
-            for name, found in runs.items()
+            f"{name} {repeats[0]['first_loss']:,.2f} "
+            f"({_difference(repeats[0]['first_loss'], theirs)})"
+            for name, repeats in runs.items()
             if _is_ours(name)
         )
         + "."
     )
 
 
-def _target(size: str, section: Mapping[str, Any]) -> Iterator[str]:
+def _loss_section(size: str, section: Mapping[str, Any]) -> Iterator[str]:
     target = section["target"]
     yield "### Time to the same loss"
     yield ""
     first = target["pastiche"][0]
     yield (
-        f"pastiche takes {target['steps']} steps of L-BFGS. {_way(target)} and stops when its own "
-        "loss at the full size is as low. Times are from the start of the process. "
-        f"{_when(target)} pastiche's picture counts from the end of the step that made it, nstrt's "
-        "from when its loss is known."
+        f"pastiche takes {target['steps']} steps of L-BFGS. {_strategy_sentence(target)} and stops "
+        "when its own loss at the full size is as low. Times are from the start of the process. "
+        f"{_date_sentence(target)} pastiche's picture counts from the end of the step that made "
+        "it, nstrt's from when its loss is known."
     )
     yield ""
     if any(run["stored"] for run in target["pastiche"]):
@@ -239,7 +241,7 @@ def _target(size: str, section: Mapping[str, Any]) -> Iterator[str]:
                 f"{median(shares):.3f}" if shares else "",
                 f"{runs[0]['loss']:,.2f}",
                 "" if runs[0]["judged"] is None else f"{runs[0]['judged']:,.2f}",
-                _plan(runs[0]),
+                _steps_by_scale(runs[0]),
                 _mib(runs),
             ]
         )
@@ -247,13 +249,13 @@ def _target(size: str, section: Mapping[str, Any]) -> Iterator[str]:
     yield from _table([*heads, "steps", "peak MiB"], rows)
     yield ""
     yield from _verdicts(target)
-    yield from _disturbed(target, {**target["ours"], "pastiche": target["pastiche"]})
+    yield from _disturbance_notes(target, {**target["ours"], "pastiche": target["pastiche"]})
     yield ""
     yield f"![Loss against time at {size} pixels](pictures/bench-{size}.svg)"
 
 
-def _way(target: Mapping[str, Any]) -> str:
-    """How nstrt goes to the loss."""
+def _strategy_sentence(target: Mapping[str, Any]) -> str:
+    """Return the beginning of a sentence on nstrt's scales and options."""
     run = next(iter(target["ours"].values()))[0]
     if len(run["scales"]) > 1:
         way = "nstrt goes from coarse to fine"
@@ -263,13 +265,13 @@ def _way(target: Mapping[str, Any]) -> str:
     return f"{way} with `{options}`" if options else way
 
 
-def _leaves(target: Mapping[str, Any]) -> bool:
-    """Whether nstrt's values may leave the range of a picture."""
+def _is_unclamped(target: Mapping[str, Any]) -> bool:
+    """Return if nstrt does not clamp values to the range of a picture."""
     return "clamp=false" in (target.get("options") or "").split(",")
 
 
 def first_reached(run: Mapping[str, Any]) -> float:
-    """When pastiche first had the loss that it has at the end: its losses go up as well."""
+    """Return when pastiche first reached its final loss; its losses also rise."""
     time = time_to_reach(run["curve"], run["loss"])
     assert time is not None
     return time
@@ -287,7 +289,7 @@ def _verdicts(target: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"- {name} {words} pastiche's loss by pastiche's own formula, which finds "
             f"{judged:,.2f} for its final picture, against {goal:,.2f}; nstrt itself found "
-            f"{run['loss']:,.2f} ({_off(run['loss'], judged)})."
+            f"{run['loss']:,.2f} ({_difference(run['loss'], judged)})."
         )
     theirs = target["pastiche"][0]
     seconds, lowest = min(theirs["curve"], key=lambda point: point[1])
@@ -300,7 +302,7 @@ def _verdicts(target: Mapping[str, Any]) -> Iterator[str]:
         )
     clamped = theirs.get("clamped_loss")
     if clamped is not None:
-        ours = "here nstrt does too" if _leaves(target) else "nstrt does not"
+        ours = "here nstrt does too" if _is_unclamped(target) else "nstrt does not"
         yield (
             f"- pastiche lets values leave the range of a picture; {ours}. Brought into the range "
             f"as when it is saved, pastiche's picture has a loss of {clamped:,.2f}."
@@ -308,7 +310,7 @@ def _verdicts(target: Mapping[str, Any]) -> Iterator[str]:
 
 
 def plot_of(size: str, section: Mapping[str, Any]) -> str | None:
-    """Loss against time; None without curves."""
+    """Draw loss against time as SVG; ``None`` without curves."""
     if "target" not in section:
         return None
     target = section["target"]
@@ -328,20 +330,20 @@ def plot_of(size: str, section: Mapping[str, Any]) -> str | None:
 
 
 def _programs(section: Mapping[str, Any]) -> set[str]:
-    found = set(section.get("step", {}).get("runs", {}))
-    return found | ({"pastiche"} if "target" in section else set())
+    names = set(section.get("step", {}).get("runs", {}))
+    return names | ({"pastiche"} if "target" in section else set())
 
 
 def _is_ours(name: str) -> bool:
     return name.startswith("nstrt")
 
 
-def _ran(run: Mapping[str, Any]) -> str:
+def _engine_of(run: Mapping[str, Any]) -> str:
     return ", ".join(str(run[key]) for key in ("engine", "precision") if run.get(key))
 
 
-def _plan(run: Mapping[str, Any]) -> str:
-    """Steps by scale, the finest as far as it went."""
+def _steps_by_scale(run: Mapping[str, Any]) -> str:
+    """Return the steps of each scale; the finest only up to the goal."""
     scales = [steps for _, _, steps in run["scales"]]
     done = run["steps"] - sum(scales[:-1])
     return " + ".join(str(steps) for steps in [*scales[:-1], done])
@@ -352,12 +354,12 @@ def _mib(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"{max(peaks):.0f}" if peaks else ""
 
 
-def _off(found: float, other: float) -> str:
-    off = abs(found - other) / abs(other)
-    return f"{off:.1e} apart" + ("" if off <= SAME else ", more than rounding")
+def _difference(loss: float, other: float) -> str:
+    relative = abs(loss - other) / abs(other)
+    return f"{relative:.1e} apart" + ("" if relative <= SAME else ", more than rounding")
 
 
-def _when(measured: Mapping[str, Any]) -> str:
+def _date_sentence(measured: Mapping[str, Any]) -> str:
     load = measured.get("load")
     tail = "" if load is None else f", load average {load} at the start"
     return f"Measured on {measured['date']}{tail}."

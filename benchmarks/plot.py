@@ -1,4 +1,4 @@
-"""A line plot with two logarithmic axes, as a small SVG file."""
+"""Draw a line plot with logarithmic axes as SVG."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Line", "draw", "ticks"]
 
 WIDTH, HEIGHT = 720, 440
 LEFT, RIGHT, TOP, BOTTOM = 78, 24, 46, 58
-COLOURS = ("#0b62a4", "#d1495b", "#2e8b57", "#8e5ea2", "#c77f1a", "#5b6770")
+COLORS = ("#0b62a4", "#d1495b", "#2e8b57", "#8e5ea2", "#c77f1a", "#5b6770")
 INK, FAINT = "#222222", "#dddddd"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One program's curve."""
+    """Curve of one program."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -33,7 +33,7 @@ def draw(
     y: str,
     level: tuple[float, str] | None = None,
 ) -> str:
-    """The plot as SVG text; ``level`` is a dashed horizontal line with its words."""
+    """Draw the plot as SVG text; ``level`` is a dashed horizontal line and its label."""
     lines = [Line(name=line.name, points=_positive(line.points)) for line in lines]
     lines = [line for line in lines if line.points]
     if not lines:
@@ -59,10 +59,10 @@ def draw(
     entries = []
     drawn: list[tuple[float, float]] = []
     for number, line in enumerate(lines):
-        colour = COLOURS[number % len(COLOURS)]
+        color = COLORS[number % len(COLORS)]
         points = [(across(x), up(y)) for x, y in line.points]
-        parts += _curve(points, colour)
-        entries.append((line.name, colour, ' stroke-width="2"'))
+        parts += _curve(points, color)
+        entries.append((line.name, color, ' stroke-width="2"'))
         drawn += [*_between(points), points[-1]]
     if level is not None:
         at, dashes = up(level[0]), ' stroke-dasharray="5 4"'
@@ -74,7 +74,7 @@ def draw(
 
 
 class _Axis:
-    """Values to pixels, logarithmically, with some room at both ends."""
+    """Map values to pixels logarithmically, with a margin at both ends."""
 
     def __init__(self, least: float, most: float, first: float, last: float) -> None:
         room = max((math.log10(most) - math.log10(least)) * 0.04, 0.02)
@@ -99,19 +99,19 @@ _DIGITS: tuple[tuple[float, ...], ...] = (
     tuple(fifth / 5 for fifth in range(5, 50)),
     tuple(tenth / 10 for tenth in range(10, 100)),
 )
-"""What marks begin with, from few to many in a decade."""
+"""Leading digits of the ticks, from few to many per decade."""
 
 
 def ticks(least: float, most: float) -> list[float]:
-    """Round numbers between two: of :data:`_DIGITS` the first that give four marks."""
+    """Return round numbers in a range, from the first of :data:`_DIGITS` with four ticks."""
     decades = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
-    found: list[float] = []
+    values: list[float] = []
     for digits in _DIGITS:
         every = [digit * 10.0**decade for decade in decades for digit in digits]
-        found = [value for value in every if least <= value <= most]
-        if len(found) >= 4:
+        values = [value for value in every if least <= value <= most]
+        if len(values) >= 4:
             break
-    return found
+    return values
 
 
 def _grid(across: _Axis, up: _Axis) -> list[str]:
@@ -134,18 +134,18 @@ def _grid(across: _Axis, up: _Axis) -> list[str]:
     return parts
 
 
-def _curve(points: Sequence[tuple[float, float]], colour: str) -> list[str]:
+def _curve(points: Sequence[tuple[float, float]], color: str) -> list[str]:
     path = " ".join(f"{x:g},{y:g}" for x, y in points)
     end = points[-1]
     return [
-        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" '
+        f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2" '
         'stroke-linejoin="round"/>',
-        f'<circle cx="{end[0]:g}" cy="{end[1]:g}" r="4" fill="{colour}"/>',
+        f'<circle cx="{end[0]:g}" cy="{end[1]:g}" r="4" fill="{color}"/>',
     ]
 
 
 def _legend(entries: Sequence[tuple[str, str, str]], drawn: Sequence[tuple[float, float]]) -> str:
-    """Names with their strokes, in the corner where the fewest of the drawn points lie."""
+    """Draw the legend in the corner with the fewest points of the curves."""
     width = 46 + 7.2 * max(len(name) for name, _, _ in entries)
     height = 20 * len(entries) + 8
     corners = [
@@ -163,15 +163,15 @@ def _legend(entries: Sequence[tuple[str, str, str]], drawn: Sequence[tuple[float
         f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" '
         f'fill="#ffffff" stroke="{FAINT}"/>'
     ]
-    for number, (name, colour, more) in enumerate(entries):
+    for number, (name, color, more) in enumerate(entries):
         middle = top + 14 + 20 * number
-        parts.append(_stroke(left + 8, middle, left + 30, middle, colour, more))
+        parts.append(_stroke(left + 8, middle, left + 30, middle, color, more))
         parts.append(_text(left + 38, middle + 4.5, name))
     return "\n".join(parts)
 
 
 def _between(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points along a polyline, close to each other."""
+    """Interpolate points along a polyline."""
     steps = [step / 20 for step in range(21)]
     return [
         (x1 + share * (x2 - x1), y1 + share * (y2 - y1))
@@ -180,8 +180,8 @@ def _between(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     ]
 
 
-def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> str:
-    return f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{colour}"{more}/>'
+def _stroke(x1: float, y1: float, x2: float, y2: float, color: str, more: str = "") -> str:
+    return f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{color}"{more}/>'
 
 
 def _text(x: float, y: float, words: str, *, anchor: str = "start", more: str = "") -> str:
@@ -189,7 +189,7 @@ def _text(x: float, y: float, words: str, *, anchor: str = "start", more: str = 
 
 
 def _number(value: float) -> str:
-    """1.5, 300, 2·10⁶: short enough for the margin."""
+    """Format a tick label such as 1.5, 300 or 2·10⁶."""
     if value < 100_000:
         return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
     digits, _, power = f"{value:.2e}".partition("e")
@@ -201,5 +201,5 @@ _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _positive(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """What a logarithm has; no infinite losses."""
+    """Drop points without a finite logarithm."""
     return [(x, y) for x, y in points if 0 < x < math.inf and 0 < y < math.inf]

@@ -1,12 +1,12 @@
-"""Contact sheets and numbers of the presets: docs/presets.md and its pictures.
+"""Write docs/presets.md with contact sheets and numbers of the presets.
 
     python benchmarks/presets.py [--size 256] [--only fast] [--no-example] [--before old.jpg]
 
-The photos are scikit-image's (cat, astronaut, coffee; CC0 or public domain), the paintings this
-project's own. ``fast``, ``balanced`` and ``best`` repaint the same three pairs; ``classic``
-squashes to a square, and repaints the first alone and smaller: its 300 steps take long. With
-``--before``, an earlier sheet of the same presets, pictures/before-after.jpg has its rows and the
-new ones in turn.
+The photos come from scikit-image (cat, astronaut, coffee; CC0 or public domain), the paintings
+from this project. ``fast``, ``balanced`` and ``best`` repaint the same three pairs. ``classic``
+repaints only the first pair, as a smaller square, because its 300 steps take long. ``--before``
+takes an earlier sheet of the same presets; pictures/before-after.jpg then alternates the rows of
+both sheets.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from quality import border_ratio, chroma_noise, chroma_noise_ratio
 
 from nstrt.runtime import Picture, Result, StyleTransfer, StylizeOptions
 from nstrt.runtime.pictures import resize
-from nstrt.runtime.system.host import processor, versions
+from nstrt.runtime.system.host import processor_name, versions
 
 ROOT = Path(__file__).parents[1]
 PAIRS = (("cat", "night"), ("astronaut", "ember"), ("coffee", "garden"))
 PRESETS = ("fast", "balanced", "best", "classic")
 CLASSIC_SIZE = 160
 CELL = 300
-"""Width in pixels of one picture of a sheet."""
+"""Width in pixels of a picture in a sheet."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,13 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", choices=PRESETS, action="append")
     parser.add_argument("--example", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--before", type=Path, help="an earlier sheet to show the new one beside")
-    given = parser.parse_args(arguments)
-    if given.before is not None and given.before.resolve().parent == ROOT / "docs" / "pictures":
+    args = parser.parse_args(arguments)
+    if args.before is not None and args.before.resolve().parent == ROOT / "docs" / "pictures":
         parser.error("copy the earlier sheet elsewhere: it is about to be replaced")
-    presets = given.only or PRESETS
+    presets = args.only or PRESETS
     folder = ROOT / "docs" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    if given.example:
+    if args.example:
         example(folder / "example.jpg")
     sheet, rows = [], []
     for photo_name, painting_name in PAIRS:
@@ -54,19 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for preset in presets:
             if preset == "classic" and sheet:
                 continue
-            result = repaint(preset, photo, painting, given.size)
+            result = repaint(preset, photo, painting, args.size)
             cells.append(cell(result.picture.rgb, preset))
             rows.append(row(preset, f"{photo_name}, {painting_name}", result, photo, painting))
             print(rows[-1], flush=True)
         sheet.append(cells)
         contact_sheet(sheet).save(folder / "presets.jpg", quality=90)
-    if given.before is not None:
-        in_turn(given.before, sheet).save(folder / "before-after.jpg", quality=88)
-    (ROOT / "docs" / "presets.md").write_text(page(rows, given.size))
+    if args.before is not None:
+        in_turn(args.before, sheet).save(folder / "before-after.jpg", quality=88)
+    (ROOT / "docs" / "presets.md").write_text(page(rows, args.size))
 
 
 def example(path: Path) -> None:
-    """The README's picture: the example photo, a painting, and the photo in its manner."""
+    """Write the README's picture: photo, painting and result."""
     photo, painting = picture("cat"), picture("night")
     result = repaint("balanced", photo, painting, photo.width)
     height = photo.height
@@ -83,7 +83,7 @@ def repaint(preset: str, photo: Picture, painting: Picture, size: int) -> Result
 
 
 def picture(name: str) -> Picture:
-    """One of the examples, or of scikit-image's pictures."""
+    """Load an example or one of scikit-image's pictures."""
     path = ROOT / "examples" / f"{name}.jpg"
     if path.is_file():
         return Picture.open(path)
@@ -98,11 +98,11 @@ def row(preset: str, pair: str, result: Result, photo: Picture, painting: Pictur
     chroma = chroma_noise_ratio(result.picture.rgb, same_size)
     finest = result.plan.scales[-1]
     on_canvas = resize(painting.rgb, *finest.styles[0])
-    own = chroma_noise(on_canvas) / chroma_noise(same_size)
+    painting_chroma = chroma_noise(on_canvas) / chroma_noise(same_size)
     size = f"{result.picture.width}×{result.picture.height}"
     return (
         f"| {preset} | {pair} | {size} | {result.steps} | "
-        f"{100 * result.painted:.0f} % | {border:.2f} | {chroma:.2f} | {own:.2f} |"
+        f"{100 * result.painted:.0f} % | {border:.2f} | {chroma:.2f} | {painting_chroma:.2f} |"
     )
 
 
@@ -132,8 +132,8 @@ def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
 
 
 def in_turn(earlier: Path, rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    """The rows of an earlier sheet of the same layout, each above its row of now."""
-    found: list[list[Image.Image]] = []
+    """Alternate the rows of an earlier sheet of the same layout with the new ones."""
+    alternated: list[list[Image.Image]] = []
     with Image.open(earlier) as before:
         top = 0
         for cells in rows:
@@ -143,18 +143,18 @@ def in_turn(earlier: Path, rows: Sequence[Sequence[Image.Image]]) -> Image.Image
                 for left, image in zip(range(0, before.width, CELL + 6), cells, strict=False)
             ]
             top += height + 6
-            # Photo, painting and what is made of them; classic has but one cell.
+            # Photo, painting and results; classic has only one cell.
             for name, row_ in (("before", old), ("now", list(cells))):
-                kept = [image.copy() for image in row_[:5]]
-                draw = ImageDraw.Draw(kept[0])
+                photo_and_results = [image.copy() for image in row_[:5]]
+                draw = ImageDraw.Draw(photo_and_results[0])
                 words = {"fill": "white", "stroke_width": 2, "stroke_fill": "black"}
-                draw.text((6, kept[0].height - 24), name, font=font(), **words)
-                found.append(kept)
-    return contact_sheet(found)
+                draw.text((6, photo_and_results[0].height - 24), name, font=font(), **words)
+                alternated.append(photo_and_results)
+    return contact_sheet(alternated)
 
 
 def page(rows: Sequence[str], size: int) -> str:
-    machine = f"{processor()}, Python {platform.python_version()}, " + ", ".join(
+    machine = f"{processor_name()}, Python {platform.python_version()}, " + ", ".join(
         f"{name} {version}" for name, version in versions().items()
     )
     return f"""# The presets

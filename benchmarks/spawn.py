@@ -1,4 +1,4 @@
-"""Programs as child processes: what each told, and the most memory it had."""
+"""Run programs as child processes and collect their reports and peak memory."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ PEERS = Path(__file__).parent / "peers"
 
 
 class ProgramError(Exception):
-    """A program ended with an error."""
+    """A program failed."""
 
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What one process told."""
+    """Report of one process."""
 
     ready: dict[str, Any] = field(default_factory=dict)
-    """Of its line before the first step."""
+    """Values of the line before the first step."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
-    """Its steps."""
+    """Values of each step."""
 
     done: dict[str, Any] = field(default_factory=dict)
-    """Of its last line."""
+    """Values of the last line."""
 
     peak: float = 0.0
-    """Most resident memory in MiB, as the system counted it."""
+    """Peak resident memory in MiB, as reported by the system."""
 
     others: float = 0.0
-    """Processors that anything else kept busy meanwhile, on average."""
+    """Average number of processors busy with other processes."""
 
     @property
     def times(self) -> list[float]:
-        """When its steps ended, in seconds since it was spawned."""
+        """End of each step in seconds since the start of the process."""
         return [float(step["seconds"]) for step in self.steps]
 
 
 def spawn(script: str, *, threads: int, passive: bool = False, **settings: Any) -> Outcome:
-    """Run one of the scripts in ``peers`` to its end, on so many threads.
+    """Run a script of ``peers`` to its end.
 
-    ``passive`` makes its threads sleep while they wait, whatever it would choose.
-    Raises :class:`ProgramError` with the end of its words if it fails.
+    ``passive`` makes waiting threads sleep. Raises :class:`ProgramError` with the end of the
+    output if the script fails.
     """
     environment = dict(os.environ)
-    # What programs choose for themselves they shall choose for themselves.
+    # Each program chooses its own wait policy.
     environment.pop("OMP_WAIT_POLICY", None)
     if passive:
         environment["OMP_WAIT_POLICY"] = "passive"
@@ -63,9 +63,9 @@ def spawn(script: str, *, threads: int, passive: bool = False, **settings: Any) 
     outcome = Outcome()
     with tempfile.TemporaryFile("w+") as words:
         began, busy = time.time(), _busy()
-        given = json.dumps({"spawned": began, "threads": threads, **settings})
+        settings_json = json.dumps({"spawned": began, "threads": threads, **settings})
         process = subprocess.Popen(
-            [sys.executable, str(PEERS / script), given],
+            [sys.executable, str(PEERS / script), settings_json],
             stdout=subprocess.PIPE,
             stderr=words,
             text=True,
@@ -74,8 +74,8 @@ def spawn(script: str, *, threads: int, passive: bool = False, **settings: Any) 
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                _hear(outcome, json.loads(line))
-            # Popen's own wait would throw the usage away.
+                _handle_line(outcome, json.loads(line))
+            # Popen.wait discards the resource usage.
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         except BaseException:
@@ -88,17 +88,17 @@ def spawn(script: str, *, threads: int, passive: bool = False, **settings: Any) 
             words.seek(0)
             end = "\n".join(words.read().strip().splitlines()[-12:])
             raise ProgramError(f"{script} ended with {process.returncode}:\n{end}")
-    own = usage.ru_utime + usage.ru_stime
-    outcome.others = max(0.0, (_busy() - busy - own) / (time.time() - began))
+    child_seconds = usage.ru_utime + usage.ru_stime
+    outcome.others = max(0.0, (_busy() - busy - child_seconds) / (time.time() - began))
     # macOS counts bytes, Linux kibibytes.
     outcome.peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return outcome
 
 
 def peak_memory() -> float:
-    """Bytes that this process had resident at most, as the system counted them."""
+    """Return the peak resident memory of this process in bytes, as reported by the system."""
     try:
-        # Linux's usage starts from what the parent had when it forked; this one does not.
+        # getrusage on Linux includes the parent's memory at the fork; VmHWM does not.
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024.0 * int(line.split()[1])
@@ -111,14 +111,14 @@ def peak_memory() -> float:
 
 
 def _busy() -> float:
-    """Seconds that all processors together were not idle, since the system started."""
+    """Return the busy seconds of all processors since the system started."""
     times = psutil.cpu_times()._asdict()
-    # A guest's time is counted in the host's user time as well.
+    # User time includes guest time.
     idle = ("idle", "iowait", "guest", "guest_nice")
     return float(sum(value for name, value in times.items() if name not in idle))
 
 
-def _hear(outcome: Outcome, line: dict[str, Any]) -> None:
+def _handle_line(outcome: Outcome, line: dict[str, Any]) -> None:
     event = line.pop("event")
     if event == "step":
         outcome.steps.append(line)

@@ -1,9 +1,9 @@
-"""nstrt and its peers in turn: seconds per step, peak memory, time to the same loss.
+"""Measure nstrt and other programs alternately: step time, peak memory, time to equal loss.
 
     python benchmarks/speed.py [--sizes 512,1024] [--ours auto engine=torch precision=bf16]
 
-Writes docs/benchmarks.json, and from it docs/benchmarks.md and the plots; ``--page-only`` makes
-these again without measuring. Linux and macOS only: the peak memory is the system's own count.
+Writes docs/benchmarks.json, docs/benchmarks.md and the plots; ``--page-only`` rewrites the last two
+without measuring. Runs on Linux and macOS only, because the system reports the peak memory.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from curves import median, seconds_per_step, shifted, time_to_reach, timed
-from facts import load, machine, package_versions
-from page import part, write
+from curves import constant_pace_curve, loss_curve, median, seconds_per_step, time_to_reach
+from environment import load_average, machine, package_versions
+from inputs import Pair, prepare
+from page import size_section, write
 from peers.objective import objective
-from same import Pair, prepare
 from spawn import Outcome, ProgramError, spawn
 
 from nstrt.runtime import StylizeOptions
@@ -36,34 +36,34 @@ ROOT = Path(__file__).parents[1]
 HISTORY = 100
 FORMAT = 1
 CHECKOUTS = ("style-transfer-pytorch", "neural-style-pt")
-"""Programs that take part when the folder of a checkout is given."""
+"""Programs that run if the folder of a checkout is given."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = _arguments(arguments)
-    store = given.docs / "benchmarks.json"
-    if given.page_only:
-        _report(write(json.loads(store.read_text()), given.docs))
+    args = _arguments(arguments)
+    store = args.docs / "benchmarks.json"
+    if args.page_only:
+        _print_paths(write(json.loads(store.read_text()), args.docs))
         return
-    entries = [Entry.parse(words) for words in given.ours]
+    entries = [Entry.parse(words) for words in args.ours]
     results = {
         "format": FORMAT,
-        "machine": machine(given.threads),
+        "machine": machine(args.threads),
         "versions": package_versions(),
         "sizes": {},
     }
     with tempfile.TemporaryDirectory() as folder:
-        for size in given.sizes:
-            bench = Bench(given=given, entries=entries, size=size, folder=Path(folder))
+        for size in args.sizes:
+            bench = Bench(args=args, entries=entries, size=size, folder=Path(folder))
             section = bench.section()
             results["sizes"][str(size)] = section
-            print("\n".join(part(str(size), section)), flush=True)
-            if not given.no_pages:
-                # After each size: a long run that is stopped keeps what it has.
-                results = merged(results, _earlier(store))
-                given.docs.mkdir(parents=True, exist_ok=True)
+            print("\n".join(size_section(str(size), section)), flush=True)
+            if not args.no_pages:
+                # Stored after each size, so that a stopped run keeps its results.
+                results = merge_results(results, _load_results(store))
+                args.docs.mkdir(parents=True, exist_ok=True)
                 store.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-                _report(write(results, given.docs))
+                _print_paths(write(results, args.docs))
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -110,17 +110,17 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--no-pages", action="store_true", help="only print")
     add("--page-only", action="store_true", help="make the pages from benchmarks.json")
     add("--docs", type=Path, default=ROOT / "docs", help="where the pages go")
-    given = parser.parse_args(arguments)
-    usual = ([256], 4, 1, 20) if given.quick else ([512, 1024], 8, 3, 200)
+    args = parser.parse_args(arguments)
+    usual = ([256], 4, 1, 20) if args.quick else ([512, 1024], 8, 3, 200)
     for name, value in zip(("sizes", "steps", "repeats", "target_steps"), usual, strict=True):
-        if getattr(given, name) is None:
-            setattr(given, name, value)
-    given.no_pages = given.no_pages or given.quick
-    if given.only == "memory":
-        given.repeats = 1
-    if given.steps < 2 or given.repeats < 1 or given.target_steps < 1 or given.target_repeats < 1:
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    args.no_pages = args.no_pages or args.quick
+    if args.only == "memory":
+        args.repeats = 1
+    if args.steps < 2 or args.repeats < 1 or args.target_steps < 1 or args.target_repeats < 1:
         parser.error("at least 2 steps, 1 repeat and 1 step of pastiche are needed")
-    return given
+    return args
 
 
 def _sizes(words: str) -> list[int]:
@@ -129,23 +129,23 @@ def _sizes(words: str) -> list[int]:
 
 @dataclass(frozen=True)
 class Entry:
-    """One variant of nstrt: its name in the tables, and the options that it sets."""
+    """Variant of nstrt: its name in the tables and its options."""
 
     name: str
     options: Mapping[str, Any]
 
     @classmethod
     def parse(cls, words: str) -> Entry:
-        """From ``auto`` or ``engine=torch,iterations=60,40,25``."""
+        """Parse ``auto`` or ``engine=torch,iterations=60,40,25``."""
         if words == "auto":
             return cls("nstrt", {})
         return cls(f"nstrt {words}", parse_options(words))
 
 
 def parse_options(words: str) -> dict[str, Any]:
-    """Options as ``name=value,name=value``; lists are ``iterations=60,40,25``.
+    """Parse options of the form ``name=value,name=value``; a list is ``iterations=60,40,25``.
 
-    Names and ranges are left to :class:`StylizeOptions`.
+    :class:`StylizeOptions` checks names and ranges.
     """
     options: dict[str, Any] = {}
     for chunk in re.split(r",(?=[a-z_0-9]+=)", words) if words else ():
@@ -170,20 +170,20 @@ def _value(name: str, value: str) -> Any:
 
 @dataclass
 class Bench:
-    """The measurements of one size."""
+    """Measurements of one picture size."""
 
-    given: argparse.Namespace
+    args: argparse.Namespace
     entries: Sequence[Entry]
     size: int
     folder: Path
 
     def section(self) -> dict[str, Any]:
-        """Everything that was asked for, as plain numbers."""
-        given = self.given
-        self.pair = prepare(given.content, given.style, self.size, self.folder)
+        """Measure everything requested and return it as plain numbers."""
+        args = self.args
+        self.pair = prepare(args.content, args.style, self.size, self.folder)
         section: dict[str, Any] = {
-            "content": given.content.name,
-            "style": given.style.name,
+            "content": args.content.name,
+            "style": args.style.name,
             "width": self.pair.size[0],
             "height": self.pair.size[1],
             "style_width": self.pair.style_size[0],
@@ -191,38 +191,38 @@ class Bench:
             "digest": self.pair.digest,
         }
         self._prepare_ours()
-        if given.only != "target":
+        if args.only != "target":
             section["step"] = self._steps()
-        if given.only in (None, "target"):
+        if args.only in (None, "target"):
             section["target"] = self._target(section.get("step"))
         return section
 
     def _prepare_ours(self) -> None:
         for entry in self.entries:
             self._options(entry.options)
-            self._say(f"{entry.name} gets ready")
-            options = {**parse_options(self.given.target_options), **entry.options}
+            self._log(f"{entry.name} gets ready")
+            options = {**parse_options(self.args.target_options), **entry.options}
             self._ours({**options, "iterations": [1]})
 
     def _steps(self) -> dict[str, Any]:
-        given = self.given
-        measured: dict[str, Any] = {**_now(), "steps": given.steps, "history": HISTORY}
-        measured |= {"passive_peers": given.passive_peers}
+        args = self.args
+        measured: dict[str, Any] = {**_now(), "steps": args.steps, "history": HISTORY}
+        measured |= {"passive_peers": args.passive_peers}
         measured |= {"rates": [], "runs": {}, "left_out": []}
-        for repeat in range(1, given.repeats + 1):
+        for repeat in range(1, args.repeats + 1):
             rate = self._spawn("run_rate.py").done["gflops"]
             measured["rates"].append(rate)
             for name in self._programs():
                 if name in measured["left_out"]:
                     continue
-                self._say(f"repeat {repeat} of {given.repeats}: {name}")
+                self._log(f"repeat {repeat} of {args.repeats}: {name}")
                 try:
-                    outcome = self._one(name)
+                    outcome = self._step_time_run(name)
                 except ProgramError as error:
                     if name not in CHECKOUTS:
                         raise
-                    # Somebody else's checkout must not cost the whole measurement.
-                    self._say(f"{name} is left out: {error}")
+                    # A failing checkout must not abort the whole measurement.
+                    self._log(f"{name} is left out: {error}")
                     measured["left_out"].append(name)
                     continue
                 measured["runs"].setdefault(name, []).append(_step_run(outcome))
@@ -231,68 +231,70 @@ class Bench:
     def _programs(self) -> list[str]:
         names = [entry.name for entry in self.entries] + ["pastiche"]
         return names + [
-            name for name in CHECKOUTS if getattr(self.given, name.replace("-", "_")) is not None
+            name for name in CHECKOUTS if getattr(self.args, name.replace("-", "_")) is not None
         ]
 
-    def _one(self, name: str) -> Outcome:
-        """One step-time run of a program."""
+    def _step_time_run(self, name: str) -> Outcome:
+        """Run a program once to measure its step time."""
         if name == "pastiche":
-            return self._pastiche(self.given.steps, final=False)
+            return self._pastiche(self.args.steps, final=False)
         if name == "style-transfer-pytorch":
-            checkout = _checkout(self.given.style_transfer_pytorch, "style_transfer")
+            checkout = _checkout(self.args.style_transfer_pytorch, "style_transfer")
             return self._peer("run_style_transfer_pytorch.py", checkout=checkout)
         if name == "neural-style-pt":
-            checkout = _checkout(self.given.neural_style_pt, "neural_style.py")
+            checkout = _checkout(self.args.neural_style_pt, "neural_style.py")
             weights = self.folder / "vgg19-original.pth"
             if not weights.exists():
                 self._spawn("write_weights.py", path=str(weights))
             more = {"weights": str(weights), "output": str(self.folder / "peer.png")}
             return self._peer("run_neural_style_pt.py", checkout=checkout, **more)
         (entry,) = (entry for entry in self.entries if entry.name == name)
-        one_scale = {"scales": 1, "iterations": [self.given.steps], "history": HISTORY}
+        one_scale = {"scales": 1, "iterations": [self.args.steps], "history": HISTORY}
         return self._ours({**entry.options, **one_scale})
 
     def _target(self, step: Mapping[str, Any] | None) -> dict[str, Any]:
-        given = self.given
-        target: dict[str, Any] = {**_now(), "steps": given.target_steps}
-        target |= {"passive_peers": given.passive_peers, "options": given.target_options}
+        args = self.args
+        target: dict[str, Any] = {**_now(), "steps": args.target_steps}
+        target |= {"passive_peers": args.passive_peers, "options": args.target_options}
         target |= {"pastiche": [], "ours": {}}
-        for repeat in range(1, given.target_repeats + 1):
-            of = f"to the loss, repeat {repeat} of {given.target_repeats}"
-            self._say(f"{of}: pastiche")
+        for repeat in range(1, args.target_repeats + 1):
+            of = f"to the loss, repeat {repeat} of {args.target_repeats}"
+            self._log(f"{of}: pastiche")
             theirs = self._pastiche_curve(step)
             target["pastiche"].append(theirs)
             for entry in self.entries:
-                self._say(f"{of}: {entry.name}")
-                run = self._reach(entry, theirs["loss"] * (1 - given.target_margin))
+                self._log(f"{of}: {entry.name}")
+                run = self._reach(entry, theirs["loss"] * (1 - args.target_margin))
                 target["ours"].setdefault(entry.name, []).append(run)
         return target
 
     def _pastiche_curve(self, step: Mapping[str, Any] | None) -> dict[str, Any]:
-        """pastiche's losses by time: run now, or stored and timed by steps that ran now."""
-        given = self.given
-        store = Reference(given.pastiche_reference)
-        key = reference_key(self.pair, given.target_steps)
+        """Return pastiche's losses by time, from a run or from stored losses and step times."""
+        args = self.args
+        store = Reference(args.pastiche_reference)
+        key = reference_key(self.pair, args.target_steps)
         stored = store.find(key)
         if stored is not None:
-            runs = step["runs"]["pastiche"] if step else [_step_run(self._one("pastiche"))]
+            runs = (
+                step["runs"]["pastiche"] if step else [_step_run(self._step_time_run("pastiche"))]
+            )
             ready = median(run["start"] for run in runs)
             pace = median(median(run["seconds"]) for run in runs)
             return {
                 "stored": True,
-                "seconds": ready + given.target_steps * pace,
+                "seconds": ready + args.target_steps * pace,
                 "loss": stored["losses"][-1],
                 "clamped_loss": stored["clamped_loss"],
-                "curve": timed(stored["losses"], ready, pace),
+                "curve": constant_pace_curve(stored["losses"], ready, pace),
                 "ready": ready,
                 "pace": pace,
                 "others": max(run["others"] for run in runs),
             }
-        outcome = self._pastiche(given.target_steps, final=True)
+        outcome = self._pastiche(args.target_steps, final=True)
         ready, final = outcome.ready["seconds"], outcome.done["loss"]
-        curve = shifted(ready, outcome.steps, final)
+        curve = loss_curve(ready, outcome.steps, final)
         clamped = outcome.done["clamped_loss"]
-        store.keep(key, {"losses": [loss for _, loss in curve], "clamped_loss": clamped})
+        store.put(key, {"losses": [loss for _, loss in curve], "clamped_loss": clamped})
         return {
             "stored": False,
             "seconds": curve[-1][0],
@@ -305,9 +307,9 @@ class Bench:
         }
 
     def _reach(self, entry: Entry, goal: float) -> dict[str, Any]:
-        """nstrt until its loss is as low, and that loss by pastiche's own formula."""
+        """Run nstrt until its loss reaches ``goal``; evaluate the picture with pastiche."""
         picture = self.folder / "ours.npy"
-        options = self._schedule({**parse_options(self.given.target_options), **entry.options})
+        options = self._schedule({**parse_options(self.args.target_options), **entry.options})
         outcome = self._ours(options, stop_at=goal, save=str(picture))
         curve = [(s["seconds"], s["loss"]) for s in outcome.steps if s["scale"] == s["finest"]]
         judge = self._spawn("run_pastiche.py", mode="judge", picture=str(picture), **self._files())
@@ -326,7 +328,7 @@ class Bench:
         }
 
     def _schedule(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The preset's steps from coarse to fine, at the finest as many as pastiche takes."""
+        """Add the preset's steps of each scale, with as many as pastiche's at the finest."""
         if "iterations" in options:
             return options
         scales = plan_scales(
@@ -336,10 +338,10 @@ class Bench:
             default=self.size,
         )
         steps = [scale.iterations for scale in scales[:-1]]
-        return {**options, "iterations": [*steps, self.given.target_steps]}
+        return {**options, "iterations": [*steps, self.args.target_steps]}
 
     def _options(self, options: Mapping[str, Any]) -> StylizeOptions:
-        """Checked before anything is measured."""
+        """Build the options; invalid ones raise before anything is measured."""
         return StylizeOptions.of(**{**objective(), "size": self.size, **options})
 
     def _ours(self, options: Mapping[str, Any], **more: Any) -> Outcome:
@@ -351,10 +353,10 @@ class Bench:
         return self._spawn("run_pastiche.py", mode="run", steps=steps, final=final, **self._files())
 
     def _peer(self, script: str, **more: Any) -> Outcome:
-        return self._spawn(script, steps=self.given.steps, **self._files(), **more)
+        return self._spawn(script, steps=self.args.steps, **self._files(), **more)
 
     def _files(self) -> dict[str, Any]:
-        """The pictures, with sizes as height and width."""
+        """Return paths of the pictures and their sizes as height and width."""
         return {
             "content": str(self.pair.content),
             "style": str(self.pair.style),
@@ -363,27 +365,27 @@ class Bench:
         }
 
     def _spawn(self, script: str, **settings: Any) -> Outcome:
-        passive = self.given.passive_peers
-        device = self.given.device
-        return spawn(script, threads=self.given.threads, passive=passive, device=device, **settings)
+        passive = self.args.passive_peers
+        device = self.args.device
+        return spawn(script, threads=self.args.threads, passive=passive, device=device, **settings)
 
-    def _say(self, words: str) -> None:
-        print(f"{self.size} px, {words}", file=sys.stderr, flush=True)
+    def _log(self, message: str) -> None:
+        print(f"{self.size} px, {message}", file=sys.stderr, flush=True)
 
 
 class Reference:
-    """pastiche's losses of earlier runs in a JSON file: 200 steps at 1024 pixels take long."""
+    """JSON file of pastiche's losses from earlier runs, which take long."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
 
     def find(self, key: str) -> dict[str, Any] | None:
-        """What is stored for a key."""
-        found: dict[str, Any] | None = self._all().get(key)
-        return found
+        """Return the stored values of a key."""
+        values: dict[str, Any] | None = self._all().get(key)
+        return values
 
-    def keep(self, key: str, values: Mapping[str, Any]) -> None:
-        """Store it, if there is a file to store it in."""
+    def put(self, key: str, values: Mapping[str, Any]) -> None:
+        """Store values, if a file is set."""
         if self.path is not None:
             self.path.write_text(json.dumps({**self._all(), key: {**_now(), **values}}) + "\n")
 
@@ -395,34 +397,33 @@ class Reference:
 
 
 def reference_key(pair: Pair, steps: int) -> str:
-    """What pastiche's losses depend on: pictures at their size, steps, versions."""
+    """Return a key of everything that pastiche's losses depend on: pictures, steps and versions."""
     versions = package_versions()
     width, height = pair.size
     torch, pastiche = versions.get("torch"), versions.get("pastiche")
     return f"{pair.digest} {width}x{height} {steps} steps torch {torch} pastiche {pastiche}"
 
 
-def merged(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
-    """New results, with old ones of what was not measured now, if they are of the same machine,
-    versions and pictures."""
-    kept = dict(new)
+def merge_results(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Add old results that were not measured again, for equal machine, versions and pictures."""
+    merged = dict(new)
     same = ("format", "machine", "versions")
     if old is None or any(old.get(name) != new[name] for name in same):
-        return kept
+        return merged
     sizes = dict(old["sizes"])
     for size, section in new["sizes"].items():
         before = sizes.get(size, {})
         alike = before.get("digest") == section["digest"]
         sizes[size] = {**before, **section} if alike else section
-    kept["sizes"] = sizes
-    return kept
+    merged["sizes"] = sizes
+    return merged
 
 
 def _step_run(outcome: Outcome) -> dict[str, Any]:
     paces = seconds_per_step(outcome.times)
     run = {
         "seconds": paces,
-        # What came before the first step, if that took as long as the others.
+        # Time before the first step, assuming that it took as long as the others.
         "start": outcome.times[0] - median(paces),
         "first_loss": outcome.steps[0]["loss"],
         "peak": outcome.peak,
@@ -438,17 +439,17 @@ def _checkout(folder: Path, holds: str) -> str:
 
 
 def _now() -> dict[str, Any]:
-    return {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "load": load()}
+    return {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "load": load_average()}
 
 
-def _earlier(store: Path) -> dict[str, Any] | None:
+def _load_results(store: Path) -> dict[str, Any] | None:
     if not store.exists():
         return None
-    found: dict[str, Any] = json.loads(store.read_text())
-    return found
+    results: dict[str, Any] = json.loads(store.read_text())
+    return results
 
 
-def _report(paths: Sequence[Path]) -> None:
+def _print_paths(paths: Sequence[Path]) -> None:
     for path in paths:
         print(f"wrote {os.path.relpath(path)}", file=sys.stderr)
 

@@ -1,9 +1,9 @@
-"""The strips of docs/method.md: five strengths, and the four ways with colours.
+"""Write the strips of docs/method.md: five strengths and four color modes.
 
 Usage: python benchmarks/strength.py [--size 256] [--only strength|colors]
 
-Writes ``strength.jpg`` and ``colors.jpg``, and prints how far apart the strengths look: each from
-the photo, and from the one before.
+Writes ``strength.jpg`` and ``colors.jpg``. Prints the perceptual distance of each strength from the
+photo and from the previous strength.
 """
 
 from __future__ import annotations
@@ -32,22 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--only", choices=("strength", "colors"))
-    given = parser.parse_args(arguments)
-    if given.only != "colors":
-        strength(given.size)
-    if given.only != "strength":
-        colors(given.size)
+    args = parser.parse_args(arguments)
+    if args.only != "colors":
+        strength(args.size)
+    if args.only != "strength":
+        colors(args.size)
 
 
 def strength(size: int) -> None:
     photo, painting = map(picture, STRENGTH_PAIR)
     results = [repaint(photo, painting, size, strength=value) for value in STRENGTHS]
-    own = resize(photo.rgb, results[0].shape[1], results[0].shape[0])
-    before = own
+    photo_rgb = resize(photo.rgb, results[0].shape[1], results[0].shape[0])
+    before = photo_rgb
     for value, result in zip(STRENGTHS, results, strict=True):
-        print(
-            f"{value}: from the photo {apart(result, own)}, from the last {apart(result, before)}"
+        from_photo, from_last = (
+            perceptual_distance(result, photo_rgb),
+            perceptual_distance(result, before),
         )
+        print(f"{value}: from the photo {from_photo}, from the last {from_last}")
         before = result
     cells = [
         cell(each, f"--strength {value:g}") for value, each in zip(STRENGTHS, results, strict=True)
@@ -66,24 +68,27 @@ def colors(size: int) -> None:
 
 
 def repaint(photo: Picture, painting: Picture, size: int, **options: Any) -> NDArray[np.float32]:
-    asked = StylizeOptions.of("fast", size=size, seed=1, engine="onnx", **options)
-    return StyleTransfer(asked, notify=print).stylize(photo, painting).picture.rgb
+    stylize_options = StylizeOptions.of("fast", size=size, seed=1, engine="onnx", **options)
+    return StyleTransfer(stylize_options, notify=print).stylize(photo, painting).picture.rgb
 
 
 def same_shape(painting: Picture, photo: Picture) -> NDArray[np.float32]:
-    """As much of the middle of a painting as has the photo's shape."""
+    """Crop the middle of a painting to the photo's aspect ratio."""
     height = min(painting.height, round(painting.width * photo.height / photo.width))
     top = (painting.height - height) // 2
     return np.ascontiguousarray(painting.rgb[top : top + height])
 
 
-def apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> str:
-    """How different two pictures look: in colour, mean CIEDE2000 once strokes of a pixel are
-    blurred away (Gaussian, 1 pixel), and in structure, 1 - SSIM of lightness."""
+def perceptual_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> str:
+    """Describe the distance of two pictures in color and structure.
+
+    The color distance is the mean CIEDE2000 after a Gaussian blur of 1 pixel, which removes fine
+    strokes. The structure distance is 1 - SSIM of lightness.
+    """
     labs = [rgb2lab(gaussian(each.astype(float), 1, channel_axis=2)) for each in (one, other)]
     light = [rgb2lab(each)[..., 0] for each in (one, other)]
-    likeness = structural_similarity(*light, data_range=100, gaussian_weights=True, sigma=1.5)
-    return f"{deltaE_ciede2000(*labs).mean():.1f} CIEDE2000, {1 - likeness:.2f} of structure"
+    similarity = structural_similarity(*light, data_range=100, gaussian_weights=True, sigma=1.5)
+    return f"{deltaE_ciede2000(*labs).mean():.1f} CIEDE2000, {1 - similarity:.2f} of structure"
 
 
 def sheet(rows: Sequence[Sequence[Any]], name: str) -> None:

@@ -1,10 +1,10 @@
-"""Seconds of a step for each megapixel: of pictures of some sizes, whole and in tiles, in turn.
+"""Measure seconds per step and megapixel for several sizes alternately, whole and in tiles.
 
 python benchmarks/tiles.py [--repeats 3] [1024x768 512x341 300x200 1024x768:304 ...]
 
-After a colon comes the longest side of a tile. All are loss and gradient by engine ``torch``;
-algorithms and targets are made before anything counts. What is printed is the median, and the
-median ratio to the first one in the same turn.
+The number after a colon is the longest side of a tile. Engine ``torch`` computes loss and gradient;
+algorithms and targets are prepared before the measurement. Prints the median, and the median ratio
+to the first entry of each turn.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--content", type=Path, default=EXAMPLES / "cat.jpg")
     parser.add_argument("--style", type=Path, default=EXAMPLES / "night.jpg")
     parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
 
     from nstrt.runtime import Picture, StylizeOptions
     from nstrt.runtime.pictures import as_picture, resize
 
-    photo, painting = (as_picture(path) for path in (given.content, given.style))
+    photo, painting = (as_picture(path) for path in (args.content, args.style))
     options = StylizeOptions.of(provider="cpu")
     engine = engine_of(options, "torch", [])
     steps: dict[str, Callable[[], float]] = {}
-    for name in given.sizes:
-        width, height, tile = parsed(name)
+    for name in args.sizes:
+        width, height, tile = parse_size(name)
         pictures = [
             Picture(rgb=resize(one.rgb, width, height), alpha=None, depth=8)
             for one in (photo, painting)
         ]
         steps[name] = step_of(engine, options, pictures, tile=tile)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(given.repeats + 1):
+    for repeat in range(args.repeats + 1):
         for name, once in steps.items():
-            width, height, _ = parsed(name)
+            width, height, _ = parse_size(name)
             started = time.perf_counter()
             once()
             if repeat:
@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name:<16} {median(values):6.2f} s/MP  ({each})  {ratio:.2f}")
 
 
-def parsed(size: str) -> tuple[int, int, int | None]:
-    """Width, height and tile of WIDTHxHEIGHT[:TILE]."""
+def parse_size(size: str) -> tuple[int, int, int | None]:
+    """Parse width, height and tile of WIDTHxHEIGHT[:TILE]."""
     pixels, _, tile = size.partition(":")
     width, height = map(int, pixels.split("x"))
     return width, height, int(tile) if tile else None

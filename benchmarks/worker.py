@@ -1,11 +1,11 @@
-"""How soon the worker shows something, and how soon it lets go.
+"""Measure the worker's time to the first preview and its reaction to cancel.
 
 python benchmarks/worker.py [--cancels 8]
 
-First preview of a 1200 x 800 photo, as its pixels: cold (a new process, the network exported
-already), again in the same process, and after ``prepare``. Then seconds from ``cancel`` to its
-``ok`` and to the job's ``cancelled``, at 512 pixels, at random moments of getting ready and of
-painting.
+The first preview of a 1200 x 800 photo, sent as pixels, is measured in a new process with exported
+models, again in the same process, and after ``prepare``. Then jobs of 512 pixels are cancelled at
+random moments of preparation and painting; the results are seconds from ``cancel`` to its ``ok``
+and to the job's ``cancelled``.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cancels", type=int, default=8)
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     with Image.open(EXAMPLES / "cat.jpg") as picture:
         photo = np.asarray(picture.convert("RGB").resize((1200, 800)))
 
-    # Exports and measures what is missing, so that the rest finds it.
+    # The first job exports models and stores measurements for the following ones.
     first = Host()
     first.job({"op": "estimate", "content": {"width": 1200, "height": 800}, "options": FAST})
     first.until("estimate")
@@ -57,24 +57,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"first preview, prepared      {first_preview(host, photo):6.2f} s")
     print("cancel at 512 pixels      after  acknowledged    done")
     source = random.Random(3)
-    for number in range(given.cancels):
-        if number == given.cancels // 2:
+    for number in range(args.cancels):
+        if number == args.cancels // 2:
             host.end()
-        # The second half each in a new process, while it gets ready or just after.
-        if number >= given.cancels // 2:
+        # Each job of the second half runs in a new process, during or shortly after preparation.
+        if number >= args.cancels // 2:
             host = Host()
-        seconds = source.uniform(0.2, 8.0) if number < given.cancels // 2 else number % 4 + 0.4
+        seconds = source.uniform(0.2, 8.0) if number < args.cancels // 2 else number % 4 + 0.4
         job = stylize(host, photo, previews=1.0, scales=1)
         moment = host.wait(seconds)
-        asked = time.perf_counter()
+        sent_at = time.perf_counter()
         host.send({"op": "cancel", "id": f"cancel {number}", "job": job})
-        acknowledged = host.until("ok")[0] - asked
-        done = host.until("cancelled")[0] - asked
+        acknowledged = host.until("ok")[0] - sent_at
+        done = host.until("cancelled")[0] - sent_at
         print(
             f"  {moment[:24]:<24} {seconds:4.1f} s  {acknowledged:8.3f} s  {done:8.3f} s",
             flush=True,
         )
-        if number >= given.cancels // 2:
+        if number >= args.cancels // 2:
             host.end()
 
 
@@ -82,10 +82,10 @@ FAST: dict[str, Any] = {"preset": "fast", "size": 512, "original_size": True}
 
 
 def first_preview(host: Host, photo: np.ndarray[Any, Any]) -> float:
-    """Seconds to the first preview; the job is then cancelled."""
-    asked = time.perf_counter()
+    """Return the seconds to the first preview, and cancel the job."""
+    sent_at = time.perf_counter()
     job = stylize(host, photo, previews=1.0)
-    seconds = host.until("preview")[0] - asked
+    seconds = host.until("preview")[0] - sent_at
     host.send({"op": "cancel", "id": "end", "job": job})
     host.until("cancelled")
     return seconds
@@ -107,7 +107,7 @@ def stylize(host: Host, photo: np.ndarray[Any, Any], *, previews: float, **optio
 
 
 class Host:
-    """A worker of its own, whose events are read as they come."""
+    """Worker process with a thread that reads its events."""
 
     def __init__(self) -> None:
         started = time.perf_counter()
@@ -133,7 +133,7 @@ class Host:
         return self._job
 
     def until(self, kind: str) -> tuple[float, dict[str, Any]]:
-        """The next event of a kind, and when it came."""
+        """Return the next event of a kind and its time."""
         while True:
             at, event = self._events.get(timeout=PATIENCE)
             if event["event"] == kind:
@@ -142,7 +142,7 @@ class Host:
                 raise SystemExit(event["message"])
 
     def wait(self, seconds: float) -> str:
-        """Read for so long; gives the last message of a progress event."""
+        """Read events for some seconds and return the last progress message."""
         end = time.perf_counter() + seconds
         message = ""
         while (left := end - time.perf_counter()) > 0:

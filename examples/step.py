@@ -1,4 +1,4 @@
-"""Repaint a photo with onnxruntime, numpy and Pillow alone: loss and gradient are one ONNX file.
+"""Repaint a photo with onnxruntime, numpy and Pillow; one ONNX file computes loss and gradient.
 
 nstrt export --for lite --folder models     # on any machine with nstrt[full]
 python step.py models cat.jpg night.jpg out.png
@@ -13,7 +13,7 @@ from PIL import Image
 
 SIDE, STEPS = 256, 60
 CONTENT, STYLE, TV = 0.15, 1.0, 1.0
-"""How much each part of the loss counts; every layer's loss is relative to its target's energy."""
+"""Weights of the terms; each layer's loss is relative to its target's energy."""
 
 
 def session(folder: Path, kind: str) -> onnxruntime.InferenceSession:
@@ -35,12 +35,16 @@ def gram(features: np.ndarray) -> np.ndarray:
 folder, photo, painting = Path(sys.argv[1]), read(sys.argv[2]), read(sys.argv[3])
 step, network = session(folder, "step"), session(folder, "plain")
 layers = [output.name for output in network.get_outputs()]
-of_photo = dict(zip(layers, network.run(None, {"image": photo}), strict=True))
-of_painting = dict(zip(layers, network.run(None, {"image": painting}), strict=True))
+photo_features = dict(zip(layers, network.run(None, {"image": photo}), strict=True))
+painting_features = dict(zip(layers, network.run(None, {"image": painting}), strict=True))
 
 names = [item.name for item in step.get_inputs()]
-targets = {f"target_{layer}": of_photo[layer] for layer in layers if f"target_{layer}" in names}
-grams = {f"gram_{layer}": gram(of_painting[layer]) for layer in layers if f"gram_{layer}" in names}
+targets = {
+    f"target_{layer}": photo_features[layer] for layer in layers if f"target_{layer}" in names
+}
+grams = {
+    f"gram_{layer}": gram(painting_features[layer]) for layer in layers if f"gram_{layer}" in names
+}
 inputs = {**targets, **grams, "weights": np.array([CONTENT, STYLE, TV], np.float32)}
 for name, goals in (("content_shares", targets), ("style_shares", grams)):
     shares = [1 / len(goals) / np.square(goal).sum() for goal in goals.values()]

@@ -1,4 +1,4 @@
-"""From VGG19 and its weights to checked ONNX files: the only part that knows torchvision."""
+"""Export VGG19 to checked ONNX files; the only package that imports torchvision."""
 
 from nstrt.exporter.build import Export, build_model, export, export_all
 from nstrt.exporter.check import Check

@@ -1,8 +1,8 @@
-"""The way back through a model's nodes: from a gradient at its values to the one at its input.
+"""Backward pass of an ONNX model as further nodes of its graph.
 
-Each kind of node has a rule that turns the gradient at its output into the one at its input, in
-standard operations. The rules read the forward nodes, so that there is one description of a
-network: what the backward half does follows from what is in the forward one.
+A rule for each operator computes the gradient with respect to the node's input from the gradient
+with respect to its output, in standard ONNX operators. The rules read the forward nodes, so the
+network is described only once.
 """
 
 from __future__ import annotations
@@ -16,73 +16,80 @@ from onnx import TensorProto, helper
 
 from nstrt.exporter.graph import Graph
 
-__all__ = ["Flow", "Rule", "backward"]
+__all__ = ["Rule", "ScaledGradient", "backward"]
 
 SMALLEST: Mapping[int, float] = {TensorProto.FLOAT: 1e-30, TensorProto.FLOAT16: 2.0**-14}
-"""What a largest magnitude is floored at before it divides, by element type."""
+"""Lower bound, by element type, of the largest magnitude that a gradient is divided by."""
 
 
 @dataclass(frozen=True)
-class Flow:
-    """A gradient on its way back: ``value`` times ``scale``."""
+class ScaledGradient:
+    """Gradient as the product of ``value`` and ``scale``."""
 
     value: str
-    """A tensor shaped as what it is the gradient of."""
+    """Name of a tensor of the shape of the differentiated value."""
 
     kind: int = TensorProto.FLOAT
     """ONNX element type of ``value``."""
 
     scale: str | None = None
-    """One number in single precision, or 1. Gradients of means over a million positions lie below
-    half precision's smallest numbers, so there the magnitude travels apart."""
+    """Name of a single-precision scalar; ``None`` for 1.
+
+    Half precision cannot hold gradients of means over a million positions, so their magnitude is
+    kept separately."""
 
 
-Rule = Callable[[Graph, onnx.NodeProto, Flow], Flow]
+Rule = Callable[[Graph, onnx.NodeProto, ScaledGradient], ScaledGradient]
 
 
 def backward(graph: Graph, contributions: Mapping[str, str]) -> str:
-    """Add the way back to ``graph``, from the gradients that a loss has at the values named in
-    ``contributions`` (single precision); gives the gradient at the model's own input.
+    """Add the backward pass to ``graph`` and return the gradient with respect to its input.
 
-    Raises :class:`ValueError` for a model that is no chain, or has a node without a rule.
+    ``contributions`` maps values of the model to the loss's gradient with respect to them, in
+    single precision. Raises :class:`ValueError` for a model that is not a chain or has a node
+    without a rule.
     """
-    flow: Flow | None = None
+    gradient: ScaledGradient | None = None
     value = graph.forward[-1].output[0]
     for node in reversed(graph.forward):
         if list(node.output) != [value]:
             raise ValueError(f"the model is no chain: {value} is not what {node.op_type} makes")
-        own = contributions.get(value)
-        if own is not None:
-            flow = Flow(own if flow is None else graph.add("Add", single(graph, flow), own))
-        if flow is not None:
+        contribution = contributions.get(value)
+        if contribution is not None:
+            gradient = ScaledGradient(
+                contribution
+                if gradient is None
+                else graph.add("Add", to_single(graph, gradient), contribution)
+            )
+        if gradient is not None:
             if node.op_type not in RULES:
                 raise ValueError(f"there is no way back through a {node.op_type}")
-            flow = RULES[node.op_type](graph, node, flow)
+            gradient = RULES[node.op_type](graph, node, gradient)
         value = node.input[0]
-    if flow is None:
+    if gradient is None:
         raise ValueError("no contribution is at a value of the model")
-    return single(graph, flow)
+    return to_single(graph, gradient)
 
 
-def single(graph: Graph, flow: Flow) -> str:
-    """The gradient as one tensor in single precision."""
-    value = flow.value
-    if flow.kind != TensorProto.FLOAT:
+def to_single(graph: Graph, gradient: ScaledGradient) -> str:
+    """Return the gradient as one single-precision tensor."""
+    value = gradient.value
+    if gradient.kind != TensorProto.FLOAT:
         value = graph.add("Cast", value, to=TensorProto.FLOAT)
-    return graph.add("Mul", value, flow.scale) if flow.scale else value
+    return graph.add("Mul", value, gradient.scale) if gradient.scale else value
 
 
-def convolution(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
-    """A convolution with the same weights, turned by half a turn, outputs for inputs.
+def convolution(graph: Graph, node: onnx.NodeProto, gradient: ScaledGradient) -> ScaledGradient:
+    """Convolve with the weights rotated by 180 degrees and with channels transposed.
 
-    ONNX Runtime turns them once, when it loads the model: the file holds each weight once.
+    The file holds each weight once; ONNX Runtime rotates them when it loads the model.
     """
-    known = _attributes(node)
-    if any(known.get(name, [1, 1]) != [1, 1] for name in ("strides", "dilations")):
+    attributes = _attributes(node)
+    if any(attributes.get(name, [1, 1]) != [1, 1] for name in ("strides", "dilations")):
         raise ValueError("there is no way back through a convolution with steps")
     weight = graph.initializer(node.input[1])
     sides = weight.dims[2:]
-    turned = graph.add(
+    rotated = graph.add(
         "Slice",
         node.input[1],
         graph.integers(-1, -1),
@@ -90,72 +97,75 @@ def convolution(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
         graph.integers(2, 3),
         graph.integers(-1, -1),
     )
-    exchanged = graph.add("Transpose", turned, perm=[1, 0, 2, 3])
+    transposed = graph.add("Transpose", rotated, perm=[1, 0, 2, 3])
     if weight.data_type != TensorProto.FLOAT:
-        flow = _fitted(graph, flow, weight.data_type)
-    padding = known.get("pads", [0, 0, 0, 0])
+        gradient = _rescale(graph, gradient, weight.data_type)
+    padding = attributes.get("pads", [0, 0, 0, 0])
     pads = [side - 1 - pad for side, pad in zip([*sides, *sides], padding, strict=True)]
-    value = graph.add("Conv", flow.value, exchanged, kernel_shape=list(sides), pads=pads)
-    return replace(flow, value=value)
+    value = graph.add("Conv", gradient.value, transposed, kernel_shape=list(sides), pads=pads)
+    return replace(gradient, value=value)
 
 
-def _fitted(graph: Graph, flow: Flow, kind: int) -> Flow:
-    """The same gradient, with magnitudes up to 1 and of another element type."""
-    magnitude = graph.add("ReduceMax", graph.add("Abs", flow.value), keepdims=0)
-    largest = graph.add("Max", magnitude, graph.floats(SMALLEST[flow.kind], flow.kind))
-    value = graph.add("Div", flow.value, largest)
-    if flow.kind != kind:
+def _rescale(graph: Graph, gradient: ScaledGradient, kind: int) -> ScaledGradient:
+    """Scale the gradient to magnitudes up to 1 and cast it to another element type."""
+    magnitude = graph.add("ReduceMax", graph.add("Abs", gradient.value), keepdims=0)
+    largest = graph.add("Max", magnitude, graph.floats(SMALLEST[gradient.kind], gradient.kind))
+    value = graph.add("Div", gradient.value, largest)
+    if gradient.kind != kind:
         value = graph.add("Cast", value, to=kind)
-    if flow.kind != TensorProto.FLOAT:
+    if gradient.kind != TensorProto.FLOAT:
         largest = graph.add("Cast", largest, to=TensorProto.FLOAT)
-    scale = graph.add("Mul", largest, flow.scale) if flow.scale else largest
-    return Flow(value, kind, scale)
+    scale = graph.add("Mul", largest, gradient.scale) if gradient.scale else largest
+    return ScaledGradient(value, kind, scale)
 
 
-def relu(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
-    """Nothing where the ReLU let nothing through."""
+def relu(graph: Graph, node: onnx.NodeProto, gradient: ScaledGradient) -> ScaledGradient:
+    """Zero the gradient where the ReLU's output is zero."""
     rectified = node.output[0]
-    is_open = graph.add("Greater", rectified, graph.floats(0, _kind_of(graph, rectified)))
-    value = graph.add("Where", is_open, flow.value, graph.floats(0, flow.kind))
-    return replace(flow, value=value)
+    positive = graph.add("Greater", rectified, graph.floats(0, _kind_of(graph, rectified)))
+    value = graph.add("Where", positive, gradient.value, graph.floats(0, gradient.kind))
+    return replace(gradient, value=value)
 
 
-def max_pooling(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
-    """All to each window's maximum; among equals to the first, by rows, as torch does.
+def max_pooling(graph: Graph, node: onnx.NodeProto, gradient: ScaledGradient) -> ScaledGradient:
+    """Pass the gradient to each window's maximum; among equals to the first by rows, as torch does.
 
-    Which corner wins is found in the four pictures of a quarter's size that the windows' corners
-    make; then it is spread over the windows, and each position looks whether it is meant.
+    ``SpaceToDepth`` yields the four values of each window as four tensors. Their comparison gives
+    the index of the maximum, which is repeated over the window and compared with each position's
+    own index.
     """
     _check_window(node)
     before, after = node.input[0], node.output[0]
     counts = graph.add("Shape", after, start=2)
-    covered = graph.add("Mul", counts, graph.integers(2))
-    # Floor pooling leaves out an odd last row and column.
-    windows = graph.add("Slice", before, graph.integers(0, 0), covered, graph.integers(2, 3))
+    ends = graph.add("Mul", counts, graph.integers(2))
+    # Pooling drops an odd last row and column.
+    windows = graph.add("Slice", before, graph.integers(0, 0), ends, graph.integers(2, 3))
     corners = graph.split(graph.add("SpaceToDepth", windows, blocksize=2), 4, axis=1)
-    # Not what the pooling gave: a provider may round that differently in half precision.
+    # Recomputed, because a provider may round the pooling's output differently in half precision.
     largest = graph.add("Max", *corners)
-    winner = graph.floats(3, flow.kind)
+    winner = graph.floats(3, gradient.kind)
     for index in (2, 1, 0):
         wins = graph.add("Equal", corners[index], largest)
-        winner = graph.add("Where", wins, graph.floats(index, flow.kind), winner)
+        winner = graph.add("Where", wins, graph.floats(index, gradient.kind), winner)
     tiles = graph.add("Concat", graph.integers(1, 1), counts, axis=0)
-    places = graph.add("Tile", graph.floats([[[[0, 1], [2, 3]]]], flow.kind), tiles)
-    meant = graph.add("Equal", _spread(graph, winner), places)
-    value = graph.add("Where", meant, _spread(graph, flow.value), graph.floats(0, flow.kind))
-    return replace(flow, value=_back_to_size(graph, value, before))
+    indices = graph.add("Tile", graph.floats([[[[0, 1], [2, 3]]]], gradient.kind), tiles)
+    selected = graph.add("Equal", _repeat_2x2(graph, winner), indices)
+    value = graph.add(
+        "Where", selected, _repeat_2x2(graph, gradient.value), graph.floats(0, gradient.kind)
+    )
+    return replace(gradient, value=_pad_to_size(graph, value, before))
 
 
-def average_pooling(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
-    """A quarter to each position of a window."""
+def average_pooling(graph: Graph, node: onnx.NodeProto, gradient: ScaledGradient) -> ScaledGradient:
+    """Pass a quarter of the gradient to each position of a window."""
     _check_window(node)
-    quarter = graph.add("Mul", flow.value, graph.floats(0.25, flow.kind))
-    value = _back_to_size(graph, _spread(graph, quarter), node.input[0])
-    return replace(flow, value=value)
+    quarter = graph.add("Mul", gradient.value, graph.floats(0.25, gradient.kind))
+    value = _pad_to_size(graph, _repeat_2x2(graph, quarter), node.input[0])
+    return replace(gradient, value=value)
 
 
-def _spread(graph: Graph, value: str) -> str:
-    """Each number four times, over a window of 2 x 2."""
+def _repeat_2x2(graph: Graph, value: str) -> str:
+    """Repeat each value over a window of 2 x 2."""
     return graph.add(
         "Resize",
         value,
@@ -167,8 +177,8 @@ def _spread(graph: Graph, value: str) -> str:
     )
 
 
-def _back_to_size(graph: Graph, value: str, like: str) -> str:
-    """``value`` with zeros in the last row and column that ``like`` may have more."""
+def _pad_to_size(graph: Graph, value: str, like: str) -> str:
+    """Pad ``value`` with zeros at the bottom and right to the height and width of ``like``."""
     missing = graph.add(
         "Sub", graph.add("Shape", like, start=2), graph.add("Shape", value, start=2)
     )
@@ -176,46 +186,46 @@ def _back_to_size(graph: Graph, value: str, like: str) -> str:
     return graph.add("Pad", value, pads)
 
 
-def edge_padding(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
-    """Each border pixel was copied outwards, corners three times: gradients add up."""
-    known = _attributes(node)
+def edge_padding(graph: Graph, node: onnx.NodeProto, gradient: ScaledGradient) -> ScaledGradient:
+    """Add the gradients of the copies to the border pixels; each corner has three copies."""
+    attributes = _attributes(node)
     pads = onnx.numpy_helper.to_array(graph.initializer(node.input[1])).tolist()
-    if known.get("mode") != b"edge" or pads != [0, 0, 1, 1, 0, 0, 1, 1]:
+    if attributes.get("mode") != b"edge" or pads != [0, 0, 1, 1, 0, 0, 1, 1]:
         raise ValueError("there is no way back through this padding")
-    value = flow.value
+    value = gradient.value
     for axis in (2, 3):
-        first = _between(graph, value, axis, 0, 1)
-        second = _between(graph, value, axis, 1, 2)
-        inner = _between(graph, value, axis, 2, -2)
-        last_but_one = _between(graph, value, axis, -2, -1)
-        last = _between(graph, value, axis, -1, _END)
+        first = _slice_axis(graph, value, axis, 0, 1)
+        second = _slice_axis(graph, value, axis, 1, 2)
+        inner = _slice_axis(graph, value, axis, 2, -2)
+        last_but_one = _slice_axis(graph, value, axis, -2, -1)
+        last = _slice_axis(graph, value, axis, -1, _TO_END)
         start, end = graph.add("Add", first, second), graph.add("Add", last_but_one, last)
         value = graph.add("Concat", start, inner, end, axis=axis)
-    return replace(flow, value=value)
+    return replace(gradient, value=value)
 
 
-def _between(graph: Graph, value: str, axis: int, start: int, stop: int) -> str:
+def _slice_axis(graph: Graph, value: str, axis: int, start: int, stop: int) -> str:
     ends = (graph.integers(start), graph.integers(stop), graph.integers(axis))
     return graph.add("Slice", value, *ends)
 
 
-_END = 2**31 - 1
-"""Beyond the last position of any side."""
+_TO_END = 2**31 - 1
+"""End of a slice up to the last position."""
 
 
-def cast(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
-    """What was turned into half precision was in single before."""
-    return Flow(single(graph, flow))
+def cast(graph: Graph, node: onnx.NodeProto, gradient: ScaledGradient) -> ScaledGradient:
+    """Return to single precision, the type before the cast."""
+    return ScaledGradient(to_single(graph, gradient))
 
 
-def division(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
-    """Divided by the same constant."""
-    return replace(flow, value=graph.add("Div", flow.value, node.input[1]))
+def division(graph: Graph, node: onnx.NodeProto, gradient: ScaledGradient) -> ScaledGradient:
+    """Divide by the same constant."""
+    return replace(gradient, value=graph.add("Div", gradient.value, node.input[1]))
 
 
-def subtraction(graph: Graph, node: onnx.NodeProto, flow: Flow) -> Flow:
-    """A constant that was taken off changes nothing."""
-    return flow
+def subtraction(graph: Graph, node: onnx.NodeProto, gradient: ScaledGradient) -> ScaledGradient:
+    """Keep the gradient: the subtrahend is constant."""
+    return gradient
 
 
 RULES: Mapping[str, Rule] = {
@@ -231,14 +241,14 @@ RULES: Mapping[str, Rule] = {
 
 
 def _check_window(node: onnx.NodeProto) -> None:
-    known = _attributes(node)
-    wanted = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 0, 0], "ceil_mode": 0}
-    if any(known.get(name, value) != value for name, value in wanted.items()):
+    attributes = _attributes(node)
+    expected = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 0, 0], "ceil_mode": 0}
+    if any(attributes.get(name, value) != value for name, value in expected.items()):
         raise ValueError("there is a way back through pooling by 2 x 2 alone")
 
 
 def _kind_of(graph: Graph, value: str) -> int:
-    """ONNX element type of a forward value: that of the weights of the convolution before it."""
+    """Return a forward value's element type, that of the preceding convolution's weights."""
     kind: int = TensorProto.FLOAT
     for node in graph.forward:
         if node.op_type == "Conv":

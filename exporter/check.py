@@ -1,4 +1,4 @@
-"""Every export is run in ONNX Runtime and compared with the PyTorch network before it counts."""
+"""Check exported models: run them in ONNX Runtime and compare with the PyTorch network."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from nstrt.runtime.model import Variant
 __all__ = ["SIZES", "TOLERANCES", "Check", "check_model"]
 
 TOLERANCES: Mapping[Variant, float] = {"plain": 1e-4, "optimized": 1e-4, "fp16": 2e-3}
-"""Largest relative error of a tap, ||a - b|| / ||b||, between the export and the reference."""
+"""Largest relative error of a tap, ||a - b|| / ||b||, between export and reference."""
 
 SIZES = ((64, 64), (96, 160), (101, 75))
-"""Heights and widths compared, the last one odd by odd."""
+"""Heights and widths of the test pictures; the last has odd sides."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """How well an export agrees with its reference."""
+    """Result of a check against the reference network."""
 
     largest_error: float
     """Largest relative error over all taps and sizes."""
 
     worst_tap: str
-    """The tap that has it, or what of a step does."""
+    """Tap with the largest error; for a step the term or gradient."""
 
     tolerance: float
-    """What was allowed."""
+    """Largest error allowed."""
 
     largest_value: float
-    """Largest activation met."""
+    """Largest activation of all taps and sizes."""
 
 
 def check_model(model: onnx.ModelProto, content: bytes, net: FeatureNet, variant: Variant) -> Check:
-    """Check the serialised model against ``net``, the single-precision reference.
+    """Compare the serialised model with ``net``, the single-precision reference.
 
-    Raises :class:`ExportCheckError` if it is not valid ONNX, has other outputs than the taps,
-    differs by more than its tolerance, or has an activation that is not finite.
+    Raises :class:`ExportCheckError` for invalid ONNX, outputs other than the taps, an error above
+    the tolerance or an activation that is not finite.
     """
     try:
         onnx.checker.check_model(model, full_check=variant != "optimized")
@@ -64,8 +64,8 @@ def check_model(model: onnx.ModelProto, content: bytes, net: FeatureNet, variant
         picture = check_picture(height, width)
         with torch.inference_mode():
             expected = [tensor.numpy() for tensor in net(torch.from_numpy(picture))]
-        found = session.run(None, {"image": picture})
-        for tap, ours, reference in zip(net.taps, found, expected, strict=True):
+        outputs = session.run(None, {"image": picture})
+        for tap, ours, reference in zip(net.taps, outputs, expected, strict=True):
             if ours.shape != reference.shape:
                 raise ExportCheckError(f"{tap} has the shape {ours.shape}, not {reference.shape}.")
             if not np.isfinite(ours).all():
@@ -84,18 +84,18 @@ def check_model(model: onnx.ModelProto, content: bytes, net: FeatureNet, variant
     )
 
 
-def relative_error(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
-    """||found - expected|| / ||expected||, in double precision."""
+def relative_error(actual: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
+    """Return ||actual - expected|| / ||expected||, in double precision."""
     reference = expected.astype(np.float64)
     norm = float(np.linalg.norm(reference))
-    return float(np.linalg.norm(found.astype(np.float64) - reference)) / max(norm, 1e-12)
+    return float(np.linalg.norm(actual.astype(np.float64) - reference)) / max(norm, 1e-12)
 
 
 def check_picture(height: int, width: int) -> NDArray[np.float32]:
-    """A picture with what drives activations up: hard edges of pure colours, lines, and noise.
+    """Return a test picture with saturated edges, lines and noise; 1 x 3 x height x width, 0..1.
 
-    Shape 1 x 3 x height x width, values in 0..1. Its activations reach those of photos and
-    paintings (see ``docs/method.md``), which matters for half precision.
+    Its activations are as large as those of photos and paintings (see ``docs/method.md``), which
+    matters for half precision.
     """
     rows, columns = np.mgrid[0:height, 0:width]
     picture = np.stack(
@@ -106,6 +106,6 @@ def check_picture(height: int, width: int) -> NDArray[np.float32]:
         ]
     ).astype(np.float32)
     noise = np.random.default_rng(19).random((3, height, width), dtype=np.float32)
-    calm = (np.sin(rows / 9) * np.cos(columns / 11) + 1) / 2
-    mixed = np.where(columns < width // 2, picture, 0.6 * calm + 0.4 * noise)
+    smooth = (np.sin(rows / 9) * np.cos(columns / 11) + 1) / 2
+    mixed = np.where(columns < width // 2, picture, 0.6 * smooth + 0.4 * noise)
     return mixed.astype(np.float32)[None]

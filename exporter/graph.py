@@ -1,4 +1,4 @@
-"""Adding nodes to an ONNX model."""
+"""Add nodes, inputs and outputs to an ONNX model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Graph"]
 
 
 class Graph:
-    """A copy of a model that grows: its nodes stay, its outputs are chosen anew."""
+    """Copy of a model with its nodes but without its outputs, open for additions."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model = onnx.ModelProto()
@@ -23,17 +23,17 @@ class Graph:
         self._initializers = {item.name: item for item in self._model.graph.initializer}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self.forward: tuple[onnx.NodeProto, ...] = tuple(model.graph.node)
-        """The nodes that the model had."""
+        """Nodes of the original model."""
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node of one output; gives the output's name."""
+        """Add a node with one output and return the output's name."""
         name = f"step_{len(self._model.graph.node)}_{kind.lower()}"
         node = helper.make_node(kind, list(inputs), [name], name=name, **attributes)
         self._model.graph.node.append(node)
         return name
 
     def split(self, value: str, count: int, axis: int) -> list[str]:
-        """Equal parts of a value along an axis."""
+        """Split a value into equal parts along an axis and return their names."""
         name = f"step_{len(self._model.graph.node)}_split"
         names = [f"{name}_{index}" for index in range(count)]
         node = helper.make_node("Split", [value], names, name=name, axis=axis, num_outputs=count)
@@ -41,41 +41,41 @@ class Graph:
         return names
 
     def floats(self, values: ArrayLike, kind: int = TensorProto.FLOAT) -> str:
-        """A constant of numbers of an ONNX element type, single precision by default."""
+        """Add a constant of an ONNX element type, single precision by default; return its name."""
         return self._constant(np.asarray(values, helper.tensor_dtype_to_np_dtype(kind)))
 
     def integers(self, *values: int) -> str:
-        """A one-dimensional constant of 64-bit integers."""
+        """Add a one-dimensional int64 constant and return its name."""
         return self._constant(np.asarray(values, np.int64))
 
     def integer(self, value: int) -> str:
-        """A 64-bit integer that is no list."""
+        """Add a scalar int64 constant and return its name."""
         return self._constant(np.asarray(value, np.int64))
 
     def initializer(self, name: str) -> onnx.TensorProto:
-        """The constant that the model has under a name."""
-        found: onnx.TensorProto = self._initializers[name]
-        return found
+        """Return an initializer of the original model."""
+        tensor: onnx.TensorProto = self._initializers[name]
+        return tensor
 
     def input(self, name: str, shape: Sequence[int | str], kind: int = TensorProto.FLOAT) -> str:
-        """Declare an input; sides that are words may have any length."""
+        """Declare an input and return its name; text in ``shape`` stands for a dynamic axis."""
         self._model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
     def output(self, value: str, name: str, shape: Sequence[int | str]) -> None:
-        """Give a value of single precision out under a name."""
+        """Declare a single-precision value as an output and rename it."""
         for node in self._model.graph.node:
-            for index, made in enumerate(node.output):
-                if made == value:
+            for index, output in enumerate(node.output):
+                if output == value:
                     node.output[index] = name
-            for index, used in enumerate(node.input):
-                if used == value:
+            for index, source in enumerate(node.input):
+                if source == value:
                     node.input[index] = name
         info = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         self._model.graph.output.append(info)
 
     def model(self) -> onnx.ModelProto:
-        """The model as it has become."""
+        """Return the extended model."""
         return self._model
 
     def _constant(self, values: NDArray[Any]) -> str:

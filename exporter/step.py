@@ -1,6 +1,6 @@
-"""Loss and gradient in one ONNX graph, made from the network's own graph.
+"""Build ONNX graphs of loss and gradient from a network's forward graph.
 
-What goes in and comes out, and the formulas, stand in ``model.step_io``.
+:mod:`nstrt.runtime.model.step_io` defines their inputs, outputs and formulas.
 """
 
 from __future__ import annotations
@@ -34,26 +34,29 @@ PICTURE = (1, 3, "height", "width")
 def step_graph(
     forward: onnx.ModelProto, content_layers: Sequence[str], style_layers: Sequence[str]
 ) -> onnx.ModelProto:
-    """Loss and gradient of a whole picture, from a chain of nodes whose values have the layers'
-    names. Gram matrices, losses and all sums are in single precision, whatever the network's."""
+    """Build the graph of a whole picture's loss and gradient.
+
+    ``forward`` is a chain of nodes whose values have the layers' names. Gram matrices, losses and
+    sums are in single precision in every variant.
+    """
     graph = Graph(forward)
     layers = _Layers(graph)
-    pulls: dict[str, str] = {}
-    layers.declare(content_layers, style_layers, square=gram_input, numbers=CONTENT_SHARES)
+    gradients: dict[str, str] = {}
+    layers.declare(content_layers, style_layers, matrix=gram_input, factors=CONTENT_SHARES)
     if style_layers:
         graph.input(STYLE_SHARES, (len(style_layers),))
     graph.input(WEIGHTS, (3,))
-    weights = [_number(graph, WEIGHTS, index) for index in range(3)]
+    weights = [_element(graph, WEIGHTS, index) for index in range(3)]
 
     content = style = graph.floats([0])
     for index, layer in enumerate(content_layers):
-        share = _number(graph, CONTENT_SHARES, index)
+        share = _element(graph, CONTENT_SHARES, index)
         difference = graph.add("Sub", layers.features(layer), target_input(layer))
         content = _plus(graph, content, share, _square(graph, difference, 4))
         factor = _product(graph, graph.floats([2]), weights[0], share)
-        _pull(graph, pulls, layer, graph.add("Mul", difference, factor))
+        _accumulate(graph, gradients, layer, graph.add("Mul", difference, factor))
     for index, layer in enumerate(style_layers):
-        share = _number(graph, STYLE_SHARES, index)
+        share = _element(graph, STYLE_SHARES, index)
         flat = layers.flat(layer)
         count = graph.add("Cast", graph.add("Shape", flat, start=1), to=TensorProto.FLOAT)
         square = graph.add("MatMul", flat, graph.add("Transpose", flat, perm=[1, 0]))
@@ -61,16 +64,16 @@ def step_graph(
         difference = graph.add("Sub", gram, gram_input(layer))
         style = _plus(graph, style, share, _square(graph, difference, 2))
         factor = graph.add("Div", _product(graph, graph.floats([4]), weights[1], share), count)
-        pull = graph.add("Mul", difference, factor)
-        _pull(graph, pulls, layer, layers.pulled(layer, pull))
-    variation, varied = _variation(graph, weights[2])
+        matrix = graph.add("Mul", difference, factor)
+        _accumulate(graph, gradients, layer, layers.style_gradient(layer, matrix))
+    variation, variation_gradient = _variation(graph, weights[2])
 
     parts = [
         graph.add("Mul", *pair) for pair in zip(weights, (content, style, variation), strict=True)
     ]
     loss = graph.add("Add", graph.add("Add", parts[0], parts[1]), parts[2])
     terms = graph.add("Concat", loss, content, style, variation, axis=0)
-    gradient = graph.add("Add", backward(graph, pulls), varied)
+    gradient = graph.add("Add", backward(graph, gradients), variation_gradient)
     graph.output(terms, TERMS, (4,))
     graph.output(gradient, GRADIENT, PICTURE)
     return graph.model()
@@ -79,29 +82,29 @@ def step_graph(
 def tile_graph(
     forward: onnx.ModelProto, content_layers: Sequence[str], style_layers: Sequence[str]
 ) -> onnx.ModelProto:
-    """The gradient of a tile whose picture's statistics are known, from the same nodes."""
+    """Build the graph of a tile's gradient, given statistics of the whole picture."""
     graph = Graph(forward)
     layers = _Layers(graph)
-    pulls: dict[str, str] = {}
-    layers.declare(content_layers, style_layers, square=pull_input, numbers=CONTENT_FACTORS)
+    gradients: dict[str, str] = {}
+    layers.declare(content_layers, style_layers, matrix=pull_input, factors=CONTENT_FACTORS)
     for layer in dict.fromkeys([*content_layers, *style_layers]):
         graph.input(core_input(layer), (4,), TensorProto.INT64)
 
     for index, layer in enumerate(content_layers):
-        factor = _number(graph, CONTENT_FACTORS, index)
+        factor = _element(graph, CONTENT_FACTORS, index)
         difference = graph.add("Sub", layers.features(layer), target_input(layer))
-        _pull(graph, pulls, layer, graph.add("Mul", difference, factor))
+        _accumulate(graph, gradients, layer, graph.add("Mul", difference, factor))
     for layer in style_layers:
-        _pull(graph, pulls, layer, layers.pulled(layer, pull_input(layer)))
-    for layer, pull in pulls.items():
+        _accumulate(graph, gradients, layer, layers.style_gradient(layer, pull_input(layer)))
+    for layer, layer_gradient in gradients.items():
         inside = _core(graph, layer)
-        pulls[layer] = graph.add("Where", inside, pull, graph.floats(0))
-    graph.output(backward(graph, pulls), GRADIENT, PICTURE)
+        gradients[layer] = graph.add("Where", inside, layer_gradient, graph.floats(0))
+    graph.output(backward(graph, gradients), GRADIENT, PICTURE)
     return graph.model()
 
 
 class _Layers:
-    """The layers of a chain as losses see them: in single precision."""
+    """Loss layers of a forward graph, cast to single precision."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -113,20 +116,23 @@ class _Layers:
         content_layers: Sequence[str],
         style_layers: Sequence[str],
         *,
-        square: Callable[[str], str],
-        numbers: str,
+        matrix: Callable[[str], str],
+        factors: str,
     ) -> None:
-        """The inputs that both kinds of graph have: targets, a ``square`` matrix for each style
-        layer, and ``numbers``, one for each content layer."""
+        """Declare the inputs of both kinds of graph.
+
+        These are the content targets, a square matrix for each style layer, named by ``matrix``,
+        and the vector ``factors`` with one value for each content layer.
+        """
         for layer in content_layers:
             self._graph.input(target_input(layer), self.shape(layer))
         for layer in style_layers:
-            self._graph.input(square(layer), (self.channels(layer),) * 2)
+            self._graph.input(matrix(layer), (self.channels(layer),) * 2)
         if content_layers:
-            self._graph.input(numbers, (len(content_layers),))
+            self._graph.input(factors, (len(content_layers),))
 
     def features(self, layer: str) -> str:
-        """1 x channels x h x w."""
+        """Return the features, 1 x channels x h x w."""
         if layer not in self._features:
             half = self._weight(layer).data_type != TensorProto.FLOAT
             cast = self._graph.add("Cast", layer, to=TensorProto.FLOAT) if half else layer
@@ -134,43 +140,43 @@ class _Layers:
         return self._features[layer]
 
     def flat(self, layer: str) -> str:
-        """F, channels x positions."""
+        """Return F, channels x positions."""
         if layer not in self._flat:
             shape = self._graph.integers(self.channels(layer), -1)
             self._flat[layer] = self._graph.add("Reshape", self.features(layer), shape)
         return self._flat[layer]
 
-    def pulled(self, layer: str, pull: str) -> str:
-        """pull F, shaped as the features."""
-        product = self._graph.add("MatMul", pull, self.flat(layer))
+    def style_gradient(self, layer: str, matrix: str) -> str:
+        """Return ``matrix`` @ F in the shape of the features."""
+        product = self._graph.add("MatMul", matrix, self.flat(layer))
         return self._graph.add("Reshape", product, self._graph.add("Shape", layer))
 
     def channels(self, layer: str) -> int:
-        """How many the layer has."""
+        """Return the number of channels of a layer."""
         return int(self._weight(layer).dims[0])
 
     def shape(self, layer: str) -> tuple[int | str, ...]:
-        """The features' shape, with a name for each side."""
+        """Return the shape of the features, with names for the dynamic axes."""
         return 1, self.channels(layer), f"{layer}_height", f"{layer}_width"
 
     def _weight(self, layer: str) -> onnx.TensorProto:
-        """The weights of the last convolution up to a layer."""
-        found: onnx.TensorProto | None = None
+        """Return the weights of the last convolution up to a layer."""
+        weight: onnx.TensorProto | None = None
         for node in self._graph.forward:
             if node.op_type == "Conv":
-                found = self._graph.initializer(node.input[1])
-            if layer in node.output and found is not None:
-                return found
+                weight = self._graph.initializer(node.input[1])
+            if layer in node.output and weight is not None:
+                return weight
         raise ValueError(f"the model has no {layer}")
 
 
-def _pull(graph: Graph, pulls: dict[str, str], layer: str, value: str) -> None:
-    """Add to what pulls at a layer's features."""
-    pulls[layer] = graph.add("Add", pulls[layer], value) if layer in pulls else value
+def _accumulate(graph: Graph, gradients: dict[str, str], layer: str, value: str) -> None:
+    """Add ``value`` to the gradient with respect to a layer's features."""
+    gradients[layer] = graph.add("Add", gradients[layer], value) if layer in gradients else value
 
 
-def _number(graph: Graph, values: str, index: int) -> str:
-    """One number of a list, as a list of one."""
+def _element(graph: Graph, values: str, index: int) -> str:
+    """Return one element of a vector, as a vector of length 1."""
     return graph.add("Gather", values, graph.integers(index), axis=0)
 
 
@@ -181,13 +187,15 @@ def _product(graph: Graph, first: str, *others: str) -> str:
 
 
 def _plus(graph: Graph, total: str, share: str, square: str) -> str:
-    """total + share * square."""
+    """Return total + share * square."""
     return graph.add("Add", total, graph.add("Mul", share, square))
 
 
 def _square(graph: Graph, value: str, rank: int) -> str:
-    """sum(value^2), side by side: one long sum in single precision would round a thousand times
-    as much."""
+    """Return sum(value^2), summed axis by axis.
+
+    A single sum over all axes in single precision has a thousand times the rounding error.
+    """
     total = graph.add("ReduceSumSquare", value, graph.integers(-1), keepdims=0)
     for _ in range(rank - 1):
         total = graph.add("ReduceSum", total, graph.integers(-1), keepdims=0)
@@ -195,7 +203,7 @@ def _square(graph: Graph, value: str, rank: int) -> str:
 
 
 def _variation(graph: Graph, weight: str) -> tuple[str, str]:
-    """The total variation, and its gradient times ``weight``."""
+    """Return the total variation, and its gradient times ``weight``."""
     end = graph.integers(2**31 - 1)
     squares, counts, steps = [], [], []
     for axis in (2, 3):
@@ -219,13 +227,13 @@ def _variation(graph: Graph, weight: str) -> tuple[str, str]:
 
 
 def _core(graph: Graph, layer: str) -> str:
-    """Whether a position lies in the layer's core, 1 x 1 x h x w or what spreads to it."""
+    """Return a mask of the layer's core that broadcasts to 1 x 1 x h x w."""
     inside = []
     for axis, (first, last) in ((2, (0, 1)), (3, (2, 3))):
         length = graph.add("Gather", graph.add("Shape", layer), graph.integer(axis), axis=0)
-        places = graph.add("Range", graph.integer(0), length, graph.integer(1))
-        begins = graph.add("GreaterOrEqual", places, _number(graph, core_input(layer), first))
-        ends = graph.add("Less", places, _number(graph, core_input(layer), last))
+        positions = graph.add("Range", graph.integer(0), length, graph.integer(1))
+        begins = graph.add("GreaterOrEqual", positions, _element(graph, core_input(layer), first))
+        ends = graph.add("Less", positions, _element(graph, core_input(layer), last))
         shape = graph.integers(*(-1 if side == axis else 1 for side in range(4)))
         inside.append(graph.add("Reshape", graph.add("And", begins, ends), shape))
     return graph.add("And", *inside)

@@ -1,10 +1,9 @@
-"""A step or tile graph is run in ONNX Runtime and compared with torch's autograd.
+"""Check step and tile graphs: run them in ONNX Runtime and compare with torch's autograd.
 
-The reference is the PyTorch network, the formulas written down once more for
-torch, and autograd: it shares nothing with the graph but the weights. Rounding flips some ReLUs'
-masks and poolings' winners, which moves a gradient by a thousandth; so gradients are compared end
-to end, and again with the reference going through the graph's own activations, where masks and
-winners are the same and only arithmetic is left.
+The reference shares only the weights with the graph: it is the PyTorch network with the loss
+formulas written in torch. Rounding flips some ReLU masks and pooling maxima, which changes a
+gradient by a thousandth. Gradients are therefore compared twice: end to end, and with the graph's
+activations inserted into the reference, which leaves only arithmetic errors.
 """
 
 from __future__ import annotations
@@ -49,16 +48,16 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Largest relative errors of a step or tile, ||a - b|| / ||b||."""
+    """Largest relative errors allowed for a step or tile, ||a - b|| / ||b||."""
 
     terms: float
-    """Of the loss and each of its parts."""
+    """Error of the loss and each of its terms."""
 
     gradient: float
-    """Of each part's gradient, end to end."""
+    """Error of each term's gradient, end to end."""
 
     arithmetic: float
-    """Of each part's gradient on the same activations."""
+    """Error of each term's gradient on the same activations."""
 
 
 _SINGLE = Tolerances(terms=1e-4, gradient=1e-2, arithmetic=1e-5)
@@ -70,55 +69,56 @@ STEP_TOLERANCES: Mapping[StepVariant, Tolerances] = {
     "step-fp16": _HALF,
     "tile-fp16": _HALF,
 }
-"""What is allowed, for the variants that can be checked. ONNX Runtime convolves bfloat16 on no
-processor, so those variants are refused."""
+"""Tolerances by variant."""
 
 
 def check_step(model: onnx.ModelProto, content: bytes, net: FeatureNet, spec: ModelSpec) -> Check:
-    """Check the serialised step or tile of ``spec`` against ``net``, its network in single
-    precision; gives the error that comes closest to what is allowed.
+    """Compare the serialised step or tile of ``spec`` with its network in single precision.
 
-    Raises :class:`ExportCheckError` if it is not valid ONNX, has other outputs than it should,
-    differs by more than its tolerances, or gives something that is not finite.
+    Returns the error that is largest relative to its tolerance. Raises :class:`ExportCheckError`
+    for invalid ONNX, wrong outputs, an error above its tolerance or a value that is not finite.
     """
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportCheckError(f"The exported model is not valid ONNX: {error}") from error
     layers = _values(net, model)
-    session, watched = _session(content), _session(_watched(model, layers))
+    session, activation_session = (
+        _session(content),
+        _session(_with_activations(model, layers)),
+    )
     whole = spec.variant.startswith("step")
-    wanted = [TERMS, GRADIENT] if whole else [GRADIENT]
+    expected = [TERMS, GRADIENT] if whole else [GRADIENT]
     names = [output.name for output in session.get_outputs()]
-    if names != wanted:
-        raise ExportCheckError(f"The exported model gives out {names} instead of {wanted}.")
+    if names != expected:
+        raise ExportCheckError(f"The exported model gives out {names} instead of {expected}.")
 
     tolerances = STEP_TOLERANCES[spec.variant]  # type: ignore[index]
-    found: list[Check] = []
+    checks: list[Check] = []
     for height, width in SIZES:
         image = check_picture(height, width)
         case = (_Step if whole else _Tile)(spec, net, image)
-        given: dict[str, Array] = {}
+        activations: dict[str, Array] = {}
         for inputs, compare in case.runs():
-            outputs = dict(zip(wanted, session.run(None, inputs), strict=True))
-            # Activations do not depend on weights.
-            given = given or dict(
-                zip(layers, watched.run(list(layers.values()), inputs), strict=True)
+            outputs = dict(zip(expected, session.run(None, inputs), strict=True))
+            # Activations do not depend on loss weights.
+            activations = activations or dict(
+                zip(layers, activation_session.run(list(layers.values()), inputs), strict=True)
             )
             for name, values in outputs.items():
                 if not np.isfinite(values).all():
                     raise ExportCheckError(f"{name} is not finite in the {spec.variant} model.")
-            for part, ours, reference, allowed in compare(outputs, given, tolerances):
+            for part, ours, reference, allowed in compare(outputs, activations, tolerances):
                 difference = relative_error(ours, reference)
-                found.append(
+                checks.append(
                     Check(
                         largest_error=difference,
                         worst_tap=part,
                         tolerance=allowed,
-                        largest_value=float(max(np.abs(v).max() for v in given.values())),
+                        largest_value=float(max(np.abs(v).max() for v in activations.values())),
                     )
                 )
-    worst = max(found, key=lambda check: check.largest_error / check.tolerance)
+    worst = max(checks, key=lambda check: check.largest_error / check.tolerance)
     if not worst.largest_error <= worst.tolerance:
         raise ExportCheckError(
             f"The exported {spec.variant} model differs from the network by "
@@ -129,31 +129,31 @@ def check_step(model: onnx.ModelProto, content: bytes, net: FeatureNet, spec: Mo
 
 
 def reference_features(
-    net: FeatureNet, image: Tensor, given: Mapping[str, Tensor] | None = None
+    net: FeatureNet, image: Tensor, activations: Mapping[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """Every layer's features, differentiable.
+    """Return every layer's features, differentiable.
 
-    With ``given`` activations, ReLUs and poolings take those values instead of their own, so that
-    autograd goes back through the same masks and winners as whoever made them.
+    ``activations`` replace the outputs of their layers. Autograd then uses their ReLU masks and
+    pooling maxima.
     """
-    given = given or {}
+    activations = activations or {}
     x = (image - net.mean) / net.std
-    found: dict[str, Tensor] = {}
+    features: dict[str, Tensor] = {}
     for name, layer in net.layers.items():
         x = layer(x)
-        if name in given:
-            x = _taking(x, given[name])
-        found[name] = x
+        if name in activations:
+            x = _replace_value(x, activations[name])
+        features[name] = x
         rectified = name.replace("conv", "relu")
-        if rectified != name and rectified in given:
-            # What the ReLU sees decides its mask: let it see what the other one gave.
-            x = _taking(x, given[rectified])
-    return found
+        if rectified != name and rectified in activations:
+            # The ReLU's input decides its mask, so it gets the other ReLU's output.
+            x = _replace_value(x, activations[rectified])
+    return features
 
 
-class _Taking(torch.autograd.Function):
+class _ReplaceValue(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, own: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: Any, computed: Tensor, value: Tensor) -> Tensor:
         return value.clone()
 
     @staticmethod
@@ -161,10 +161,10 @@ class _Taking(torch.autograd.Function):
         return gradients[0], None
 
 
-def _taking(own: Tensor, value: Tensor) -> Tensor:
-    """``value``, with the gradient of ``own``."""
-    taken: Tensor = _Taking.apply(own, value)
-    return taken
+def _replace_value(computed: Tensor, value: Tensor) -> Tensor:
+    """Return ``value`` with the gradient of ``computed``."""
+    result: Tensor = _ReplaceValue.apply(computed, value)
+    return result
 
 
 RUNS = {
@@ -172,19 +172,19 @@ RUNS = {
     (0.0, 1.0, 0.0): "style",
     (0.5, 2.0, 100.0): "the loss",
 }
-"""Weights of content, style and tv, so that no part's gradient can hide behind another's."""
+"""Weights of content, style and tv, and the name of their gradient."""
 
 Comparison = tuple[str, Array, Array, float]
-"""A name, what the graph gave, what it should be, the largest relative error."""
+"""Name, actual value, expected value and largest relative error allowed."""
 
 Compare = Callable[[Mapping[str, Array], Mapping[str, Array], Tolerances], Iterator[Comparison]]
-"""What to look at, from the graph's outputs and activations."""
+"""Function from the graph's outputs and activations to comparisons."""
 
 Inputs = dict[str, Array]
 
 
 class _Case:
-    """One picture, and targets of other pictures with everything a little different."""
+    """Test picture with targets from a mirrored and a recoloured copy."""
 
     def __init__(self, spec: ModelSpec, net: FeatureNet, image: Array) -> None:
         self.spec = spec
@@ -197,15 +197,17 @@ class _Case:
         self.targets = {name: content[name] for name in spec.content_layers}
         self.grams = {name: _gram(style[name]) for name in spec.style_layers}
 
-    def walk(self, given: Mapping[str, Array] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The image, and the reference's features of it."""
+    def evaluate(
+        self, activations: Mapping[str, Array] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the image and the reference's features of it, differentiable."""
         image = torch.from_numpy(self.image).requires_grad_()
-        values = {name: torch.from_numpy(v).float() for name, v in (given or {}).items()}
+        values = {name: torch.from_numpy(v).float() for name, v in (activations or {}).items()}
         return image, reference_features(self.net, image, values)
 
 
 class _Step(_Case):
-    """Terms, and the gradient of each part alone, where none can hide another."""
+    """Compare the terms, and the gradient of each term alone."""
 
     def runs(self) -> Iterator[tuple[Inputs, Compare]]:
         self._references: dict[bool, tuple[Tensor, Tensor]] = {}
@@ -228,13 +230,13 @@ class _Step(_Case):
         self,
         weights: tuple[float, float, float],
         outputs: Mapping[str, Array],
-        given: Mapping[str, Array],
+        activations: Mapping[str, Array],
         tolerances: Tolerances,
     ) -> Iterator[Comparison]:
         name = RUNS[weights]
         for same in (False, True):
             if same not in self._references:
-                self._references[same] = self._reference(given if same else None)
+                self._references[same] = self._reference(activations if same else None)
             terms, gradients = self._references[same]
             factors = torch.tensor(weights)
             if not same:
@@ -248,8 +250,8 @@ class _Step(_Case):
             gradient = torch.einsum("k,kbchw->bchw", factors, gradients).numpy()
             yield f"the gradient of {name} on {where}", outputs[GRADIENT], gradient, allowed
 
-    def _reference(self, given: Mapping[str, Array] | None) -> tuple[Tensor, Tensor]:
-        image, features = self.walk(given)
+    def _reference(self, activations: Mapping[str, Array] | None) -> tuple[Tensor, Tensor]:
+        image, features = self.evaluate(activations)
         zero = image.sum() * 0
         content = sum(
             (
@@ -273,7 +275,7 @@ class _Step(_Case):
 
 
 class _Tile(_Case):
-    """The gradient of pulls inside cores of unlike sides."""
+    """Compare the gradient of a tile whose cores differ on every side."""
 
     def runs(self) -> Iterator[tuple[Inputs, Compare]]:
         generator = torch.Generator().manual_seed(19)
@@ -293,7 +295,7 @@ class _Tile(_Case):
         for name in self.spec.taps:
             height, width = features[name].shape[2:]
             self._cores[name] = (height // 4, height - height // 3, width // 3, width)
-            # As in the graph's contract: top, bottom, left, right.
+            # Top, bottom, left, right.
             inputs[core_input(name)] = np.array(self._cores[name], np.int64)
         yield inputs, partial(self._compare, pulls)
 
@@ -301,12 +303,12 @@ class _Tile(_Case):
         self,
         pulls: Mapping[str, Tensor],
         outputs: Mapping[str, Array],
-        given: Mapping[str, Array],
+        activations: Mapping[str, Array],
         tolerances: Tolerances,
     ) -> Iterator[Comparison]:
         for same in (False, True):
-            image, features = self.walk(given if same else None)
-            pulling = []
+            image, features = self.evaluate(activations if same else None)
+            output_gradients = []
             for name in self.spec.taps:
                 value = features[name].detach()
                 pull = torch.zeros_like(value)
@@ -317,9 +319,9 @@ class _Tile(_Case):
                 top, bottom, left, right = self._cores[name]
                 inside = torch.zeros_like(pull)
                 inside[:, :, top:bottom, left:right] = pull[:, :, top:bottom, left:right]
-                pulling.append(inside)
-            looked_at = [features[name] for name in self.spec.taps]
-            (gradient,) = torch.autograd.grad(looked_at, image, pulling)
+                output_gradients.append(inside)
+            outputs_of_taps = [features[name] for name in self.spec.taps]
+            (gradient,) = torch.autograd.grad(outputs_of_taps, image, output_gradients)
             allowed = tolerances.arithmetic if same else tolerances.gradient
             where = "the same activations" if same else "its own activations"
             yield f"the gradient on {where}", outputs[GRADIENT], gradient.numpy(), allowed
@@ -331,7 +333,7 @@ def _gram(features: Tensor) -> Tensor:
 
 
 def _shares(targets: Mapping[str, Tensor]) -> dict[str, float]:
-    """Factors that make layers count alike, and no two the same."""
+    """Return factors that give all layers a similar but different weight."""
     return {
         name: float(np.float32((1 + index / 4) / float(target.square().sum())))
         for index, (name, target) in enumerate(targets.items())
@@ -345,8 +347,7 @@ def _session(content: bytes) -> Any:
 
 
 def _values(net: FeatureNet, model: onnx.ModelProto) -> dict[str, str]:
-    """What the graph calls the layers that say where ReLUs are open and maxima lie, and those
-    that losses look at, in network order."""
+    """Map ReLU, pooling and loss layers to the names of their values, in network order."""
     kinds = ("Conv", "Relu", "MaxPool", "AveragePool")
     layers = [name for name in net.layers if name != "pad"]
     chain = [node.output[0] for node in model.graph.node if node.op_type in kinds]
@@ -357,13 +358,13 @@ def _values(net: FeatureNet, model: onnx.ModelProto) -> dict[str, str]:
     }
 
 
-def _watched(model: onnx.ModelProto, values: Mapping[str, str]) -> bytes:
-    """The model with its own activations as further outputs, serialised."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
+def _with_activations(model: onnx.ModelProto, values: Mapping[str, str]) -> bytes:
+    """Serialise the model with its activations as further outputs."""
+    extended = onnx.ModelProto()
+    extended.CopyFrom(model)
     kinds = {item.data_type for item in model.graph.initializer}
     kind = TensorProto.FLOAT16 if TensorProto.FLOAT16 in kinds else TensorProto.FLOAT
     for value in values.values():
-        watched.graph.output.append(helper.make_tensor_value_info(value, kind, None))
-    content: bytes = watched.SerializeToString()
+        extended.graph.output.append(helper.make_tensor_value_info(value, kind, None))
+    content: bytes = extended.SerializeToString()
     return content

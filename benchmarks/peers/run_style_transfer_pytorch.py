@@ -1,6 +1,6 @@
-"""style-transfer-pytorch in a process of its own: its class from a checkout, with Adam.
+"""Run style-transfer-pytorch's class from a checkout, with Adam.
 
-Its loader of torchvision's weights is replaced, because they are a download.
+Its loader of torchvision's weights is replaced, because they need a download.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
     from PIL import Image
 
     module = library(Path(child["checkout"]))
-    # Made before torchvision's own function, which this is made with, is replaced.
+    # torchvision_features() uses torchvision's function, which is replaced below.
     network = types.SimpleNamespace(features=torchvision_features())
     module.models.vgg19 = lambda **_: network
     transfer = module.StyleTransfer(devices=[child["device"]])
@@ -37,11 +37,11 @@ def main() -> None:
         initial_iterations=child["steps"],
         callback=lambda state: child.step(state.i, state.loss),
     )
-    child.tell("done")
+    child.report("done")
 
 
 def library(checkout: Path) -> Any:
-    """Its module, without the package's own ``__init__``, which wants a web server."""
+    """Import its module without the package's ``__init__``, which needs a web server."""
     package = types.ModuleType("style_transfer")
     package.__path__ = [str(checkout / "style_transfer")]
     sys.modules["style_transfer"] = package

@@ -1,4 +1,4 @@
-"""Write the original weights as neural-style-pt loads them, once for all its runs."""
+"""Write the original weights in neural-style-pt's format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def main() -> None:
     import torch
 
     torch.save(caffe_state(), child["path"])
-    child.tell("done")
+    child.report("done")
 
 
 if __name__ == "__main__":

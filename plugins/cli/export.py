@@ -69,7 +69,7 @@ class Arguments:
         typer.Option(
             metavar="VARIANT",
             help="Kinds of file, may be repeated: "
-            f"{', '.join((*VARIANTS, *STEP_VARIANTS))}. Default: all that can be checked.",
+            f"{', '.join((*VARIANTS, *STEP_VARIANTS))}. Default: all.",
             show_default=False,
         ),
     ] = None

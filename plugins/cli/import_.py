@@ -28,7 +28,7 @@ def command(
 ) -> int:
     """Take over models that were exported elsewhere; it needs neither torch nor onnx."""
     store = ModelStore()
-    for name, copied in store.take(folder).items():
+    for name, copied in store.import_folder(folder).items():
         print_out(f"{name}: {'copied' if copied else 'was there already'}")
     print_out(f"in {store.folder}")
     return 0

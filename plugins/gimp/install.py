@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nstrt.plugins.gimp.errors import GimpError
 from nstrt.plugins.gimp.settings import Settings
-from nstrt.runtime.system.files import remove_leftovers, write_whole
+from nstrt.runtime.system.files import remove_stale_temporaries, write_atomically
 
 __all__ = ["Place", "filter_source", "install", "uninstall"]
 
@@ -63,11 +63,11 @@ def install(place: Place, source: bytes, settings: Settings) -> None:
     """
     with _named_errors(place, "written"):
         place.folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(place.folder)
-        write_whole(place.settings, settings.as_bytes())
+        remove_stale_temporaries(place.folder)
+        write_atomically(place.settings, settings.as_bytes())
         before = _modified(place.plugin)
         if not (place.linked and place.plugin.exists()):
-            write_whole(place.plugin, source)
+            write_atomically(place.plugin, source)
         if not os.access(place.plugin, os.X_OK):
             place.plugin.chmod(0o755)
         # GIMP asks the file again what it offers only if its time, in whole seconds, is another.
@@ -88,7 +88,7 @@ def uninstall(place: Place) -> bool:
         compiled = place.folder / "__pycache__"
         for path in compiled.glob("nstrt.*.pyc"):
             path.unlink()
-        remove_leftovers(place.folder)
+        remove_stale_temporaries(place.folder)
         for folder in (compiled, place.folder):
             with suppress(OSError):
                 folder.rmdir()

@@ -85,9 +85,9 @@ def _unit(values: NDArray[Any]) -> NDArray[np.float32]:
 def _fill(pixels: NDArray[Any], values: NDArray[np.float32]) -> None:
     import numpy as np
 
-    from nstrt.runtime.pictures.values import quantised
+    from nstrt.runtime.pictures.values import quantize
 
     if pixels.dtype.kind == "f":
         np.clip(values, 0, 1, out=pixels)
     else:
-        quantised(values, pixels)
+        quantize(values, pixels)

@@ -17,9 +17,9 @@ from nstrt.runtime.ort.providers import IMAGE_ONLY, InputShape, Shape
 from nstrt.runtime.ort.session import FeatureSession, Session, inference_session
 from nstrt.runtime.system.host import (
     available_memory,
-    card_memory,
     compiler_versions,
     device_name,
+    free_gpu_memory,
     machine_id,
     versions,
 )
@@ -59,7 +59,7 @@ class ExecutionTarget:
             return available_memory()
         if has_torch() and torch_sees_card():
             return int(import_torch().cuda.mem_get_info()[0])
-        return card_memory()
+        return free_gpu_memory()
 
 
 class EngineFactory:

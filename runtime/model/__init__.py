@@ -1,4 +1,4 @@
-"""The contract between exporter and runtime: layers, specifications, files and graph inputs."""
+"""Contract between exporter and runtime: layers, specifications, model files and step graphs."""
 
 from nstrt.runtime.model.layers import *  # noqa: F403
 from nstrt.runtime.model.layers import __all__ as _layers

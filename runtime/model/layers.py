@@ -1,4 +1,4 @@
-"""VGG19's feature layers by the names of the literature (Simonyan and Zisserman, 2014).
+"""VGG19's feature layers, named as in the literature (Simonyan and Zisserman, 2014).
 
 The convolutional part is five blocks of 3x3 convolutions, each followed by a ReLU, with a 2x2
 pooling after each block. ``conv3_2`` is the second convolution of the third block, ``relu3_2``
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 BLOCKS = (2, 2, 4, 4, 4)
-"""Convolutions in each block."""
+"""Number of convolutions in each block."""
 
 CHANNELS = (64, 128, 256, 512, 512)
 """Output channels of each block's convolutions."""
@@ -43,70 +43,72 @@ def _names() -> tuple[str, ...]:
 
 
 LAYERS = _names()
-"""Every layer, ``conv1_1`` to ``relu5_4``, in the order they are computed."""
+"""All layers, ``conv1_1`` to ``relu5_4``, in network order."""
 
 _POSITION = {name: position for position, name in enumerate(LAYERS)}
 
 
 def check_layer(name: str) -> str:
-    """Return ``name`` if the network has it; raise :class:`LayerNameError` with a suggestion."""
+    """Return ``name`` if the network has this layer, else raise :class:`LayerNameError`."""
     if name in _POSITION:
         return name
-    near = difflib.get_close_matches(name.lower(), LAYERS, n=1, cutoff=0.0)
+    (closest,) = difflib.get_close_matches(name.lower(), LAYERS, n=1, cutoff=0.0)
     raise LayerNameError(
-        f"VGG19 has no layer called '{name}'; did you mean '{near[0]}'? "
+        f"VGG19 has no layer called '{name}'; did you mean '{closest}'? "
         "Layers run from conv1_1, relu1_1 to relu5_4, with pool1 to pool4 between the blocks."
     )
 
 
 def in_network_order(names: Iterable[str]) -> tuple[str, ...]:
-    """The given layers once each, in the order the network computes them."""
+    """Sort layer names in network order and drop duplicates."""
     return tuple(sorted({check_layer(name) for name in names}, key=_POSITION.__getitem__))
 
 
 def layers_through(names: Iterable[str]) -> tuple[str, ...]:
-    """All layers up to the deepest of ``names``: what has to be computed to have them."""
+    """Return all layers from the first to the deepest of ``names``."""
     deepest = in_network_order(names)[-1]
     return LAYERS[: _POSITION[deepest] + 1]
 
 
 def layers_between(after: str | None, names: Iterable[str]) -> tuple[str, ...]:
-    """The same without what lies before, and the layer ``after`` itself; None for the picture."""
+    """Return the layers behind ``after`` up to the deepest of ``names``.
+
+    ``None`` for ``after`` stands for the picture.
+    """
     through = layers_through(names)
     return through if after is None else through[_POSITION[check_layer(after)] + 1 :]
 
 
 def taps_for_gradient(names: Iterable[str]) -> tuple[str, ...]:
-    """The outputs from which the gradient through ``names`` follows with no forward pass.
+    """Return the layers whose outputs suffice for the gradient of losses on ``names``.
 
-    The backward pass needs the sign of every ReLU (its output holds it) and, for max pooling,
-    each window's winner (input and output hold it); a convolution's own output is needed only
-    where a loss asks for it.
+    The backward pass needs each ReLU's output for its mask and, for max pooling, input and output
+    for the position of each maximum. A convolution's output is only needed for a loss on it.
     """
-    asked = in_network_order(names)
-    through = layers_through(asked)
-    return tuple(name for name in through if name in asked or not name.startswith("conv"))
+    losses = in_network_order(names)
+    through = layers_through(losses)
+    return tuple(name for name in through if name in losses or not name.startswith("conv"))
 
 
 def stride_of(name: str) -> int:
-    """Picture pixels per position of a layer, along each side: 1, 2, 4, 8 or 16."""
+    """Return a layer's stride in picture pixels: 1, 2, 4, 8 or 16."""
     block = int(check_layer(name)[4])  # conv3_1, relu3_1, pool3
     return 1 << (block if name.startswith("pool") else block - 1)
 
 
 def channels_of(name: str) -> int:
-    """Channels of a layer."""
+    """Return the number of channels of a layer."""
     return CHANNELS[int(check_layer(name)[4]) - 1]
 
 
 def shape_of(name: str, height: int, width: int) -> tuple[int, int, int]:
-    """Channels, height and width of a layer for a picture of the given sides."""
+    """Return channels, height and width of a layer for a picture of this height and width."""
     stride = stride_of(name)
     return channels_of(name), height // stride, width // stride
 
 
 def conv_shapes() -> dict[str, tuple[int, ...]]:
-    """Weight shapes by layer, output channels x input channels x 3 x 3."""
+    """Return the weight shape of each convolution: output channels x input channels x 3 x 3."""
     shapes: dict[str, tuple[int, ...]] = {}
     inputs = 3
     for name in LAYERS:

@@ -1,4 +1,4 @@
-"""What a model file is: everything that shapes it, and the key that follows from that."""
+"""Specification of a model file, with the key and the file name derived from it."""
 
 from __future__ import annotations
 
@@ -26,63 +26,69 @@ __all__ = [
     "Pooling",
     "StepVariant",
     "Variant",
-    "weights_of",
+    "weights_metadata",
 ]
 
 FORMAT = 1
-"""Version of the model files' layout. A file of another format is rebuilt when it is met."""
+"""Version of the model files' layout; files of another version are rebuilt."""
 
 Pooling = Literal["max", "avg", "avg-unscaled"]
 Padding = Literal["zero", "replicate"]
 FeatureVariant = Literal["plain", "optimized", "fp16"]
-StepVariant = Literal["step", "step-fp16", "step-bf16", "tile", "tile-fp16", "tile-bf16"]
+StepVariant = Literal["step", "step-fp16", "tile", "tile-fp16"]
 Variant = FeatureVariant | StepVariant
 
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 PADDINGS: tuple[str, ...] = get_args(Padding)
 VARIANTS: tuple[FeatureVariant, ...] = get_args(FeatureVariant)
-"""Kinds of file that give out features."""
+"""Variants whose outputs are features."""
 STEP_VARIANTS: tuple[StepVariant, ...] = get_args(StepVariant)
-"""Kinds of file that give out a gradient: see ``model.step_io``."""
+"""Variants whose output is a gradient; see ``model.step_io``."""
 
 WEIGHT_NAMES = ("oxford", "torchvision")
-"""Weights known by name; anything else is the path of a file."""
+"""Named weights; any other text is the path of a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """A VGG19 feature model: equal specifications mean byte-identical files."""
+    """Specification of a VGG19 model; equal specifications give byte-identical files."""
 
     taps: tuple[str, ...]
-    """Layers that the model gives out, in network order; the model ends at the deepest."""
+    """Output layers in network order; the model ends at the deepest."""
 
     weights: str = "oxford"
     """``oxford``, ``torchvision``, or the path of a ``.pth``, ``.safetensors`` or ``.h5`` file."""
 
     pooling: Pooling = "max"
-    """2x2 with stride 2: ``max`` as VGG was trained; ``avg`` as Gatys et al. (2016) suggest, times
-    sqrt(2), which keeps activations at the size the later layers were trained for; or
-    ``avg-unscaled``, the plain mean, which published recipes use."""
+    """Pooling of 2x2 windows with stride 2.
+
+    VGG was trained with ``max``. ``avg`` is the mean that Gatys et al. (2016) suggest, times
+    sqrt(2) to keep the later layers' activations in their trained range. ``avg-unscaled`` is the
+    plain mean of published recipes."""
 
     padding: Padding = "replicate"
-    """What lies beyond the picture for conv1_1: ``zero`` as VGG was trained, or ``replicate``,
-    the picture's own edge, against frames. All later layers pad with zeros."""
+    """Padding of conv1_1: ``zero``, as VGG was trained, or ``replicate``, which prevents frames.
+
+    All later layers pad with zeros."""
 
     normalize: bool = True
-    """Subtract the mean and divide by the deviation that the weights were trained with. Without
-    it the picture is only brought to the weights' own range of values."""
+    """Subtract the mean and divide by the deviation of the weights' training.
+
+    If false, the picture is only scaled to the weights' input range."""
 
     variant: Variant = "plain"
-    """``plain`` as traced (the mirrored graph reads it), ``optimized`` by ONNX Runtime, or
-    ``fp16``, traced in half precision for GPUs; or one of :data:`STEP_VARIANTS`, which compute
-    a ``step``'s loss and gradient or a ``tile``'s gradient, with convolutions in single or half
-    precision."""
+    """Kind of model file.
+
+    ``plain`` is the traced graph, which :mod:`nstrt.runtime.network.vgg` reads. ``optimized`` is
+    optimised by ONNX Runtime. ``fp16`` is traced in half precision for GPUs. :data:`STEP_VARIANTS`
+    compute loss and gradient of a ``step`` or the gradient of a ``tile``, with convolutions in
+    single or half precision."""
 
     content_layers: tuple[str, ...] = ()
-    """Layers of the content loss inside a step or tile; empty for other variants."""
+    """Layers of the content loss in a step or tile; empty for other variants."""
 
     style_layers: tuple[str, ...] = ()
-    """Layers of the style loss inside a step or tile; empty for other variants."""
+    """Layers of the style loss in a step or tile; empty for other variants."""
 
     def __post_init__(self) -> None:
         if not self.taps:
@@ -90,13 +96,13 @@ class ModelSpec:
         for name in ("taps", "content_layers", "style_layers"):
             layers: tuple[str, ...] = getattr(self, name)
             object.__setattr__(self, name, in_network_order(layers))
-        for value, known, what in (
+        for value, choices, what in (
             (self.pooling, POOLINGS, "pooling"),
             (self.padding, PADDINGS, "padding"),
             (self.variant, (*VARIANTS, *STEP_VARIANTS), "variant"),
         ):
-            if value not in known:
-                raise OptionError(f"There is no {what} '{value}'; choose {', '.join(known)}.")
+            if value not in choices:
+                raise OptionError(f"There is no {what} '{value}'; choose {', '.join(choices)}.")
         losses = {*self.content_layers, *self.style_layers}
         if losses != (set(self.taps) if self.is_step else set()):
             raise OptionError(
@@ -114,7 +120,7 @@ class ModelSpec:
         padding: Padding = "replicate",
         normalize: bool = True,
     ) -> ModelSpec:
-        """The model that serves losses on ``layers`` and their gradient, whatever the engine."""
+        """Specify the model for losses on ``layers`` and their gradient, for any engine."""
         return cls(
             taps=taps_for_gradient(layers),
             weights=weights,
@@ -135,10 +141,10 @@ class ModelSpec:
         padding: Padding = "replicate",
         normalize: bool = True,
     ) -> ModelSpec:
-        """The model that computes a loss on these layers and its gradient by itself.
+        """Specify the model that computes a loss on these layers and its gradient.
 
-        ``spec.as_variant("tile")`` is its companion for tiles, ``spec.as_variant("optimized")``
-        gives out the features of its loss layers.
+        ``spec.as_variant("tile")`` is its counterpart for tiles. ``spec.as_variant("optimized")``
+        outputs the features of its loss layers.
         """
         content, style = tuple(content_layers), tuple(style_layers)
         return cls(
@@ -154,7 +160,7 @@ class ModelSpec:
 
     @property
     def features(self) -> ModelSpec:
-        """The model that gives out features for the same losses, as :meth:`for_losses` has it."""
+        """Specification of the feature model for the same losses, as of :meth:`for_losses`."""
         return type(self).for_losses(
             self.taps,
             weights=self.weights,
@@ -164,10 +170,9 @@ class ModelSpec:
         )
 
     def as_variant(self, variant: Variant) -> ModelSpec:
-        """The same network as another kind of file.
+        """Return the specification of another variant of the network.
 
-        What only gives out features forgets which loss looks at which layer, so the way from
-        there to a step is :meth:`for_step`.
+        Feature variants drop the loss layers; build a step from them with :meth:`for_step`.
         """
         if variant in STEP_VARIANTS:
             return replace(self, variant=variant)
@@ -175,23 +180,23 @@ class ModelSpec:
 
     @property
     def is_step(self) -> bool:
-        """Whether it is one of :data:`STEP_VARIANTS`."""
+        """True for :data:`STEP_VARIANTS`."""
         return self.variant in STEP_VARIANTS
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """All layers inside the model, given out or not."""
+        """All layers of the model, outputs or not."""
         return layers_through(self.taps)
 
     @property
     def weights_id(self) -> str:
-        """The weights' name, or the SHA-256 of their file: the same wherever the file lies."""
+        """Name of the weights, or SHA-256 of their file."""
         return self.weights if self.weights in WEIGHT_NAMES else file_sha256(self.weights)
 
     @property
     def key(self) -> str:
-        """Twelve hexadecimal digits that stand for everything that shapes the file."""
-        shape: dict[str, object] = {
+        """Twelve hexadecimal digits of the SHA-256 of all fields."""
+        fields: dict[str, object] = {
             "taps": self.taps,
             "weights": self.weights_id,
             "pooling": self.pooling,
@@ -200,9 +205,9 @@ class ModelSpec:
             "variant": self.variant,
         }
         if self.is_step:
-            # Only there: the keys of other files are as old as those.
-            shape |= {"content_layers": self.content_layers, "style_layers": self.style_layers}
-        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
+            # Feature variants omit the loss layers, so that the keys of existing files stay valid.
+            fields |= {"content_layers": self.content_layers, "style_layers": self.style_layers}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def file_name(self) -> str:
@@ -212,20 +217,20 @@ class ModelSpec:
         return "-".join((*words, self.key)) + ".onnx"
 
 
-def weights_of(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What a model file's metadata says of its weights: description, licence, origin, SHA-256."""
-    found = {"description": metadata.get("nstrt.weights", "")}
+def weights_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return description, licence, origin and SHA-256 of the weights from a model's metadata."""
+    facts = {"description": metadata.get("nstrt.weights", "")}
     for name in ("licence", "origin", "sha256"):
-        found[name] = metadata.get(f"nstrt.weights.{name}", "")
-    return found
+        facts[name] = metadata.get(f"nstrt.weights.{name}", "")
+    return facts
 
 
 def file_sha256(path: str) -> str:
-    """SHA-256 of a weights file; :class:`WeightsError` if it cannot be read."""
+    """Return the SHA-256 of a weights file; raise :class:`WeightsError` if it cannot be read."""
     try:
         path = str(Path(path).expanduser())
         stat = Path(path).stat()
-        return _hashed(path, stat.st_size, stat.st_mtime_ns)
+        return _cached_sha256(path, stat.st_size, stat.st_mtime_ns)
     except OSError as error:
         raise WeightsError(
             f"The weights '{path}' cannot be read ({error.strerror}); give 'oxford', "
@@ -234,5 +239,5 @@ def file_sha256(path: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def _hashed(path: str, size: int, changed: int) -> str:
+def _cached_sha256(path: str, size: int, modified: int) -> str:
     return sha256_of(Path(path))

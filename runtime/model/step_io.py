@@ -1,7 +1,7 @@
-"""Step graphs by the names of their inputs and outputs: exporter and runtime agree on them here.
+"""Names and shapes of the inputs and outputs of step graphs, shared by exporter and runtime.
 
-A ``step`` graph takes a whole picture and gives its loss and the gradient with respect to it. With
-F the features of a layer (channels x positions), P and A its targets, G = F F' / positions::
+A ``step`` graph computes the loss of a whole picture and its gradient. With F the features of a
+layer (channels x positions), P and A its targets, G = F F' / positions::
 
     content = sum over content layers of content_shares[l] * sum((F - P)^2)
     style   = sum over style layers of style_shares[l] * sum((G - A)^2)
@@ -9,7 +9,7 @@ F the features of a layer (channels x positions), P and A its targets, G = F F' 
     loss    = weights . (content, style, tv)
 
 ====================  =========================  ==================================================
-input                 shape                      what
+input                 shape                      content
 ====================  =========================  ==================================================
 ``image``             1 x 3 x height x width     RGB in 0..1
 ``target_LAYER``      1 x channels x h x w       P of each content layer
@@ -19,26 +19,25 @@ input                 shape                      what
 ``weights``           3                          of content, style and tv
 ====================  =========================  ==================================================
 
-Outputs: ``terms``, the four numbers of :data:`TERM_NAMES`, and ``gradient``, shaped as the image.
+Outputs: ``terms``, the four numbers of :data:`TERM_NAMES`, and ``gradient``, in the image's shape.
 
-A ``tile`` graph takes a part of a picture whose statistics are known, and gives the part's share of
-the gradient, without that of tv. At a loss layer, inside the core alone, the gradient at the
-features is ``pull_LAYER @ F + content_factors[l] * (F - P)``.
+A ``tile`` graph computes a tile's share of the gradient, without tv, from statistics of the whole
+picture. At a loss layer the gradient with respect to the features is
+``pull_LAYER @ F + content_factors[l] * (F - P)`` inside the tile's core and zero outside.
 
 ====================  =========================  ==================================================
-input                 shape                      what
+input                 shape                      content
 ====================  =========================  ==================================================
 ``image``             1 x 3 x height x width     the tile, margins included
-``target_LAYER``      1 x channels x h x w       P of each content layer, the tile's part; what lies
-                                                 outside the core does not count
-``pull_LAYER``        channels x channels        of each style layer
-``content_factors``   content layers             in network order; absent if none
+``target_LAYER``      1 x channels x h x w       the tile's part of P for each content layer; values
+                                                 outside the core are ignored
+``pull_LAYER``        channels x channels        factor of F in the style gradient, by style layer
+``content_factors``   content layers             factors in network order; absent if none
 ``core_LAYER``        4 (int64)                  top, bottom, left, right of the core in positions
-                                                 of the layer, for each loss layer; bottom and
-                                                 right lie one beyond it
+                                                 of each loss layer; bottom and right are exclusive
 ====================  =========================  ==================================================
 
-All but cores are float32 in every variant.
+All inputs and outputs but the cores are float32 in every variant.
 """
 
 from __future__ import annotations
@@ -67,24 +66,24 @@ TERMS = "terms"
 GRADIENT = "gradient"
 
 TERM_NAMES = ("loss", "content", "style", "tv")
-"""What the numbers of ``terms`` are."""
+"""Names of the four values of ``terms``."""
 
 
 def target_input(layer: str) -> str:
-    """The input that takes the content target of a layer."""
+    """Name of the input for the content target of a layer."""
     return f"target_{layer}"
 
 
 def gram_input(layer: str) -> str:
-    """The input that takes the Gram matrix to be reached at a layer."""
+    """Name of the input for the target Gram matrix of a layer."""
     return f"gram_{layer}"
 
 
 def pull_input(layer: str) -> str:
-    """The input that takes what the style loss multiplies a layer's features by."""
+    """Name of the input for the matrix that maps features to their style gradient."""
     return f"pull_{layer}"
 
 
 def core_input(layer: str) -> str:
-    """The input that says which positions of a layer belong to the tile."""
+    """Name of the input for the bounds of the tile's core in a layer."""
     return f"core_{layer}"

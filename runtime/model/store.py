@@ -1,4 +1,4 @@
-"""Model files in the user's cache folder: found, checked, and rebuilt when they are not whole."""
+"""Store of model files in the user's cache folder; damaged files are rebuilt."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Protocol
 from nstrt.runtime.errors import ModelBuilderMissingError, ModelFileError
 from nstrt.runtime.model.spec import FORMAT, ModelSpec
 from nstrt.runtime.system.files import (
+    atomic_write,
     cache_folder,
-    remove_leftovers,
+    remove_stale_temporaries,
     sha256_of,
-    write_whole,
-    written_whole,
+    write_atomically,
 )
 
 __all__ = [
@@ -32,36 +32,35 @@ BUILDER_GROUP = "nstrt.model_builders"
 """Entry-point group under which an exporter registers its :class:`ModelBuilder`."""
 
 LITE_EXPORT = "nstrt export --for lite --folder models"
-"""The command that makes a folder of models for a machine that cannot build them."""
+"""Command that exports models for a machine without the exporter."""
 
 Notify = Callable[[str], None]
 
 
 class ModelBuilder(Protocol):
-    """Makes a model file: ``builder(spec, target, store)`` writes a checked file to ``target``."""
+    """Function that writes the checked model file of ``spec`` to ``target``."""
 
     def __call__(self, spec: ModelSpec, target: Path, store: ModelStore) -> object: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredModel:
-    """One model file of the store."""
+    """Model file of the store."""
 
     path: Path
-    """The ONNX file."""
+    """ONNX file."""
 
     sha256: str
-    """Its checksum, as recorded beside it."""
+    """Checksum, as recorded beside the file."""
 
     nstrt: str
-    """The version of nstrt that wrote it."""
+    """Version of nstrt that wrote the file."""
 
 
 class ModelStore:
-    """A folder of model files, each with a record beside it that holds its checksum.
+    """Folder of model files, each with a record of its checksum beside it.
 
-    A file without its record, with another checksum or of another :data:`FORMAT` does not count:
-    :meth:`obtain` builds it again.
+    A file is invalid without a record, with another checksum or of another :data:`FORMAT`.
     """
 
     def __init__(self, folder: Path | None = None, *, notify: Notify | None = None) -> None:
@@ -70,20 +69,20 @@ class ModelStore:
         self._checked: dict[tuple[Path, int, int], StoredModel] = {}
 
     def path(self, spec: ModelSpec) -> Path:
-        """Where the model of ``spec`` is, or would be."""
+        """Return the path of the model of ``spec``; the file may not exist."""
         return self.folder / spec.file_name
 
     def find(self, spec: ModelSpec) -> StoredModel | None:
-        """The model of ``spec`` if it is there and whole."""
+        """Return the model of ``spec``, or ``None`` if its file is missing or invalid."""
         return self._check(self.path(spec))[0]
 
     def list(self) -> list[StoredModel]:
-        """All whole models in the folder."""
-        found = (self._check(path)[0] for path in sorted(self.folder.glob("*.onnx")))
-        return [model for model in found if model]
+        """Return all valid models in the folder."""
+        models = (self._check(path)[0] for path in sorted(self.folder.glob("*.onnx")))
+        return [model for model in models if model]
 
     def obtain(self, spec: ModelSpec) -> StoredModel:
-        """The model of ``spec``, built first if it is missing, damaged or old.
+        """Return the model of ``spec``; build it if its file is missing or invalid.
 
         Raises :class:`ModelBuilderMissingError` where no exporter is installed, and
         :class:`ModelFileError` where the folder cannot be written.
@@ -105,23 +104,23 @@ class ModelStore:
         return model
 
     def build(self, spec: ModelSpec, builder: ModelBuilder) -> object:
-        """Build the model of ``spec`` whether it is there or not; gives the builder's answer."""
-        answer: object = None
+        """Build the model of ``spec``, replace an existing file and return the builder's result."""
+        result: object = None
 
-        def fill(target: Path) -> dict[str, object]:
-            nonlocal answer
-            answer = builder(spec, target, self)
+        def write_model(target: Path) -> dict[str, object]:
+            nonlocal result
+            result = builder(spec, target, self)
             return _record(target)
 
-        self._keep(self.path(spec), fill)
-        return answer
+        self._write(self.path(spec), write_model)
+        return result
 
-    def take(self, folder: Path) -> dict[str, bool]:
-        """Copy all models of another folder, with their records, into the store: by file name,
-        whether each had to be copied or was there already.
+    def import_folder(self, folder: Path) -> dict[str, bool]:
+        """Copy all models of another folder and their records into the store.
 
-        Nothing is copied unless all are whole. Raises :class:`ModelFileError` for a folder
-        without models, or with one that is not whole or of another :data:`FORMAT`.
+        Returns by file name if the model was copied (true) or already present (false). Raises
+        :class:`ModelFileError` and copies nothing for a folder without models or with an invalid
+        one.
         """
         other = ModelStore(folder)
         paths = sorted(folder.glob("*.onnx"))
@@ -142,33 +141,35 @@ class ModelStore:
         return {model.path.name: self._copy(model) for model in models}
 
     def _copy(self, model: StoredModel) -> bool:
-        """Copy one whole model, unless the same is there."""
+        """Copy a model unless the store has it; return if it was copied."""
         path = self.folder / model.path.name
         present = self._check(path)[0]
         if present is not None and present.sha256 == model.sha256:
             return False
 
-        def fill(target: Path) -> dict[str, object]:
+        def write_model(target: Path) -> dict[str, object]:
             shutil.copyfile(model.path, target)
             if sha256_of(target) != model.sha256:
                 raise ModelFileError(f"The model {model.path} changed while it was copied.")
             record: dict[str, object] = json.loads(_record_path(model.path).read_text())
             return record
 
-        self._keep(path, fill)
+        self._write(path, write_model)
         return True
 
-    def _keep(self, path: Path, fill: Callable[[Path], dict[str, object]]) -> None:
-        """Write a model and its record: ``fill`` writes the file it is given, and says what the
-        record holds."""
+    def _write(self, path: Path, write_model: Callable[[Path], dict[str, object]]) -> None:
+        """Write a model file and its record atomically.
+
+        ``write_model`` writes the model to the path it gets and returns the record's content.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(self.folder)
-            with written_whole(path) as target:
+            remove_stale_temporaries(self.folder)
+            with atomic_write(path) as target:
                 try:
-                    record = fill(target)
+                    record = write_model(target)
                 except OSError as error:
-                    # Unless it names the file to be written, the folder is not to blame.
+                    # Only an error on the target itself concerns this folder.
                     if error.filename not in (str(target), None):
                         raise ModelFileError(
                             f"The model {path.name} cannot be made: {error.filename}: "
@@ -176,11 +177,11 @@ class ModelStore:
                         ) from error
                     raise
                 content = json.dumps(record, indent=1).encode()
-                note = _record_path(path)
-                if not (note.is_file() and note.read_bytes() == content):
-                    # A model beside the record of an earlier file must not pass for whole.
-                    note.unlink(missing_ok=True)
-            write_whole(note, content)
+                record_path = _record_path(path)
+                if not (record_path.is_file() and record_path.read_bytes() == content):
+                    # The new model must not pass for valid beside the record of an earlier one.
+                    record_path.unlink(missing_ok=True)
+            write_atomically(record_path, content)
         except OSError as error:
             raise ModelFileError(
                 f"The model folder {self.folder} cannot be written ({error.strerror or error}); "
@@ -188,7 +189,7 @@ class ModelStore:
             ) from error
 
     def _check(self, path: Path) -> tuple[StoredModel | None, str]:
-        """The model at ``path``, or what is wrong with it ("" when it is just not there)."""
+        """Return the model at ``path``, or ``None`` and its fault: "" for a missing file."""
         if not path.is_file():
             return None, ""
         try:
@@ -198,7 +199,7 @@ class ModelStore:
             return None, "is incomplete"
         if version != FORMAT:
             return None, "is of an older version"
-        # A file is hashed once for each time it was written, not at each use.
+        # A file is hashed once for each modification time, not at each use.
         stat = path.stat()
         state = (path, stat.st_mtime_ns, stat.st_size)
         if state not in self._checked:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from nstrt.runtime.errors import ModelFileError, PackageMissingError
 from nstrt.runtime.kernels.convolution import Filter
-from nstrt.runtime.model import weights_of
+from nstrt.runtime.model import weights_metadata
 
 if TYPE_CHECKING:
     import onnx
@@ -182,7 +182,7 @@ class _Reader:
             stages.append(self._stage(padding=int(bool(stages) or not replicate)))
         facts = {item.key: item.value for item in self._model.metadata_props}
         head = InputNormalization(mean, std, replicate)
-        return TorchVGG(head, stages, taps=self._taps, weights=weights_of(facts))
+        return TorchVGG(head, stages, taps=self._taps, weights=weights_metadata(facts))
 
     def _stage(self, padding: int) -> ConvBlock:
         node = self._take("Conv", kernel_shape=[3, 3], pads=[padding] * 4)

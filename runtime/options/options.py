@@ -140,9 +140,9 @@ class StylizeOptions:
         group=LOOK,
         choices=COLORS,
     )
-    """``style``; ``content``: see :func:`gray_pair`;
+    """``style``; ``content``: see :func:`to_gray_pair`;
     ``match-style`` or ``match-content``: see
-    :func:`match_colours`."""
+    :func:`match_colors`."""
 
     color_match: str = _option(
         "covariance",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
-from nstrt.runtime.model import IMAGE, shape_of, weights_of
+from nstrt.runtime.model import IMAGE, shape_of, weights_metadata
 from nstrt.runtime.ort.providers import (
     IMAGE_ONLY,
     InputShape,
@@ -54,7 +54,7 @@ class Session:
     @property
     def weights(self) -> dict[str, str]:
         """What it says of its weights: description, licence, origin, SHA-256."""
-        return weights_of(self.metadata)
+        return weights_metadata(self.metadata)
 
     def nodes_by_provider(self) -> dict[str, int]:
         """How many nodes ONNX Runtime placed on each provider, by its own record."""
@@ -75,7 +75,7 @@ class Session:
         def end() -> None:
             options.terminate = True
 
-        with interrupt.ending(end):
+        with interrupt.on_request(end):
             self.session.run_with_iobinding(binding, options)
 
 

@@ -1,20 +1,20 @@
-"""Pictures: read from files and memory, resized, enlarged, and written with their recipe."""
+"""Read, resize, upscale, recolour and write pictures."""
 
-from nstrt.runtime.pictures.color_transfer import match_colours
+from nstrt.runtime.pictures.color_transfer import match_colors
 from nstrt.runtime.pictures.load import as_picture
-from nstrt.runtime.pictures.luminance import gray, gray_pair, with_colours_of
+from nstrt.runtime.pictures.luminance import to_gray, to_gray_pair, with_chroma_of
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture, PictureSource
 from nstrt.runtime.pictures.read import MAX_BYTES, MAX_PIXELS, decode_picture, read_picture
 from nstrt.runtime.pictures.resize import resize
-from nstrt.runtime.pictures.upscale import enlarge
+from nstrt.runtime.pictures.upscale import upscale
 from nstrt.runtime.pictures.write import (
     SUFFIXES,
     check_target,
     check_writable,
     save,
-    why_not_written,
+    write_error_sentence,
 )
-from nstrt.runtime.pictures.xmp import embed, extract, read_recipe
+from nstrt.runtime.pictures.xmp import read_recipe, recipe_from_xmp, recipe_to_xmp
 
 __all__ = [
     "MAX_BYTES",
@@ -27,16 +27,16 @@ __all__ = [
     "check_target",
     "check_writable",
     "decode_picture",
-    "embed",
-    "enlarge",
-    "extract",
-    "gray",
-    "gray_pair",
-    "match_colours",
+    "match_colors",
     "read_picture",
     "read_recipe",
+    "recipe_from_xmp",
+    "recipe_to_xmp",
     "resize",
     "save",
-    "why_not_written",
-    "with_colours_of",
+    "to_gray",
+    "to_gray_pair",
+    "upscale",
+    "with_chroma_of",
+    "write_error_sentence",
 ]

@@ -1,13 +1,13 @@
-"""One picture in another's palette: its colours' statistics made those of the other.
+"""Transfer the colour statistics of one picture to another.
 
 - L. A. Gatys, M. Bethge, A. Hertzmann, E. Shechtman, *Preserving Color in Neural Artistic Style
-  Transfer*, 2016, section 3: matched before painting.
+  Transfer*, 2016, section 3: colour matching before style transfer.
 - L. A. Gatys, A. S. Ecker, M. Bethge, A. Hertzmann, E. Shechtman, *Controlling Perceptual Factors
   in Neural Style Transfer*, CVPR 2017, section 5.
 - F. Pitié, A. Kokaram, *The Linear Monge-Kantorovitch Linear Colour Mapping for Example-Based
-  Colour Transfer*, 2007: which of the linear maps.
+  Colour Transfer*, 2007: the linear map with the smallest colour changes.
 - F. Pitié, A. Kokaram, R. Dahyot, *Automated Colour Grading Using Colour Distribution Transfer*,
-  2007: histograms, and the grain that comes of matching them to the letter.
+  2007: histogram matching and the grain that an exact match causes.
 """
 
 from __future__ import annotations
@@ -19,67 +19,68 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures.lab import STRIP, from_lab, into_gamut, to_lab
+from nstrt.runtime.pictures.lab import STRIP_PIXELS, from_lab, map_to_gamut, to_lab
 from nstrt.runtime.pictures.picture import Picture
-from nstrt.runtime.pictures.values import strips
+from nstrt.runtime.pictures.values import row_strips
 
-__all__ = ["histogram_map", "linear_map", "match_colours", "transport"]
+__all__ = ["histogram_map", "linear_map", "match_colors", "transport_matrix"]
 
 Values: TypeAlias = "NDArray[np.float64]"
 
-STEEPEST = 4.0
-"""The most that a difference between two colours may grow. One step of 8 bits is up to half a unit
-of L*a*b*; grown more than this it shows as a band, as a JPEG's blocks do."""
+MAX_GAIN = 4.0
+"""Largest factor by which the linear map stretches a colour difference.
 
-FLATTEST, STEEPER = 0.25, 2.0
-"""The most that differences between tones may shrink and grow in a histogram's map, which comes
-on top: no tones merge, and none tear apart."""
+One 8-bit level is up to half a unit of L*a*b*; larger factors show bands and JPEG blocks."""
 
-_LEAST_VARIANCE = 1e-6
-"""Variance, of values in 0..1, that every direction of colour is taken to have: a constant or
-gray picture then has a finite map too."""
+MIN_SLOPE, MAX_SLOPE = 0.25, 2.0
+"""Limits of a histogram map's slope; they keep tones from merging and from tearing apart."""
+
+_MIN_VARIANCE = 1e-6
+"""Smallest variance, for values in 0..1, assumed along any colour axis.
+
+It keeps the map of a constant or gray picture finite."""
 
 _KNOTS = 256
-"""Steps of a histogram's map; it is straight within each."""
+"""Linear segments of a histogram map."""
 
-_SMOOTH = 4.0
-"""Deviation, in steps, of the Gaussian that smooths the slopes of a histogram's map."""
+_SLOPE_SIGMA = 4.0
+"""Standard deviation, in segments, of the Gaussian that smooths a histogram map's slopes."""
 
-_SAMPLE = 1 << 20
-"""Pixels that statistics are taken of, at most, in rows and columns at equal distances."""
+_MAX_SAMPLES = 1 << 20
+"""Largest number of pixels sampled for statistics, on a regular grid."""
 
 
-def match_colours(picture: Picture, target: Picture, how: str) -> Picture:
-    """``picture`` with the colours of ``target``: mean and ``covariance``, or ``histogram``.
+def match_colors(picture: Picture, target: Picture, method: str) -> Picture:
+    """Give ``picture`` the colour statistics of ``target``.
 
-    ``covariance``: x' = A x + b of :func:`linear_map`, in sRGB-encoded values as Gatys et al. do,
-    for that is what the network sees, and the box that they may fill.
+    ``covariance`` matches mean and covariance with x' = A x + b (:func:`linear_map`). As in Gatys
+    et al., x is sRGB-encoded like the network's input.
 
-    ``histogram``: after that, L*, a* and b* each go through the monotone map that gives them the
-    target's histogram (:func:`histogram_map`). Matching in all directions to the letter (Pitié,
-    Kokaram and Dahyot) would come closer, and breaks smooth skies into grain.
+    ``histogram`` then maps L*, a* and b* separately to the target's histograms
+    (:func:`histogram_map`). Matching along all axes exactly (Pitié, Kokaram and Dahyot) would be
+    closer but turns smooth skies into grain.
 
-    Statistics are of what can be seen: a pixel counts as much as it is opaque. Colours beyond
-    sRGB keep their lightness and hue and lose chroma (:func:`into_gamut`).
+    Opacity weights each pixel in the statistics. Colours outside sRGB keep lightness and hue and
+    lose chroma (:func:`map_to_gamut`).
     """
-    own, own_weights = _seen(picture)
-    wanted, wanted_weights = _seen(target)
-    matrix, shift = linear_map(own, wanted, own_weights, wanted_weights)
+    source, source_weights = _visible_colors(picture)
+    target_colors, target_weights = _visible_colors(target)
+    matrix, shift = linear_map(source, target_colors, source_weights, target_weights)
     maps = []
-    if how == "histogram":
-        before, after = _lab(own @ matrix.T + shift), _lab(wanted)
+    if method == "histogram":
+        before, after = _to_lab(source @ matrix.T + shift), _to_lab(target_colors)
         maps = [
-            histogram_map(before[:, channel], after[:, channel], own_weights, wanted_weights)
+            histogram_map(before[:, channel], after[:, channel], source_weights, target_weights)
             for channel in range(3)
         ]
     matched = np.empty_like(picture.rgb)
-    for rows in strips(picture.height, picture.width, pixels=STRIP):
+    for rows in row_strips(picture.height, picture.width, pixels=STRIP_PIXELS):
         values = picture.rgb[rows].reshape(-1, 3) @ matrix.T.astype(np.float32)
         values += shift.astype(np.float32)
         lab = to_lab(values.reshape(matched[rows].shape))
         for channel, (knots, mapped) in enumerate(maps):
-            lab[..., channel] = _interpolated(lab[..., channel], knots, mapped)
-        matched[rows] = from_lab(into_gamut(lab))
+            lab[..., channel] = _interpolate(lab[..., channel], knots, mapped)
+        matched[rows] = from_lab(map_to_gamut(lab))
     return replace(picture, rgb=matched)
 
 
@@ -89,31 +90,34 @@ def linear_map(
     weights: Values | None = None,
     target_weights: Values | None = None,
 ) -> tuple[Values, Values]:
-    """A and b of x' = A x + b, by which colours (n, 3) get the mean and covariance of others.
+    """Return A and b of x' = A x + b that gives colours (n, 3) the target's mean and covariance.
 
-    A of :func:`transport`, b = μ_target - A μ; ``weights`` are those of the pixels, (n,).
+    A comes from :func:`transport_matrix`, b = μ_target - A μ; ``weights`` holds one weight for
+    each colour, (n,).
     """
     mean, covariance = _moments(values, weights)
     target_mean, target_covariance = _moments(target, target_weights)
-    matrix = transport(covariance, target_covariance)
+    matrix = transport_matrix(covariance, target_covariance)
     return matrix, target_mean - matrix @ mean
 
 
-def transport(covariance: Values, target: Values) -> Values:
-    """The symmetric matrix A with A Σ Aᵀ = Σ_target, for covariances Σ (3, 3).
+def transport_matrix(covariance: Values, target: Values) -> Values:
+    """Return the symmetric matrix A with A Σ Aᵀ = Σ_target for covariances Σ (3, 3).
 
-    Any such A matches the covariance (Gatys et al., equation 1); theirs is Σ_target^½ Σ^-½. This
-    one moves colours least of all (Pitié and Kokaram, equation 20), and equals theirs where the
-    two covariances have the same axes::
+    Gatys et al. (equation 1) accept any such A and choose Σ_target^½ Σ^-½. This A minimises the
+    colour changes (Pitié and Kokaram, equation 20); both are equal for covariances with the same
+    axes::
 
         A = Σ^-½ (Σ^½ Σ_target Σ^½)^½ Σ^-½
 
-    Its eigenvalues are the growth of differences along its axes, and are held below ``STEEPEST``:
-    a nearly gray picture does not get all of a colourful one's spread.
+    Its eigenvalues scale differences along its axes. They are limited to ``MAX_GAIN``, so a nearly
+    gray picture does not get the full spread of a colourful one.
     """
-    covariance = _power(covariance, 1, least=_LEAST_VARIANCE)
-    root, inverse = _power(covariance, 0.5), _power(covariance, -0.5)
-    return _power(inverse @ _power(root @ target @ root, 0.5) @ inverse, 1, most=STEEPEST)
+    covariance = _matrix_power(covariance, 1, least=_MIN_VARIANCE)
+    root, inverse = _matrix_power(covariance, 0.5), _matrix_power(covariance, -0.5)
+    return _matrix_power(
+        inverse @ _matrix_power(root @ target @ root, 0.5) @ inverse, 1, most=MAX_GAIN
+    )
 
 
 def histogram_map(
@@ -122,41 +126,41 @@ def histogram_map(
     weights: Values | None = None,
     target_weights: Values | None = None,
 ) -> tuple[Values, Values]:
-    """A monotone map by which values (n,) get, about, the histogram of others: its knots.
+    """Return knots and values of a monotone map from values (n,) to the target's histogram.
 
-    h(x) = Q(F(x)) with F the share of values below x and Q the target's quantiles. Its slopes are
-    smoothed and held between ``FLATTEST`` and ``STEEPER``, so that a smooth gradient stays one,
-    and the whole is then scaled, within the same limit, to the target's mean and deviation.
+    h(x) = Q(F(x)) with F the cumulative distribution of the values and Q the target's quantiles.
+    The slopes are smoothed and limited to ``MIN_SLOPE``..``MAX_SLOPE``, so that smooth gradients
+    stay smooth. The map is then scaled to the target's mean and deviation, within ``MAX_SLOPE``.
     """
-    target_mean, target_deviation = _spread(target, target_weights)
+    target_mean, target_deviation = _mean_and_deviation(target, target_weights)
     lowest, highest = float(values.min()), float(values.max())
     if highest - lowest < 1e-3 or target_deviation < 1e-3:
-        # Of one tone, or to become one: nothing to tell apart but the mean.
-        return np.array([lowest, lowest + 1]), np.array([0.0, FLATTEST]) + target_mean
+        # One of the two has a single tone, so only the mean can be matched.
+        return np.array([lowest, lowest + 1]), np.array([0.0, MIN_SLOPE]) + target_mean
     knots = np.linspace(lowest, highest, _KNOTS + 1)
-    wanted = _quantiles(_shares(values, weights, knots), target, target_weights)
-    slopes = _smoothed(np.clip(np.diff(wanted) / np.diff(knots), FLATTEST, STEEPER))
+    quantiles = _quantiles(_cumulative_shares(values, weights, knots), target, target_weights)
+    slopes = _smooth(np.clip(np.diff(quantiles) / np.diff(knots), MIN_SLOPE, MAX_SLOPE))
     mapped = np.concatenate([[0.0], np.cumsum(slopes * np.diff(knots))])
-    mean, deviation = _spread(np.interp(values, knots, mapped), weights)
-    gain = min(target_deviation / deviation, STEEPER / float(slopes.max()))
+    mean, deviation = _mean_and_deviation(np.interp(values, knots, mapped), weights)
+    gain = min(target_deviation / deviation, MAX_SLOPE / float(slopes.max()))
     return knots, (mapped - mean) * gain + target_mean
 
 
-def _seen(picture: Picture) -> tuple[Values, Values | None]:
-    """Colours of a picture (n, 3) and how much each can be seen (n,); ``None`` for alike."""
-    apart = math.ceil(math.sqrt(picture.width * picture.height / _SAMPLE))
-    values = picture.rgb[::apart, ::apart].reshape(-1, 3).astype(np.float64)
+def _visible_colors(picture: Picture) -> tuple[Values, Values | None]:
+    """Sample colours (n, 3) and opacities (n,); ``None`` stands for equal opacities."""
+    step = math.ceil(math.sqrt(picture.width * picture.height / _MAX_SAMPLES))
+    values = picture.rgb[::step, ::step].reshape(-1, 3).astype(np.float64)
     if picture.alpha is None:
         return values, None
-    alpha = picture.alpha[::apart, ::apart].reshape(-1).astype(np.float64)
-    seen = alpha > 0
-    if not seen.any():
+    alpha = picture.alpha[::step, ::step].reshape(-1).astype(np.float64)
+    visible = alpha > 0
+    if not visible.any():
         return values, None
-    return values[seen], alpha[seen]
+    return values[visible], alpha[visible]
 
 
-def _lab(values: Values) -> Values:
-    """L*, a* and b* of sRGB-encoded colours (n, 3)."""
+def _to_lab(values: Values) -> Values:
+    """Convert sRGB-encoded colours (n, 3) to L*, a* and b*."""
     lab: Values = to_lab(values.astype(np.float32)[np.newaxis])[0].astype(np.float64)
     return lab
 
@@ -166,49 +170,49 @@ def _moments(values: Values, weights: Values | None) -> tuple[Values, Values]:
     return mean, np.cov(values.T, ddof=0, aweights=weights)
 
 
-def _spread(values: Values, weights: Values | None) -> tuple[float, float]:
+def _mean_and_deviation(values: Values, weights: Values | None) -> tuple[float, float]:
     mean = np.average(values, weights=weights)
     return float(mean), math.sqrt(np.average((values - mean) ** 2, weights=weights))
 
 
-def _power(matrix: Values, power: float, *, least: float = 0.0, most: float = math.inf) -> Values:
-    """A power of a symmetric matrix whose eigenvalues are first brought between two numbers."""
+def _matrix_power(
+    matrix: Values, power: float, *, least: float = 0.0, most: float = math.inf
+) -> Values:
+    """Raise a symmetric matrix to a power after clipping its eigenvalues to ``least``..``most``."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     powered: Values = (vectors * np.clip(values, least, most) ** power) @ vectors.T
     return powered
 
 
-def _shares(values: Values, weights: Values | None, at: Values) -> Values:
-    """The share of values below each of ``at``, those equal to it counted half."""
+def _cumulative_shares(values: Values, weights: Values | None, at: Values) -> Values:
+    """Return the share of values below each of ``at``; values equal to it count half."""
     order = np.argsort(values)
     ordered = values[order]
-    below = np.concatenate(
+    cumulative = np.concatenate(
         [[0.0], np.cumsum(np.ones(len(values)) if weights is None else weights[order])]
     )
     first, last = np.searchsorted(ordered, at, "left"), np.searchsorted(ordered, at, "right")
-    shares: Values = (below[first] + below[last]) / (2 * below[-1])
+    shares: Values = (cumulative[first] + cumulative[last]) / (2 * cumulative[-1])
     return shares
 
 
 def _quantiles(shares: Values, values: Values, weights: Values | None) -> Values:
-    """The values below which lie the given shares of all."""
+    """Return the quantiles of ``values`` at the given shares."""
     order = np.argsort(values)
-    each = np.ones(len(values)) if weights is None else weights[order]
-    middle = np.cumsum(each) - each / 2
-    return np.interp(shares, middle / each.sum(), values[order])
+    ordered = np.ones(len(values)) if weights is None else weights[order]
+    middle = np.cumsum(ordered) - ordered / 2
+    return np.interp(shares, middle / ordered.sum(), values[order])
 
 
-def _smoothed(slopes: Values) -> Values:
-    reach = round(3 * _SMOOTH)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / _SMOOTH) ** 2)
-    return np.convolve(np.pad(slopes, reach, "edge"), kernel / kernel.sum(), "valid")
+def _smooth(slopes: Values) -> Values:
+    radius = round(3 * _SLOPE_SIGMA)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / _SLOPE_SIGMA) ** 2)
+    return np.convolve(np.pad(slopes, radius, "edge"), kernel / kernel.sum(), "valid")
 
 
-def _interpolated(
-    values: NDArray[np.float32], knots: Values, mapped: Values
-) -> NDArray[np.float32]:
-    """Values by a map's knots; beyond them it goes on as steeply as at its ends."""
-    place = (values - knots[0]) / (knots[1] - knots[0])
-    step = np.clip(place.astype(np.int64), 0, len(knots) - 2)
-    between: Values = mapped[step] + (place - step) * np.diff(mapped)[step]
-    return between.astype(np.float32)
+def _interpolate(values: NDArray[np.float32], knots: Values, mapped: Values) -> NDArray[np.float32]:
+    """Apply a map between its knots; outside, extrapolate with the slope of its end segments."""
+    position = (values - knots[0]) / (knots[1] - knots[0])
+    segment = np.clip(position.astype(np.int64), 0, len(knots) - 2)
+    interpolated: Values = mapped[segment] + (position - segment) * np.diff(mapped)[segment]
+    return interpolated.astype(np.float32)

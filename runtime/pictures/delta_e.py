@@ -1,30 +1,25 @@
-"""How far apart two pictures' colours look: CIE76."""
+"""CIE76 colour difference of two pictures."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures.values import quantised
-from nstrt.runtime.pictures.vips import from_samples, to_samples
+from nstrt.runtime.pictures.lab import STRIP_PIXELS, to_lab
+from nstrt.runtime.pictures.values import row_strips
 
 __all__ = ["delta_e"]
 
 
 def delta_e(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Delta E*ab of 1976 at each pixel, for two pictures of (height, width, 3) sRGB in 0..1.
+    """Return delta E*ab (1976) of each pixel for two (height, width, 3) arrays of sRGB in 0..1.
 
-    The Euclidean distance in CIE L*a*b*; 2.3 is just noticeable (Mahy, Van Eycken and Oosterlinck,
-    1994).
+    Delta E*ab is the Euclidean distance in CIE L*a*b*; 2.3 is just noticeable (Mahy, Van Eycken
+    and Oosterlinck, 1994).
     """
-    found = to_samples(_lab(a).dE76(_lab(b)))
-    assert found is not None
-    return np.ascontiguousarray(found[..., 0], np.float32)
-
-
-def _lab(rgb: NDArray[np.float32]) -> Any:
-    samples = np.empty(rgb.shape, np.uint16)
-    quantised(rgb, samples)
-    return from_samples(samples, "rgb16").colourspace("lab")
+    height, width = a.shape[:2]
+    distances = np.empty((height, width), np.float32)
+    for rows in row_strips(height, width, pixels=STRIP_PIXELS):
+        difference = to_lab(np.clip(a[rows], 0, 1)) - to_lab(np.clip(b[rows], 0, 1))
+        distances[rows] = np.linalg.norm(difference, axis=-1)
+    return distances

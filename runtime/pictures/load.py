@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError
-
-if TYPE_CHECKING:
-    pass
-
 from nstrt.runtime.pictures.picture import Picture, PictureSource
 from nstrt.runtime.pictures.read import read_picture
 
@@ -21,9 +17,10 @@ __all__ = ["as_picture"]
 
 
 def as_picture(source: PictureSource) -> Picture:
-    """Make a picture of a path, a Pillow picture, an array, a torch tensor or a picture.
+    """Convert a path, Pillow image, array, torch tensor or picture to a :class:`Picture`.
 
-    Tensors are (3, height, width) or (1, 3, height, width) between 0 and 1.
+    Tensors are (3, height, width) or (1, 3, height, width) with values in 0..1. Raises
+    :class:`OptionError` for any other type or shape.
     """
     if isinstance(source, Picture):
         return source
@@ -31,10 +28,10 @@ def as_picture(source: PictureSource) -> Picture:
         return read_picture(source)
     if isinstance(source, np.ndarray):
         return Picture.from_array(source)
-    # An object of these kinds can exist only if its package is loaded already.
+    # A tensor or a Pillow image exists only if its package is already imported.
     torch: Any = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.Tensor):
-        return Picture.from_array(_tensor_values(source))
+        return Picture.from_array(_tensor_to_array(source))
     if "PIL.Image" in sys.modules:
         from PIL import Image
 
@@ -46,7 +43,7 @@ def as_picture(source: PictureSource) -> Picture:
     )
 
 
-def _tensor_values(tensor: Any) -> NDArray[Any]:
+def _tensor_to_array(tensor: Any) -> NDArray[Any]:
     values = tensor.detach().cpu()
     if values.dim() == 4 and values.shape[0] == 1:
         values = values[0]

@@ -1,4 +1,4 @@
-"""Lightness and colour apart, in CIE L*a*b*: to paint in lightness and keep the photo's colours."""
+"""Separate lightness from colour in CIE L*a*b* to keep a photo's colours."""
 
 from __future__ import annotations
 
@@ -7,56 +7,55 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures.lab import STRIP, from_lab, into_gamut, lightness, to_lab
+from nstrt.runtime.pictures.lab import STRIP_PIXELS, from_lab, lightness, map_to_gamut, to_lab
 from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.resize import resize
-from nstrt.runtime.pictures.values import strips
+from nstrt.runtime.pictures.values import row_strips
 
-__all__ = ["gray", "gray_pair", "with_colours_of"]
+__all__ = ["to_gray", "to_gray_pair", "with_chroma_of"]
 
 
-def gray(picture: Picture) -> Picture:
-    """A picture in grays of its own lightness."""
+def to_gray(picture: Picture) -> Picture:
+    """Convert a picture to grays of equal lightness."""
     return replace(picture, rgb=_gray(lightness(picture.rgb)))
 
 
-def gray_pair(content: Picture, style: Picture) -> tuple[Picture, Picture]:
-    """Photo and painting in grays, the painting's lightness matched to the photo's.
+def to_gray_pair(content: Picture, style: Picture) -> tuple[Picture, Picture]:
+    """Convert both pictures to gray and match the style's lightness to the content's.
 
     L_S' = σ_C / σ_S (L_S - μ_S) + μ_C (Gatys et al., Preserving Color in Neural Artistic Style
     Transfer, 2016, section 4), with L the lightness of CIE L*a*b*.
     """
-    photo, painting = lightness(content.rgb), lightness(style.rgb)
-    mean, deviation = _statistics(photo, content.alpha)
-    own_mean, own_deviation = _statistics(painting, style.alpha)
-    # A painting of one tone has no contrast to match.
-    gain = deviation / own_deviation if own_deviation > 1e-3 else 1.0
-    matched = (painting - np.float32(own_mean)) * np.float32(gain) + np.float32(mean)
-    return replace(content, rgb=_gray(photo)), replace(style, rgb=_gray(matched))
+    content_lightness, style_lightness = lightness(content.rgb), lightness(style.rgb)
+    mean, deviation = _statistics(content_lightness, content.alpha)
+    style_mean, style_deviation = _statistics(style_lightness, style.alpha)
+    # A style of one tone has no contrast to match.
+    gain = deviation / style_deviation if style_deviation > 1e-3 else 1.0
+    matched = (style_lightness - np.float32(style_mean)) * np.float32(gain) + np.float32(mean)
+    return replace(content, rgb=_gray(content_lightness)), replace(style, rgb=_gray(matched))
 
 
-def with_colours_of(rgb: NDArray[np.float32], photo: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The lightness of ``rgb`` (height, width, 3) with a* and b* of the photo, of any size.
+def with_chroma_of(rgb: NDArray[np.float32], photo: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Combine the lightness of ``rgb`` (height, width, 3) with a* and b* of a photo of any size.
 
-    Where sRGB cannot show the photo's a* and b* at their new lightness, lightness gives way: it
-    becomes the nearest, towards the photo's own, at which it can. Colours so stay the photo's
-    everywhere; in strongly coloured parts, where few lightnesses are left, strokes get fainter.
+    Where the result lies outside sRGB, its lightness moves towards the photo's until it is inside;
+    a* and b* stay the photo's. Strokes are therefore weaker in saturated parts.
     """
     height, width = rgb.shape[:2]
-    coloured = np.empty_like(rgb)
+    combined = np.empty_like(rgb)
     resized = resize(photo, width, height)
-    for rows in strips(height, width, pixels=STRIP):
-        own = to_lab(resized[rows])
-        lab = own.copy()
+    for rows in row_strips(height, width, pixels=STRIP_PIXELS):
+        photo_lab = to_lab(resized[rows])
+        lab = photo_lab.copy()
         lab[..., 0] = lightness(rgb[rows])
-        coloured[rows] = from_lab(into_gamut(lab, own))
-    return coloured
+        combined[rows] = from_lab(map_to_gamut(lab, photo_lab))
+    return combined
 
 
 def _statistics(
     values: NDArray[np.float32], alpha: NDArray[np.float32] | None
 ) -> tuple[float, float]:
-    """Mean and deviation of what can be seen."""
+    """Return mean and deviation, weighted by opacity."""
     if alpha is None or not alpha.any():
         return float(values.mean()), float(values.std())
     mean = float(np.average(values, weights=alpha))

@@ -1,4 +1,4 @@
-"""A picture in memory: sRGB values between 0 and 1, whatever it was made from."""
+"""Picture in memory: sRGB values in 0..1, an optional alpha channel and its origin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.pictures.values import quantised, unit_values, upright
+from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_range
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
 __all__ = ["MIN_SIDE", "Picture", "PictureSource"]
 
 MIN_SIDE = 16
-"""The network shrinks pictures four times by two; smaller ones have nothing left."""
+"""Smallest width and height in pixels; four poolings reduce 16 pixels to one."""
 
 _TOLERANCE = 1e-3
-"""Values this far outside 0..1 are rounding, and are clipped; farther ones are a mistake."""
+"""Values at most this far outside 0..1 count as rounding and are clipped; others are refused."""
 
 PictureSource: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Picture | Any"
-"""What :func:`as_picture` takes; the ``Any`` is a ``torch.Tensor``, which is never imported."""
+"""Types that :func:`as_picture` accepts; ``Any`` stands for ``torch.Tensor``, not imported here."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Picture:
-    """A picture: its colours, its transparency, and where it came from."""
+    """Immutable picture with colours, transparency and origin."""
 
     rgb: NDArray[np.float32]
-    """sRGB-encoded values between 0 and 1: (height, width, 3)."""
+    """sRGB-encoded values in 0..1, (height, width, 3)."""
 
     alpha: NDArray[np.float32] | None = None
-    """How opaque each pixel is, between 0 and 1: (height, width); ``None`` when all are."""
+    """Opacity of each pixel in 0..1, (height, width); ``None`` if all are opaque."""
 
     depth: int = 8
-    """Bits per channel of the source, 8 or 16: results are saved with as many."""
+    """Bits per channel of the source and of saved results, 8 or 16."""
 
     name: str = ""
-    """The file's name without folders; empty for pictures from memory."""
+    """File name without folders; empty for pictures from memory."""
 
     sha256: str = ""
-    """Of the file's bytes; of the values for pictures from memory."""
+    """SHA-256 of the file, or of the values for pictures from memory."""
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype != np.float32:
@@ -61,12 +61,12 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """Pixels from left to right."""
+        """Width in pixels."""
         return int(self.rgb.shape[1])
 
     @property
     def height(self) -> int:
-        """Pixels from top to bottom."""
+        """Height in pixels."""
         return int(self.rgb.shape[0])
 
     @property
@@ -76,11 +76,11 @@ class Picture:
 
     @classmethod
     def from_array(cls, array: NDArray[Any], *, depth: int | None = None) -> Picture:
-        """Take an array of (height, width) or (height, width, 1, 3 or 4) sRGB values.
+        """Copy a (height, width) or (height, width, 1, 3 or 4) array of sRGB values.
 
-        uint8 counts to 255, uint16 to 65535, floating-point values go from 0 to 1. ``depth``
-        says how many bits a saved result has; by default 8 for uint8 and 16 for the others.
-        The array is copied.
+        uint8 values are in 0..255, uint16 in 0..65535, floating-point values in 0..1. ``depth``
+        defaults to 8 for uint8 and 16 for other types. Raises :class:`OptionError` for other
+        shapes, types and ranges.
         """
         values = np.asarray(array)
         if values.ndim == 2:
@@ -97,16 +97,16 @@ class Picture:
             )
         values = _unit_from_array(values)
         bits = 8 if np.asarray(array).dtype == np.uint8 else 16
-        return _assembled(values, depth=bits if depth is None else depth)
+        return _build(values, depth=bits if depth is None else depth)
 
     @classmethod
     def from_pillow(cls, image: Image.Image) -> Picture:
-        """Take a Pillow picture of any mode, with its profile and orientation applied."""
-        from nstrt.runtime.pictures.pillow import samples_of
+        """Convert a Pillow image of any mode; apply its profile and orientation."""
+        from nstrt.runtime.pictures.pillow import pillow_samples
 
-        samples, profile, orientation = samples_of(image)
+        samples, profile, orientation = pillow_samples(image)
         if samples.dtype.kind == "f":
-            return cls.from_array(upright(samples, orientation))
+            return cls.from_array(apply_orientation(samples, orientation))
         if min(samples.shape[:2]) < MIN_SIDE:
             raise OptionError(
                 f"The picture is {samples.shape[1]} x {samples.shape[0]} pixels; "
@@ -114,7 +114,7 @@ class Picture:
             )
         return cls.from_samples(
             samples,
-            colours=4 if image.mode == "CMYK" else None,
+            color_channels=4 if image.mode == "CMYK" else None,
             profile=profile,
             orientation=orientation,
         )
@@ -124,42 +124,46 @@ class Picture:
         cls,
         samples: NDArray[Any],
         *,
-        colours: int | None = None,
+        color_channels: int | None = None,
         profile: bytes | None = None,
         orientation: int = 1,
         name: str = "",
         sha256: str = "",
     ) -> Picture:
-        """Take uint8 or uint16 values as a file stores them: (height, width, channels).
+        """Convert uint8 or uint16 samples as a file stores them, (height, width, channels).
 
-        ``colours`` of the channels are gray (1), RGB (3) or CMYK (4), and one that follows is
-        the transparency. Left out, it is 1 for up to two channels and else 3. ``profile`` is an
-        ICC profile, ``orientation`` EXIF's.
+        ``color_channels`` is 1 for gray, 3 for RGB or 4 for CMYK; a further channel is alpha. The
+        default is 1 for up to two channels and 3 otherwise. ``profile`` is an ICC profile,
+        ``orientation`` the EXIF value.
         """
         from nstrt.runtime.pictures.icc import to_srgb
 
-        if colours is None:
-            colours = 1 if samples.shape[2] <= 2 else 3
+        if color_channels is None:
+            color_channels = 1 if samples.shape[2] <= 2 else 3
         depth = 8 if samples.dtype == np.uint8 else 16
-        turned = upright(samples, orientation)
-        opaque = turned.shape[2] == colours
-        return _assembled(
-            unit_values(to_srgb(turned[..., :colours], profile=profile), channels=3),
-            alpha=None if opaque else unit_values(turned[..., colours : colours + 1])[..., 0],
+        oriented = apply_orientation(samples, orientation)
+        alpha = (
+            None
+            if oriented.shape[2] == color_channels
+            else to_unit_range(oriented[..., color_channels : color_channels + 1])[..., 0]
+        )
+        return _build(
+            to_unit_range(to_srgb(oriented[..., :color_channels], profile=profile), channels=3),
+            alpha=alpha,
             depth=depth,
             name=name,
             sha256=sha256,
         )
 
     def opaque(self) -> Picture:
-        """The same on white paper: transparent parts white, nothing see-through."""
+        """Blend the picture over white and drop its alpha channel."""
         if self.alpha is None:
             return self
         alpha = self.alpha[..., None]
         return replace(self, rgb=self.rgb * alpha + (1 - alpha), alpha=None)
 
     def to_pillow(self) -> Image.Image:
-        """Give an 8-bit Pillow picture: RGBA when there is transparency, else RGB."""
+        """Convert to an 8-bit Pillow image: RGBA with an alpha channel, else RGB."""
         from PIL import Image
 
         return Image.fromarray(self.to_array(np.uint8))
@@ -177,15 +181,15 @@ class Picture:
     def to_array(self, dtype: DTypeLike) -> NDArray[Any]: ...
 
     def to_array(self, dtype: DTypeLike = np.float32) -> NDArray[Any]:
-        """Give (height, width, 3) values, or 4 with transparency, in a new array.
+        """Convert to a new (height, width, 3) array, or 4 channels with alpha.
 
-        uint8 and uint16 are rounded to the nearest level, float32 goes from 0 to 1.
+        uint8 and uint16 values are rounded to the nearest level; float32 values are in 0..1.
         """
-        wanted = np.dtype(dtype)
-        if wanted not in (np.uint8, np.uint16, np.float32):
-            raise OptionError(f"A picture can be given as uint8, uint16 or float32, not {wanted}.")
+        target = np.dtype(dtype)
+        if target not in (np.uint8, np.uint16, np.float32):
+            raise OptionError(f"A picture can be given as uint8, uint16 or float32, not {target}.")
         channels = 3 if self.alpha is None else 4
-        values = np.empty((self.height, self.width, channels), wanted)
+        values = np.empty((self.height, self.width, channels), target)
         _fill(values[..., :3], self.rgb)
         if self.alpha is not None:
             _fill(values[..., 3], self.alpha)
@@ -193,8 +197,9 @@ class Picture:
 
 
 def _unit_from_array(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Convert to float32 in 0..1 with at least three channels; refuse other types and ranges."""
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        return unit_values(values, channels=max(3, values.shape[2]))
+        return to_unit_range(values, channels=max(3, values.shape[2]))
     if values.dtype not in (np.float32, np.float64):
         raise OptionError(
             "A picture array must hold uint8, uint16, float32 or float64 values, "
@@ -213,7 +218,7 @@ def _unit_from_array(values: NDArray[Any]) -> NDArray[np.float32]:
     return unit
 
 
-def _assembled(
+def _build(
     values: NDArray[np.float32],
     *,
     depth: int,
@@ -221,7 +226,7 @@ def _assembled(
     name: str = "",
     sha256: str = "",
 ) -> Picture:
-    """Make a picture of values that belong to it, and keep them from being changed."""
+    """Build a picture from arrays that it owns, and make them read-only."""
     if values.shape[2] == 4:
         values, alpha = np.ascontiguousarray(values[..., :3]), values[..., 3].copy()
     values.setflags(write=False)
@@ -234,7 +239,7 @@ def _fill(target: NDArray[Any], values: NDArray[np.float32]) -> None:
     if target.dtype == np.float32:
         np.clip(values, 0, 1, out=target)
     else:
-        quantised(values, target)
+        quantize(values, target)
 
 
 def _hash(rgb: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> str:

@@ -1,4 +1,4 @@
-"""What a Pillow picture holds, in the layout that :class:`Picture` takes."""
+"""Convert Pillow images to the samples that :class:`Picture` accepts."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from nstrt.runtime.errors import OptionError, PictureReadError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["samples_of"]
+__all__ = ["pillow_samples"]
 
-_ORIENTATION = 0x0112
-_AS_THEY_ARE = ("L", "LA", "RGB", "RGBA", "CMYK", "F", "I")
+_EXIF_ORIENTATION = 0x0112
+_SUPPORTED = ("L", "LA", "RGB", "RGBA", "CMYK", "F", "I")
 _CONVERTED = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 
 
-def samples_of(image: Image.Image) -> tuple[NDArray[Any], bytes | None, int]:
-    """Give a picture's values (height, width, channels), its ICC profile and its orientation."""
+def pillow_samples(image: Image.Image) -> tuple[NDArray[Any], bytes | None, int]:
+    """Return an image's samples (height, width, channels), ICC profile and EXIF orientation."""
     try:
         image.load()
     except Exception as error:
         raise PictureReadError(
             "The Pillow picture cannot be loaded; its file is damaged or gone."
         ) from error
-    samples = np.asarray(_plain(image))
+    samples = np.asarray(_to_supported_mode(image))
     if image.mode == "I":
         if samples.min() < 0 or samples.max() > 65535:
             raise OptionError(
@@ -43,8 +43,8 @@ def samples_of(image: Image.Image) -> tuple[NDArray[Any], bytes | None, int]:
     return samples, profile if isinstance(profile, bytes) else None, _orientation(image)
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """Convert the modes that have no layout of their own here."""
+def _to_supported_mode(image: Image.Image) -> Image.Image:
+    """Convert an image of an unsupported mode to a supported one."""
     mode = image.mode
     if mode == "LAB":
         from PIL import ImageCms
@@ -55,14 +55,14 @@ def _plain(image: Image.Image) -> Image.Image:
         return converted
     if mode in ("1", "L", "P", "RGB") and image.has_transparency_data:
         return image.convert("LA" if mode in ("1", "L") else "RGBA")
-    if mode in _AS_THEY_ARE or mode.startswith("I;16"):
+    if mode in _SUPPORTED or mode.startswith("I;16"):
         return image
     return image.convert(_CONVERTED.get(mode, "RGB"))
 
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:
-        # Pillow raises many kinds of errors on broken EXIF data, which then says nothing.
+        # Pillow raises many kinds of exceptions for broken EXIF data.
         return 1

@@ -1,4 +1,4 @@
-"""Picture files become pictures: decoded by what they hold, checked before they are decoded."""
+"""Decode picture files by their content, after checks of format and size."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
-from nstrt.runtime.pictures.sniff import READABLE, foreign_kind, picture_kind
-from nstrt.runtime.pictures.source import MAX_BYTES, read_content, shown
+from nstrt.runtime.pictures.sniff import READABLE, detect_format, detect_unsupported
+from nstrt.runtime.pictures.source import MAX_BYTES, display_name, read_file
 from nstrt.runtime.pictures.vips import libvips, to_samples
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_picture", "open_header", "read_picture"]
 
 MAX_PIXELS = 400_000_000
-"""The most pixels that are decoded: a picture of this size fills 4.5 GiB of memory."""
+"""Largest number of pixels of a decoded picture; it takes 4.5 GiB of memory."""
 
 _LOADERS = {
     "JPEG": "jpegload_buffer",
@@ -29,63 +29,63 @@ _LOADERS = {
     "HEIF": "heifload_buffer",
     "GIF": "gifload_buffer",
 }
-_COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3, "rgb": 3, "cmyk": 4}
+_COLOR_CHANNELS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3, "rgb": 3, "cmyk": 4}
 
 
 def read_picture(path: str | Path) -> Picture:
-    """Read a JPEG, PNG, TIFF, WebP, AVIF, GIF or BMP file, told by its content, as sRGB.
+    """Read a JPEG, PNG, TIFF, WebP, AVIF, GIF or BMP file as sRGB.
 
-    The EXIF orientation and the embedded colour profile are applied, transparency is kept, and
-    of several pages or frames the first is taken. What cannot be read is refused with
-    :class:`PictureReadError`, what is too large with :class:`TooLargeError`.
+    The content decides the format. EXIF orientation and colour profile are applied, transparency
+    is kept, and only the first page or frame is read. Raises :class:`PictureReadError` for an
+    unreadable file and :class:`TooLargeError` for one that is too large.
     """
-    return decode_picture(read_content(path), name=shown(PurePath(path).name))
+    return decode_picture(read_file(path), name=display_name(PurePath(path).name))
 
 
 def decode_picture(content: bytes, *, name: str) -> Picture:
-    """Read a picture file's bytes; ``name`` is what messages call it."""
+    """Decode the bytes of a picture file; ``name`` is its name in error messages."""
     sha256 = hashlib.sha256(content).hexdigest()
-    if picture_kind(content) == "BMP":
-        return _bmp(content, name, sha256)
+    if detect_format(content) == "BMP":
+        return _decode_bmp(content, name, sha256)
     image = open_header(content, name=name)
-    colours = _COLOURS.get(image.interpretation)
-    if colours is None:
-        colours = {1: 1, 2: 1, 3: 3, 4: 3}.get(image.bands)
+    color_channels = _COLOR_CHANNELS.get(image.interpretation)
+    if color_channels is None:
+        color_channels = {1: 1, 2: 1, 3: 3, 4: 3}.get(image.bands)
     try:
         samples = to_samples(image)
     except libvips().Error as error:
         raise PictureReadError(
             f"The picture '{name}' is cut off or damaged; copy it again from where it came from."
         ) from error
-    if samples is None or colours is None or samples.shape[2] < colours:
+    if samples is None or color_channels is None or samples.shape[2] < color_channels:
         raise PictureReadError(
             f"The picture '{name}' stores its colours in an unusual way; "
             "save it as an RGB picture with 8 or 16 bits per channel."
         )
-    samples = samples[..., : colours + 1]
+    samples = samples[..., : color_channels + 1]
     if samples.dtype.kind == "f":
-        samples = _sixteen_bits(samples, name)
+        samples = _to_sixteen_bits(samples, name)
     return Picture.from_samples(
-        _full_range(samples, image),
-        colours=colours,
-        profile=_field(image, "icc-profile-data"),
-        orientation=_field(image, "orientation") or 1,
+        _expand_to_sixteen_bits(samples, image),
+        color_channels=color_channels,
+        profile=_metadata(image, "icc-profile-data"),
+        orientation=_metadata(image, "orientation") or 1,
         name=name,
         sha256=sha256,
     )
 
 
 def open_header(content: bytes, *, name: str) -> Any:
-    """Open a picture's bytes with libvips without decoding them, its size checked."""
-    kind = picture_kind(content)
-    foreign = foreign_kind(content, name)
-    if kind is None or foreign is not None:
-        what = foreign or "not a picture that can be read"
-        raise PictureReadError(f"'{name}' is {what}; save it as {READABLE} and use that.")
+    """Open the bytes of a picture in libvips without decoding them; check format and size."""
+    kind = detect_format(content)
+    unsupported = detect_unsupported(content, name)
+    if kind is None or unsupported is not None:
+        description = unsupported or "not a picture that can be read"
+        raise PictureReadError(f"'{name}' is {description}; save it as {READABLE} and use that.")
     vips = libvips()
     try:
-        # The kind decides the loader, so that libvips does not try all it has. "error" refuses
-        # files that are cut off or damaged, and takes those that are merely untidy.
+        # The format selects the loader, so that libvips does not try all of its loaders. "error"
+        # refuses truncated and damaged files but accepts files with harmless faults.
         image = getattr(vips.Image, _LOADERS[kind])(content, access="sequential", fail_on="error")
     except vips.Error as error:
         if kind == "HEIF" and b"hei" in content[8:32]:
@@ -113,11 +113,11 @@ def _check_size(width: int, height: int, name: str) -> None:
         )
 
 
-def _sixteen_bits(samples: NDArray[Any], name: str) -> NDArray[np.uint16]:
-    """Take floating-point values between 0 and 1 as 16-bit ones, and refuse others.
+def _to_sixteen_bits(samples: NDArray[Any], name: str) -> NDArray[np.uint16]:
+    """Convert floating-point samples in 0..1 to 16 bits; refuse other values.
 
-    Without a profile nothing says how such values are encoded; those between 0 and 1 come from
-    scientific programs, which write what they would show. High dynamic range is refused.
+    A file without a profile does not state the encoding; scientific programs write display values
+    in 0..1. High dynamic range is refused.
     """
     if not np.isfinite(samples).all():
         raise PictureReadError(
@@ -131,10 +131,14 @@ def _sixteen_bits(samples: NDArray[Any], name: str) -> NDArray[np.uint16]:
     return np.rint(samples * 65535.0).astype(np.uint16)
 
 
-def _full_range(samples: NDArray[Any], image: Any) -> NDArray[Any]:
-    """Stretch the 10 and 12 bits of HEIF files, which libvips shifts up, to all of 16."""
-    bits: int = _field(image, "bits-per-sample") or 0
-    if samples.dtype != np.uint16 or bits not in (10, 12) or not _field(image, "heif-compression"):
+def _expand_to_sixteen_bits(samples: NDArray[Any], image: Any) -> NDArray[Any]:
+    """Expand 10 and 12 bit HEIF samples, which libvips only shifts up, to the full 16-bit range."""
+    bits: int = _metadata(image, "bits-per-sample") or 0
+    if (
+        samples.dtype != np.uint16
+        or bits not in (10, 12)
+        or not _metadata(image, "heif-compression")
+    ):
         return samples
     top = (1 << bits) - 1
     levels = (samples >> (16 - bits)).astype(np.uint32)
@@ -144,17 +148,17 @@ def _full_range(samples: NDArray[Any], image: Any) -> NDArray[Any]:
     return levels.astype(np.uint16)
 
 
-def _field(image: Any, field: str) -> Any:
+def _metadata(image: Any, field: str) -> Any:
     return image.get(field) if image.get_typeof(field) else None
 
 
-def _bmp(content: bytes, name: str, sha256: str) -> Picture:
+def _decode_bmp(content: bytes, name: str, sha256: str) -> Picture:
     from PIL.BmpImagePlugin import BmpImageFile
 
-    from nstrt.runtime.pictures.pillow import samples_of
+    from nstrt.runtime.pictures.pillow import pillow_samples
 
     try:
-        # Not by Image.open, which would try every format and has a size limit of its own.
+        # Image.open would try every format and applies its own size limit.
         image = BmpImageFile(io.BytesIO(content))
     except Exception as error:
         raise PictureReadError(
@@ -162,7 +166,7 @@ def _bmp(content: bytes, name: str, sha256: str) -> Picture:
         ) from error
     _check_size(*image.size, name)
     try:
-        samples, profile, _ = samples_of(image)
+        samples, profile, _ = pillow_samples(image)
     except PictureReadError as error:
         raise PictureReadError(
             f"The picture '{name}' is cut off or damaged; copy it again from where it came from."

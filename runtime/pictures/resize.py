@@ -1,4 +1,4 @@
-"""Pictures of another size, by Lanczos filtering."""
+"""Resize pictures with a Lanczos filter."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.pictures.values import strips
+from nstrt.runtime.pictures.values import row_strips
 
 __all__ = ["resize"]
 
 _RADIUS = 3
-"""How many pixels Pillow's Lanczos filter reaches to each side."""
+"""Radius of Pillow's Lanczos filter in pixels."""
 
 
 def resize(
     array: NDArray[np.float32], width: int, height: int, *, clip: bool = True
 ) -> NDArray[np.float32]:
-    """Give float32 values (height, width) or (height, width, channels) in another size.
+    """Resize float32 values (height, width) or (height, width, channels).
 
-    Lanczos over three pixels: of the result when shrinking, so that nothing aliases, of the
-    source when enlarging. At the borders the filter is cut off and its weights rescaled, so flat
-    areas stay flat. Lanczos overshoots at edges; ``clip`` limits the values to 0..1. The result
-    is a new array, except that nothing is done, or copied, when the size is the same already.
+    The Lanczos radius is three pixels: result pixels when shrinking, which prevents aliasing, and
+    source pixels when enlarging. Filter weights are renormalised at the borders. Lanczos
+    overshoots at edges; ``clip`` limits values to 0..1. An array that has the size already is only
+    copied if it is clipped. Raises :class:`OptionError` for other types, dimensions and sizes.
     """
     if array.ndim not in (2, 3) or array.dtype != np.float32:
         raise OptionError("Only float32 values of two or three dimensions can be resized.")
@@ -43,17 +43,17 @@ def _fill(target: NDArray[np.float32], source: NDArray[np.float32]) -> None:
     height, width, channels = target.shape
     source_height, source_width, _ = source.shape
     scale = source_height / height
-    reach = math.ceil(_RADIUS * max(1, scale)) + 1
-    # In strips, which stay in the processor's cache between NumPy and Pillow. Each is taken from
-    # the source rows around it, because Pillow rounds a box to float32: its numbers must be small.
-    for rows in strips(height, width):
+    margin = math.ceil(_RADIUS * max(1, scale)) + 1
+    # Strips stay in the processor's cache between NumPy and Pillow. Each strip is resized from the
+    # source rows around it, because Pillow rounds box coordinates to float32.
+    for rows in row_strips(height, width):
         top, bottom = rows.start * scale, min(rows.stop * scale, source_height)
-        first = max(0, math.floor(top) - reach)
-        last = min(source_height, math.ceil(bottom) + reach)
+        first = max(0, math.floor(top) - margin)
+        last = min(source_height, math.ceil(bottom) + margin)
         box = (0, top - first, source_width, bottom - first)
         size = (width, rows.stop - rows.start)
         for channel in range(channels):
-            # Pillow works on single planes of float32, with weights and sums in float64.
+            # Pillow resizes single float32 planes, with weights and sums in float64.
             plane = Image.fromarray(np.ascontiguousarray(source[first:last, :, channel]))
             part = plane.resize(size, Image.Resampling.LANCZOS, box=box)
             target[rows, :, channel] = np.asarray(part)

@@ -1,14 +1,14 @@
-"""What kind of file some bytes are, told from the bytes alone."""
+"""Detect file formats from the first bytes of a file."""
 
 from __future__ import annotations
 
 from pathlib import PurePath
 
-__all__ = ["READABLE", "foreign_kind", "picture_kind"]
+__all__ = ["READABLE", "detect_format", "detect_unsupported"]
 
 READABLE = "JPEG, PNG, TIFF, WebP, AVIF, GIF or BMP"
 
-_STARTS = {
+_SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"II*\x00": "TIFF",
@@ -22,7 +22,7 @@ _STARTS = {
 _HEIF_BRANDS = frozenset(
     [b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"]
 )
-_FOREIGN_STARTS = {
+_UNSUPPORTED_SIGNATURES = {
     b"%PDF": "a PDF document",
     b"%!PS": "a PostScript document",
     b"8BPS": "a Photoshop document",
@@ -39,10 +39,10 @@ _RAW_SUFFIXES = (
 )
 
 
-def picture_kind(content: bytes) -> str | None:
-    """Name the kind of picture: JPEG, PNG, TIFF, WebP, HEIF, GIF or BMP; else ``None``."""
-    for start, kind in _STARTS.items():
-        if content.startswith(start):
+def detect_format(content: bytes) -> str | None:
+    """Return JPEG, PNG, TIFF, WebP, HEIF, GIF or BMP; ``None`` for any other format."""
+    for signature, kind in _SIGNATURES.items():
+        if content.startswith(signature):
             return kind
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "WebP"
@@ -51,16 +51,16 @@ def picture_kind(content: bytes) -> str | None:
     return None
 
 
-def foreign_kind(content: bytes, name: str) -> str | None:
-    """Say what a file is that cannot be read, where that is known and helps."""
-    # Most camera raw files are TIFF files whose readable picture is a tiny preview.
+def detect_unsupported(content: bytes, name: str) -> str | None:
+    """Describe a known format that cannot be read; ``None`` for any other format."""
+    # Most camera raw files are TIFF files in which only a small preview is readable.
     raw = PurePath(name).suffix.lower() in _RAW_SUFFIXES or content[8:10] == b"CR"
-    if (raw and picture_kind(content) in ("TIFF", None)) or content[4:12] == b"ftypcrx ":
+    if (raw and detect_format(content) in ("TIFF", None)) or content[4:12] == b"ftypcrx ":
         return "a camera raw file"
-    for start, kind in _FOREIGN_STARTS.items():
-        if content.startswith(start):
+    for signature, kind in _UNSUPPORTED_SIGNATURES.items():
+        if content.startswith(signature):
             return kind
-    if content[4:8] == b"ftyp" and picture_kind(content) is None:
+    if content[4:8] == b"ftyp" and detect_format(content) is None:
         return "a video"
     head = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(b"<") and b"<svg" in head:

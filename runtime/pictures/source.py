@@ -1,4 +1,4 @@
-"""A picture file's bytes: read once, of regular files only, never more than fits."""
+"""Read the bytes of a picture file, from regular files of limited size only."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from pathlib import Path
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 
-__all__ = ["MAX_BYTES", "read_content", "shown"]
+__all__ = ["MAX_BYTES", "display_name", "read_file"]
 
 MAX_BYTES = 3 * 1024**3
-"""The largest file that is read: 16-bit pictures of the largest size, uncompressed, fit."""
+"""Largest file in bytes; it holds the largest 16-bit picture uncompressed."""
 
 
-def read_content(path: str | Path) -> bytes:
-    """Read a file whole, and refuse in one sentence what is no readable regular file."""
-    name = shown(path)
+def read_file(path: str | Path) -> bytes:
+    """Read a whole file.
+
+    Raises :class:`PictureReadError` for a path that is no readable regular file and
+    :class:`TooLargeError` for more than ``MAX_BYTES``.
+    """
+    name = display_name(path)
     try:
-        # Looked at before it is opened: opening a device can already do something.
+        # The check comes before opening, because opening a device can have side effects.
         _check(os.stat(path), name)
-        # A pipe that took the file's place meanwhile must not block.
+        # O_NONBLOCK: a pipe may have replaced the file since the check, and must not block.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
         with open(handle, "rb") as file:
             _check(os.fstat(file.fileno()), name)
@@ -45,8 +49,8 @@ def read_content(path: str | Path) -> bytes:
     return content
 
 
-def shown(path: str | Path) -> str:
-    """Give a path as text that can be printed and stored, whatever bytes its name has."""
+def display_name(path: str | Path) -> str:
+    """Return a path as printable text; bytes that are not valid text become question marks."""
     return os.fspath(path).encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""A small result at the size of its photo, with the photo's fine detail where it belongs."""
+"""Upscale a small result to the size of its photo, with the photo's fine detail."""
 
 from __future__ import annotations
 
@@ -7,39 +7,38 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures.resize import resize
-from nstrt.runtime.pictures.values import strips
+from nstrt.runtime.pictures.values import row_strips
 
-__all__ = ["enlarge"]
+__all__ = ["upscale"]
 
 _RADIUS = 4
-"""Windows are 9 x 9 pixels of the small result."""
+"""Radius of the windows of 9 x 9 pixels, in pixels of the small result."""
 
 _EPSILON = 4e-4
-"""Variance of luminance below which the photo counts as flat: a deviation of 5 of 255 levels."""
+"""Luminance variance below which the photo counts as flat: a deviation of 5 of 255 levels."""
 
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
-def enlarge(result_rgb: NDArray[np.float32], photo_rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring a small result (h, w, 3) to the size of its photo (H, W, 3).
+def upscale(result_rgb: NDArray[np.float32], photo_rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Upscale a small result (h, w, 3) to the size of its photo (H, W, 3).
 
-    Enlarging alone gives soft pictures. The photo has the detail that is missing, and it fits
-    wherever the result still follows the photo, but not where paint covers it. With ``low``
-    the photo in the result's size, Y luminance, ``up(.)`` Lanczos enlarging, and mean, variance
-    and covariance over windows of 9 x 9 pixels::
+    Lanczos upscaling alone is soft. The photo's detail is added where the result follows the photo.
+    With ``low`` the photo at the result's size, Y the luminance, ``up(.)`` Lanczos upscaling, and
+    variance and covariance over windows of 9 x 9 pixels::
 
         a   = clip(cov(Y(result), Y(low)) / (var(Y(low)) + eps), 0, 1)
         out = clip(up(result) + up(a) * (Y(photo) - up(Y(low))), 0, 1)
 
     ``a`` is the local linear coefficient of the guided filter (He, Sun, Tang: "Guided Image
-    Filtering", 2013, equation 5): 1 where the result repeats the photo's contrast, 0 where it
-    has nothing to do with it or the photo is flat.
+    Filtering", 2013, equation 5): 1 where the result repeats the photo's contrast, 0 where both
+    are unrelated or the photo is flat.
 
-    Besides the returned picture this takes the memory of two planes of the photo's size.
+    Needs memory for two planes of the photo's size besides the returned array.
     """
     for rgb in (result_rgb, photo_rgb):
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.float32:
-            raise OptionError("Only float32 pictures of (height, width, 3) can be enlarged.")
+            raise OptionError("Only float32 pictures of (height, width, 3) can be upscaled.")
     small_height, small_width = result_rgb.shape[:2]
     height, width = photo_rgb.shape[:2]
     if (small_height, small_width) == (height, width):
@@ -48,24 +47,24 @@ def enlarge(result_rgb: NDArray[np.float32], photo_rgb: NDArray[np.float32]) -> 
     low = _luminance(resize(photo_rgb, small_width, small_height, clip=False))
     gain = resize(_gain(_luminance(result_rgb), low), width, height)
     soft = resize(low, width, height, clip=False)
-    enlarged = resize(result_rgb, width, height, clip=False)
-    for rows in strips(height, width):
+    upscaled = resize(result_rgb, width, height, clip=False)
+    for rows in row_strips(height, width):
         detail = _luminance(photo_rgb[rows])
         detail -= soft[rows]
         detail *= gain[rows]
-        strip = enlarged[rows]
+        strip = upscaled[rows]
         strip += detail[..., np.newaxis]
         np.clip(strip, 0, 1, out=strip)
-    return enlarged
+    return upscaled
 
 
 def _luminance(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    # One product of two dimensions: with three, NumPy makes one small product per row.
+    # NumPy multiplies a three-dimensional array row by row, so the array is flattened first.
     return (rgb.reshape(-1, 3) @ _LUMINANCE).reshape(rgb.shape[:2])
 
 
 def _gain(result: NDArray[np.float32], low: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much of the photo's contrast the result repeats around each pixel: 0 to 1."""
+    """Return the guided filter's coefficient ``a`` of each pixel, in 0..1."""
     y, x = result.astype(np.float64), low.astype(np.float64)
     mean_x, mean_y = _box_mean(x), _box_mean(y)
     covariance = _box_mean(x * y) - mean_x * mean_y
@@ -74,7 +73,7 @@ def _gain(result: NDArray[np.float32], low: NDArray[np.float32]) -> NDArray[np.f
 
 
 def _box_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean over the window around each pixel, of as much of it as lies in the picture."""
+    """Return the mean over the window around each pixel, cut off at the picture's borders."""
     for axis in (0, 1):
         length = values.shape[axis]
         centre = np.arange(length)

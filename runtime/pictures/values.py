@@ -1,4 +1,4 @@
-"""Between whole-number and 0..1 picture values, and the eight EXIF orientations."""
+"""Convert between integer and 0..1 picture values, and apply EXIF orientations."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["quantised", "strips", "unit_values", "upright"]
+__all__ = ["apply_orientation", "quantize", "row_strips", "to_unit_range"]
 
-_STRIP = 1 << 18
-"""Pixels worked on at a time: few enough to stay in the processor's cache."""
+_STRIP_PIXELS = 1 << 18
+"""Pixels in one strip; a strip fits into the processor's cache."""
 
 
-def strips(height: int, width: int, *, pixels: int = _STRIP) -> Iterator[slice]:
-    """Split the rows of a picture into strips of similar, small size: about that many pixels."""
+def row_strips(height: int, width: int, *, pixels: int = _STRIP_PIXELS) -> Iterator[slice]:
+    """Split the rows of a picture into strips of about ``pixels`` pixels."""
     rows = max(1, pixels // max(1, width))
     for top in range(0, height, rows):
         yield slice(top, min(top + rows, height))
 
 
-def unit_values(values: NDArray[Any], *, channels: int = 1) -> NDArray[np.float32]:
-    """Give uint8 or uint16 values as value/255 or value/65535, correctly rounded.
+def to_unit_range(values: NDArray[Any], *, channels: int = 1) -> NDArray[np.float32]:
+    """Convert uint8 or uint16 values to value/255 or value/65535, correctly rounded.
 
-    One channel is repeated to ``channels``.
+    A single channel is repeated ``channels`` times.
     """
     height, width, _ = values.shape
     scale = np.float32(np.iinfo(values.dtype).max)
     unit = np.empty((height, width, channels), np.float32)
-    for rows in strips(height, width):
+    for rows in row_strips(height, width):
         unit[rows] = values[rows]
         unit[rows] /= scale
     return unit
 
 
-def quantised(values: NDArray[np.float32], target: NDArray[Any]) -> None:
-    """Round values between 0 and 1 to the whole numbers of ``target``, and put them there."""
+def quantize(values: NDArray[np.float32], target: NDArray[Any]) -> None:
+    """Scale values in 0..1 to the integer range of ``target``, round and store them there."""
     height, width = values.shape[:2]
     top = np.float32(np.iinfo(target.dtype).max)
-    for rows in strips(height, width):
+    for rows in row_strips(height, width):
         levels = np.clip(values[rows], 0, 1)
         levels *= top
         target[rows] = np.rint(levels, out=levels)
 
 
-def upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn and mirror a picture as the EXIF ``orientation`` (1 to 8) asks; others do nothing."""
+def apply_orientation(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Rotate and mirror by the EXIF ``orientation`` (1 to 8); other values change nothing."""
     if orientation in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

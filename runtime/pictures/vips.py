@@ -1,4 +1,4 @@
-"""libvips, loaded when it is first needed and set up once for untrusted files."""
+"""Load libvips on first use, configured for untrusted files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 __all__ = ["Samples", "from_samples", "libvips", "set_blob", "to_samples"]
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
-"""Whole-number picture values: (height, width, channels)."""
+"""Integer picture values, (height, width, channels)."""
 
 _FORMATS = {"u1": "uchar", "u2": "ushort"}
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double": np.float64}
@@ -20,20 +20,20 @@ _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double"
 
 @cache
 def libvips() -> Any:
-    """pyvips, with what may read untrusted files restricted and its warnings kept quiet."""
+    """Import pyvips with untrusted operations blocked and warnings silenced."""
     import pyvips
 
     pyvips.block_untrusted_set(True)
-    # No operation is ever asked for twice here, and a cache would hold whole pictures.
+    # No operation runs twice, and a cache would hold whole pictures.
     pyvips.cache_set_max(0)
-    # libvips' warnings ("IDAT: incorrect data check") arrive as log records, and the sentence
-    # that is raised says the same in plain words.
+    # libvips logs warnings ("IDAT: incorrect data check"); the raised error says the same in
+    # plain words.
     logging.getLogger("pyvips").setLevel(logging.CRITICAL)
     return pyvips
 
 
 def from_samples(samples: Samples, interpretation: str) -> Any:
-    """A libvips image of ``samples``, of which nothing is copied but by need."""
+    """Wrap ``samples`` in a libvips image; only non-contiguous arrays are copied."""
     height, width, channels = samples.shape
     image = libvips().Image.new_from_memory(
         np.ascontiguousarray(samples).data, width, height, channels, _FORMATS[samples.dtype.str[1:]]
@@ -42,7 +42,7 @@ def from_samples(samples: Samples, interpretation: str) -> Any:
 
 
 def to_samples(image: Any) -> NDArray[Any] | None:
-    """The values of a libvips image, (height, width, channels); ``None`` for unusual types."""
+    """Return the values of a libvips image, (height, width, channels); ``None`` for other types."""
     dtype = _DTYPES.get(image.format)
     if dtype is None:
         return None

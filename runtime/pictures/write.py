@@ -1,4 +1,4 @@
-"""Pictures become files, with an sRGB profile and their recipe inside."""
+"""Write pictures to files with an sRGB profile and their recipe."""
 
 from __future__ import annotations
 
@@ -15,69 +15,69 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OutputExistsError, PictureWriteError
 from nstrt.runtime.pictures.picture import Picture
-from nstrt.runtime.pictures.source import shown
-from nstrt.runtime.pictures.values import quantised, strips
+from nstrt.runtime.pictures.source import display_name
+from nstrt.runtime.pictures.values import quantize, row_strips
 from nstrt.runtime.pictures.vips import from_samples, libvips, set_blob
-from nstrt.runtime.pictures.xmp import embed
-from nstrt.runtime.system.files import remove_leftovers, write_whole
+from nstrt.runtime.pictures.xmp import recipe_to_xmp
+from nstrt.runtime.system.files import remove_stale_temporaries, write_atomically
 
-__all__ = ["SUFFIXES", "check_target", "check_writable", "save", "why_not_written"]
+__all__ = ["SUFFIXES", "check_target", "check_writable", "save", "write_error_sentence"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Format:
-    """What a file format holds, and how libvips writes it."""
+    """Capabilities of a file format, and its libvips saver."""
 
     name: str
-    """What people call it."""
+    """Name in messages."""
 
     saver: str
-    """libvips' operation."""
+    """libvips operation."""
 
     options: Mapping[str, object]
-    """The operation's options."""
+    """Options of the operation."""
 
-    deep: bool = False
-    """Whether 16 bits per channel fit."""
+    sixteen_bits: bool = False
+    """Supports 16 bits per channel."""
 
     alpha: bool = True
-    """Whether transparency fits."""
+    """Supports transparency."""
 
-    largest_side: int = 1_000_000
-    """The most pixels from edge to edge."""
+    max_side: int = 1_000_000
+    """Largest width and height in pixels."""
 
-    largest_recipe: int | None = None
-    """The longest XMP packet that fits, in bytes."""
+    max_recipe: int | None = None
+    """Longest XMP packet in bytes; ``None`` for no limit."""
 
 
-_PNG = _Format(name="PNG", saver="pngsave_buffer", options={"compression": 6}, deep=True)
+_PNG = _Format(name="PNG", saver="pngsave_buffer", options={"compression": 6}, sixteen_bits=True)
 _TIFF = _Format(
     name="TIFF",
     saver="tiffsave_buffer",
     options={"compression": "deflate", "predictor": "horizontal"},
-    deep=True,
+    sixteen_bits=True,
 )
 _JPEG = _Format(
     name="JPEG",
     saver="jpegsave_buffer",
     options={"Q": 95, "subsample_mode": "off", "optimize_coding": True},
     alpha=False,
-    largest_side=65_500,
-    # libvips leaves out longer packets without a word.
-    largest_recipe=60_000,
+    max_side=65_500,
+    # libvips drops longer packets silently.
+    max_recipe=60_000,
 )
 _WEBP = _Format(
     name="WebP",
     saver="webpsave_buffer",
     options={"Q": 95, "alpha_q": 100, "smart_subsample": True},
-    largest_side=16_383,
+    max_side=16_383,
 )
 _AVIF = _Format(
     name="AVIF",
     saver="heifsave_buffer",
-    # More effort takes ten times as long on a large photo, for a file half as large.
+    # Higher effort takes ten times as long on a large photo and halves the file.
     options={"compression": "av1", "Q": 85, "effort": 0, "subsample_mode": "off", "bitdepth": 8},
-    largest_side=65_500,
+    max_side=65_500,
 )
 _FORMATS = {
     ".png": _PNG,
@@ -90,18 +90,18 @@ _FORMATS = {
 }
 
 SUFFIXES = tuple(_FORMATS)
-"""The file name endings that results can have."""
+"""File name suffixes of the supported formats."""
 
-_LONGEST_NAME = 200
-"""Bytes: file systems allow 255, and the temporary file beside the result needs some."""
+_MAX_NAME_BYTES = 200
+"""File systems allow 255; the temporary file beside the result has a longer name."""
 
 
 def check_writable(
     path: str | Path, *, overwrite: bool, size: tuple[int, int] | None = None
 ) -> None:
-    """Refuse in one sentence a path where a result could not be saved.
+    """Raise :class:`PictureWriteError` if a result cannot be saved at ``path``.
 
-    Called before the work starts. ``size`` (width, height) is also checked where it is known.
+    Runs call this before they start. ``size`` (width, height) is checked if it is given.
     """
     target = Path(path)
     check_target(target, overwrite=overwrite)
@@ -111,12 +111,12 @@ def check_writable(
 
 
 def check_target(path: str | Path, *, overwrite: bool, what: str = "result") -> None:
-    """Refuse in one sentence a path where no file of any format could be written.
+    """Raise :class:`PictureWriteError` if no file of any format can be written at ``path``.
 
-    ``what`` is the sentence's word for the file.
+    ``what`` names the file in the error's sentence.
     """
     target = Path(path)
-    name = shown(target)
+    name = display_name(target)
     if "\0" in name:
         raise PictureWriteError(f"The {what}'s name has a character that no file can have.")
     try:
@@ -124,8 +124,8 @@ def check_target(path: str | Path, *, overwrite: bool, what: str = "result") -> 
             raise PictureWriteError(f"'{name}' is a folder; name a file for the {what}.")
         if not target.parent.is_dir():
             raise PictureWriteError(
-                f"There is no folder '{shown(target.parent)}' for the {what}; create it first, "
-                "or choose another."
+                f"There is no folder '{display_name(target.parent)}' for the {what}; create it "
+                "first, or choose another."
             )
         if target.exists() and not target.is_file():
             raise PictureWriteError(
@@ -140,7 +140,7 @@ def check_target(path: str | Path, *, overwrite: bool, what: str = "result") -> 
         raise PictureWriteError(
             f"The {what} cannot be saved as '{name}'; choose another name or folder."
         ) from error
-    if len(os.fsencode(target.name)) > _LONGEST_NAME:
+    if len(os.fsencode(target.name)) > _MAX_NAME_BYTES:
         raise PictureWriteError(f"The name '{name}' is too long for a file; choose a shorter one.")
     _check_folder(target.parent)
 
@@ -148,10 +148,10 @@ def check_target(path: str | Path, *, overwrite: bool, what: str = "result") -> 
 def save(
     picture: Picture, path: str | Path, *, recipe: Mapping[str, object] | None, overwrite: bool
 ) -> list[str]:
-    """Save a picture in the format of its file name, whole or not at all.
+    """Save a picture atomically in the format of its file name.
 
-    Equal pictures and recipes give equal files. Returns what the format could not hold, each
-    in one plain sentence.
+    Equal pictures and recipes give equal files. Returns one sentence for each thing that the
+    format cannot hold. Raises :class:`PictureWriteError` for a failed write.
     """
     target = Path(path)
     check_writable(target, overwrite=overwrite, size=picture.size)
@@ -160,7 +160,7 @@ def save(
     image = _image(picture, format_, notes)
     set_blob(image, "icc-profile-data", libvips().Image.profile_load("srgb"))
     if recipe is not None:
-        packet = _fitting(recipe, format_, notes)
+        packet = _recipe_packet(recipe, format_, notes)
         if packet is not None:
             set_blob(image, "xmp-data", packet)
     try:
@@ -179,39 +179,41 @@ def _format(target: Path) -> _Format:
         return _FORMATS[suffix]
     known = ", ".join(SUFFIXES)
     if suffix:
-        raise PictureWriteError(f"nstrt does not save {shown(suffix)} files; use one of {known}.")
+        raise PictureWriteError(
+            f"nstrt does not save {display_name(suffix)} files; use one of {known}."
+        )
     raise PictureWriteError(
-        f"The name '{shown(target.name)}' does not say in which format to save; end it in one of "
-        f"{known}."
+        f"The name '{display_name(target.name)}' does not say in which format to save; end it in "
+        f"one of {known}."
     )
 
 
 def _check_folder(folder: Path) -> None:
     try:
-        # Whether a file can be made is best found out by making one: permission bits do not
-        # tell of read-only disks, and mean little on network folders.
+        # Permission bits do not show read-only disks and mean little on network folders, so the
+        # check creates a file.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise PictureWriteError(why_not_written(folder, error)) from error
+        raise PictureWriteError(write_error_sentence(folder, error)) from error
 
 
 def _check_size(size: tuple[int, int], format_: _Format) -> None:
-    if max(size) > format_.largest_side:
+    if max(size) > format_.max_side:
         raise PictureWriteError(
-            f"{format_.name} files hold at most {format_.largest_side} pixels from edge to edge, "
+            f"{format_.name} files hold at most {format_.max_side} pixels from edge to edge, "
             f"and the result is {size[0]} x {size[1]}; choose a file name ending in .png or .tif."
         )
 
 
 def _image(picture: Picture, format_: _Format, notes: list[str]) -> Any:
-    """A libvips image of the picture's values, as deep and transparent as the format allows."""
-    deep = picture.depth == 16 and format_.deep
-    if picture.depth == 16 and not format_.deep:
+    """Convert the picture to a libvips image within the format's depth and transparency."""
+    sixteen_bits = picture.depth == 16 and format_.sixteen_bits
+    if picture.depth == 16 and not format_.sixteen_bits:
         notes.append(
             f"{format_.name} is saved with 8 bits per channel; PNG and TIFF keep the photo's 16."
         )
-    dtype = np.uint16 if deep else np.uint8
+    dtype = np.uint16 if sixteen_bits else np.uint8
     samples: NDArray[Any]
     if picture.alpha is not None and not format_.alpha:
         notes.append(
@@ -219,21 +221,24 @@ def _image(picture: Picture, format_: _Format, notes: list[str]) -> Any:
             "and AVIF keep them transparent."
         )
         samples = np.empty(picture.rgb.shape, dtype)
-        for rows in strips(picture.height, picture.width):
+        for rows in row_strips(picture.height, picture.width):
             opaque = np.clip(picture.alpha[rows, :, np.newaxis], 0, 1)
-            quantised(picture.rgb[rows] * opaque + (1 - opaque), samples[rows])
+            quantize(picture.rgb[rows] * opaque + (1 - opaque), samples[rows])
     else:
         samples = picture.to_array(dtype)
-    return from_samples(samples, "rgb16" if deep else "srgb")
+    return from_samples(samples, "rgb16" if sixteen_bits else "srgb")
 
 
-def _fitting(recipe: Mapping[str, object], format_: _Format, notes: list[str]) -> bytes | None:
-    packet = embed(recipe)
-    most = format_.largest_recipe
-    if most is None or len(packet) <= most:
+def _recipe_packet(
+    recipe: Mapping[str, object], format_: _Format, notes: list[str]
+) -> bytes | None:
+    """Return the XMP packet, without the losses or none at all where the format limits it."""
+    packet = recipe_to_xmp(recipe)
+    limit = format_.max_recipe
+    if limit is None or len(packet) <= limit:
         return packet
-    packet = embed({key: value for key, value in recipe.items() if key != "losses"})
-    if len(packet) <= most:
+    packet = recipe_to_xmp({key: value for key, value in recipe.items() if key != "losses"})
+    if len(packet) <= limit:
         notes.append(f"{format_.name} has no room for the recipe's losses; they are left out.")
         return packet
     notes.append(f"{format_.name} has no room for the recipe; it is left out.")
@@ -242,16 +247,15 @@ def _fitting(recipe: Mapping[str, object], format_: _Format, notes: list[str]) -
 
 def _write(target: Path, content: bytes) -> None:
     try:
-        # What an earlier run that was killed here left behind.
-        remove_leftovers(target.parent)
-        write_whole(target, content)
+        remove_stale_temporaries(target.parent)
+        write_atomically(target, content)
     except OSError as error:
-        raise PictureWriteError(why_not_written(target, error)) from error
+        raise PictureWriteError(write_error_sentence(target, error)) from error
 
 
-def why_not_written(path: Path, error: OSError) -> str:
-    """What kept a file from being written, in one sentence that says what to do."""
-    name = shown(path)
+def write_error_sentence(path: Path, error: OSError) -> str:
+    """Describe a failed write in one sentence that says what to do."""
+    name = display_name(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"There is no room on the disk for '{name}'; free some, or choose another folder."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

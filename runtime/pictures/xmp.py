@@ -1,6 +1,6 @@
-"""How a picture was made, kept inside the picture: JSON in an XMP packet.
+"""Store a picture's recipe as JSON in an XMP packet.
 
-libvips carries XMP into PNG, JPEG, TIFF, WebP and AVIF files alike.
+libvips writes XMP into PNG, JPEG, TIFF, WebP and AVIF files.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from nstrt.runtime.pictures.read import open_header
-from nstrt.runtime.pictures.sniff import picture_kind
-from nstrt.runtime.pictures.source import read_content, shown
+from nstrt.runtime.pictures.sniff import detect_format
+from nstrt.runtime.pictures.source import display_name, read_file
 
-__all__ = ["NAMESPACE", "embed", "extract", "read_recipe"]
+__all__ = ["NAMESPACE", "read_recipe", "recipe_from_xmp", "recipe_to_xmp"]
 
 NAMESPACE = "https://pypi.org/project/nstrt/ns/1.0/"
 
@@ -36,23 +36,23 @@ _PACKET = """\
 <?xpacket end="w"?>"""
 
 
-def embed(recipe: Mapping[str, object]) -> bytes:
-    """Write a recipe as an XMP packet.
+def recipe_to_xmp(recipe: Mapping[str, object]) -> bytes:
+    """Serialise a recipe as an XMP packet.
 
-    JSON holds no paths, NumPy numbers or infinities: these become text, plain numbers and null.
+    Paths become text, NumPy values plain numbers, infinities and NaN null.
     """
-    # Non-ASCII characters are escaped, since XML forbids some that JSON strings can hold.
-    text = json.dumps(_plain(recipe), ensure_ascii=True)
+    # XML forbids some characters of JSON strings, so non-ASCII characters are escaped.
+    text = json.dumps(_to_json_value(recipe), ensure_ascii=True)
     return _PACKET.format(rdf=_RDF, namespace=NAMESPACE, recipe=escape(text)).encode()
 
 
-def extract(packet: bytes) -> dict[str, Any] | None:
-    """Give the recipe in an XMP packet; ``None`` when there is none, or none that is whole."""
+def recipe_from_xmp(packet: bytes) -> dict[str, Any] | None:
+    """Parse the recipe in an XMP packet; ``None`` for a missing or damaged recipe."""
     try:
         text = packet.decode("utf-8").strip("\ufeff\0 \t\r\n")
     except UnicodeDecodeError:
         return None
-    # XMP has no document type, and one could define entities that grow without end.
+    # XMP has no document type; a document type could define entities that expand without limit.
     if "<!DOCTYPE" in text:
         return None
     try:
@@ -65,26 +65,26 @@ def extract(packet: bytes) -> dict[str, Any] | None:
 
 
 def read_recipe(path: str | Path) -> dict[str, Any] | None:
-    """Give the recipe inside a picture file; ``None`` when it has none.
+    """Read the recipe of a picture file; ``None`` if it has none.
 
-    Files that are no pictures are refused as :func:`read_picture` does.
+    Raises :class:`PictureReadError` for files that are not pictures, as :func:`read_picture` does.
     """
-    content = read_content(path)
-    if picture_kind(content) == "BMP":
+    content = read_file(path)
+    if detect_format(content) == "BMP":
         return None
-    image = open_header(content, name=shown(PurePath(path).name))
-    return extract(image.get("xmp-data")) if image.get_typeof("xmp-data") else None
+    image = open_header(content, name=display_name(PurePath(path).name))
+    return recipe_from_xmp(image.get("xmp-data")) if image.get_typeof("xmp-data") else None
 
 
-def _plain(value: object) -> object:
+def _to_json_value(value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): _to_json_value(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [_to_json_value(entry) for entry in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
-    return shown(value) if isinstance(value, Path) else str(value)
+    return display_name(value) if isinstance(value, Path) else str(value)

@@ -21,7 +21,7 @@ from nstrt.runtime.arrays import Array, Arrays, arrays_of
 from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.optim.state import State
 from nstrt.runtime.planning.plan import Plan
-from nstrt.runtime.system.files import written_whole
+from nstrt.runtime.system.files import atomic_write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,7 +114,7 @@ def write_checkpoint(
         "versions": versions,
         "state": _without_arrays(state, arrays),
     }
-    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         archive.writestr(_HEADER, json.dumps(header))
         for number, array in enumerate(arrays):
             values = arrays_of(array).fetch(array)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.optim.state import State
 from nstrt.runtime.run.checkpoint_file import Checkpoint, read_checkpoint, size_of, write_checkpoint
-from nstrt.runtime.system.files import remove_leftovers
+from nstrt.runtime.system.files import remove_stale_temporaries
 from nstrt.runtime.system.host import compiler_versions, versions
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Checkpoints:
     def begin(self, plan: Plan, engine: Engine) -> None:
         """Note the plan; the run's first step follows."""
         with suppress(OSError):
-            remove_leftovers(self.path.parent)
+            remove_stale_temporaries(self.path.parent)
         self._facts |= {"plan": plan, "versions": deciding_versions(plan.engine)}
         self._engine = engine
         self._last = time.perf_counter()

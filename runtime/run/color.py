@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nstrt.runtime.pictures import Picture, gray, gray_pair, match_colours, with_colours_of
+from nstrt.runtime.pictures import Picture, match_colors, to_gray, to_gray_pair, with_chroma_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,24 +24,24 @@ class ColorMode:
         self._gray = options.color == "content"
         self.content = photo
         if self._gray:
-            self.content, self.style = gray_pair(photo, painting)
+            self.content, self.style = to_gray_pair(photo, painting)
         else:
             self.style = self.prepared_style(painting)
         if options.color == "match-style":
-            self.content = match_colours(photo, painting, options.color_match)
+            self.content = match_colors(photo, painting, options.color_match)
 
     def prepared_style(self, painting: Picture) -> Picture:
         """Another painting in the colours that the network sees."""
         if self._gray:
-            return gray_pair(self.photo, painting)[1]
+            return to_gray_pair(self.photo, painting)[1]
         if self._options.color == "match-content":
-            return match_colours(painting, self.photo, self._options.color_match)
+            return match_colors(painting, self.photo, self._options.color_match)
         return painting
 
     def finished(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
         """An optimised image, height x width x 3 in 0..1, in the colours of the result."""
-        return with_colours_of(rgb, self.photo.rgb) if self._gray else rgb
+        return with_chroma_of(rgb, self.photo.rgb) if self._gray else rgb
 
     def as_seen(self, result: Picture) -> Picture:
         """A picture with the colours of a result as the network sees it."""
-        return gray(result) if self._gray else result
+        return to_gray(result) if self._gray else result

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.options.options import INITS
-from nstrt.runtime.pictures import Picture, PictureSource, as_picture, enlarge, resize
+from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize, upscale
 from nstrt.runtime.planning.estimate import learn_pace
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
@@ -85,7 +85,7 @@ class Run:
         """
         self._stop.set()
         if self.painting:
-            self._interrupt.ask()
+            self._interrupt.request()
 
     def cancel(self) -> None:
         """End without a picture, within a layer of the network. Callable from any thread.
@@ -94,7 +94,7 @@ class Run:
         holds its state, if it has one.
         """
         self._cancelled = True
-        self._interrupt.ask()
+        self._interrupt.request()
 
     def remove_checkpoint(self) -> None:
         """Delete the checkpoint of a complete run; a stopped run keeps it to resume from."""
@@ -255,7 +255,7 @@ class Run:
         if rgb.shape[:2] != (finest.height, finest.width):
             rgb = resize(rgb, finest.width, finest.height)
         if options.original_size:
-            rgb = enlarge(rgb, prepared.color.content.rgb)
+            rgb = upscale(rgb, prepared.color.content.rgb)
         rgb = prepared.finished(rgb)
         alpha = photo.alpha
         if alpha is not None and alpha.shape != rgb.shape[:2]:

@@ -1,1 +1,1 @@
-"""Files, the machine, stored measurements and interrupts."""
+"""Atomic files, host information, stored measurements and interrupts."""

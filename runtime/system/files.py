@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: a temporary file beside the target, then a rename."""
+"""Write files atomically: a temporary file beside the target, then a rename."""
 
 from __future__ import annotations
 
@@ -10,30 +10,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cache_folder", "remove_leftovers", "sha256_of", "write_whole", "written_whole"]
+__all__ = [
+    "atomic_write",
+    "cache_folder",
+    "remove_stale_temporaries",
+    "sha256_of",
+    "write_atomically",
+]
 
 _MARK = ".nstrt-"
 
 
 def cache_folder() -> Path:
-    """Where models and measurements are kept: ``NSTRT_CACHE``, or the user's cache folder."""
-    chosen = os.environ.get("NSTRT_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
+    """Return the folder of models and measurements: ``NSTRT_CACHE`` or the user's cache folder."""
+    folder = os.environ.get("NSTRT_CACHE")
+    if folder:
+        return Path(folder).expanduser()
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("nstrt", appauthor=False))
 
 
 @contextmanager
-def written_whole(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``target`` that becomes ``target`` if the block succeeds.
+def atomic_write(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``target`` and rename it to ``target`` if the block succeeds.
 
-    A block that raises leaves no file and an earlier ``target`` as it was. A process killed
-    inside the block leaves at most the temporary file, never a broken ``target``;
-    :func:`remove_leftovers` clears those of processes that are gone.
+    A block that raises leaves no temporary file and does not change ``target``. A killed process
+    leaves at most the temporary file; :func:`remove_stale_temporaries` deletes it later.
 
-    The temporary name keeps the target's suffix, because writers choose the format by it.
+    The temporary name keeps the target's suffix, because writers choose their format by it.
     """
     target = Path(target)
     handle, name = tempfile.mkstemp(
@@ -53,24 +58,24 @@ def written_whole(target: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(target: Path, content: bytes) -> None:
-    """Write ``content`` to ``target``, whole or not at all."""
-    with written_whole(target) as temporary:
+def write_atomically(target: Path, content: bytes) -> None:
+    """Write ``content`` to ``target`` with :func:`atomic_write`."""
+    with atomic_write(target) as temporary:
         temporary.write_bytes(content)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that killed processes left in ``folder``."""
+def remove_stale_temporaries(folder: Path) -> None:
+    """Delete temporary files of killed processes in ``folder``."""
     for path in folder.glob(f".*{_MARK}*"):
         host, _, rest = path.name.rpartition(_MARK)[2].partition("-")
-        owner = rest.partition("-")[0]
-        # Another machine or container that shares the folder has process numbers of its own.
-        if host == _host() and owner.isdigit() and not _alive(int(owner)):
+        process = rest.partition("-")[0]
+        # Process numbers of another machine or container that shares the folder mean nothing here.
+        if host == _host() and process.isdigit() and not _alive(int(process)):
             path.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

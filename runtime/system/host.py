@@ -1,4 +1,4 @@
-"""What this machine has: cores and memory that this process may use, and what identifies it."""
+"""Information about the host: usable cores and memory, device names and package versions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 
 __all__ = [
     "available_memory",
-    "card_memory",
     "compiler_versions",
     "default_threads",
     "device_name",
+    "free_gpu_memory",
     "has_native_bf16",
     "machine_id",
-    "processor",
+    "processor_name",
     "versions",
 ]
 
@@ -28,7 +28,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def default_threads() -> int:
-    """One for each physical core that this process may use."""
+    """Return the number of physical cores that this process may use."""
     import psutil
 
     try:
@@ -40,26 +40,25 @@ def default_threads() -> int:
 
 
 def available_memory() -> int:
-    """Bytes that this process can have in all without swapping, within a container's limit.
+    """Return the bytes that this process can use without swapping, within a container's limit.
 
-    What it has already counts as available, and so does a container's cache of files.
+    Memory of this process and a container's inactive file cache count as available.
     """
     import psutil
 
-    own = int(psutil.Process().memory_info().rss)
-
+    resident = int(psutil.Process().memory_info().rss)
     free = int(psutil.virtual_memory().available)
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         used = int((_CGROUP / "memory.current").read_text()) - _inactive_files()
     except (OSError, ValueError):
-        return free + own
-    return own + (free if limit == "max" else max(0, min(free, int(limit) - used)))
+        return free + resident
+    return resident + (free if limit == "max" else max(0, min(free, int(limit) - used)))
 
 
 @lru_cache(maxsize=1)
-def processor() -> str:
-    """The processor's name, as well as the system tells it."""
+def processor_name() -> str:
+    """Return the processor's name as reported by the system."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -69,29 +68,29 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def machine_id(**more: object) -> str:
-    """Twelve digits that stand for this machine and whatever else a measurement depends on."""
-    content = {"processor": processor(), "system": platform.system(), **more}
+def machine_id(**details: object) -> str:
+    """Return twelve hexadecimal digits that identify this machine and the given details."""
+    content = {"processor": processor_name(), "system": platform.system(), **details}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def device_name(provider: str) -> str:
-    """The processor or card that a provider runs on, by name."""
+    """Return the name of the processor or card that a provider runs on."""
     if provider in ("cuda", "tensorrt"):
-        return _card("name") or "NVIDIA card"
-    return processor()
+        return _query_gpu("name") or "NVIDIA card"
+    return processor_name()
 
 
-def card_memory() -> int:
-    """Bytes free on the first NVIDIA card, as its driver says; 0 where none does."""
-    free = _card("memory.free")
+def free_gpu_memory() -> int:
+    """Return the free bytes of the first NVIDIA card; 0 if the driver reports none."""
+    free = _query_gpu("memory.free")
     return int(free) << 20 if free.isdigit() else 0
 
 
-def _card(fact: str) -> str:
-    """A fact about the first NVIDIA card that this process may use, by the driver's own tool."""
+def _query_gpu(field: str) -> str:
+    """Query a field of the first visible NVIDIA card with nvidia-smi; "" on failure."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0] or "0"
-    command = ["nvidia-smi", f"--query-gpu={fact}", "--format=csv,noheader,nounits", "-i", visible]
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits", "-i", visible]
     try:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=20, check=True
@@ -101,9 +100,9 @@ def _card(fact: str) -> str:
 
 
 def has_native_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware, as far as can be told without torch,
-    which takes seconds to load."""
+    """Return if the processor multiplies bfloat16 in hardware, as reported by Linux."""
     try:
+        # torch could tell for other systems too, but takes seconds to load.
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         return False
@@ -111,30 +110,30 @@ def has_native_bf16() -> bool:
 
 
 def versions() -> dict[str, str]:
-    """The versions of what decides about pixels and speed."""
+    """Return the versions of the packages that influence pixels and speed."""
     import onnxruntime
 
-    found = {
+    packages = {
         "nstrt": version("nstrt"),
         "numpy": version("numpy"),
         "onnxruntime": str(onnxruntime.__version__),
     }
     with contextlib.suppress(PackageNotFoundError):
-        found["torch"] = version("torch")
-    return found
+        packages["torch"] = version("torch")
+    return packages
 
 
 def compiler_versions() -> dict[str, str]:
-    """The versions of what compiles loops for the processor, where it is installed."""
-    found = {}
+    """Return the versions of the installed packages that compile kernels."""
+    packages = {}
     for package in ("numba", "llvmlite"):
         with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            packages[package] = version(package)
+    return packages
 
 
 def _inactive_files() -> int:
-    """Bytes of cached files that a container gives up when it needs memory."""
+    """Return the bytes of a container's inactive file cache, which it reclaims on demand."""
     for line in (_CGROUP / "memory.stat").read_text().splitlines():
         name, _, value = line.partition(" ")
         if name == "inactive_file":
@@ -143,7 +142,7 @@ def _inactive_files() -> int:
 
 
 def _quota() -> int | None:
-    """Whole cores of a container's processor quota."""
+    """Return the whole cores of a container's processor quota; ``None`` for no quota."""
     try:
         quota, period = (_CGROUP / "cpu.max").read_text().split()
     except (OSError, ValueError):

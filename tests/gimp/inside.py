@@ -46,10 +46,10 @@ def serve(folder):
             text = json.dumps(answer)
         except BaseException:
             text = json.dumps({"error": traceback.format_exc()})
-        write_whole(asked[:-4] + ".answer", text)
+        write_atomically(asked[:-4] + ".answer", text)
 
 
-def write_whole(path, text):
+def write_atomically(path, text):
     with open(path + ".part", "w") as file:
         file.write(text)
     os.rename(path + ".part", path)

@@ -1,4 +1,4 @@
-"""The pure parts of ``make bench``: counting, reading off curves, the page, the plot."""
+"""Benchmarks without measurements: operation counts, curves, page and plot."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 import curves  # noqa: E402
-import facts  # noqa: E402
+import environment  # noqa: E402
 import flops  # noqa: E402
+import inputs  # noqa: E402
 import page  # noqa: E402
 import plot  # noqa: E402
-import same  # noqa: E402
 import speed  # noqa: E402
 from peers.objective import CONTENT_LAYERS, STYLE_LAYERS, objective  # noqa: E402
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_operations_of_a_tiny_picture_by_hand() -> None:
+def test_step_flops_of_a_small_picture() -> None:
     # 6 x 4 pixels; after the first pooling 3 x 2.
     first_block = 9 * (3 * 64 + 64 * 64) * 24
     second = 9 * 64 * 128 * 6
@@ -39,7 +39,7 @@ def test_operations_of_a_tiny_picture_by_hand() -> None:
     assert flops.step_flops(6, 4, ["relu2_1", "relu1_1"]) == 2 * 2 * (first_block + second)
 
 
-def test_operations_halve_sides_rounding_down_and_know_the_deepest_layer() -> None:
+def test_step_flops_halve_sides_down_to_the_deepest_layer() -> None:
     names = [name for name, *_ in flops.convolutions("relu5_1")]
     assert len(names) == 13
     assert names[-1] == "conv5_1"
@@ -50,30 +50,34 @@ def test_operations_halve_sides_rounding_down_and_know_the_deepest_layer() -> No
     assert flops.step_flops(512, 512, page.LAYERS) // 10**9 == 378
 
 
-def test_the_floor_is_operations_over_the_rate() -> None:
+def test_floor_is_operations_over_rate() -> None:
     assert flops.floor_seconds(378_000_000_000, 126.0) == pytest.approx(3.0)
 
 
-def test_time_to_reach_a_loss() -> None:
+def test_time_to_reach_is_the_first_time_below_a_loss() -> None:
     curve = [(1.0, 90.0), (2.0, 40.0), (3.0, 45.0), (4.0, 10.0)]
     assert curves.time_to_reach(curve, 40.0) == 2.0
     assert curves.time_to_reach(curve, 39.9) == 4.0
     assert curves.time_to_reach(curve, 9.0) is None
 
 
-def test_a_step_s_loss_belongs_to_the_picture_before_it() -> None:
+def test_loss_curve_assigns_losses_to_completed_pictures() -> None:
     steps = [{"seconds": 3.0, "loss": 9.0}, {"seconds": 5.0, "loss": 7.0}]
-    assert curves.shifted(1.0, steps, 4.0) == [(1.0, 9.0), (3.0, 7.0), (5.0, 4.0)]
-    assert curves.timed([9.0, 7.0, 4.0], 1.0, 2.0) == [(1.0, 9.0), (3.0, 7.0), (5.0, 4.0)]
+    assert curves.loss_curve(1.0, steps, 4.0) == [(1.0, 9.0), (3.0, 7.0), (5.0, 4.0)]
+    assert curves.constant_pace_curve([9.0, 7.0, 4.0], 1.0, 2.0) == [
+        (1.0, 9.0),
+        (3.0, 7.0),
+        (5.0, 4.0),
+    ]
 
 
-def test_seconds_per_step_leave_the_first_out() -> None:
+def test_seconds_per_step_omit_the_first_step() -> None:
     assert curves.seconds_per_step([5.0, 7.0, 8.0]) == [2.0, 1.0]
     assert curves.ratios([1.0, 3.0], [2.0, 4.0]) == [0.5, 0.75]
 
 
-def test_the_objective_is_pastiche_s_own() -> None:
-    """pastiche's own method on the same features, which no network needs to give."""
+def test_objective_equals_pastiche() -> None:
+    """Compare with pastiche's method on random features instead of a network's."""
     module = pytest.importorskip("pastiche.pastiche")
     generator = torch.Generator().manual_seed(1)
     channels = {name: round(math.sqrt(10 / weight)) for name, weight in STYLE_LAYERS.items()}
@@ -87,8 +91,8 @@ def test_the_objective_is_pastiche_s_own() -> None:
 
     content, style, image = features(6), features(7), features(6)
 
-    def theirs(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {f"block{name[4]}_relu{name[6]}": tensor for name, tensor in found.items()}
+    def theirs(actual: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {f"block{name[4]}_relu{name[6]}": tensor for name, tensor in actual.items()}
 
     class Network:
         def forward(self, picture: Any, layers: Any) -> dict[str, torch.Tensor]:
@@ -118,16 +122,16 @@ def test_the_objective_is_pastiche_s_own() -> None:
     assert float(ours) == pytest.approx(artist._calc_loss().item(), rel=1e-5)
 
 
-def test_a_size_that_is_kept_is_found() -> None:
-    assert same.fixed_point((10, 10), lambda size: (min(size[0] + 1, 12), 9)) == (12, 9)
-    # Goes round in circles from where it starts: its neighbour is kept.
+def test_stable_size_is_found() -> None:
+    assert inputs.stable_size((10, 10), lambda size: (min(size[0] + 1, 12), 9)) == (12, 9)
+    # The start alternates between two sizes; its neighbour is stable.
     swap = {(10, 10): (11, 10), (11, 10): (10, 10)}
-    assert same.fixed_point((10, 10), lambda size: swap.get(size, size)) == (10, 9)
+    assert inputs.stable_size((10, 10), lambda size: swap.get(size, size)) == (10, 9)
 
 
-def test_options_of_a_variant() -> None:
-    found = speed.Entry.parse("engine=torch,iterations=60,40,25,history=30,clamp=false")
-    assert found.options == {
+def test_entry_parses_options() -> None:
+    actual = speed.Entry.parse("engine=torch,iterations=60,40,25,history=30,clamp=false")
+    assert actual.options == {
         "engine": "torch",
         "iterations": [60, 40, 25],
         "history": 30,
@@ -136,8 +140,12 @@ def test_options_of_a_variant() -> None:
     assert speed.Entry.parse("auto") == speed.Entry("nstrt", {})
 
 
-def test_features_of_a_processor_keep_their_order() -> None:
-    assert facts.matters({"fma", "sse", "avx512f", "avx2"}) == ["avx2", "fma", "avx512f"]
+def test_relevant_features_keep_their_order() -> None:
+    assert environment.relevant_features({"fma", "sse", "avx512f", "avx2"}) == [
+        "avx2",
+        "fma",
+        "avx512f",
+    ]
 
 
 def sample() -> dict[str, Any]:
@@ -192,8 +200,8 @@ def sample() -> dict[str, Any]:
     }
 
 
-def test_the_page_says_what_was_measured() -> None:
-    text = page.text(sample())
+def test_page_states_the_measurements() -> None:
+    text = page.page_text(sample())
     assert "| nstrt / pastiche | 0.50 | 0.50, 0.50 | 0.50 |" in text
     assert "| nstrt | 4.00 | 0.200 | 90.00 | 90.00 | 10 + 2 | 700 |" in text
     assert "losses are stored ones" in text
@@ -202,31 +210,31 @@ def test_the_page_says_what_was_measured() -> None:
     assert f"| {share:.2f} |" in text
 
 
-def test_a_loss_that_was_not_reached_is_called_so() -> None:
+def test_page_states_losses_that_were_not_reached() -> None:
     results = sample()
     run = results["sizes"]["512"]["target"]["ours"]["nstrt"][0]
     run["curve"], run["loss"], run["judged"] = [(3.0, 300.0)], 101.0, 105.0
-    text = page.text(results)
+    text = page.page_text(results)
     assert "| nstrt | not reached |" in text
     assert "did not reach pastiche's loss" in text
     assert "more than rounding" in text
 
 
-def test_a_loss_that_rises_at_the_end_does_not_make_a_peer_slower() -> None:
+def test_page_uses_the_first_time_of_the_final_loss() -> None:
     results = sample()
     run = results["sizes"]["512"]["target"]["pastiche"][0]
     run["curve"] = [(2.0, 500.0), (8.0, 80.0), (20.0, 100.0)]
-    text = page.text(results)
+    text = page.page_text(results)
     assert "| nstrt | 4.00 | 0.500 |" in text
     assert "80.00, after 8.00 s" in text
 
 
-def test_a_disturbed_run_is_called_so() -> None:
+def test_page_states_disturbed_runs() -> None:
     results = sample()
     runs = results["sizes"]["512"]["step"]["runs"]
-    assert "Something else ran" not in page.text(results)
+    assert "Something else ran" not in page.page_text(results)
     runs["pastiche"][1]["others"] = 0.8
-    assert "at worst: pastiche 0.8." in page.text(results)
+    assert "at worst: pastiche 0.8." in page.page_text(results)
 
 
 def test_page_and_plots_are_written(tmp_path: Path) -> None:
@@ -234,7 +242,7 @@ def test_page_and_plots_are_written(tmp_path: Path) -> None:
     assert [path.name for path in written] == ["bench-512.svg", "benchmarks.md"]
 
 
-def test_the_plot_is_well_formed_and_inside_its_frame() -> None:
+def test_plot_is_well_formed_and_inside_its_frame() -> None:
     drawn = page.plot_of("512", sample()["sizes"]["512"])
     assert drawn is not None
     root = ElementTree.fromstring(drawn)
@@ -248,23 +256,23 @@ def test_the_plot_is_well_formed_and_inside_its_frame() -> None:
     assert "nstrt, full size" in drawn
 
 
-def test_words_in_a_plot_are_escaped() -> None:
+def test_plot_text_is_escaped() -> None:
     line = plot.Line(name="a < b & c", points=[(1, 1), (2, 0), (3, math.inf), (4, 8)])
     root = ElementTree.fromstring(plot.draw([line], title="<t>", x="x", y="y"))
     assert len(root.find(f"{SVG}polyline").attrib["points"].split()) == 2  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("most", [1.3, 1.7, 3, 40, 1e6])
-def test_there_are_ticks_enough(most: float) -> None:
-    found = plot.ticks(1, most)
-    assert 3 <= len(found) <= 12
-    assert all(1 <= value <= most for value in found)
+def test_ticks_are_sufficient(most: float) -> None:
+    actual = plot.ticks(1, most)
+    assert 3 <= len(actual) <= 12
+    assert all(1 <= value <= most for value in actual)
 
 
-def test_results_of_another_machine_are_not_mixed_in() -> None:
+def test_results_of_another_machine_are_not_merged() -> None:
     old, new = sample(), sample()
     del new["sizes"]["512"]["target"]
-    assert "target" in speed.merged(new, old)["sizes"]["512"]
+    assert "target" in speed.merge_results(new, old)["sizes"]["512"]
     new["machine"] = {"processor": "another"}
-    assert "target" not in speed.merged(new, old)["sizes"]["512"]
-    assert speed.merged(new, None) == new
+    assert "target" not in speed.merge_results(new, old)["sizes"]["512"]
+    assert speed.merge_results(new, None) == new

@@ -89,7 +89,7 @@ def test_export_makes_the_step_fp16_variant(tmp_path: Path, capsys: Capture) -> 
         (["--for", "lite", "--folder", "models", "--layers", "relu1_1"], "leave out"),
         (["--layers", "relu1_1", "--variant", "step"], "a step gives out none"),
         (["--variant", "int8"], "step-fp16"),
-        (["--variant", "step-bf16"], "use step-fp16"),
+        (["--variant", "step-bf16"], "cannot be 'step-bf16'; choose plain"),
     ],
     ids=" ".join,
 )

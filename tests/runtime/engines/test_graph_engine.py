@@ -175,7 +175,7 @@ def test_graph_engine_can_be_interrupted(models: ModelStore) -> None:
     photo = picture("cat.jpg", 64, 64)
     objective, _ = objective_for(Evaluation(graph), loss_weights(DEFAULTS), photo, photo)
     graph.interrupt = Interrupt()
-    graph.interrupt.ask()
+    graph.interrupt.request()
     with pytest.raises(Interrupted):
         graph.step(objective, photo)(photo)
     graph.interrupt = Interrupt()

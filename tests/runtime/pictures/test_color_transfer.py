@@ -1,4 +1,4 @@
-"""Colours matched before painting: formulas against plain loops, and what must hold of any pair."""
+"""Color transfer: formulas against plain loops, and properties of any pair of pictures."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from skimage.color import lab2rgb, rgb2lab
 
 from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
 from nstrt.runtime.options.options import MATCHES
-from nstrt.runtime.pictures import match_colours, read_picture
-from nstrt.runtime.pictures.color_transfer import histogram_map, linear_map, transport
-from nstrt.runtime.pictures.lab import from_lab, into_gamut, to_lab
+from nstrt.runtime.pictures import match_colors, read_picture
+from nstrt.runtime.pictures.color_transfer import histogram_map, linear_map, transport_matrix
+from nstrt.runtime.pictures.lab import from_lab, map_to_gamut, to_lab
 
-from support import EXAMPLES
-
-CAT, EMBER = EXAMPLES / "cat.jpg", EXAMPLES / "ember.jpg"
+from support import CAT, EMBER
 
 
-def coloured(
+def random_colors(
     height: int, width: int, centre: tuple[float, ...], spread: float, seed: int = 1
 ) -> NDArray[np.float32]:
     """Random colours with correlated channels, well inside 0..1."""
@@ -34,7 +32,7 @@ def coloured(
 
 
 def moments(rgb: NDArray[np.float32], weights: NDArray[np.float32] | None = None) -> tuple:
-    """Mean and covariance by loops in double precision."""
+    """Compute mean and covariance by loops in double precision."""
     pixels = rgb.reshape(-1, 3).astype(np.float64)
     each = [1.0] * len(pixels) if weights is None else weights.reshape(-1).astype(float).tolist()
     mean, covariance = np.zeros(3), np.zeros((3, 3))
@@ -48,7 +46,7 @@ def moments(rgb: NDArray[np.float32], weights: NDArray[np.float32] | None = None
     return mean, covariance
 
 
-def test_lab_is_that_of_cie_and_leads_back() -> None:
+def test_lab_agrees_with_scikit_image_and_round_trips() -> None:
     values = np.random.default_rng(2).uniform(0, 1, (40, 50, 3)).astype(np.float32)
     lab = to_lab(values)
     np.testing.assert_allclose(lab, rgb2lab(values.astype(np.float64)), atol=0.03)
@@ -60,21 +58,21 @@ def test_lab_is_that_of_cie_and_leads_back() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(lightness=st.floats(-10, 110), a=st.floats(-150, 150), b=st.floats(-150, 150))
-def test_colours_beyond_srgb_keep_lightness_and_hue(lightness: float, a: float, b: float) -> None:
-    wanted = np.array([[[lightness, a, b]]], np.float32)
-    shown = into_gamut(wanted)[0, 0]
+def test_gamut_mapping_keeps_lightness_and_hue(lightness: float, a: float, b: float) -> None:
+    requested = np.array([[[lightness, a, b]]], np.float32)
+    shown = map_to_gamut(requested)[0, 0]
     assert shown[0] == pytest.approx(min(100, max(0, lightness)), abs=0.01)
     assert abs(shown[1] * b - shown[2] * a) < 1e-2 * (1 + math.hypot(a, b))
     assert math.hypot(*shown[1:]) <= math.hypot(a, b) + 1e-3
-    # It is a colour of sRGB: no channel is clipped on the way there and back.
+    # The colour lies inside sRGB: no channel is clipped in the round trip.
     np.testing.assert_allclose(to_lab(from_lab(shown[None, None]))[0, 0], shown, atol=0.1)
 
 
-def test_colours_that_srgb_shows_stay_and_others_go_no_farther_than_they_must() -> None:
-    inside = to_lab(coloured(20, 20, (0.5, 0.4, 0.6), 0.1))
-    np.testing.assert_array_equal(into_gamut(inside), inside)
-    wanted = np.array([[[50.0, 120.0, 0.0]]], np.float32)
-    shown = into_gamut(wanted)[0, 0]
+def test_gamut_mapping_keeps_colors_inside_and_stops_at_the_edge() -> None:
+    inside = to_lab(random_colors(20, 20, (0.5, 0.4, 0.6), 0.1))
+    np.testing.assert_array_equal(map_to_gamut(inside), inside)
+    requested = np.array([[[50.0, 120.0, 0.0]]], np.float32)
+    shown = map_to_gamut(requested)[0, 0]
     chromas = np.arange(0, 121, 0.05)
     line = np.stack([np.full_like(chromas, 50), chromas, np.zeros_like(chromas)], 1)[None]
     back = rgb2lab(lab2rgb(line))
@@ -82,64 +80,64 @@ def test_colours_that_srgb_shows_stay_and_others_go_no_farther_than_they_must() 
     assert shown[1] == pytest.approx(most, abs=0.2)
 
 
-def test_mean_and_covariance_become_the_target_s() -> None:
-    photo = coloured(30, 40, (0.45, 0.5, 0.55), 0.03, seed=1)
-    painting = coloured(25, 35, (0.55, 0.45, 0.5), 0.04, seed=3)
-    matched = match_colours(Picture(rgb=photo), Picture(rgb=painting), "covariance").rgb
+def test_covariance_matching_gives_the_target_mean_and_covariance() -> None:
+    photo = random_colors(30, 40, (0.45, 0.5, 0.55), 0.03, seed=1)
+    painting = random_colors(25, 35, (0.55, 0.45, 0.5), 0.04, seed=3)
+    matched = match_colors(Picture(rgb=photo), Picture(rgb=painting), "covariance").rgb
     assert matched.min() > 0.02
     assert matched.max() < 0.98
-    for found, expected in zip(moments(matched), moments(painting), strict=True):
-        np.testing.assert_allclose(found, expected, atol=2e-5)
+    for actual, expected in zip(moments(matched), moments(painting), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 
-def test_the_linear_map_is_the_symmetric_one_and_moves_colours_least() -> None:
-    _, own = moments(coloured(20, 20, (0.5, 0.5, 0.5), 0.03, seed=1))
-    _, target = moments(coloured(20, 20, (0.5, 0.5, 0.5), 0.05, seed=3))
-    found = transport(own, target)
-    root, inverse = sqrtm(own), np.linalg.inv(sqrtm(own))
-    np.testing.assert_allclose(found, inverse @ sqrtm(root @ target @ root) @ inverse, rtol=1e-6)
-    np.testing.assert_allclose(found, found.T, atol=1e-12)
-    np.testing.assert_allclose(found @ own @ found.T, target, atol=1e-10)
-    # Gatys et al.'s own choice has the same covariance, and moves colours as far or farther.
+def test_transport_matrix_is_symmetric_and_minimises_color_changes() -> None:
+    _, source = moments(random_colors(20, 20, (0.5, 0.5, 0.5), 0.03, seed=1))
+    _, target = moments(random_colors(20, 20, (0.5, 0.5, 0.5), 0.05, seed=3))
+    actual = transport_matrix(source, target)
+    root, inverse = sqrtm(source), np.linalg.inv(sqrtm(source))
+    np.testing.assert_allclose(actual, inverse @ sqrtm(root @ target @ root) @ inverse, rtol=1e-6)
+    np.testing.assert_allclose(actual, actual.T, atol=1e-12)
+    np.testing.assert_allclose(actual @ source @ actual.T, target, atol=1e-10)
+    # The choice of Gatys et al. gives the same covariance with equal or larger changes.
     theirs = sqrtm(target) @ inverse
-    np.testing.assert_allclose(theirs @ own @ theirs.T, target, atol=1e-10)
+    np.testing.assert_allclose(theirs @ source @ theirs.T, target, atol=1e-10)
 
-    def moved(matrix: NDArray[np.float64]) -> float:
+    def mean_change(matrix: NDArray[np.float64]) -> float:
         change = matrix - np.eye(3)
-        return float(np.trace(change @ own @ change.T))
+        return float(np.trace(change @ source @ change.T))
 
-    assert moved(found) <= moved(theirs)
-
-
-@pytest.mark.parametrize("how", MATCHES)
-def test_a_picture_matched_with_itself_stays(how: str) -> None:
-    photo = Picture(rgb=coloured(40, 40, (0.5, 0.4, 0.6), 0.05))
-    off = np.abs(match_colours(photo, photo, how).rgb - photo.rgb)
-    # A histogram's map is smoothed, which shows where colours are rare.
-    assert off.mean() < 1e-3
-    assert off.max() < (1e-4 if how == "covariance" else 0.06)
+    assert mean_change(actual) <= mean_change(theirs)
 
 
-def test_histograms_come_closer_than_covariances() -> None:
+@pytest.mark.parametrize("method", MATCHES)
+def test_matching_a_picture_with_itself_changes_little(method: str) -> None:
+    photo = Picture(rgb=random_colors(40, 40, (0.5, 0.4, 0.6), 0.05))
+    difference = np.abs(match_colors(photo, photo, method).rgb - photo.rgb)
+    # The smoothed histogram map deviates where colours are rare.
+    assert difference.mean() < 1e-3
+    assert difference.max() < (1e-4 if method == "covariance" else 0.06)
+
+
+def test_histogram_matching_is_closer_than_covariance_matching() -> None:
     photo, painting = read_picture(CAT), read_picture(EMBER)
     shares = (np.arange(200) + 0.5) / 200
 
-    def apart(picture: Picture) -> float:
-        """Mean distance of the quantiles of L*, a* and b*."""
-        found, wanted = (
+    def quantile_distance(picture: Picture) -> float:
+        """Return the mean distance of the quantiles of L*, a* and b*."""
+        actual, requested = (
             np.quantile(rgb2lab(each.rgb).reshape(-1, 3), shares, axis=0)
             for each in (picture, painting)
         )
-        return float(np.abs(found - wanted).mean())
+        return float(np.abs(actual - requested).mean())
 
-    by_covariance = apart(match_colours(photo, painting, "covariance"))
-    by_histogram = apart(match_colours(photo, painting, "histogram"))
-    assert by_histogram < 0.75 * by_covariance < 0.75 * 0.6 * apart(photo)
+    by_covariance = quantile_distance(match_colors(photo, painting, "covariance"))
+    by_histogram = quantile_distance(match_colors(photo, painting, "histogram"))
+    assert by_histogram < 0.75 * by_covariance < 0.75 * 0.6 * quantile_distance(photo)
 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), skew=st.floats(0.2, 5), weighted=st.booleans())
-def test_a_histogram_s_map_is_monotone_and_neither_steep_nor_flat(
+def test_histogram_map_is_monotone_with_limited_slopes(
     seed: int, skew: float, weighted: bool
 ) -> None:
     random = np.random.default_rng(seed)
@@ -149,12 +147,12 @@ def test_a_histogram_s_map_is_monotone_and_neither_steep_nor_flat(
     slopes = np.diff(mapped) / np.diff(knots)
     assert slopes.min() > 0
     assert slopes.max() <= 2 + 1e-9
-    found = np.interp(values, knots, mapped)
-    assert np.average(found, weights=weights) == pytest.approx(target.mean(), abs=1e-6)
+    actual = np.interp(values, knots, mapped)
+    assert np.average(actual, weights=weights) == pytest.approx(target.mean(), abs=1e-6)
 
 
-def test_a_histogram_s_map_of_a_known_pair() -> None:
-    # Squares of evenly spread numbers: h(x) = x², where its slope 2x lies within the limits.
+def test_histogram_map_of_squares_is_the_square() -> None:
+    # The squares of uniform values: h(x) = x² where its slope 2x lies within the limits.
     values = np.linspace(0, 1, 2001)
     knots, mapped = histogram_map(values, values**2)
     inner = (knots > 0.25) & (knots < 0.9)
@@ -169,69 +167,72 @@ DEGENERATE = {
     "black": flat(0),
     "white": flat(1),
     "middle": flat(0.4),
-    "one colour": np.tile(np.array([0.9, 0.1, 0.2], np.float32), (24, 24, 1)),
+    "one color": np.tile(np.array([0.9, 0.1, 0.2], np.float32), (24, 24, 1)),
     "gray": np.random.default_rng(1).uniform(0, 1, (24, 24, 1)).astype(np.float32).repeat(3, 2),
-    "two colours": np.where(np.arange(24)[:, None, None] < 12, flat(0), np.float32([1, 0, 0])),
-    "colours": coloured(24, 24, (0.5, 0.3, 0.7), 0.1),
+    "two colors": np.where(np.arange(24)[:, None, None] < 12, flat(0), np.float32([1, 0, 0])),
+    "colors": random_colors(24, 24, (0.5, 0.3, 0.7), 0.1),
 }
 
 
-@pytest.mark.parametrize("how", MATCHES)
+@pytest.mark.parametrize("method", MATCHES)
 @pytest.mark.parametrize("one", DEGENERATE)
 @pytest.mark.parametrize("other", DEGENERATE)
-def test_pictures_of_few_colours_give_numbers(how: str, one: str, other: str) -> None:
+def test_degenerate_pictures_give_finite_values(method: str, one: str, other: str) -> None:
     photo, painting = (Picture(rgb=DEGENERATE[name]) for name in (one, other))
     with np.errstate(all="raise"):
-        matched = match_colours(photo, painting, how).rgb
+        matched = match_colors(photo, painting, method).rgb
     assert matched.dtype == np.float32
     assert np.isfinite(matched).all()
     assert matched.min() >= 0
     assert matched.max() <= 1
 
 
-@pytest.mark.parametrize("how", MATCHES)
-def test_in_a_gray_palette_everything_is_gray(how: str) -> None:
+@pytest.mark.parametrize("method", MATCHES)
+def test_matching_a_gray_target_gives_gray(method: str) -> None:
     target = Picture(rgb=DEGENERATE["gray"])
-    matched = match_colours(Picture(rgb=DEGENERATE["colours"]), target, how).rgb
+    matched = match_colors(Picture(rgb=DEGENERATE["colors"]), target, method).rgb
     assert np.abs(matched - matched.mean(2, keepdims=True)).max() < 2e-3
     assert matched.mean() == pytest.approx(target.rgb.mean(), abs=0.05)
 
 
-@pytest.mark.parametrize("how", MATCHES)
-def test_smooth_gradients_stay_smooth(how: str) -> None:
+@pytest.mark.parametrize("method", MATCHES)
+def test_matching_keeps_smooth_gradients(method: str) -> None:
     across = np.linspace(0, 1, 4096, dtype=np.float32)[None, :, None]
     sky = np.float32([0.35, 0.5, 0.7]) + across * np.float32([0.2, 0.15, 0.1])
     sky = sky.repeat(16, 0)
-    matched = match_colours(Picture(rgb=sky, depth=16), read_picture(EMBER), how)
+    matched = match_colors(Picture(rgb=sky, depth=16), read_picture(EMBER), method)
     assert matched.depth == 16
     lab = to_lab(matched.rgb)
-    # Spread over more than 40 units, in steps of a tenth of what the eye can tell apart.
+    # Lightness covers more than 40 units in steps of a tenth of a visible difference.
     assert np.ptp(lab[..., 0]) > 40
     assert np.abs(np.diff(lab, axis=1)).max() < 0.1
     levels = [len(np.unique(np.rint(matched.rgb[..., c] * 65535))) for c in range(3)]
     assert min(levels) > 256
 
 
-@pytest.mark.parametrize("how", MATCHES)
-def test_what_is_transparent_does_not_count(how: str) -> None:
-    photo = coloured(30, 40, (0.4, 0.5, 0.6), 0.03)
-    painting = coloured(30, 40, (0.6, 0.5, 0.4), 0.03, seed=3)
+@pytest.mark.parametrize("method", MATCHES)
+def test_transparent_pixels_do_not_affect_matching(method: str) -> None:
+    photo = random_colors(30, 40, (0.4, 0.5, 0.6), 0.03)
+    painting = random_colors(30, 40, (0.6, 0.5, 0.4), 0.03, seed=3)
     alpha = np.zeros((30, 40), np.float32)
     alpha[:, :20] = 1
     hidden = photo.copy()
     hidden[:, 20:] = [1, 0, 0]
     of_half = Picture(rgb=photo[:, :20].copy())
-    seen = match_colours(Picture(rgb=hidden, alpha=alpha), Picture(rgb=painting), how)
-    expected = match_colours(of_half, Picture(rgb=painting), how)
-    np.testing.assert_allclose(seen.rgb[:, :20], expected.rgb, atol=1e-5)
-    np.testing.assert_array_equal(seen.alpha, alpha)
-    seen = match_colours(Picture(rgb=painting), Picture(rgb=hidden, alpha=alpha), how)
-    expected = match_colours(Picture(rgb=painting), of_half, how)
-    np.testing.assert_allclose(seen.rgb, expected.rgb, atol=1e-5)
+    matched = match_colors(Picture(rgb=hidden, alpha=alpha), Picture(rgb=painting), method)
+    expected = match_colors(of_half, Picture(rgb=painting), method)
+    np.testing.assert_allclose(matched.rgb[:, :20], expected.rgb, atol=1e-5)
+    np.testing.assert_array_equal(matched.alpha, alpha)
+    matched = match_colors(Picture(rgb=painting), Picture(rgb=hidden, alpha=alpha), method)
+    expected = match_colors(Picture(rgb=painting), of_half, method)
+    np.testing.assert_allclose(matched.rgb, expected.rgb, atol=1e-5)
 
 
-def test_half_transparent_pixels_count_half() -> None:
-    values, target = coloured(12, 12, (0.5, 0.5, 0.5), 0.03), coloured(9, 9, (0.5, 0.5, 0.5), 0.05)
+def test_linear_map_weights_pixels_by_opacity() -> None:
+    values, target = (
+        random_colors(12, 12, (0.5, 0.5, 0.5), 0.03),
+        random_colors(9, 9, (0.5, 0.5, 0.5), 0.05),
+    )
     alpha = np.random.default_rng(5).uniform(0, 1, (12, 12)).astype(np.float32)
     mean, covariance = moments(values, alpha)
     target_mean, target_covariance = moments(target)
@@ -245,13 +246,13 @@ def test_half_transparent_pixels_count_half() -> None:
 
 
 def distance(rgb: NDArray[np.float32], palette: NDArray[np.float32]) -> float:
-    """Of two pictures' mean colours, in L*a*b*."""
+    """Return the distance of two pictures' mean colours in L*a*b*."""
     means = [rgb2lab(each).reshape(-1, 3).mean(0) for each in (rgb, palette)]
     return float(np.linalg.norm(means[0] - means[1]))
 
 
 @pytest.mark.parametrize("engine", ["onnx", "torch"])
-def test_results_have_the_palette_they_were_matched_to(engine: str) -> None:
+def test_results_have_the_palette_of_their_target(engine: str) -> None:
     photo, painting = read_picture(CAT), read_picture(EMBER)
     common = {"size": 96, "scales": 1, "iterations": 8, "strength": 0.0, "engine": engine}
     results = {
@@ -264,7 +265,7 @@ def test_results_have_the_palette_they_were_matched_to(engine: str) -> None:
     assert from_painting["match-style"] < from_painting["style"] / 2
 
 
-def test_the_original_size_has_the_matched_photo_s_detail() -> None:
+def test_original_size_adds_detail_of_the_matched_photo() -> None:
     photo, painting = read_picture(CAT), read_picture(EMBER)
     options = StylizeOptions.of(
         size=64, scales=1, iterations=4, color="match-style", original_size=True, engine="torch"

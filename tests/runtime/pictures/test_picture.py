@@ -1,4 +1,4 @@
-"""Pictures from memory: arrays, Pillow pictures of every mode, tensors, and back."""
+"""Pictures from arrays, Pillow images and tensors, and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.pictures import Picture, as_picture, read_picture
-from nstrt.runtime.pictures.pillow import samples_of
+from nstrt.runtime.pictures.pillow import pillow_samples
 
 RANDOM = np.random.default_rng(11)
 NOISE = RANDOM.integers(0, 256, (20, 28, 3), dtype=np.uint8)
@@ -24,7 +24,7 @@ UNIT = (NOISE / 255).astype(np.float32)
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
 @pytest.mark.parametrize("channels", [None, 1, 3, 4])
-def test_arrays_of_every_type_and_shape(dtype: type, channels: int | None) -> None:
+def test_from_array_accepts_every_type_and_shape(dtype: type, channels: int | None) -> None:
     unit = RANDOM.random((20, 28) if channels is None else (20, 28, channels))
     top = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
     array = (np.rint(unit * top) if top > 1 else unit).astype(dtype)
@@ -41,7 +41,7 @@ def test_arrays_of_every_type_and_shape(dtype: type, channels: int | None) -> No
 
 
 @pytest.mark.parametrize(
-    ("array", "says"),
+    ("array", "message"),
     [
         (np.zeros((20, 20, 2)), "channels"),
         (np.zeros((20, 20, 5), np.uint8), "channels"),
@@ -59,17 +59,17 @@ def test_arrays_of_every_type_and_shape(dtype: type, channels: int | None) -> No
         (np.zeros((0, 20, 3)), "16 pixels"),
     ],
 )
-def test_other_arrays_are_refused(array: np.ndarray, says: str) -> None:
-    with pytest.raises(OptionError, match=says):
+def test_from_array_refuses_other_arrays(array: np.ndarray, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
         Picture.from_array(array)
 
 
-def test_rounding_beyond_the_range_is_clipped() -> None:
+def test_from_array_clips_rounding_errors() -> None:
     picture = Picture.from_array(np.array([[-1e-6, 1 + 1e-6]] * 8).repeat(16, 0).repeat(8, 1))
     assert (picture.rgb.min(), picture.rgb.max()) == (0, 1)
 
 
-def test_a_picture_cannot_be_changed_and_owns_its_values() -> None:
+def test_pictures_are_immutable_and_own_their_values() -> None:
     array = UNIT.copy()
     picture = Picture.from_array(array)
     array[:] = 0
@@ -100,7 +100,7 @@ def test_equal_pictures_have_equal_hashes() -> None:
         (UNIT, None, 12),
     ],
 )
-def test_fields_that_do_not_fit(rgb: np.ndarray, alpha: np.ndarray | None, depth: int) -> None:
+def test_invalid_fields_are_refused(rgb: np.ndarray, alpha: np.ndarray | None, depth: int) -> None:
     with pytest.raises(OptionError):
         Picture(rgb=rgb, alpha=alpha, depth=depth)
 
@@ -110,7 +110,7 @@ def test_fields_that_do_not_fit(rgb: np.ndarray, alpha: np.ndarray | None, depth
 
 @given(st.integers(0, 65535))
 @settings(max_examples=50, deadline=None)
-def test_whole_numbers_come_back_exactly(level: int) -> None:
+def test_integers_round_trip_exactly(level: int) -> None:
     deep = np.full((16, 16, 3), level, np.uint16)
     assert np.array_equal(Picture.from_array(deep).to_array(np.uint16), deep)
     plain = np.full((16, 16, 4), level % 256, np.uint8)
@@ -123,7 +123,7 @@ def test_values_are_rounded_to_the_nearest_level() -> None:
     assert array[0, :8, 0].tolist() == [0, 1, 1, 2, 254, 254, 255, 255]
 
 
-def test_values_out_of_range_are_clipped_not_wrapped() -> None:
+def test_out_of_range_values_are_clipped() -> None:
     rgb = np.full((16, 16, 3), 1.2, np.float32)
     rgb[0] = -0.3
     picture = Picture(rgb=rgb)
@@ -133,12 +133,12 @@ def test_values_out_of_range_are_clipped_not_wrapped() -> None:
         assert (array[0].max(), array[1:].min()) == (0, top)
 
 
-def test_other_types_are_refused() -> None:
+def test_to_array_refuses_other_types() -> None:
     with pytest.raises(OptionError, match="int32"):
         Picture.from_array(NOISE).to_array(np.int32)
 
 
-def test_to_array_gives_an_array_of_its_own() -> None:
+def test_to_array_returns_a_copy() -> None:
     picture = Picture.from_array(NOISE)
     array = picture.to_array()
     array[:] = 0
@@ -159,7 +159,7 @@ def test_to_pillow() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "YCbCr", "HSV", "RGBX"])
-def test_pillow_modes_that_pillow_can_show_as_rgb(mode: str) -> None:
+def test_pillow_modes_without_transparency(mode: str) -> None:
     image = Image.fromarray(NOISE).convert("RGB" if mode == "RGBX" else mode)
     if mode == "RGBX":
         image = Image.frombytes("RGBX", image.size, np.dstack([NOISE, NOISE[..., 0]]).tobytes())
@@ -198,8 +198,8 @@ def test_pillow_16_bits(mode: str) -> None:
     levels = RANDOM.integers(0, 65536, (20, 28)).astype(np.uint16)
     raw = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4"}[mode]
     image = Image.frombytes(mode, (28, 20), levels.astype(raw).tobytes())
-    # libvips takes the bytes as they lie, so they must be in this machine's order.
-    assert samples_of(image)[0].dtype == np.uint16
+    # libvips expects bytes in this machine's order.
+    assert pillow_samples(image)[0].dtype == np.uint16
     picture = Picture.from_pillow(image)
     assert picture.depth == 16
     assert np.array_equal(picture.to_array(np.uint16), np.repeat(levels[..., None], 3, axis=2))
@@ -265,7 +265,7 @@ def test_pillow_broken_exif_and_broken_file() -> None:
 # Any source
 
 
-def test_as_picture_takes_what_it_says(tmp_path: Path) -> None:
+def test_as_picture_accepts_its_documented_types(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(NOISE).save(path)
     picture = Picture.from_array(NOISE)
@@ -277,7 +277,7 @@ def test_as_picture_takes_what_it_says(tmp_path: Path) -> None:
             as_picture(other)
 
 
-def test_as_picture_of_tensors() -> None:
+def test_as_picture_accepts_tensors() -> None:
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(UNIT.copy()).permute(2, 0, 1)
     assert np.array_equal(as_picture(tensor).rgb, UNIT)

@@ -1,4 +1,4 @@
-"""Picture files arrive as the colours they show, or are refused in one sentence."""
+"""Reading picture files: values, orientation, color profiles and refusals."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def vips_image(samples: np.ndarray, interpretation: str, profile: bytes | None =
     return image
 
 
-def png_bytes(width: int, height: int, rows: bytes, bits: int = 8, colour: int = 2) -> bytes:
+def png_bytes(width: int, height: int, rows: bytes, bits: int = 8, color: int = 2) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
             struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         )
 
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
@@ -76,7 +76,7 @@ def refusal(path: str | Path, kind: type[NstrtError] = PictureReadError) -> str:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
-def test_untagged_8_bit_values_are_exactly_value_over_255(tmp_path: Path, suffix: str) -> None:
+def test_8_bit_values_without_a_profile_are_exact(tmp_path: Path, suffix: str) -> None:
     path = saved(tmp_path, Image.fromarray(NOISE), f"a.{suffix}")
     picture = read_picture(path)
     assert np.array_equal(picture.rgb, (NOISE / 255).astype(np.float32))
@@ -94,7 +94,7 @@ def test_all_256_levels_are_exact(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bit_rgb_keeps_all_its_levels(tmp_path: Path, suffix: str) -> None:
+def test_16_bit_rgb_keeps_all_levels(tmp_path: Path, suffix: str) -> None:
     ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     samples = np.stack([ramp, ramp.T, ramp[::-1]], axis=-1)
     path = tmp_path / f"deep.{suffix}"
@@ -108,7 +108,7 @@ def test_16_bit_rgb_keeps_all_its_levels(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("suffix", "options"), [("jpg", {"quality": 97}), ("webp", {"quality": 97})]
 )
-def test_lossy_formats_look_like_the_picture(tmp_path: Path, suffix: str, options: dict) -> None:
+def test_lossy_formats_are_close_to_the_picture(tmp_path: Path, suffix: str, options: dict) -> None:
     picture = read_picture(saved(tmp_path, Image.fromarray(SMOOTH), f"a.{suffix}", **options))
     assert np.abs(picture.rgb - SMOOTH / 255).max() < 8 / 255
 
@@ -139,7 +139,7 @@ def test_gray_with_and_without_transparency(tmp_path: Path) -> None:
 def test_16_bit_gray_with_transparency(tmp_path: Path) -> None:
     row = b"\0" + b"\x80\x01\x40\x00" * 20
     path = tmp_path / "ga16.png"
-    path.write_bytes(png_bytes(20, 20, row * 20, bits=16, colour=4))
+    path.write_bytes(png_bytes(20, 20, row * 20, bits=16, color=4))
     picture = read_picture(path)
     assert picture.depth == 16
     assert picture.alpha is not None
@@ -175,7 +175,7 @@ def test_transparent_colour_of_rgb(tmp_path: Path) -> None:
     assert np.array_equal(picture.alpha == 0, (key == NOISE).all(axis=-1))
 
 
-def test_first_frame_and_first_page(tmp_path: Path) -> None:
+def test_the_first_frame_or_page_is_read(tmp_path: Path) -> None:
     red, blue = Image.new("RGB", (20, 20), "red"), Image.new("RGB", (20, 20), "blue")
     for name in ("a.gif", "a.tif", "a.webp"):
         more = {"lossless": True} if name == "a.webp" else {}
@@ -185,7 +185,7 @@ def test_first_frame_and_first_page(tmp_path: Path) -> None:
         assert np.allclose(picture.rgb, [1, 0, 0])
 
 
-def test_the_content_decides_and_not_the_suffix(tmp_path: Path) -> None:
+def test_the_content_decides_the_format(tmp_path: Path) -> None:
     path = tmp_path / "really a png.jpg"
     Image.fromarray(NOISE).save(path, "PNG")
     assert np.array_equal(read_picture(path).rgb, (NOISE / 255).astype(np.float32))
@@ -233,7 +233,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
     assert np.abs(picture.rgb - expected).max() < 10 / 255
 
 
-# Colour profiles
+# Color profiles
 
 
 def p3_profile() -> bytes:
@@ -252,24 +252,24 @@ def by_image_cms(samples: np.ndarray, profile: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "avif"])
 def test_an_embedded_profile_is_applied(tmp_path: Path, suffix: str) -> None:
-    # Muted colours: all of them lie inside sRGB, where no choice of intent matters.
+    # All of these colours lie inside sRGB, where the rendering intent does not matter.
     samples = (SMOOTH // 3 + 70).astype(np.uint8)
     path = tmp_path / f"p3.{suffix}"
     options = {"png": {}, "tif": {}, "avif": {"compression": "av1", "Q": 100}}.get(
         suffix, {"Q": 100}
     )
     vips_image(samples, "srgb", p3_profile()).write_to_file(str(path), **options)
-    # Lossy formats change the values a little, so both start from what the file holds.
+    # Lossy formats change the values, so the reference starts from the decoded file.
     held = np.asarray(Image.open(path).convert("RGB"))
     expected = by_image_cms(held, p3_profile())
     assert np.abs(expected - held / 255).max() > 8 / 255, "the profile must matter"
-    # Decoders of AVIF differ by a level.
+    # AVIF decoders differ by one level.
     tolerance = 4 if suffix == "avif" else 2
     assert np.abs(read_picture(path).rgb - expected).max() <= tolerance / 255
 
 
 def exact_p3_to_srgb(values: np.ndarray) -> np.ndarray:
-    """The conversion by its formula: decode, one matrix, encode."""
+    """Convert by the formula: decode, one matrix, encode."""
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     matrix = np.array(
         [[1.22494, -0.22494, 0], [-0.04206, 1.04206, 0], [-0.01964, -0.07864, 1.09827]]
@@ -279,27 +279,27 @@ def exact_p3_to_srgb(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_saturated_colours_are_converted_as_the_formula_says(tmp_path: Path, dtype: type) -> None:
+def test_saturated_colors_are_converted_by_the_formula(tmp_path: Path, dtype: type) -> None:
     top = np.iinfo(dtype).max
     samples = np.rint(RANDOM.random((64, 64, 3)) * top).astype(dtype)
     path = tmp_path / "p3.png"
     vips_image(samples, "srgb" if dtype == np.uint8 else "rgb16", p3_profile()).pngsave(str(path))
     picture = read_picture(path)
     difference = np.abs(picture.rgb - exact_p3_to_srgb(samples / top)) * 255
-    # Near black sRGB is steep, and the profile's rounded numbers alone move colours there.
+    # sRGB is steep near black, where the profile's rounded numbers alone change colours.
     assert difference.max() < 6
     assert difference.mean() < 0.1
     assert picture.depth == (8 if dtype == np.uint8 else 16)
 
 
-def test_a_converted_16_bit_picture_keeps_more_than_256_levels(tmp_path: Path) -> None:
+def test_conversion_of_16_bits_keeps_more_than_256_levels(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 4096).astype(np.uint16).reshape(64, 64, 1)
     path = tmp_path / "p3.png"
     vips_image(np.repeat(ramp, 3, axis=2), "rgb16", p3_profile()).pngsave(str(path))
     assert np.unique(read_picture(path).rgb[..., 1]).size > 3000
 
 
-def test_converting_8_bits_leaves_no_banding(tmp_path: Path) -> None:
+def test_conversion_of_8_bits_causes_no_banding(tmp_path: Path) -> None:
     path = tmp_path / "p3.png"
     vips_image(NOISE, "srgb", p3_profile()).pngsave(str(path))
     values = read_picture(path).rgb * 255
@@ -317,12 +317,12 @@ def test_an_srgb_profile_changes_nothing(tmp_path: Path, maker: str) -> None:
 
 
 @pytest.mark.parametrize("profile", [b"rubbish" * 60, p3_profile()[:300], b"\0" * 128])
-def test_a_broken_profile_is_passed_over(tmp_path: Path, profile: bytes) -> None:
+def test_a_broken_profile_is_ignored(tmp_path: Path, profile: bytes) -> None:
     path = saved(tmp_path, Image.fromarray(NOISE), "a.tif", icc_profile=profile)
     assert np.array_equal(read_picture(path).rgb, (NOISE / 255).astype(np.float32))
 
 
-def test_a_profile_of_another_kind_is_passed_over(tmp_path: Path) -> None:
+def test_a_profile_of_other_channels_is_ignored(tmp_path: Path) -> None:
     gray = NOISE[..., 0]
     picture = read_picture(
         saved(tmp_path, Image.fromarray(gray), "g.tif", icc_profile=p3_profile())
@@ -330,7 +330,7 @@ def test_a_profile_of_another_kind_is_passed_over(tmp_path: Path) -> None:
     assert np.abs(picture.rgb[..., 1] - gray / 255).max() < 1 / 255
 
 
-def test_a_profile_leaves_transparency_alone(tmp_path: Path) -> None:
+def test_a_profile_does_not_change_transparency(tmp_path: Path) -> None:
     rgba = np.dstack([NOISE, NOISE[..., 0]])
     picture = read_picture(
         saved(tmp_path, Image.fromarray(rgba), "a.png", icc_profile=p3_profile())
@@ -344,9 +344,9 @@ def test_a_profile_leaves_transparency_alone(tmp_path: Path) -> None:
 def test_cmyk_without_a_profile(tmp_path: Path, name: str) -> None:
     inks = {"white": (0, 0, 0, 0), "black": (0, 0, 0, 255), "red": (0, 255, 255, 0)}
     shown = {}
-    for colour, ink in inks.items():
+    for color, ink in inks.items():
         picture = read_picture(saved(tmp_path, Image.new("CMYK", (16, 16), ink), name))
-        shown[colour] = picture.rgb[8, 8]
+        shown[color] = picture.rgb[8, 8]
     assert shown["white"].min() > 0.98
     assert shown["black"].max() < 0.2
     assert shown["red"][0] > 0.7 > 0.35 > shown["red"][1:].max()
@@ -388,19 +388,19 @@ def test_floating_point_tiff_between_0_and_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "message"),
     [(np.nan, "not numbers"), (np.inf, "not numbers"), (3.0, "range"), (-1, "range")],
 )
-def test_floating_point_tiff_with_other_values(tmp_path: Path, value: float, says: str) -> None:
+def test_floating_point_tiff_with_other_values(tmp_path: Path, value: float, message: str) -> None:
     values = np.full((20, 20, 3), 0.5)
     values[3, 4, 1] = value
-    assert says in refusal(float_tiff(tmp_path / "f.tif", values))
+    assert message in refusal(float_tiff(tmp_path / "f.tif", values))
 
 
 # Refusals
 
 
-def test_missing_file_folder_and_empty_file(tmp_path: Path) -> None:
+def test_missing_files_folders_and_empty_files_are_refused(tmp_path: Path) -> None:
     assert "no picture" in refusal(tmp_path / "none.jpg")
     assert "no picture" in refusal("bad\0name.jpg")
     assert "no picture" in refusal("")
@@ -409,23 +409,25 @@ def test_missing_file_folder_and_empty_file(tmp_path: Path) -> None:
     assert "empty" in refusal(tmp_path / "empty.jpg")
 
 
-def test_a_file_as_a_folder(tmp_path: Path) -> None:
+def test_a_file_used_as_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     assert "no picture" in refusal(tmp_path / "a.txt" / "b.jpg")
 
 
-def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_permission_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = saved(tmp_path, Image.fromarray(NOISE), "a.png")
 
     def denied(*_: object, **__: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    # Not by chmod: tests may run as root, who may read everything.
+    # chmod does not help: tests may run as root.
     monkeypatch.setattr(source.os, "open", denied)
     assert "may not be read" in refusal(path)
 
 
-def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_errors_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, Image.fromarray(NOISE), "a.png")
 
     def failing(*_: object, **__: object) -> int:
@@ -437,7 +439,7 @@ def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("part", [0.3, 0.7, 0.98])
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "avif", "gif", "bmp"])
-def test_files_that_are_cut_off(tmp_path: Path, suffix: str, part: float) -> None:
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str, part: float) -> None:
     image = Image.fromarray(RANDOM.integers(0, 256, (90, 120, 3), dtype=np.uint8))
     path = saved(tmp_path, image, f"a.{suffix}")
     content = path.read_bytes()
@@ -445,7 +447,7 @@ def test_files_that_are_cut_off(tmp_path: Path, suffix: str, part: float) -> Non
     assert "damaged" in refusal(path)
 
 
-def test_a_png_with_a_flipped_byte(tmp_path: Path) -> None:
+def test_damaged_png_files_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(NOISE), "a.png")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -454,7 +456,7 @@ def test_a_png_with_a_flipped_byte(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("a.jpg", b"To whom it may concern\n" * 40, "not a picture"),
         ("a.png", b"\0" * 5000, "not a picture"),
@@ -468,16 +470,18 @@ def test_a_png_with_a_flipped_byte(tmp_path: Path) -> None:
         ("a.NEF", b"MM\0*\0\0\0\x08" + b"\0" * 99, "camera raw"),
     ],
 )
-def test_other_kinds_of_files(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+def test_other_file_formats_are_refused_by_name(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     sentence = refusal(path)
-    assert says in sentence
+    assert message in sentence
     assert "JPEG, PNG, TIFF" in sentence
 
 
 @pytest.mark.parametrize("start", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0"])
-def test_headers_followed_by_noise(tmp_path: Path, start: bytes) -> None:
+def test_headers_followed_by_noise_are_refused(tmp_path: Path, start: bytes) -> None:
     path = tmp_path / "noise"
     path.write_bytes(start + RANDOM.bytes(4000))
     assert "damaged" in refusal(path)
@@ -496,7 +500,7 @@ def test_a_decompression_bomb_is_not_decoded(tmp_path: Path, side: int) -> None:
     assert "megapixels" in refusal(path, TooLargeError)
 
 
-def test_a_bmp_bomb(tmp_path: Path) -> None:
+def test_a_bmp_bomb_is_not_decoded(tmp_path: Path) -> None:
     header = struct.pack(
         "<2sIHHIIiiHHIIiiII", b"BM", 99, 0, 0, 54, 40, 60000, 60000, 1, 24, *[0] * 6
     )
@@ -505,7 +509,9 @@ def test_a_bmp_bomb(tmp_path: Path) -> None:
     assert "megapixels" in refusal(path, TooLargeError)
 
 
-def test_the_limit_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_at_the_pixel_limit_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert MAX_PIXELS == 400_000_000
     path = saved(tmp_path, Image.new("RGB", (20, 30)), "a.png")
     monkeypatch.setattr(read, "MAX_PIXELS", 600)
@@ -514,7 +520,9 @@ def test_the_limit_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     refusal(path, TooLargeError)
 
 
-def test_files_of_too_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_too_many_bytes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "huge.tif"
     with open(path, "wb") as file:
         file.write(b"II*\0")
@@ -523,7 +531,7 @@ def test_files_of_too_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "jpg"])
-def test_pictures_that_are_too_small(tmp_path: Path, suffix: str) -> None:
+def test_pictures_that_are_too_small_are_refused(tmp_path: Path, suffix: str) -> None:
     sentence = refusal(saved(tmp_path, Image.new("RGB", (15, 40)), f"a.{suffix}"))
     assert "15 x 40" in sentence
     assert "16 pixels" in sentence
@@ -531,7 +539,7 @@ def test_pictures_that_are_too_small(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_special_files_neither_hang_nor_fill_the_memory(tmp_path: Path) -> None:
+def test_special_files_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     assert "not an ordinary file" in refusal(tmp_path / "pipe.jpg")
     assert "not an ordinary file" in refusal("/dev/zero")
@@ -566,7 +574,7 @@ def test_damaged_files_print_nothing(tmp_path: Path) -> None:
     assert logging.getLogger("pyvips").level == logging.CRITICAL
 
 
-def test_loading_the_package_loads_nothing_heavy() -> None:
+def test_importing_the_package_imports_no_heavy_module() -> None:
     code = (
         "import sys, nstrt.runtime.pictures\n"
         "print([name for name in ('pyvips', 'PIL', 'torch', 'scipy') if name in sys.modules])"
@@ -575,6 +583,6 @@ def test_loading_the_package_loads_nothing_heavy() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_open_is_read_picture(tmp_path: Path) -> None:
+def test_read_picture_accepts_text_paths(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(NOISE), "a.png")
     assert np.array_equal(read_picture(str(path)).rgb, read_picture(path).rgb)

@@ -1,4 +1,4 @@
-"""Resizing keeps what it must, and enlarging takes the photo's detail where it belongs."""
+"""Resizing with a Lanczos filter, and upscaling with the photo's detail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.pictures import enlarge, resize
+from nstrt.runtime.pictures import resize, upscale
 from nstrt.runtime.pictures import values as values_module
 
 RANDOM = np.random.default_rng(5)
@@ -17,7 +17,7 @@ SIDES = st.integers(1, 70)
 
 
 def photo(height: int = 256, width: int = 320) -> np.ndarray:
-    """Part of a photo that scikit-image carries."""
+    """Return a part of scikit-image's astronaut."""
     whole = skimage.data.astronaut()[:height, 60 : 60 + width]
     return (whole / 255).astype(np.float32)
 
@@ -31,7 +31,7 @@ def psnr(one: np.ndarray, two: np.ndarray) -> float:
 
 @given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([(), (1,), (3,), (4,)]))
 @settings(max_examples=60, deadline=None)
-def test_the_size_is_exact_and_flat_stays_flat(
+def test_resize_gives_the_exact_size_and_keeps_flat_areas(
     height: int, width: int, new_height: int, new_width: int, channels: tuple[int, ...]
 ) -> None:
     value = np.float32(0.3)
@@ -44,14 +44,14 @@ def test_the_size_is_exact_and_flat_stays_flat(
 
 @given(SIDES, SIDES)
 @settings(max_examples=20, deadline=None)
-def test_the_same_size_is_the_same_picture(height: int, width: int) -> None:
+def test_resize_to_the_same_size_changes_nothing(height: int, width: int) -> None:
     values = np.random.default_rng(height).random((height, width, 3), np.float32)
     assert np.array_equal(resize(values, width, height), values)
     assert np.array_equal(resize(values * 3 - 1, width, height, clip=False), values * 3 - 1)
 
 
 @pytest.mark.parametrize("size", [(80, 64), (37, 91), (700, 500), (320, 11)])
-def test_the_mean_is_kept(size: tuple[int, int]) -> None:
+def test_resize_keeps_the_mean(size: tuple[int, int]) -> None:
     values = photo()
     resized = resize(values, *size)
     assert np.abs(resized.mean(axis=(0, 1)) - values.mean(axis=(0, 1))).max() < 0.01
@@ -63,22 +63,22 @@ def test_shrinking_does_not_alias() -> None:
     assert np.abs(middle - 0.5).max() < 0.02
 
 
-def test_enlarging_then_shrinking_gives_the_picture_back() -> None:
+def test_enlarging_then_shrinking_restores_the_picture() -> None:
     values = photo()
-    there = resize(values, 640, 512, clip=False)
-    assert psnr(resize(there, 320, 256, clip=False), values) > 40
+    enlarged = resize(values, 640, 512, clip=False)
+    assert psnr(resize(enlarged, 320, 256, clip=False), values) > 40
 
 
 @pytest.mark.parametrize("size", [(250, 333), (900, 700), (640, 256), (320, 77)])
 def test_strips_leave_no_seams(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     values = photo()
-    monkeypatch.setattr(values_module, "_STRIP", 2000)
+    monkeypatch.setattr(values_module, "_STRIP_PIXELS", 2000)
     in_strips = resize(values, *size, clip=False)
-    monkeypatch.setattr(values_module, "_STRIP", 1 << 30)
+    monkeypatch.setattr(values_module, "_STRIP_PIXELS", 1 << 30)
     assert np.abs(in_strips - resize(values, *size, clip=False)).max() < 1e-5
 
 
-def test_pictures_do_not_move() -> None:
+def test_resize_does_not_shift_pictures() -> None:
     ramp = np.broadcast_to(np.linspace(0.1, 0.9, 40, dtype=np.float32), (30, 40)).copy()
     for width in (20, 80, 77):
         centres = (np.arange(width) + 0.5) * 40 / width - 0.5
@@ -87,7 +87,7 @@ def test_pictures_do_not_move() -> None:
         assert np.abs(resize(ramp, width, 30)[15] - expected)[inside].max() < 2e-3
 
 
-def test_overshoot_is_clipped_unless_asked_for() -> None:
+def test_overshoot_is_clipped_by_default() -> None:
     edge = np.zeros((20, 20), np.float32)
     edge[:, 10:] = 1
     free = resize(edge, 60, 60, clip=False)
@@ -96,7 +96,7 @@ def test_overshoot_is_clipped_unless_asked_for() -> None:
     assert np.array_equal(resize(edge, 60, 60), np.clip(free, 0, 1))
 
 
-def test_resizing_is_repeatable_and_leaves_its_input_alone() -> None:
+def test_resize_is_deterministic_and_does_not_change_its_input() -> None:
     values = photo()
     before = values.copy()
     assert np.array_equal(resize(values, 100, 333), resize(values, 100, 333))
@@ -115,18 +115,18 @@ def test_resizing_is_repeatable_and_leaves_its_input_alone() -> None:
         (np.zeros((20, 20), np.float32), 5, -1),
     ],
 )
-def test_what_cannot_be_resized(array: np.ndarray, width: int, height: int) -> None:
+def test_resize_refuses_other_arrays_and_sizes(array: np.ndarray, width: int, height: int) -> None:
     with pytest.raises(OptionError):
         resize(array, width, height)
 
 
-# Enlarging
+# Upscaling
 
 WEIGHTS = np.array([0.2126, 0.7152, 0.0722])
 
 
 def gain_by_loops(result: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """He, Sun, Tang 2013, equation 5, window by window in float64."""
+    """Compute equation 5 of He, Sun and Tang (2013) window by window in float64."""
     height, width = low.shape
     gain = np.zeros((height, width))
     for i in range(height):
@@ -138,7 +138,7 @@ def gain_by_loops(result: np.ndarray, low: np.ndarray) -> np.ndarray:
     return gain
 
 
-def test_enlarging_follows_its_formula() -> None:
+def test_upscale_follows_its_formula() -> None:
     large = photo(60, 52)
     small = np.clip(resize(large, 26, 30) * 0.7 + RANDOM.random((30, 26, 3)) * 0.2, 0, 1)
     small = small.astype(np.float32)
@@ -150,66 +150,66 @@ def test_enlarging_follows_its_formula() -> None:
 
     detail = np.clip(up(gain), 0, 1) * (large.astype(np.float64) @ WEIGHTS - up(low))
     expected = np.clip(up(small) + detail[..., None], 0, 1)
-    assert np.abs(enlarge(small, large) - expected).max() < 1e-4
+    assert np.abs(upscale(small, large) - expected).max() < 1e-4
 
 
-def test_a_photo_painted_as_itself_comes_back() -> None:
+def test_upscaling_the_shrunk_photo_restores_its_detail() -> None:
     large = photo()
     low = resize(large, 107, 85)
     lanczos = psnr(resize(low, 320, 256), large)
-    assert psnr(enlarge(low, large), large) > lanczos + 6
+    assert psnr(upscale(low, large), large) > lanczos + 6
 
 
 @pytest.mark.parametrize("kind", ["flat", "negative"])
-def test_a_result_that_does_not_follow_the_photo_gets_no_detail(kind: str) -> None:
+def test_unrelated_results_get_no_detail(kind: str) -> None:
     large = photo()
     low = resize(large, 107, 85)
     small = np.full_like(low, 0.5) if kind == "flat" else 0.9 - 0.8 * low
-    assert np.abs(enlarge(small, large) - resize(small, 320, 256)).max() < 1e-3
+    assert np.abs(upscale(small, large) - resize(small, 320, 256)).max() < 1e-3
 
 
-def test_noise_gets_almost_no_detail() -> None:
+def test_noise_gets_little_detail() -> None:
     large = photo()
     low = resize(large, 107, 85)
     noise = (0.5 + 0.1 * RANDOM.standard_normal(low.shape)).clip(0, 1).astype(np.float32)
     detail = large - resize(low, 320, 256)
-    added = enlarge(noise, large) - resize(noise, 320, 256)
+    added = upscale(noise, large) - resize(noise, 320, 256)
     assert np.sqrt(np.mean(added**2)) < 0.25 * np.sqrt(np.mean(detail**2))
 
 
-def test_flat_photos_give_no_grain() -> None:
+def test_flat_photos_add_no_grain() -> None:
     grain = (0.5 + 0.004 * RANDOM.standard_normal((200, 200, 3))).astype(np.float32)
     low = resize(grain, 50, 50)
-    added = enlarge(low, grain) - resize(low, 200, 200)
+    added = upscale(low, grain) - resize(low, 200, 200)
     assert np.abs(added).mean() < 0.1 * np.abs(grain - 0.5).mean()
 
 
 @given(st.integers(16, 60), st.integers(16, 60), st.integers(16, 120), st.integers(16, 120))
 @settings(max_examples=25, deadline=None)
-def test_enlarging_fits_any_photo(h: int, w: int, height: int, width: int) -> None:
+def test_upscale_gives_the_size_of_any_photo(h: int, w: int, height: int, width: int) -> None:
     random = np.random.default_rng(h)
     large = random.random((height, width, 3), np.float32)
-    enlarged = enlarge(random.random((h, w, 3), np.float32), large)
-    assert enlarged.shape == large.shape
-    assert enlarged.dtype == np.float32
-    assert enlarged.min() >= 0
-    assert enlarged.max() <= 1
+    upscaled = upscale(random.random((h, w, 3), np.float32), large)
+    assert upscaled.shape == large.shape
+    assert upscaled.dtype == np.float32
+    assert upscaled.min() >= 0
+    assert upscaled.max() <= 1
 
 
-def test_a_result_of_the_photos_size_stays() -> None:
+def test_upscale_to_the_same_size_changes_nothing() -> None:
     small, large = RANDOM.random((2, 40, 50, 3), np.float32)
-    assert np.array_equal(enlarge(small, large), small)
+    assert np.array_equal(upscale(small, large), small)
 
 
-def test_inputs_are_left_alone_and_may_be_read_only() -> None:
+def test_upscale_accepts_read_only_inputs() -> None:
     large = photo()
     small = resize(large, 100, 80)
     for values in (large, small):
         values.setflags(write=False)
-    assert enlarge(small, large).flags.writeable
+    assert upscale(small, large).flags.writeable
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((20, 20), np.float32), np.zeros((20, 20, 3))])
-def test_what_cannot_be_enlarged(wrong: np.ndarray) -> None:
+def test_upscale_refuses_other_arrays(wrong: np.ndarray) -> None:
     with pytest.raises(OptionError):
-        enlarge(wrong, photo())
+        upscale(wrong, photo())

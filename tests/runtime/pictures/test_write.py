@@ -1,4 +1,4 @@
-"""Results are saved whole, in their format, with profile and recipe, or refused beforehand."""
+"""Saving pictures: formats, recipes, and paths that are refused."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from nstrt.runtime.pictures import (
     SUFFIXES,
     Picture,
     check_writable,
-    embed,
-    extract,
     read_picture,
     read_recipe,
+    recipe_from_xmp,
+    recipe_to_xmp,
     save,
     write,
 )
@@ -67,12 +67,12 @@ def refusal(path: Path, kind: type[PictureWriteError] = PictureWriteError, **opt
 # Formats
 
 
-def test_all_formats_are_tested() -> None:
+def test_these_tests_cover_all_formats() -> None:
     assert sorted(SUFFIXES) == sorted(FORMATS)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_what_is_saved_is_read_back(tmp_path: Path, suffix: str) -> None:
+def test_saved_pictures_and_recipes_are_read_back(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"result{suffix}"
     assert save(picture(), path, recipe=RECIPE, overwrite=False) == []
     back = read_picture(path)
@@ -85,7 +85,7 @@ def test_what_is_saved_is_read_back(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_the_srgb_profile_is_inside(tmp_path: Path, suffix: str) -> None:
+def test_files_hold_the_srgb_profile(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"result{suffix}"
     save(picture(), path, recipe=None, overwrite=False)
     image = pyvips.Image.new_from_file(str(path))
@@ -110,7 +110,7 @@ def test_16_bits_are_kept(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
-def test_formats_without_16_bits_say_so(tmp_path: Path, suffix: str) -> None:
+def test_formats_without_16_bits_give_a_note(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"deep{suffix}"
     (note,) = save(picture(depth=16), path, recipe=None, overwrite=False)
     assert "8 bits" in note
@@ -126,7 +126,7 @@ def test_transparency_is_kept(tmp_path: Path, suffix: str) -> None:
     assert np.abs(alpha - SMOOTH[..., 0]).max() <= 3 / 255
 
 
-def test_jpeg_puts_transparent_parts_on_white(tmp_path: Path) -> None:
+def test_jpeg_blends_transparent_parts_over_white(tmp_path: Path) -> None:
     path = tmp_path / "clear.jpg"
     (note,) = save(picture(alpha=True), path, recipe=None, overwrite=False)
     assert "transparency" in note
@@ -136,7 +136,7 @@ def test_jpeg_puts_transparent_parts_on_white(tmp_path: Path) -> None:
     assert np.abs(back.rgb - (SMOOTH * opacity + 1 - opacity)).max() < 8 / 255
 
 
-def test_jpeg_keeps_the_full_colour_resolution(tmp_path: Path) -> None:
+def test_jpeg_has_no_chroma_subsampling(tmp_path: Path) -> None:
     save(picture(), tmp_path / "a.jpg", recipe=None, overwrite=False)
     image = pyvips.Image.new_from_file(str(tmp_path / "a.jpg"))
     assert image.get("jpeg-chroma-subsample") == "4:4:4"
@@ -150,12 +150,12 @@ def test_equal_results_give_equal_files(tmp_path: Path, suffix: str) -> None:
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_upper_case_suffix(tmp_path: Path) -> None:
+def test_upper_case_suffixes_are_accepted(tmp_path: Path) -> None:
     save(picture(), tmp_path / "A.JPG", recipe=None, overwrite=False)
     assert (tmp_path / "A.JPG").read_bytes().startswith(b"\xff\xd8\xff")
 
 
-def test_saving_what_was_read_changes_nothing(tmp_path: Path) -> None:
+def test_reading_and_saving_changes_nothing(tmp_path: Path) -> None:
     noise = RANDOM.integers(0, 256, (32, 32, 4), dtype=np.uint8)
     save(Picture.from_array(noise), tmp_path / "1.png", recipe=None, overwrite=False)
     save(read_picture(tmp_path / "1.png"), tmp_path / "2.png", recipe=None, overwrite=False)
@@ -163,10 +163,10 @@ def test_saving_what_was_read_changes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
 
 
-# Where it cannot be saved
+# Refusals
 
 
-def test_names_that_say_no_format(tmp_path: Path) -> None:
+def test_unusable_names_are_refused(tmp_path: Path) -> None:
     assert "in which format" in refusal(tmp_path / "result")
     assert ".gif" in refusal(tmp_path / "result.gif")
     assert ".png" in refusal(tmp_path / ".png")
@@ -174,7 +174,7 @@ def test_names_that_say_no_format(tmp_path: Path) -> None:
     assert "no file can have" in refusal(tmp_path / "a\0b.png")
 
 
-def test_folders_that_do_not_do(tmp_path: Path) -> None:
+def test_unusable_folders_are_refused(tmp_path: Path) -> None:
     assert "no folder" in refusal(tmp_path / "none" / "a.png")
     (tmp_path / "file").touch()
     assert "no folder" in refusal(tmp_path / "file" / "a.png")
@@ -195,7 +195,7 @@ def test_existing_files_need_force(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_special_files_and_dangling_links(tmp_path: Path) -> None:
+def test_special_files_and_dangling_links_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     assert "ordinary" in refusal(tmp_path / "pipe.png", overwrite=True)
     (tmp_path / "link.png").symlink_to(tmp_path / "nowhere")
@@ -203,23 +203,23 @@ def test_special_files_and_dangling_links(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
-def test_folders_that_may_not_be_written(
+def test_read_only_folders_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def denied(**_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    # Not by chmod: tests may run as root, who may write everywhere.
+    # chmod does not help: tests may run as root.
     monkeypatch.setattr(write.tempfile, "TemporaryFile", denied)
     assert "may not be written" in refusal(tmp_path / "a.png")
 
 
-def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_check_writable_leaves_no_file(tmp_path: Path) -> None:
     check_writable(tmp_path / "a.png", overwrite=False)
     assert os.listdir(tmp_path) == []
 
 
-def test_sides_that_are_too_long(tmp_path: Path) -> None:
+def test_sides_above_the_format_limit_are_refused(tmp_path: Path) -> None:
     assert "16383" in refusal(tmp_path / "a.webp", size=(20000, 100))
     assert "65500" in refusal(tmp_path / "a.jpg", size=(100, 70000))
     check_writable(tmp_path / "a.png", overwrite=False, size=(20000, 100))
@@ -228,7 +228,7 @@ def test_sides_that_are_too_long(tmp_path: Path) -> None:
         save(long, tmp_path / "a.webp", recipe=None, overwrite=False)
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_temporary_file(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     noise = Picture.from_array(RANDOM.random((120, 120, 3)))
     path = tmp_path / "a.png"
@@ -245,17 +245,17 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "says"),
+    ("number", "message"),
     [(errno.ENOSPC, "no room"), (errno.EACCES, "may not"), (errno.EIO, "cannot be written")],
 )
-def test_errors_while_writing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, says: str
+def test_write_errors_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
 ) -> None:
     def failing(self: Path, content: bytes) -> int:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "write_bytes", failing)
-    with pytest.raises(PictureWriteError, match=says):
+    with pytest.raises(PictureWriteError, match=message):
         save(picture(), tmp_path / "a.png", recipe=None, overwrite=False)
     assert os.listdir(tmp_path) == []
 
@@ -276,11 +276,11 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(TEXT, VALUES, max_size=6))
 @settings(max_examples=100, deadline=None)
-def test_any_recipe_survives_its_packet(recipe: dict[str, Any]) -> None:
-    assert extract(embed(recipe)) == recipe
+def test_any_recipe_round_trips_through_its_packet(recipe: dict[str, Any]) -> None:
+    assert recipe_from_xmp(recipe_to_xmp(recipe)) == recipe
 
 
-def test_values_that_json_does_not_hold() -> None:
+def test_recipes_convert_values_that_json_does_not_hold() -> None:
     recipe = {
         "path": Path("a") / "b.jpg",
         "number": np.float32(0.5),
@@ -293,7 +293,7 @@ def test_values_that_json_does_not_hold() -> None:
         },
         7: "key",
     }
-    assert extract(embed(recipe)) == {
+    assert recipe_from_xmp(recipe_to_xmp(recipe)) == {
         "path": str(Path("a") / "b.jpg"),
         "number": 0.5,
         "array": [0, 1, 2],
@@ -312,7 +312,7 @@ def test_long_recipes_are_kept(tmp_path: Path, suffix: str) -> None:
     assert read_recipe(tmp_path / f"a{suffix}") == recipe
 
 
-def test_jpeg_keeps_what_fits_of_a_long_recipe(tmp_path: Path) -> None:
+def test_jpeg_drops_losses_of_long_recipes(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     (note,) = save(picture(), path, recipe=RECIPE | {"losses": [0.5] * 20_000}, overwrite=True)
     assert "losses" in note
@@ -324,17 +324,17 @@ def test_jpeg_keeps_what_fits_of_a_long_recipe(tmp_path: Path) -> None:
 
 def test_jpeg_keeps_recipes_up_to_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
-    bare = len(embed({"notes": ""}))
+    bare = len(recipe_to_xmp({"notes": ""}))
     recipe = {"notes": "x" * (60_000 - bare)}
-    assert len(embed(recipe)) == 60_000
+    assert len(recipe_to_xmp(recipe)) == 60_000
     assert save(picture(), path, recipe=recipe, overwrite=True) == []
     assert read_recipe(path) == recipe
 
 
 @pytest.mark.parametrize("length", [60_001, 60_500, 62_000, 65_400])
-def test_jpeg_never_loses_a_recipe_without_saying_so(tmp_path: Path, length: int) -> None:
+def test_jpeg_gives_a_note_for_recipes_above_its_limit(tmp_path: Path, length: int) -> None:
     path = tmp_path / "a.jpg"
-    bare = len(embed({"steps": 5, "losses": ""}))
+    bare = len(recipe_to_xmp({"steps": 5, "losses": ""}))
     recipe = {"steps": 5, "losses": "x" * (length - bare)}
     (note,) = save(picture(), path, recipe=recipe, overwrite=True)
     assert "losses" in note
@@ -348,22 +348,22 @@ def test_jpeg_never_loses_a_recipe_without_saying_so(tmp_path: Path, length: int
         b"\xff\xfe\x00",
         b"<unclosed",
         b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>",
-        embed({"a": 1}).replace(b"{", b"["),
-        embed({"a": 1}).replace(b"{&quot;a&quot;: 1}", b"3").replace(b'{"a": 1}', b"3"),
-        embed({"a": 1}).replace(b"<x:xmpmeta", b'<!DOCTYPE x [<!ENTITY e "1">]><x:xmpmeta'),
+        recipe_to_xmp({"a": 1}).replace(b"{", b"["),
+        recipe_to_xmp({"a": 1}).replace(b"{&quot;a&quot;: 1}", b"3").replace(b'{"a": 1}', b"3"),
+        recipe_to_xmp({"a": 1}).replace(b"<x:xmpmeta", b'<!DOCTYPE x [<!ENTITY e "1">]><x:xmpmeta'),
         b"<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>",
-        embed({"a": 1}).replace(b'{"a": 1}', b"[" * 100_000),
+        recipe_to_xmp({"a": 1}).replace(b'{"a": 1}', b"[" * 100_000),
     ],
 )
-def test_packets_without_a_recipe(packet: bytes) -> None:
-    assert extract(packet) is None
+def test_packets_without_a_valid_recipe_give_none(packet: bytes) -> None:
+    assert recipe_from_xmp(packet) is None
 
 
-def test_packets_padded_by_other_programs() -> None:
-    assert extract(embed({"a": 1}) + b" " * 2000 + b"\n\0") == {"a": 1}
+def test_padded_packets_are_read() -> None:
+    assert recipe_from_xmp(recipe_to_xmp({"a": 1}) + b" " * 2000 + b"\n\0") == {"a": 1}
 
 
-def test_the_recipe_can_be_found_by_other_programs(tmp_path: Path) -> None:
+def test_other_programs_find_the_recipe(tmp_path: Path) -> None:
     save(picture(), tmp_path / "a.png", recipe={"steps": 5}, overwrite=False)
     with Image.open(tmp_path / "a.png") as image:
         image.load()
@@ -372,7 +372,7 @@ def test_the_recipe_can_be_found_by_other_programs(tmp_path: Path) -> None:
     assert json.dumps({"steps": 5}) in packet
 
 
-def test_files_without_a_recipe(tmp_path: Path) -> None:
+def test_files_without_a_recipe_give_none(tmp_path: Path) -> None:
     for name in ("a.png", "a.bmp", "a.gif"):
         Image.new("RGB", (20, 20)).save(tmp_path / name)
         assert read_recipe(tmp_path / name) is None

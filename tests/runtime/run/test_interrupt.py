@@ -42,7 +42,7 @@ class Countdown(Interrupt):
     def check(self) -> None:
         self.looks -= 1
         if self.looks < 0:
-            self.ask()
+            self.request()
         super().check()
 
 
@@ -112,7 +112,7 @@ def test_onnx_runtime_itself_is_ended_in_the_middle(default_network: Network) ->
     ended = 0
     for _ in range(5):
         interrupt = Interrupt()
-        timer = threading.Timer(0.02, interrupt.ask)
+        timer = threading.Timer(0.02, interrupt.request)
         timer.start()
         try:
             session.bound(image, interrupt)

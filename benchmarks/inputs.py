@@ -1,7 +1,7 @@
-"""The same pictures for every program: written once at the size at which all of them work.
+"""Write input pictures at their final size, equal for all programs.
 
-Each program resizes with a filter of its own. Given files that have the final size already, none
-of them changes a pixel, and all minimise the same loss.
+Each program resizes with its own filter. With files of the final size none of them changes a
+pixel, and all minimise the same loss.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from PIL import Image
 from nstrt.runtime import StylizeOptions
 from nstrt.runtime.planning.plan import plan_scales
 
-__all__ = ["Pair", "fixed_point", "prepare"]
+__all__ = ["Pair", "prepare", "stable_size"]
 
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A photo and a painting at their final sizes."""
+    """Photo and painting at their final sizes."""
 
     content: Path
     style: Path
     size: Size
-    """Width and height of the photo."""
+    """Width and height of the photo in pixels."""
 
     style_size: Size
-    """Width and height of the painting."""
+    """Width and height of the painting in pixels."""
 
     digest: str
-    """Of both pictures' pixels."""
+    """Digest of both pictures' pixels."""
 
 
 def prepare(content: Path, style: Path, long_side: int, folder: Path) -> Pair:
-    """Write both pictures as nstrt would resize them for a result of this long side."""
+    """Write both pictures at nstrt's sizes for a result with this long side."""
     options = StylizeOptions.of(size=long_side, scales=1)
     photo, painting = (Image.open(path).convert("RGB") for path in (content, style))
 
@@ -47,7 +47,7 @@ def prepare(content: Path, style: Path, long_side: int, folder: Path) -> Pair:
         return (scale.width, scale.height), (scale.style_width, scale.style_height)
 
     size, first = sizes(photo.size, painting.size)
-    style_size = fixed_point(first, lambda given: sizes(size, given)[1])
+    style_size = stable_size(first, lambda candidate: sizes(size, candidate)[1])
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     paths = []
@@ -65,8 +65,8 @@ def prepare(content: Path, style: Path, long_side: int, folder: Path) -> Pair:
     )
 
 
-def fixed_point(start: Size, resized: Callable[[Size], Size]) -> Size:
-    """A size near ``start`` that is kept: rounding may move a size by a pixel once more."""
+def stable_size(start: Size, resized: Callable[[Size], Size]) -> Size:
+    """Return a size near ``start`` that ``resized`` does not change; rounding may change others."""
     size = start
     for _ in range(8):
         if resized(size) == size:

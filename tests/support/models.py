@@ -1,0 +1,36 @@
+"""Comparison of features and deliberate damage of exported models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+__all__ = ["break_the_graph", "change_a_weight", "relative_error", "remove_an_output"]
+
+
+def relative_error(actual: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Return ||actual - expected|| / ||expected||; absolute if all expected values are zero."""
+    reference = expected.astype(np.float64)
+    norm = float(np.linalg.norm(reference))
+    return float(np.linalg.norm(actual.astype(np.float64) - reference)) / (norm or 1.0)
+
+
+def change_a_weight(model: onnx.ModelProto) -> None:
+    """Scale one output channel of conv2_1 by 1.05."""
+    item = next(item for item in model.graph.initializer if list(item.dims) == [128, 64, 3, 3])
+    values = onnx.numpy_helper.to_array(item).copy()
+    values[7] *= 1.05
+    item.CopyFrom(onnx.numpy_helper.from_array(values, item.name))
+
+
+def remove_an_output(model: onnx.ModelProto) -> None:
+    """Remove the first output."""
+    del model.graph.output[0]
+
+
+def break_the_graph(model: onnx.ModelProto) -> None:
+    """Connect the first node to a value that does not exist."""
+    model.graph.node[0].input[0] = "nowhere"
