@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
@@ -27,13 +27,15 @@ from nstrt.plugins.gimp.folders import (
     without_flatpak,
 )
 from nstrt.plugins.gimp.greeting import greet
-from nstrt.plugins.gimp.install import Place
+from nstrt.plugins.gimp.install import PluginPaths
 from nstrt.plugins.gimp.programs import GimpProgram, find_programs, version_in
 from nstrt.plugins.gimp.status import PROCEDURE, registration
 from nstrt.plugins.gimp.survey import nothing_found
 
 Capture = pytest.CaptureFixture[str]
 FILTER = b"#!/usr/bin/env python3\n# the filter\n"
+MODULE = b"# a module of the filter\n"
+SOURCES = {"nstrt.py": FILTER, "nstrt_part.py": MODULE}
 HOME = Path("/home/ada")
 
 # What a worker says to hello, after the first line that it is sent.
@@ -45,14 +47,14 @@ def fake_worker(answer: str) -> list[str]:
 
 
 @pytest.fixture
-def gimp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def gimp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginPaths:
     """A GIMP that was started once, and a plug-in of the tests' own."""
     folder = tmp_path / "GIMP" / "3.0"
     folder.mkdir(parents=True)
     monkeypatch.setenv("GIMP3_DIRECTORY", str(folder))
     for module in (installing, looking):
-        monkeypatch.setattr(module, "filter_source", lambda: FILTER)
-    return Place(gimp=folder)
+        monkeypatch.setattr(module, "filter_sources", lambda: SOURCES)
+    return PluginPaths(gimp=folder)
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "current", with_fake_worker)
 
 
-def change(place: Place, **values: object) -> None:
+def change(place: PluginPaths, **values: object) -> None:
     content = json.loads(place.settings.read_bytes())
     place.settings.write_text(json.dumps({**content, **values}))
 
@@ -224,7 +226,7 @@ def test_a_gimp_that_never_ran_makes_its_folder_itself(
 # Putting it there ------------------------------------------------------------------------------
 
 
-def test_install_says_what_to_do_next(gimp: Place, capsys: Capture) -> None:
+def test_install_says_what_to_do_next(gimp: PluginPaths, capsys: Capture) -> None:
     """With a real worker, started as GIMP will start it."""
     assert run(["gimp", "install", "--no-export"]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
@@ -233,6 +235,7 @@ def test_install_says_what_to_do_next(gimp: Place, capsys: Capture) -> None:
     assert len(said.splitlines()) <= 4
 
     assert gimp.plugin.read_bytes() == FILTER
+    assert (gimp.folder / "nstrt_part.py").read_bytes() == MODULE
     written = json.loads(gimp.settings.read_bytes())
     assert written["format"] == written["protocol"] == 1
     python, *rest = written["command"]
@@ -243,17 +246,29 @@ def test_install_says_what_to_do_next(gimp: Place, capsys: Capture) -> None:
     assert written["mend"].endswith("gimp install")
     if sys.platform != "win32":
         assert gimp.plugin.stat().st_mode & 0o777 == 0o755
-    assert sorted(path.name for path in gimp.folder.iterdir()) == ["nstrt.json", "nstrt.py"]
+        # GIMP starts the executable files of a plug-in's folder.
+        assert not (gimp.folder / "nstrt_part.py").stat().st_mode & 0o111
+    assert sorted(path.name for path in gimp.folder.iterdir()) == ["nstrt.json", *SOURCES]
 
     assert run(["gimp", "status"]) == 0
     assert "GIMP 3.0: the filter works" in capsys.readouterr().out
 
 
-def test_installing_again_replaces_an_older_one(gimp: Place, quick: None, capsys: Capture) -> None:
+def test_installing_again_replaces_an_older_one(
+    gimp: PluginPaths, quick: None, capsys: Capture
+) -> None:
     assert run(["gimp", "install", "--no-export"]) == 0
     before = int(gimp.plugin.stat().st_mtime)
     gimp.plugin.write_bytes(FILTER + b"# older\n")
     os.utime(gimp.plugin, (before, before))
+    (gimp.folder / "nstrt_part.py").unlink()
+    (gimp.folder / "nstrt_older.py").write_bytes(b"# older\n")
+    compiled = gimp.folder / "__pycache__"
+    compiled.mkdir()
+    for name in ("nstrt", "nstrt_older", "nstrt_part"):
+        (compiled / f"{name}.cpython-313.pyc").write_bytes(b"")
+    theirs = gimp.folder / "notes.py"
+    theirs.write_text("mine")
     change(gimp, version="0.0.9")
     capsys.readouterr()
     assert run(["gimp", "status", "--json"]) == 0
@@ -263,12 +278,18 @@ def test_installing_again_replaces_an_older_one(gimp: Place, quick: None, capsys
 
     assert run(["gimp", "install", "--no-export"]) == 0
     assert gimp.plugin.read_bytes() == FILTER
+    assert (gimp.folder / "nstrt_part.py").read_bytes() == MODULE
+    assert sorted(path.name for path in gimp.folder.iterdir()) == [
+        "notes.py",
+        "nstrt.json",
+        *SOURCES,
+    ]
     # GIMP asks a file anew only if its time in whole seconds is another.
     assert int(gimp.plugin.stat().st_mtime) > before
 
 
 def test_a_folder_can_be_named(
-    tmp_path: Path, quick: None, gimp: Place, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    tmp_path: Path, quick: None, gimp: PluginPaths, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     other, old = tmp_path / "other 3", tmp_path / "2.10"
     other.mkdir()
@@ -290,7 +311,7 @@ def test_a_folder_can_be_named(
 
 
 def test_a_gimp_in_a_box_is_left_alone(
-    gimp: Place, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    gimp: PluginPaths, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     boxed = GimpFolder(path=gimp.gimp, owner="GIMP 3.0", obstacle=FLATPAK)
     monkeypatch.setattr(survey, "gimp_folders", lambda *_: (boxed,))
@@ -302,7 +323,7 @@ def test_a_gimp_in_a_box_is_left_alone(
     assert "Flatpak" in faults(capsys)
 
 
-def test_a_folder_that_cannot_be_written_is_named(gimp: Place, capsys: Capture) -> None:
+def test_a_folder_that_cannot_be_written_is_named(gimp: PluginPaths, capsys: Capture) -> None:
     (gimp.gimp / "plug-ins").write_text("in the way")
     assert run(["gimp", "install", "--no-export"]) == 2
     said = capsys.readouterr().err
@@ -313,7 +334,7 @@ def test_a_folder_that_cannot_be_written_is_named(gimp: Place, capsys: Capture) 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 @pytest.mark.parametrize("whole_folder", [True, False])
 def test_a_link_made_for_development_stays(
-    gimp: Place, quick: None, tmp_path: Path, capsys: Capture, whole_folder: bool
+    gimp: PluginPaths, quick: None, tmp_path: Path, capsys: Capture, whole_folder: bool
 ) -> None:
     work = tmp_path / "work"
     work.mkdir()
@@ -335,13 +356,18 @@ def test_a_link_made_for_development_stays(
     assert not os.path.lexists(gimp.folder)
 
 
-def test_uninstall_takes_only_what_is_nstrts(gimp: Place, quick: None, capsys: Capture) -> None:
+def test_uninstall_takes_only_what_is_nstrts(
+    gimp: PluginPaths, quick: None, capsys: Capture
+) -> None:
     assert run(["gimp", "uninstall"]) == 0
     assert "was not installed" in capsys.readouterr().out
     assert run(["gimp", "install", "--no-export"]) == 0
     compiled = gimp.folder / "__pycache__"
     compiled.mkdir()
     (compiled / "nstrt.cpython-313.pyc").write_bytes(b"")
+    (compiled / "nstrt_part.cpython-313.pyc").write_bytes(b"")
+    # A version that had it left it behind.
+    (gimp.folder / "nstrt_older.py").write_bytes(b"")
     theirs = gimp.folder / "notes.txt"
     theirs.write_text("mine")
     assert run(["gimp", "uninstall"]) == 0
@@ -356,7 +382,9 @@ def test_uninstall_takes_only_what_is_nstrts(gimp: Place, quick: None, capsys: C
 # What may be wrong -----------------------------------------------------------------------------
 
 
-def test_status_says_why_gimp_would_not_load_it(gimp: Place, quick: None, capsys: Capture) -> None:
+def test_status_says_why_gimp_would_not_load_it(
+    gimp: PluginPaths, quick: None, capsys: Capture
+) -> None:
     assert run(["gimp", "status"]) == 1
     assert "GIMP 3.0: the filter is not installed" in (said := capsys.readouterr().out)
     assert "nstrt gimp install" in said
@@ -371,10 +399,20 @@ def test_status_says_why_gimp_would_not_load_it(gimp: Place, quick: None, capsys
     gimp.plugin.write_bytes(FILTER + b"edited")
     gimp.plugin.chmod(0o755)
     assert run(["gimp", "status"]) == 0
-    assert "not this nstrt's file" in capsys.readouterr().out
+    assert "nstrt.py was changed: it is not this nstrt's file" in capsys.readouterr().out
+    module = gimp.folder / "nstrt_part.py"
+    module.write_bytes(MODULE[:-5])
+    assert run(["gimp", "status"]) == 0
+    assert "nstrt_part.py was changed: it is not this nstrt's file" in capsys.readouterr().out
+    module.unlink()
+    assert "nstrt_part.py is missing" in faults(capsys)
+    module.mkdir()
+    assert "nstrt_part.py cannot be read" in faults(capsys)
 
 
-def test_settings_that_are_of_no_use_are_a_fault(gimp: Place, quick: None, capsys: Capture) -> None:
+def test_settings_that_are_of_no_use_are_a_fault(
+    gimp: PluginPaths, quick: None, capsys: Capture
+) -> None:
     assert run(["gimp", "install", "--no-export"]) == 0
     whole = gimp.settings.read_bytes()
     for content in (whole[: len(whole) // 2], b"[]", b"{}", b"\xff\xfe", b'{"format": 1}'):
@@ -387,7 +425,7 @@ def test_settings_that_are_of_no_use_are_a_fault(gimp: Place, quick: None, capsy
     assert "nstrt.json is missing" in faults(capsys)
 
 
-def test_a_python_that_moved_is_a_fault(gimp: Place, quick: None, capsys: Capture) -> None:
+def test_a_python_that_moved_is_a_fault(gimp: PluginPaths, quick: None, capsys: Capture) -> None:
     assert run(["gimp", "install", "--no-export"]) == 0
     change(gimp, command=["/gone/bin/python", "-m", "nstrt.plugins.cli", "worker"])
     assert "its Python is not there any more (/gone/bin/python)" in faults(capsys)
@@ -421,7 +459,7 @@ def test_a_worker_gets_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_install_says_when_the_worker_does_not_answer(
-    gimp: Place, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    gimp: PluginPaths, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     from dataclasses import replace
 
@@ -434,7 +472,7 @@ def test_install_says_when_the_worker_does_not_answer(
     assert said.count("\n") == 1
 
 
-def test_gimps_own_list_is_read(gimp: Place) -> None:
+def test_gimps_own_list_is_read(gimp: PluginPaths) -> None:
     gimp.folder.mkdir(parents=True)
     gimp.plugin.write_bytes(FILTER)
     os.utime(gimp.plugin, (1000, 1000))
@@ -475,7 +513,7 @@ def test_what_people_type_after_gimp_is_answered(capsys: Capture) -> None:
 
 
 def test_report_is_one_text_without_the_home_folder(
-    gimp: Place, quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+    gimp: PluginPaths, quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
@@ -525,11 +563,23 @@ def test_the_home_folder_is_hidden_however_it_is_written() -> None:
 
 
 def test_the_package_carries_the_filter() -> None:
-    assert installing.filter_source().startswith(b"#!")
+    sources = installing.filter_sources()
+    assert sources["nstrt.py"].startswith(b"#!")
+    modules = {name.removesuffix(".py") for name in sources} - {"nstrt"}
+    imported = {
+        name
+        for source in sources.values()
+        for name in re.findall(rb"^from (nstrt\w*)", source, re.M)
+    }
+    assert {name.decode() for name in imported} == modules
+    folder = files("nstrt.plugins.gimp").joinpath("filter")
+    for name in sources:
+        with as_file(folder.joinpath(name)) as path:
+            assert os.access(path, os.X_OK) == (name == "nstrt.py" or sys.platform == "win32")
 
 
 def test_report_shows_the_log_that_the_filter_writes(
-    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gimp: Place
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gimp: PluginPaths
 ) -> None:
     """It was installed with another cache, and the log has just been rotated."""
     monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / "other"))
@@ -548,6 +598,6 @@ def test_report_shows_the_log_that_the_filter_writes(
 
 def test_the_worker_is_greeted_in_the_environment_that_the_filter_gives_it() -> None:
     """The filter is a file of its own, so the list stands there a second time."""
-    text = files("nstrt.plugins.gimp").joinpath("filter/nstrt.py").read_text()
-    (listed,) = re.findall(r"^GIMPS_OWN = (\(.*?\))", text, re.MULTILINE | re.DOTALL)
+    text = files("nstrt.plugins.gimp").joinpath("filter/nstrt_process.py").read_text()
+    (listed,) = re.findall(r"^DROPPED_VARIABLES = (\(.*?\))", text, re.MULTILINE | re.DOTALL)
     assert ast.literal_eval(listed) == greeting.GIMPS_OWN

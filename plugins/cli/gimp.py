@@ -47,7 +47,7 @@ def install(
     """
     from nstrt.plugins.gimp.errors import GimpError
     from nstrt.plugins.gimp.greeting import greet
-    from nstrt.plugins.gimp.install import Place, filter_source
+    from nstrt.plugins.gimp.install import PluginPaths, filter_sources
     from nstrt.plugins.gimp.install import install as put
     from nstrt.plugins.gimp.settings import current
     from nstrt.plugins.gimp.survey import survey
@@ -55,15 +55,15 @@ def install(
     found = survey(folder, start=True)
     if not found.usable:
         raise GimpError(_nothing_usable(found))
-    source, settings = filter_source(), current()
+    sources, settings = filter_sources(), current()
     for item in found.folders:
         if item.obstacle:
             tell(f"{item.owner}: left alone, because {item.obstacle}")
             continue
-        place = Place(gimp=item.path)
-        put(place, source, settings)
-        linked = " (a link, whose nstrt.py stays as it is)" if place.linked else ""
-        tell(f"{item.owner}: the filter is in {place.folder}{linked}.")
+        paths = PluginPaths(gimp=item.path)
+        put(paths, sources, settings)
+        linked = " (a link, whose nstrt.py stays as it is)" if paths.linked else ""
+        tell(f"{item.owner}: the filter is in {paths.folder}{linked}.")
     greeting = greet(settings.command, settings.environment, protocol=settings.protocol)
     if greeting.fault:
         raise GimpError(
@@ -80,14 +80,14 @@ def install(
 
 def uninstall(folder: Path = _FOLDER) -> int:
     """Take the filter out of GIMP 3."""
-    from nstrt.plugins.gimp.install import Place
+    from nstrt.plugins.gimp.install import PluginPaths
     from nstrt.plugins.gimp.install import uninstall as take
     from nstrt.plugins.gimp.survey import survey
 
     found = survey(folder)
-    done = [place for item in found.folders if take(place := Place(gimp=item.path))]
-    for place in done:
-        tell(f"The filter is gone from {place.folder}.")
+    done = [paths for item in found.folders if take(paths := PluginPaths(gimp=item.path))]
+    for paths in done:
+        tell(f"The filter is gone from {paths.folder}.")
     if done:
         tell("Restart GIMP if it is open.")
     else:
