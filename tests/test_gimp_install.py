@@ -15,22 +15,23 @@ import pytest
 
 from nstrt.plugins.cli.app import run
 from nstrt.plugins.cli.report import report_lines, without_home
-from nstrt.plugins.gimp import greeting, programs, settings, survey
+from nstrt.plugins.gimp import find_gimp as finding
 from nstrt.plugins.gimp import install as installing
+from nstrt.plugins.gimp import programs, settings
 from nstrt.plugins.gimp import status as looking
+from nstrt.plugins.gimp.find_gimp import explain_lack, find_gimp
 from nstrt.plugins.gimp.folders import (
     FLATPAK,
     GimpFolder,
     default_folder,
     gimp_folders,
+    mark_flatpak,
     named_folder,
-    without_flatpak,
 )
-from nstrt.plugins.gimp.greeting import greet
+from nstrt.plugins.gimp.handshake import DROPPED_VARIABLES, handshake
 from nstrt.plugins.gimp.install import PluginPaths
-from nstrt.plugins.gimp.programs import GimpProgram, find_programs, version_in
+from nstrt.plugins.gimp.programs import GimpProgram, find_programs, parse_version
 from nstrt.plugins.gimp.status import PROCEDURE, registration
-from nstrt.plugins.gimp.survey import nothing_found
 
 Capture = pytest.CaptureFixture[str]
 FILTER = b"#!/usr/bin/env python3\n# the filter\n"
@@ -143,10 +144,10 @@ def test_a_gimp_in_a_box_is_refused_with_the_reason() -> None:
     assert own.obstacle == ""
     assert "Snap" in snap.obstacle
     # A Flatpak shares the folder of a GIMP outside it: whose it is shows in the programs.
-    alone = without_flatpak((own, snap), flatpak=True, program=False)
+    alone = mark_flatpak((own, snap), flatpak=True, program=False)
     assert [folder.obstacle for folder in alone] == [FLATPAK, snap.obstacle]
-    assert without_flatpak((own, snap), flatpak=True, program=True) == (own, snap)
-    assert without_flatpak((own, snap), flatpak=False, program=False) == (own, snap)
+    assert mark_flatpak((own, snap), flatpak=True, program=True) == (own, snap)
+    assert mark_flatpak((own, snap), flatpak=False, program=False) == (own, snap)
 
 
 def test_a_gimp_that_never_ran_has_a_folder_to_come() -> None:
@@ -156,12 +157,12 @@ def test_a_gimp_that_never_ran_has_a_folder_to_come() -> None:
 
 
 def test_versions_are_read_from_what_programs_say() -> None:
-    assert version_in("GNU Image Manipulation Program version 3.0.4\n") == "3.0.4"
-    assert version_in("GNU Image Manipulation Program Version 2.10.34") == "2.10.34"
-    assert version_in("GIMP 3.2.0-RC1") == "3.2.0"
-    assert version_in("no idea") == ""
-    assert GimpProgram(path=Path("g"), version="3.0.4").serves
-    assert not GimpProgram(path=Path("g"), version="2.10.34").serves
+    assert parse_version("GNU Image Manipulation Program version 3.0.4\n") == "3.0.4"
+    assert parse_version("GNU Image Manipulation Program Version 2.10.34") == "2.10.34"
+    assert parse_version("GIMP 3.2.0-RC1") == "3.2.0"
+    assert parse_version("no idea") == ""
+    assert GimpProgram(path=Path("g"), version="3.0.4").supported
+    assert not GimpProgram(path=Path("g"), version="2.10.34").supported
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="programs are scripts here")
@@ -188,7 +189,7 @@ def test_programs_are_asked_once_and_those_in_boxes_are_not(tmp_path: Path) -> N
 def test_where_nothing_is_found_the_sentence_says_what_to_do() -> None:
     def lack(*versions: str, flatpak: bool = False, snap: bool = False, old: bool = False) -> str:
         here = [GimpProgram(path=Path("gimp"), version=version) for version in versions]
-        return nothing_found(here, flatpak=flatpak, snap=snap, old_folder=old)
+        return explain_lack(here, flatpak=flatpak, snap=snap, old_folder=old)
 
     assert lack().startswith("No GIMP 3 was found; if it is installed, start it once")
     assert lack("3.0.4", "2.10.34").startswith("GIMP 3.0.4 was never started")
@@ -215,10 +216,10 @@ def test_a_gimp_that_never_ran_makes_its_folder_itself(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    monkeypatch.setattr(survey, "flatpak_signs", lambda home: ())
+    monkeypatch.setattr(finding, "flatpak_paths", lambda home: ())
 
-    assert survey.survey().lack.startswith("GIMP 3.0.4 was never started")
-    found = survey.survey(start=True)
+    assert find_gimp().lack.startswith("GIMP 3.0.4 was never started")
+    found = find_gimp(start=True)
     assert found.usable == (GimpFolder(path=folder, owner="GIMP 3.0"),)
     assert found.lack == ""
 
@@ -314,7 +315,7 @@ def test_a_gimp_in_a_box_is_left_alone(
     gimp: PluginPaths, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     boxed = GimpFolder(path=gimp.gimp, owner="GIMP 3.0", obstacle=FLATPAK)
-    monkeypatch.setattr(survey, "gimp_folders", lambda *_: (boxed,))
+    monkeypatch.setattr(finding, "gimp_folders", lambda *_: (boxed,))
     assert run(["gimp", "install", "--no-export"]) == 2
     said = capsys.readouterr().err
     assert "cannot be put into GIMP 3.0: a GIMP installed as a Flatpak" in said
@@ -444,9 +445,9 @@ def test_a_python_that_moved_is_a_fault(gimp: PluginPaths, quick: None, capsys: 
     ],
 )
 def test_a_worker_that_does_not_answer_is_named(worker: list[str], fault: str) -> None:
-    greeting = greet(worker, {}, protocol=1, seconds=1)
-    assert fault in greeting.fault
-    assert greeting.version == ""
+    outcome = handshake(worker, {}, protocol=1, seconds=1)
+    assert fault in outcome.fault
+    assert outcome.version == ""
 
 
 def test_a_worker_gets_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,8 +455,8 @@ def test_a_worker_gets_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv(name, "/nowhere")
     kept = "[n for n in os.environ if n.startswith(('PYTHON', 'GI_', 'NSTRT'))]"
     code = f"import os, json; print(json.dumps(dict(event='error', message=str({kept}))))"
-    greeting = greet([sys.executable, "-c", code], {"NSTRT_OWN": "1"}, protocol=1)
-    assert greeting.fault == "it refused: ['NSTRT_OWN']"
+    outcome = handshake([sys.executable, "-c", code], {"NSTRT_OWN": "1"}, protocol=1)
+    assert outcome.fault == "it refused: ['NSTRT_OWN']"
 
 
 def test_install_says_when_the_worker_does_not_answer(
@@ -540,7 +541,7 @@ def test_report_survives_parts_that_fail(monkeypatch: pytest.MonkeyPatch, tmp_pa
         raise RuntimeError("it broke")
 
     monkeypatch.setattr(info, "describe", broken)
-    monkeypatch.setattr(survey, "survey", broken)
+    monkeypatch.setattr(finding, "find_gimp", broken)
     monkeypatch.setenv("NSTRT_CACHE", str(tmp_path))
     said = "\n".join(report_lines())
     assert said.count("not to be had: RuntimeError: it broke") == 2
@@ -596,8 +597,8 @@ def test_report_shows_the_log_that_the_filter_writes(
     assert "what came last" in said
 
 
-def test_the_worker_is_greeted_in_the_environment_that_the_filter_gives_it() -> None:
+def test_the_handshake_has_the_environment_that_the_filter_gives_the_worker() -> None:
     """The filter is a file of its own, so the list stands there a second time."""
     text = files("nstrt.plugins.gimp").joinpath("filter/nstrt_process.py").read_text()
     (listed,) = re.findall(r"^DROPPED_VARIABLES = (\(.*?\))", text, re.MULTILINE | re.DOTALL)
-    assert ast.literal_eval(listed) == greeting.GIMPS_OWN
+    assert ast.literal_eval(listed) == DROPPED_VARIABLES

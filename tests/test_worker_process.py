@@ -33,6 +33,9 @@ from worker_host import (
     start,
 )
 
+from nstrt.plugins.worker.client import hello_request
+from nstrt.plugins.worker.messages import EndOfStream, encode
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT = str(EXAMPLES / "cat.jpg"), str(EXAMPLES / "night.jpg")
 PHOTO = np.random.default_rng(5).integers(0, 256, (32, 48, 4), np.uint8)
@@ -55,19 +58,19 @@ def test_a_socket_for_its_user_alone_and_for_many_hosts(tmp_path: Path, own_cach
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert os.getpgid(process.pid) != os.getpgid(0)
         with another_host(path) as other:
-            # Ids and greetings belong to a connection.
-            assert other.ask("cancel", job=1)["code"] == "hello-first"
+            # Ids and hello belong to a connection.
+            assert other.request("cancel", job=1)["code"] == "hello-first"
             assert other.hello()["pid"] == process.pid
-        assert host.ask("cancel", job=1)["running"] is False
+        assert host.request("cancel", job=1)["running"] is False
         # Refused before its 2.7 GB come.
         large = {"width": 30_000, "height": 30_000, "format": "rgb8"}
         with another_host(path) as other:
             other.hello()
             other.send(op="stylize", id=7, content=large, style={"file": NIGHT},
                        nbytes=2_700_000_000)  # fmt: skip
-            assert other.until(7, "error")["code"] == "too-large"
+            assert other.wait_for(7, "error")["code"] == "too-large"
         process.send_signal(signal.SIGTERM)
-        with pytest.raises(EOFError):
+        with pytest.raises(EndOfStream):
             host.receive()
         assert process.wait(PATIENCE) == 0
         assert not path.exists()
@@ -89,7 +92,7 @@ def test_one_worker_is_left_of_five_that_start_at_once(tmp_path: Path, own_cache
         # Each of the four left when the fifth could be reached.
         with another_host(path) as host:
             assert host.hello()["pid"] == left[0].pid
-            assert host.ask("quit")["event"] == "ok"
+            assert host.request("quit")["event"] == "ok"
         assert left[0].wait(PATIENCE) == 0
         assert not path.exists()
     finally:
@@ -137,19 +140,19 @@ def test_loopback_wants_its_token(tmp_path: Path, own_cache: Path) -> None:
         address = "127.0.0.1", endpoint["port"]
         good = endpoint["token"]
         for first in (
-            {"op": "hello", "protocol": 1},
-            {"op": "hello", "protocol": 1, "token": good[:-1]},
-            {"op": "hello", "protocol": 1, "token": [good]},
-            {"op": "hello", "protocol": 1, "token": "\ud800"},
+            hello_request(),
+            hello_request(token=good[:-1]),
+            {**hello_request(), "token": [good]},
+            hello_request(token="\ud800"),
             {"op": "quit"},
             {"op": "quit", "token": good},
             ["hello"],
         ):
             with connect(address) as connection:
                 host = Host(connection.fileno(), connection.fileno())
-                host.send_bytes(json.dumps(first).encode() + b"\n")
+                host.stream.send(memoryview(json.dumps(first).encode() + b"\n"))
                 assert host.receive()["code"] == "denied"
-                with pytest.raises(EOFError):
+                with pytest.raises(EndOfStream):
                     host.receive()
         with connect(address) as connection:
             host = Host(connection.fileno(), connection.fileno())
@@ -157,7 +160,7 @@ def test_loopback_wants_its_token(tmp_path: Path, own_cache: Path) -> None:
             # A second worker for the same file leaves.
             assert start("--loopback", str(file)).wait(PATIENCE) == 0
             assert json.loads(file.read_text()) == endpoint
-            assert host.ask("quit")["event"] == "ok"
+            assert host.request("quit")["event"] == "ok"
         assert process.wait(PATIENCE) == 0
         assert not file.exists()
     finally:
@@ -169,7 +172,7 @@ def test_it_ends_when_nobody_needs_it(tmp_path: Path, own_cache: Path) -> None:
     with at_socket(path, "--idle", "1.5") as (host, process):
         # A connection keeps it.
         time.sleep(2.5)
-        assert host.ask("cancel", job=1)["running"] is False
+        assert host.request("cancel", job=1)["running"] is False
         with another_host(path) as other:
             assert other.hello()["event"] == "hello"
         assert process.poll() is None
@@ -189,7 +192,7 @@ def test_it_ends_with_its_host(painting: bool, tmp_path: Path, small_network: Ne
         with at_socket(path, "--host-pid", str(program.pid)) as (host, process):
             if painting:
                 job = host.begin(PHOTO, NIGHT, LONG, previews=0.001)
-                host.until(job, "preview")
+                host.wait_for(job, "preview")
             program.kill()
             # Within a second; a busy machine has more.
             process.wait(10)
@@ -200,7 +203,7 @@ def test_it_ends_with_its_host(painting: bool, tmp_path: Path, small_network: Ne
 
 def test_who_says_all_at_once_is_answered(own_cache: Path) -> None:
     requests = [
-        {"op": "hello", "id": 0, "protocol": 1},
+        hello_request(),
         {"op": "estimate", "id": 1, "content": {"file": "cat.jpg"}},
         {"op": "stop", "id": 2, "job": 1},
     ]
@@ -224,7 +227,7 @@ def test_it_ends_with_its_input_whatever_it_does(small_network: Network) -> None
             host.hello()
             job = host.begin(PHOTO, NIGHT, LONG, previews=0.001)
             if moment is not None:
-                host.until(job, moment)
+                host.wait_for(job, moment)
             assert process.stdin
             process.stdin.close()
             assert process.wait(10) == 0
@@ -236,7 +239,7 @@ def test_a_host_that_goes_takes_its_jobs_along(tmp_path: Path, small_network: Ne
         with another_host(path) as other:
             other.hello()
             running = other.begin(PHOTO, NIGHT, LONG, previews=0.001)
-            other.until(running, "preview")
+            other.wait_for(running, "preview")
             other.begin(PHOTO, NIGHT, LONG)
         assert host.paint(PHOTO, NIGHT)[-1]["event"] == "result"
         # One that goes in the middle of its pixels, too.
@@ -258,8 +261,8 @@ def test_a_killed_worker_leaves_a_socket_that_the_next_one_takes(
             host.begin(PHOTO, NIGHT, LONG, previews=0.001)
             time.sleep(source.uniform(0, latest))
             process.kill()
-            with pytest.raises(EOFError):
-                host.until(None, "the end")
+            with pytest.raises(EndOfStream):
+                host.wait_for(None, "the end")
             assert path.exists()
     with at_socket(path) as (host, _):
         assert host.paint(PHOTO, NIGHT)[-1]["event"] == "result"
@@ -267,8 +270,8 @@ def test_a_killed_worker_leaves_a_socket_that_the_next_one_takes(
 
 # Messages that were valid once. None of them can load a network: their pictures are not there.
 BASES = [
-    {"op": "hello", "id": 0, "protocol": 1},
-    {"op": "hello", "id": 0, "protocol": 1},
+    hello_request(),
+    hello_request(),
     {"op": "estimate", "id": 2, "content": {"file": "/nowhere/cat.jpg"}, "options": SMALL},
     {"op": "stylize", "id": 3, "content": PIXELS, "style": {"file": "/nowhere/night.jpg"},
      "nbytes": 1200, "options": SMALL, "previews": 1, "result": "rgbaf"},
@@ -280,7 +283,7 @@ BASES = [
 def test_2500_mutated_messages_leave_it_as_it_was(tmp_path: Path, small_network: Network) -> None:
     source = random.Random(17)
     path = tmp_path / "worker.sock"
-    hello = b'{"op": "hello", "id": 0, "protocol": 1}\n'
+    hello = encode(hello_request())
     memory = []
     with at_socket(path) as (host, process):
         log = Path(host.hello()["log"])

@@ -1,4 +1,4 @@
-"""Whether the filter is in a GIMP's folder, whether GIMP would load it, and why not."""
+"""Checks that the filter is installed, that GIMP loads it, and that its worker answers."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nstrt.plugins.gimp.errors import GimpError
+from nstrt.plugins.gimp.find_gimp import as_sentence
 from nstrt.plugins.gimp.folders import GimpFolder
-from nstrt.plugins.gimp.greeting import greet
+from nstrt.plugins.gimp.handshake import handshake
 from nstrt.plugins.gimp.install import ENTRY, PluginPaths, filter_sources
 from nstrt.plugins.gimp.settings import Settings, SettingsError, read
-from nstrt.plugins.gimp.survey import as_sentence
-from nstrt.plugins.worker.connection import PROTOCOL
+from nstrt.plugins.worker.messages import PROTOCOL
 
 __all__ = ["PROCEDURE", "Status", "registration", "status"]
 
 PROCEDURE = "plug-in-nstrt-stylize"
-"""What the filter is called in GIMP's procedure database."""
+"""The filter's name in GIMP's procedure database."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """How the filter fares in one folder of a GIMP."""
+    """State of the filter in one GIMP's folder."""
 
     owner: str
-    """Whose folder it is: ``GIMP 3.0``."""
+    """The GIMP's name: ``GIMP 3.0``."""
 
     folder: Path
-    """The plug-in's folder in it."""
+    """The plug-in's folder."""
 
     installed: bool
-    """Whether any part of the filter is there."""
+    """True if any file of the filter is there."""
 
     version: str | None
-    """The version of nstrt that put it there."""
+    """The version of nstrt that installed it."""
 
     faults: tuple[str, ...]
-    """Why it does not work, in sentences; none if it does."""
+    """Why it does not work, as sentences; empty if it does."""
 
     notes: tuple[str, ...]
-    """What else is worth knowing, in sentences."""
+    """Other findings, as sentences."""
 
     @property
     def fine(self) -> bool:
-        """Whether it is there and works."""
+        """True if it is installed and works."""
         return self.installed and not self.faults
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values."""
+        """The state as plain values."""
         return {
             "owner": self.owner,
             "folder": str(self.folder),
@@ -77,14 +77,14 @@ def status(folder: GimpFolder) -> Status:
         faults += [*file_faults, *([fault] if fault else [])]
         notes += file_notes
     if found:
-        greeting = greet(found.command, found.environment, protocol=found.protocol)
-        if greeting.fault:
-            faults.append(f"Its worker does not answer: {greeting.fault}.")
+        outcome = handshake(found.command, found.environment, protocol=found.protocol)
+        if outcome.fault:
+            faults.append(f"Its worker does not answer: {outcome.fault}.")
         elif found.protocol != PROTOCOL:
             notes.append(f"It speaks protocol {found.protocol}; this nstrt speaks {PROTOCOL}.")
     if paths.plugin.exists():
-        taken, sentence = registration(folder.path, paths.plugin)
-        (notes if taken else faults).append(sentence)
+        accepted, sentence = registration(folder.path, paths.plugin)
+        (notes if accepted else faults).append(sentence)
     return Status(
         owner=folder.owner,
         folder=paths.folder,
@@ -96,10 +96,10 @@ def status(folder: GimpFolder) -> Status:
 
 
 def registration(gimp: Path, plugin: Path) -> tuple[bool, str]:
-    """Whether GIMP's own list of plug-ins speaks for the file or not at all, and what it says.
+    """Look the plug-in up in GIMP's list of plug-ins; returns False if GIMP refused it.
 
-    GIMP writes the list when it finds a file that is new to it, and leaves out files that it
-    could not run.
+    The second value is the finding as a sentence. GIMP writes its list when it starts with a new
+    plug-in, and leaves out files that it could not run.
     """
     try:
         listed = gimp.joinpath("pluginrc").read_text(errors="replace")
