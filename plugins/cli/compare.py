@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nstrt.plugins.cli.console import tell
+from nstrt.plugins.cli.console import print_out
 from nstrt.plugins.cli.flags import given_options, with_option_flags
-from nstrt.runtime.model.errors import OptionError
+from nstrt.runtime.errors import OptionError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.compare import Difference, PictureLosses
+    from nstrt.runtime.analysis.compare import Difference, PictureLosses
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -60,7 +60,7 @@ def command(
     options = given_options(given or {})
     if (content is None) != (style is None):
         raise OptionError("Losses need both a photo and a painting: --content and --style.")
-    from nstrt.runtime.compare import compare, losses_of
+    from nstrt.runtime.analysis.compare import compare, losses_of
     from nstrt.runtime.pictures import read_picture
 
     pictures = [read_picture(path) for path in (a, b)]
@@ -70,13 +70,13 @@ def command(
         facts: dict[str, Any] = {"a": str(a), "b": str(b), **difference.as_dict()}
         if losses is not None:
             facts["losses"] = dict(zip("ab", (item.as_dict() for item in losses), strict=True))
-        tell(json.dumps(facts))
+        print_out(json.dumps(facts))
         return 0
     for line in _difference_lines(difference):
-        tell(line)
+        print_out(line)
     if losses is not None:
         for line in _loss_lines(*losses):
-            tell(line)
+            print_out(line)
     return 0
 
 

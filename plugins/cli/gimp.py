@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nstrt.plugins.cli.console import tell
+from nstrt.plugins.cli.console import print_out
 
 if TYPE_CHECKING:
     from nstrt.plugins.gimp.find_gimp import FoundGimp
@@ -58,12 +58,12 @@ def install(
     sources, settings = filter_sources(), current()
     for item in found.folders:
         if item.obstacle:
-            tell(f"{item.owner}: left alone, because {item.obstacle}")
+            print_out(f"{item.owner}: left alone, because {item.obstacle}")
             continue
         paths = PluginPaths(gimp=item.path)
         put(paths, sources, settings)
         linked = " (a link, whose nstrt.py stays as it is)" if paths.linked else ""
-        tell(f"{item.owner}: the filter is in {paths.folder}{linked}.")
+        print_out(f"{item.owner}: the filter is in {paths.folder}{linked}.")
     outcome = handshake(settings.command, settings.environment, protocol=settings.protocol)
     if outcome.fault:
         raise GimpError(
@@ -73,8 +73,8 @@ def install(
     if export:
         from nstrt.runtime import StyleTransfer
 
-        StyleTransfer(notify=tell).prepare()
-    tell(f"Restart GIMP. Then: open a photo, {MENU}...")
+        StyleTransfer(notify=print_out).prepare()
+    print_out(f"Restart GIMP. Then: open a photo, {MENU}...")
     return 0
 
 
@@ -87,11 +87,11 @@ def uninstall(folder: Path = _FOLDER) -> int:
     found = find_gimp(folder)
     done = [paths for item in found.folders if take(paths := PluginPaths(gimp=item.path))]
     for paths in done:
-        tell(f"The filter is gone from {paths.folder}.")
+        print_out(f"The filter is gone from {paths.folder}.")
     if done:
-        tell("Restart GIMP if it is open.")
+        print_out("Restart GIMP if it is open.")
     else:
-        tell(found.lack or "The filter was not installed.")
+        print_out(found.lack or "The filter was not installed.")
     return 0
 
 
@@ -123,12 +123,12 @@ def status(
             ],
             "lack": found.lack or None,
         }
-        tell(json.dumps(facts, indent=1))
+        print_out(json.dumps(facts, indent=1))
     else:
         for line in status_lines(found, states):
-            tell(line)
+            print_out(line)
         if found.usable and not fine:
-            tell("To put it in place: nstrt gimp install")
+            print_out("To put it in place: nstrt gimp install")
     return 0 if fine else 1
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import typer
 
-from nstrt.plugins.cli.console import tell
+from nstrt.plugins.cli.console import print_out
 from nstrt.plugins.cli.facts import as_lines
-from nstrt.runtime.model.errors import OptionError, PictureReadError
+from nstrt.plugins.cli.report import weights
+from nstrt.runtime.errors import OptionError, PictureReadError
 
-__all__ = ["EXAMPLES", "NAME", "command", "weights"]
+__all__ = ["EXAMPLES", "NAME", "command"]
 
 NAME = "info"
 EXAMPLES = """
@@ -40,21 +41,21 @@ def command(
         from nstrt.plugins.cli.report import report_lines
 
         for line in report_lines():
-            tell(line)
+            print_out(line)
         return 0
     if picture is not None:
         facts = _recipe(picture)
     else:
-        from nstrt.runtime.info import describe
+        from nstrt.runtime.analysis.environment import describe
 
         facts = {**describe(), "weights": weights()}
     if as_json:
-        tell(json.dumps(facts, indent=1))
+        print_out(json.dumps(facts, indent=1))
         return 0
     if picture is not None:
-        tell(_in_short(facts))
+        print_out(_in_short(facts))
     for line in as_lines(facts):
-        tell(line)
+        print_out(line)
     return 0
 
 
@@ -83,12 +84,3 @@ def _in_short(recipe: dict[str, Any]) -> str:
         f"{recipe['style']['name'] or 'a picture'}: preset {recipe['options']['preset']}, worked "
         f"at {finest['width']}x{finest['height']} pixels, {recipe['seconds']:.0f} s{stopped}"
     )
-
-
-def weights() -> dict[str, str]:
-    """Which weights can be had here; only the exporter knows."""
-    try:
-        from nstrt.exporter.weights import weights_found
-    except ImportError:
-        return {"exporter": 'not installed; add it with: pip install "nstrt[full]"'}
-    return weights_found()

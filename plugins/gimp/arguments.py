@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from nstrt.runtime.options import PRESETS, StylizeOptions
-from nstrt.runtime.plan import default_size
+from nstrt.runtime.options.options import PRESETS, StylizeOptions
+from nstrt.runtime.planning.plan import default_size
 
 __all__ = ["Argument", "arguments"]
 

@@ -27,7 +27,7 @@ from nstrt.plugins.worker.requests import (
     Stylize,
 )
 from nstrt.plugins.worker.streams import Stream
-from nstrt.runtime.model.errors import NstrtError, TooLargeError
+from nstrt.runtime.errors import NstrtError, TooLargeError
 
 __all__ = ["Connection", "WorkerContext"]
 
@@ -207,7 +207,7 @@ def _check_memory(request: Stylize) -> None:
     """Raise :class:`TooLargeError` if the request's pictures do not fit into free memory."""
     import psutil
 
-    from nstrt.runtime.machine import available_memory
+    from nstrt.runtime.system.host import available_memory
 
     # ``available_memory`` counts what this process has already.
     free = max(0, available_memory() - int(psutil.Process().memory_info().rss))

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from nstrt.plugins.worker.jobs import MAX_PROGRESS_INTERVAL, Job, JobState
 from nstrt.plugins.worker.messages import RequestError
-from nstrt.runtime.interrupt import Interrupted
-from nstrt.runtime.model.errors import NstrtError
+from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.system.interrupt import Interrupted
 
 __all__ = ["MAX_WAITING", "JobQueue"]
 

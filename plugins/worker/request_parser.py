@@ -25,8 +25,8 @@ from nstrt.plugins.worker.requests import (
     Stop,
     Stylize,
 )
-from nstrt.runtime.model.errors import NstrtError, OptionError, PictureReadError, TooLargeError
-from nstrt.runtime.options import INITS, StylizeOptions
+from nstrt.runtime.errors import NstrtError, OptionError, PictureReadError, TooLargeError
+from nstrt.runtime.options.options import INITS, StylizeOptions
 
 __all__ = ["MAX_PIXELS", "MIN_SIDE", "parse_id", "parse_op", "parse_request"]
 

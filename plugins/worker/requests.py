@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from nstrt.plugins.worker.pixels import PixelFormat
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 
 __all__ = [
     "Cancel",

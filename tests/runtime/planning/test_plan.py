@@ -1,0 +1,88 @@
+"""The plan: which sizes, how many steps, and whether it fits."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nstrt.runtime import Scale, StylizeOptions
+from nstrt.runtime.errors import OptionError
+from nstrt.runtime.planning.plan import COARSEST, STEP, plan_scales
+
+SIDES = st.integers(16, 6000)
+
+
+def scales_of(
+    photo: tuple[int, int], painting: tuple[int, int] = (300, 400), default: int = 512, **given: int
+) -> tuple[Scale, ...]:
+    return plan_scales(StylizeOptions.of(**given), photo=photo, painting=painting, default=default)
+
+
+def test_512_pixels_are_reached_in_steps_of_the_square_root_of_two() -> None:
+    scales = scales_of((1400, 916))
+    assert [(s.width, s.height) for s in scales] == [
+        (128, 84),
+        (181, 118),
+        (256, 167),
+        (362, 237),
+        (512, 335),
+    ]
+
+
+@given(width=SIDES, height=SIDES, size=st.none() | st.integers(64, 2000))
+def test_sizes_hold_for_all_photos(width: int, height: int, size: int | None) -> None:
+    try:
+        scales = scales_of((width, height), size=size)
+    except OptionError:
+        assert min(width, height) * (size or 512) / max(width, height) < 16.5
+        return
+    finest = scales[-1]
+    # A panorama's default is longer, so that its short side has 32 pixels if the photo has them.
+    least = math.ceil(32 * max(width, height) / min(width, height))
+    assert max(finest.width, finest.height) == (size or min(max(512, least), max(width, height)))
+    for scale in scales:
+        assert min(scale.width, scale.height) >= 16
+        # A side is off its proportion by the rounding to whole pixels alone.
+        assert abs(scale.width * height - scale.height * width) <= max(width, height)
+        # The painting has the picture's area.
+        assert scale.style_width * scale.style_height == pytest.approx(
+            scale.width * scale.height, rel=0.1, abs=64
+        )
+    for coarse, fine in itertools.pairwise(scales):
+        assert max(fine.width, fine.height) == pytest.approx(
+            STEP * max(coarse.width, coarse.height), abs=1.5
+        )
+    coarsest = max(scales[0].width, scales[0].height)
+    assert coarsest >= min(COARSEST * 0.9, max(finest.width, finest.height))
+
+
+def test_never_larger_than_the_photo_unless_asked() -> None:
+    assert scales_of((200, 100))[-1].width == 200
+    assert scales_of((200, 100), size=300)[-1].width == 300
+
+
+def test_schedules_are_lined_up_at_the_fine_end() -> None:
+    photo = (1000, 1000)
+    by_preset = [s.iterations for s in scales_of(photo)]
+    schedule = StylizeOptions.of().schedule
+    assert by_preset[-len(schedule) :] == list(schedule)
+    assert set(by_preset[: -len(schedule)]) <= {schedule[0]}
+    assert [s.iterations for s in scales_of(photo, iterations=7)] == [7] * 5
+    listed = scales_of(photo, iterations=(30, 20, 10))  # type: ignore[arg-type]
+    assert [s.iterations for s in listed] == [30, 20, 10]
+    assert len(scales_of(photo, scales=1)) == 1
+
+
+def test_style_scale_is_a_length() -> None:
+    once = scales_of((800, 600))[-1]
+    twice = scales_of((800, 600), style_scale=2)[-1]
+    assert twice.style_width == pytest.approx(2 * once.style_width, abs=1)
+
+
+def test_too_many_scales_say_so() -> None:
+    with pytest.raises(OptionError, match="use a larger --size or fewer --scales"):
+        scales_of((100, 100), scales=12)
