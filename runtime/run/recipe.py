@@ -98,11 +98,11 @@ def differences(
             found.append(f"it had {words}")
     if recipe.get("stopped"):
         found.append(f"it was stopped after {recipe.get('steps')} steps")
-    capture_cuda_graph = recipe.get("options")
-    capture_cuda_graph = capture_cuda_graph if isinstance(capture_cuda_graph, dict) else {}
+    recorded_options = recipe.get("options")
+    recorded_options = recorded_options if isinstance(recorded_options, dict) else {}
     # As JSON holds them: lists for tuples.
     for name, value in json.loads(json.dumps(_asked(options))).items():
-        before = capture_cuda_graph.get(name, value)
+        before = recorded_options.get(name, value)
         if name not in _SHAPELESS and before != value:
             flag = name.replace("_", "-")
             found.append(f"{flag} was {_shown(before)} and is {_shown(value)} now")
