@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,13 @@ def test_what_is_left_out_has_its_default() -> None:
 
 def test_pictures_have_the_limits_of_picture_files() -> None:
     assert (request_parser.MAX_PIXELS, request_parser.MIN_SIDE) == (MAX_PIXELS, MIN_SIDE)
+
+
+def test_the_page_lists_the_choices_of_every_option() -> None:
+    for option in fields(StylizeOptions):
+        if option.metadata["choices"]:
+            (row,) = re.findall(rf"^\| `{option.name}` \|.*\|(.*)\|.*\|$", PAGE, re.M)
+            assert re.findall(r"`([\w-]+)`", row) == list(option.metadata["choices"])
 
 
 def test_every_error_that_people_can_cause_has_a_code_of_the_page() -> None:
