@@ -44,7 +44,7 @@ _BYTES_PER_PIXEL = 32
 
 
 class WorkerContext(Protocol):
-    """What all connections of a worker share."""
+    """State that all connections of a worker share."""
 
     queue: JobQueue
     log: str

@@ -57,7 +57,7 @@ class JobQueue:
             self._changed.notify_all()
 
     def report_preparation(self, line: str) -> None:
-        """Log what takes time, and report it to the host whose job is prepared."""
+        """Log a slow step, and report it to the host whose job is prepared."""
         LOG.info("%s", line)
         job = self._current
         if job is not None:

@@ -131,7 +131,7 @@ class Job:
                 self._state = JobState.RUNNING
 
     def report_preparation(self, line: str) -> None:
-        """Report what takes time while the job is prepared."""
+        """Report a slow step of the preparation."""
         with self._lock:
             if self._state is JobState.PREPARING:
                 self.report_progress(0.0, None, single_line(line))

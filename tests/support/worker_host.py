@@ -26,15 +26,15 @@ SMALL: dict[str, Any] = {
     "scales": 1,
     "size": 48,
     "engine": "torch",
-    # Which one is quickest is measured by each process, of sizes that are smaller in this one.
+    # With "auto" each process measures, and this one measures smaller sizes.
     "precision": "fp32",
     "content_layers": "relu2_1",
     "style_layers": "relu1_1",
 }
-"""Options of a job that takes a moment."""
+"""Options of a job that takes a fraction of a second."""
 
 LONG = {**SMALL, "iterations": 100_000}
-"""Options of one that takes until it is ended."""
+"""Options of a job that does not end by itself."""
 
 _MAIN = [sys.executable, "-m", "nstrt.plugins.cli"]
 
@@ -74,7 +74,7 @@ class PatientStream(PipeStream):
 
 
 class Host(Client):
-    """A client that knows pictures."""
+    """A client that sends pictures as arrays."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self.stream = PatientStream(incoming, outgoing)
@@ -93,7 +93,7 @@ class Host(Client):
         options: Mapping[str, Any] = SMALL,
         **more: Any,
     ) -> int:
-        """Ask for a picture; gives the job's id."""
+        """Request a picture; returns the job's id."""
         pixels = b""
         request = {}
         for key, picture in (("content", content), ("style", style)):
@@ -149,13 +149,13 @@ def connect(address: str | tuple[str, int]) -> socket.socket:
     except OSError:
         connection.close()
         raise
-    # From here on the descriptor is read and written as it is; Host has its own patience.
+    # The descriptor is read and written directly; PatientStream has a timeout.
     connection.setblocking(True)
     return connection
 
 
 def reach(path: Path, process: subprocess.Popen[bytes]) -> socket.socket:
-    """Connect to a worker that is being started, as the page says."""
+    """Connect to a worker that starts, as docs/worker.md says."""
     deadline = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):

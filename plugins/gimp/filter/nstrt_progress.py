@@ -9,7 +9,7 @@ from nstrt_stylize import TITLE
 
 
 class ScriptProgress:
-    """GIMP's own progress bar, for a run that a script asked for; nobody can stop it."""
+    """GIMP's own progress bar, for runs from scripts; it has no Stop and no Cancel."""
 
     shows_previews = False
     poll_seconds = 0.2

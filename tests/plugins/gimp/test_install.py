@@ -1,4 +1,4 @@
-"""The filter put into GIMP, looked at and taken away; a GIMP is a folder here."""
+"""Installing, checking and uninstalling the filter; a GIMP is only a folder here."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MODULE = b"# a module of the filter\n"
 SOURCES = {"nstrt.py": FILTER, "nstrt_part.py": MODULE}
 HOME = Path("/home/ada")
 
-# What a worker says to hello, after the first line that it is sent.
+# A worker's answer to hello.
 HELLO = '{"event": "hello", "id": 0, "protocol": 1, "nstrt": "9.9", "pid": 1, "log": "x"}'
 
 
@@ -49,7 +49,7 @@ def fake_worker(answer: str) -> list[str]:
 
 @pytest.fixture
 def gimp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginPaths:
-    """A GIMP that was started once, and a plug-in of the tests' own."""
+    """A GIMP's folder, and a plug-in with two files for the tests."""
     folder = tmp_path / "GIMP" / "3.0"
     folder.mkdir(parents=True)
     monkeypatch.setenv("GIMP3_DIRECTORY", str(folder))
@@ -77,7 +77,7 @@ def change(place: PluginPaths, **values: object) -> None:
 
 
 def faults(capsys: Capture) -> str:
-    """What ``status`` finds wrong, after it said that nothing works."""
+    """The faults that ``status`` prints; it must exit with 1."""
     capsys.readouterr()
     assert run(["gimp", "status", "--json"]) == 1
     (folder,) = json.loads(capsys.readouterr().out)["folders"]
@@ -85,7 +85,7 @@ def faults(capsys: Capture) -> str:
     return " ".join(folder["faults"])
 
 
-# Where GIMP keeps its things -------------------------------------------------------------------
+# GIMP's folders -------------------------------------------------------------------------------
 
 
 def listing(*paths: str) -> Callable[[Path], list[str]]:
@@ -143,7 +143,7 @@ def test_a_gimp_in_a_box_is_refused_with_the_reason() -> None:
     own, snap = gimp_folders("linux", HOME, {}, disk)
     assert own.obstacle == ""
     assert "Snap" in snap.obstacle
-    # A Flatpak shares the folder of a GIMP outside it: whose it is shows in the programs.
+    # A Flatpak shares the folder of a GIMP outside it; a program tells that there is one.
     alone = mark_flatpak((own, snap), flatpak=True, program=False)
     assert [folder.obstacle for folder in alone] == [FLATPAK, snap.obstacle]
     assert mark_flatpak((own, snap), flatpak=True, program=True) == (own, snap)
@@ -182,7 +182,7 @@ def test_programs_are_asked_once_and_those_in_boxes_are_not(tmp_path: Path) -> N
     assert set((tmp_path / "asked").read_text().split()) == {"--version"}
     assert find_programs("linux", {"gimp": here["old"]}.get)[0].version == "2.10.8"
     assert find_programs("linux", {}.get) == ()
-    # On Windows the windowed program waits for a key.
+    # On Windows the program with windows waits for a key.
     assert not any(name.endswith("gimp") for name in programs.program_names("win32"))
 
 
@@ -224,11 +224,11 @@ def test_a_gimp_that_never_ran_makes_its_folder_itself(
     assert found.lack == ""
 
 
-# Putting it there ------------------------------------------------------------------------------
+# Installation ----------------------------------------------------------------------------------
 
 
 def test_install_says_what_to_do_next(gimp: PluginPaths, capsys: Capture) -> None:
-    """With a real worker, started as GIMP will start it."""
+    """The worker is a real one, started as GIMP starts it."""
     assert run(["gimp", "install", "--no-export"]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert str(gimp.folder) in said
@@ -285,7 +285,7 @@ def test_installing_again_replaces_an_older_one(
         "nstrt.json",
         *SOURCES,
     ]
-    # GIMP asks a file anew only if its time in whole seconds is another.
+    # GIMP queries a file again only if its time in whole seconds changed.
     assert int(gimp.plugin.stat().st_mtime) > before
 
 
@@ -367,7 +367,7 @@ def test_uninstall_takes_only_what_is_nstrts(
     compiled.mkdir()
     (compiled / "nstrt.cpython-313.pyc").write_bytes(b"")
     (compiled / "nstrt_part.cpython-313.pyc").write_bytes(b"")
-    # A version that had it left it behind.
+    # Left by a version that had this module.
     (gimp.folder / "nstrt_older.py").write_bytes(b"")
     theirs = gimp.folder / "notes.txt"
     theirs.write_text("mine")
@@ -380,7 +380,7 @@ def test_uninstall_takes_only_what_is_nstrts(
     assert (gimp.gimp / "plug-ins").is_dir()
 
 
-# What may be wrong -----------------------------------------------------------------------------
+# Faults ----------------------------------------------------------------------------------------
 
 
 def test_status_says_why_gimp_would_not_load_it(
@@ -582,7 +582,7 @@ def test_the_package_carries_the_filter() -> None:
 def test_report_shows_the_log_that_the_filter_writes(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gimp: PluginPaths
 ) -> None:
-    """It was installed with another cache, and the log has just been rotated."""
+    """The filter has another cache, whose log has just been rotated."""
     monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / "other"))
     assert run(["gimp", "install", "--no-export"]) == 0
     logs = tmp_path / "other" / "logs"
@@ -598,7 +598,7 @@ def test_report_shows_the_log_that_the_filter_writes(
 
 
 def test_the_handshake_has_the_environment_that_the_filter_gives_the_worker() -> None:
-    """The filter is a file of its own, so the list stands there a second time."""
+    """The filter cannot import nstrt, so it has a list of its own."""
     text = files("nstrt.plugins.gimp").joinpath("filter/nstrt_process.py").read_text()
     (listed,) = re.findall(r"^DROPPED_VARIABLES = (\(.*?\))", text, re.MULTILINE | re.DOTALL)
     assert ast.literal_eval(listed) == DROPPED_VARIABLES

@@ -1,4 +1,4 @@
-"""Whole conversations with a real worker, by a host written from docs/worker.md alone."""
+"""Whole conversations with a real worker process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAINTING = PHOTO[::-1, ::-1, :3].copy()
 
 
 class Worker:
-    """One worker process for all tests here: it stays warm, as it would for a host."""
+    """One worker process, warm, for all tests of this file."""
 
     def __init__(self, host: Host, process: subprocess.Popen[bytes], cache: Path) -> None:
         self.host, self.process = host, process
@@ -47,7 +47,7 @@ def worker(own_cache: Path, small_network: Network) -> Iterator[Worker]:
 
 @pytest.fixture
 def host(worker: Worker) -> Host:
-    """The worker's host; each test begins where nothing runs."""
+    """A connection to the worker, on which no job runs."""
     hello = worker.host.hello()
     assert hello.items() >= {
         "event": "hello", "protocol": 1, "pid": worker.process.pid, "log": str(worker.log),
@@ -62,7 +62,7 @@ def test_a_job_is_dropped_at_once_while_it_gets_ready(small_network: Network) ->
         job = host.begin(PHOTO, PAINTING)
         assert host.wait_for(job, "progress")["message"] == "Getting ready"
         assert host.request("cancel", job=job)["running"] is True
-        # The first two seconds load torch: no step was taken that could have been left.
+        # The first two seconds load torch: there is no step yet to interrupt.
         assert [event["event"] for event in host.events_of(job)][-1] == "cancelled"
         assert host.paint(PHOTO, PAINTING)[-1]["event"] == "result"
 
@@ -120,7 +120,7 @@ def test_a_job_from_files_at_the_photos_own_size(host: Host, tmp_path: Path) -> 
 def test_a_job_with_several_paintings_regions_and_a_protected_part(
     host: Host, tmp_path: Path
 ) -> None:
-    """Pixels follow in the order of the page, with files between them."""
+    """Pixels follow in the documented order, with files between them."""
     left = np.zeros((32, 48, 3), np.uint8)
     left[:, :20] = 255
     low = np.zeros((32, 48), np.uint8)
@@ -174,7 +174,7 @@ def test_every_format_both_ways(host: Host, name: str) -> None:
     assert len(values.tobytes()) == values.nbytes
     result = host.paint(values, PAINTING, result=name)[-1]
     assert (result["event"], result["format"]) == ("result", name)
-    # The same picture in any format is painted the same.
+    # The result does not depend on the format.
     plain = host.paint(PHOTO[..., :3].copy(), PAINTING, result="rgbf")[-1]
     painted = array_of(result)
     scale = 1 if name.endswith("f") else np.iinfo(painted.dtype).max
@@ -240,7 +240,7 @@ def test_prepare_and_estimate(host: Host) -> None:
     more = {"regions": [{"style": size}, {}], "protect": {"file": NIGHT}, "add_styles": [size]}
     wide = {"content": size, "style": size, "options": {**options, "style_blend": [1, 1]}}
     plain, masked = host.request("estimate", **wide), host.request("estimate", **wide, **more)
-    # Two paintings and four masks (with that of the rest) as they are read, 12 bytes a pixel.
+    # Two style pictures and four masks, one of them that of the rest: 12 bytes a pixel.
     assert masked["memory"] - plain["memory"] >= (2 + 4) * 600 * 400 * 12
     assert (
         host.request("estimate", content={"file": "/nowhere"}, options=SMALL)["code"] == "picture"
@@ -263,7 +263,7 @@ def test_cancel_and_stop_while_it_paints(host: Host) -> None:
         if last == "result":
             assert ended["stopped"] is True
             assert array_of(ended).shape == PHOTO.shape
-        # It is over, once, and its id is free.
+        # The job has ended, and its id is free.
         assert host.request(op, job=job)["running"] is False
         host.send(PHOTO, op="stylize", id=job, style={"file": NIGHT}, options=SMALL,
                   content={"width": 48, "height": 32, "format": "rgba8"})  # fmt: skip
@@ -275,7 +275,7 @@ def test_jobs_wait_for_each_other_and_what_waits_can_be_cancelled(host: Host) ->
     host.wait_for(first, "preview")
     second, third = host.begin(PHOTO, PAINTING), host.begin(CAT, NIGHT)
     assert host.wait_for(second, "progress")["message"] == "Waiting for another picture"
-    # The same id twice: the error must not read as the end of the job that has it.
+    # The error of a second request with the id must not end the first job.
     host.send(op="prepare", id=second, options=SMALL)
     while (error := host.receive())["event"] != "error":
         pass
@@ -314,7 +314,7 @@ def test_a_host_that_does_not_read_gets_the_same_result(host: Host) -> None:
     late = list(host.events_of(job))
     assert late[-1]["event"] == plain[-1]["event"] == "result"
     assert late[-1]["pixels"] == plain[-1]["pixels"]
-    # What the pipe holds, and the last one.
+    # Those that the pipe holds, and the last one.
     assert 1 <= len([event for event in late if event["event"] == "preview"]) < 10
 
 

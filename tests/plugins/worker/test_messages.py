@@ -1,4 +1,4 @@
-"""The worker's protocol without a process: what arrives is nobody's friend."""
+"""The worker's protocol without a process: untrusted messages, pixels, jobs, the outbox."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_messages_are_found_however_the_bytes_arrive(at_a_time: int) -> None:
     assert stream.header() == {"id": 1, "nbytes": 5}
     assert stream.payload() == b"ab\ncd"
     assert stream.header()["id"] == 2
-    # Nobody took the payload of the second: it is forgotten.
+    # The payload of the second, which was not read, is discarded.
     assert stream.header()["id"] == 3
     with pytest.raises(EndOfStream):
         stream.header()
@@ -307,7 +307,7 @@ def test_8000_mutated_messages_are_understood_or_refused() -> None:
 
 
 class Slow:
-    """A host that reads only when it is allowed to."""
+    """A host that reads only when ``reads`` is set."""
 
     def __init__(self) -> None:
         self.reads = threading.Event()
@@ -421,7 +421,7 @@ def test_the_queue_ends(slow: Slow) -> None:
     with pytest.raises(RequestError) as caught:
         queue.add(jobs[-1])
     assert caught.value.code == "busy"
-    # One that was cancelled makes room at once.
+    # A cancelled job makes room at once.
     jobs[5].cancel()
     queue.add(jobs[-1])
     assert queue.idle_since is None

@@ -1,4 +1,4 @@
-"""The worker as a process: where it listens, how it ends, and what it survives."""
+"""The worker process: where it listens, how it ends, and which errors it survives."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_bugs(own_cache: Path) -> Iterator[None]:
-    """Whatever happens to the workers here, none of them traces."""
+    """No worker of these tests logs a trace."""
     yield
     for log in (own_cache / "logs").iterdir():
         assert "Traceback" not in log.read_text()
@@ -89,7 +89,7 @@ def test_one_worker_is_left_of_five_that_start_at_once(tmp_path: Path, own_cache
             time.sleep(0.05)
         left = [process for process in started if process.poll() is None]
         assert [process.returncode for process in started if process not in left] == [0] * 4
-        # Each of the four left when the fifth could be reached.
+        # Each of the four left when the fifth listened.
         with another_host(path) as host:
             assert host.hello()["pid"] == left[0].pid
             assert host.request("quit")["event"] == "ok"
@@ -170,7 +170,7 @@ def test_loopback_wants_its_token(tmp_path: Path, own_cache: Path) -> None:
 def test_it_ends_when_nobody_needs_it(tmp_path: Path, own_cache: Path) -> None:
     path = tmp_path / "worker.sock"
     with at_socket(path, "--idle", "1.5") as (host, process):
-        # A connection keeps it.
+        # A connection keeps the worker.
         time.sleep(2.5)
         assert host.request("cancel", job=1)["running"] is False
         with another_host(path) as other:
@@ -194,7 +194,7 @@ def test_it_ends_with_its_host(painting: bool, tmp_path: Path, small_network: Ne
                 job = host.begin(PHOTO, NIGHT, LONG, previews=0.001)
                 host.wait_for(job, "preview")
             program.kill()
-            # Within a second; a busy machine has more.
+            # It takes up to a second; on a busy machine more.
             process.wait(10)
             assert not path.exists()
     finally:
@@ -242,7 +242,7 @@ def test_a_host_that_goes_takes_its_jobs_along(tmp_path: Path, small_network: Ne
             other.wait_for(running, "preview")
             other.begin(PHOTO, NIGHT, LONG)
         assert host.paint(PHOTO, NIGHT)[-1]["event"] == "result"
-        # One that goes in the middle of its pixels, too.
+        # The next host closes in the middle of its pixels.
         with another_host(path) as other:
             other.hello()
             other.send(b"x" * 1000, op="stylize", id=1, nbytes=3 * 400 * 400, options=SMALL,
@@ -268,7 +268,7 @@ def test_a_killed_worker_leaves_a_socket_that_the_next_one_takes(
         assert host.paint(PHOTO, NIGHT)[-1]["event"] == "result"
 
 
-# Messages that were valid once. None of them can load a network: their pictures are not there.
+# Valid messages to mutate. None loads a network: their pictures do not exist.
 BASES = [
     hello_request(),
     hello_request(),
@@ -296,7 +296,7 @@ def test_2500_mutated_messages_leave_it_as_it_was(tmp_path: Path, small_network:
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     connection.sendall(hello + data)
                     connection.shutdown(socket.SHUT_WR)
-                    # What was announced and never sent ends with the connection.
+                    # A payload that never comes ends with the connection.
                     while connection.recv(1 << 16):
                         pass
             memory.append(psutil.Process(process.pid).memory_info().rss / 1e6)
