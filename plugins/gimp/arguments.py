@@ -1,7 +1,7 @@
-"""What the filter's dialog offers: options of the runtime in a painter's words.
+"""The arguments of the filter's dialog: options of the runtime with labels and help.
 
-Defaults, ranges and choices come from :class:`StylizeOptions`; the list
-travels to the plug-in in ``nstrt.json``, because GIMP's own Python cannot import nstrt.
+Defaults, ranges and choices come from :class:`~nstrt.runtime.options.StylizeOptions`. The plug-in
+reads the list from ``nstrt.json``, because GIMP's own Python cannot import nstrt.
 """
 
 from __future__ import annotations
@@ -16,61 +16,61 @@ from nstrt.runtime.planning.plan import default_size
 __all__ = ["Argument", "arguments"]
 
 LARGEST_INT = 2**31 - 1
-"""GIMP's whole numbers have 32 bits."""
+"""GIMP's integers have 32 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Argument:
-    """One argument of the procedure ``plug-in-nstrt-stylize``, one line of its dialog."""
+    """One argument of the procedure ``plug-in-nstrt-stylize``."""
 
     name: str
-    """The name in GIMP's procedure browser, with dashes."""
+    """Name in GIMP's procedure browser, with dashes."""
 
     option: str | None
-    """The option it sets; None for what the plug-in turns into options itself."""
+    """Option that it sets; None if the plug-in derives options from it."""
 
     kind: str
     """``double``, ``int`` or ``choice``."""
 
     label: str
-    """In the dialog, with an underscore before the key that leads to it."""
+    """Label in the dialog, with an underscore before its mnemonic."""
 
     help: str
-    """What shows when the pointer rests on it."""
+    """Tooltip."""
 
     default: float | int | str
-    """The value to begin with."""
+    """Initial value."""
 
     least: float | None = None
-    """Of numbers."""
+    """Smallest value of a number."""
 
     most: float | None = None
-    """Of numbers."""
+    """Largest value of a number."""
 
     choices: tuple[tuple[str, str], ...] = ()
-    """Of choices: the value, and its words."""
+    """Values of a choice, each with its label."""
 
     unset: int | None = None
-    """The value with which the option is left to the preset or the machine."""
+    """Value at which the option is not sent to the worker."""
 
     advanced: bool = False
-    """Whether it is folded away."""
+    """True if it is in the fold Advanced."""
 
 
 def arguments() -> list[dict[str, Any]]:
-    """All arguments but the picture, the layer and the painting, in the dialog's order."""
+    """All arguments but image, layer and painting, in the dialog's order."""
     return [asdict(item) for item in _ARGUMENTS]
 
 
-def _rule(option: str) -> tuple[Any, Mapping[str, Any]]:
-    """The default of an option, and what its field says of it."""
+def _option(option: str) -> tuple[Any, Mapping[str, Any]]:
+    """An option's default, and its field's metadata."""
     (item,) = (item for item in fields(StylizeOptions) if item.name == option)
     return item.default, item.metadata
 
 
 def _number(option: str, label: str, help: str, *, kind: str = "double", **more: Any) -> Argument:
-    default, rule = _rule(option)
-    most = rule["most"]
+    default, metadata = _option(option)
+    most = metadata["most"]
     return Argument(
         name=option.replace("_", "-"),
         option=option,
@@ -78,14 +78,14 @@ def _number(option: str, label: str, help: str, *, kind: str = "double", **more:
         label=label,
         help=help,
         default=default,
-        least=rule["least"],
+        least=metadata["least"],
         most=min(most, LARGEST_INT) if kind == "int" else most,
         **more,
     )
 
 
 def _choice(option: str, label: str, help: str, words: Mapping[str, str], **more: Any) -> Argument:
-    default, _ = _rule(option)
+    default, _ = _option(option)
     return Argument(
         name=option.replace("_", "-"),
         option=option,
@@ -178,7 +178,7 @@ _ARGUMENTS = (
         help="Steps at each scale; 0 leaves them to Quality.",
         default=0,
         least=0,
-        most=_rule("iterations")[1]["most"],
+        most=_option("iterations")[1]["most"],
         unset=0,
         advanced=True,
     ),
