@@ -81,8 +81,8 @@ def step_of(
     engine: Any, options: Any, pictures: Sequence[Any], *, tile: int | None = None
 ) -> Callable[[], float]:
     """Loss and gradient, in tiles of at most ``tile`` pixels a side."""
-    from nstrt.runtime.evaluation import Evaluation
-    from nstrt.runtime.losses import LossWeights
+    from nstrt.runtime.engines.evaluation import Evaluation
+    from nstrt.runtime.loss.objective import LossWeights
 
     evaluation = Evaluation(engine, tile=tile)
     photo, painting = (engine.arrays.place(batch(picture)) for picture in pictures)
@@ -93,9 +93,9 @@ def step_of(
 def engine_of(options: Any, name: str, shapes: Sequence[tuple[int, int]]) -> Any:
     """An engine for pictures of some heights and widths."""
     from nstrt.runtime import ModelStore
-    from nstrt.runtime.assembly import Assembly, Site
-    from nstrt.runtime.machine import default_threads
-    from nstrt.runtime.providers import choose_precision
+    from nstrt.runtime.engines.factory import Assembly, Site
+    from nstrt.runtime.ort.providers import choose_precision
+    from nstrt.runtime.system.host import default_threads
 
     precision = choose_precision(options.precision, options.provider)
     site = Site(provider=options.provider, precision=precision, threads=default_threads())
@@ -111,7 +111,7 @@ def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Calla
     import torch
     import torchvision
 
-    from nstrt.runtime.losses import content_loss, gram_matrix, style_loss
+    from nstrt.runtime.loss.objective import content_loss, gram_matrix, style_loss
     from nstrt.runtime.model import LAYERS
 
     device = "cpu" if provider == "cpu" else "cuda"

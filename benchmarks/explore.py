@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nstrt.runtime import Exploration, Picture, StyleTransfer, StylizeOptions, parse_axis
-from nstrt.runtime.compare import compare
+from nstrt.runtime.analysis.compare import compare
+from nstrt.runtime.analysis.contact_sheet import contact_sheet
 from nstrt.runtime.pictures import resize, save
-from nstrt.runtime.sheets import contact_sheet
 
 ROOT = Path(__file__).parents[1]
 CONTENT, STYLE = ROOT / "examples" / "cat.jpg", ROOT / "examples" / "ember.jpg"

@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from nstrt.runtime.machine import default_threads, processor
+from nstrt.runtime.system.host import default_threads, processor
 
 __all__ = ["load", "machine", "matters", "package_versions"]
 

@@ -2,7 +2,7 @@
 
     python benchmarks/film.py [--size 192] [--frames 4] [--weights 0,10,30,100] [--init noise]
 
-Paints a pan over a photo, and prints a table of flicker (see :func:`nstrt.runtime.film.flicker`)
+Paints a pan over a photo, and prints a table of flicker (see :func:`flicker`)
 and of the loss without its temporal part, the mean of all frames after the first.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions
-from nstrt.runtime.film import FilmPainter, flicker
 from nstrt.runtime.pictures import read_picture, resize
+from nstrt.runtime.video.frames import FilmPainter, flicker
 
 ROOT = Path(__file__).parents[1]
 PAN = 3 / 64

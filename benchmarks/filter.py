@@ -20,7 +20,7 @@ from gimp import CAT, NIGHT, Photo, Profile, Screen, processor_seconds, wait_for
 from PIL import Image
 from test_screen import open_dialog, press_ok, progress_window, remember
 
-from nstrt.runtime.model import cache_folder
+from nstrt.runtime.system.files import cache_folder
 
 
 def previewed(screen: Screen, photo: Photo) -> tuple[float, str]:

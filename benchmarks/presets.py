@@ -22,8 +22,8 @@ from PIL import Image, ImageDraw, ImageFont
 from quality import border_ratio, chroma_noise, chroma_noise_ratio
 
 from nstrt.runtime import Picture, Result, StyleTransfer, StylizeOptions
-from nstrt.runtime.machine import processor, versions
 from nstrt.runtime.pictures import resize
+from nstrt.runtime.system.host import processor, versions
 
 ROOT = Path(__file__).parents[1]
 PAIRS = (("cat", "night"), ("astronaut", "ember"), ("coffee", "garden"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from nstrt.runtime import StylizeOptions
-from nstrt.runtime.plan import plan_scales
+from nstrt.runtime.planning.plan import plan_scales
 
 __all__ = ["Pair", "fixed_point", "prepare"]
 

@@ -28,9 +28,9 @@ from same import Pair, prepare
 from spawn import Outcome, ProgramError, spawn
 
 from nstrt.runtime import StylizeOptions
-from nstrt.runtime.machine import default_threads
-from nstrt.runtime.model import NstrtError
-from nstrt.runtime.plan import plan_scales
+from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.planning.plan import plan_scales
+from nstrt.runtime.system.host import default_threads
 
 ROOT = Path(__file__).parents[1]
 HISTORY = 100

@@ -17,14 +17,8 @@ from nstrt.exporter.trace import serialized, trace, with_metadata
 from nstrt.exporter.variants import optimized
 from nstrt.exporter.vgg import FeatureNet
 from nstrt.exporter.weights import Weights, load_weights
-from nstrt.runtime.model import (
-    FORMAT,
-    VARIANTS,
-    ExportCheckError,
-    ModelSpec,
-    ModelStore,
-    Variant,
-)
+from nstrt.runtime.errors import ExportCheckError
+from nstrt.runtime.model import FORMAT, VARIANTS, ModelSpec, ModelStore, Variant
 
 __all__ = ["Export", "build_model", "export", "export_all"]
 
@@ -52,8 +46,8 @@ class Export:
 def export(spec: ModelSpec, target: Path) -> Export:
     """Write the model of ``spec`` to ``target``; a failed check leaves no file.
 
-    Raises :class:`~nstrt.runtime.model.WeightsError` for weights that cannot be used, and
-    :class:`~nstrt.runtime.model.ExportCheckError` for a model that does not agree with them, or
+    Raises :class:`WeightsError` for weights that cannot be used, and
+    :class:`ExportCheckError` for a model that does not agree with them, or
     cannot be compared.
     """
     started = time.perf_counter()
@@ -90,7 +84,7 @@ def export(spec: ModelSpec, target: Path) -> Export:
 
 
 def build_model(spec: ModelSpec, target: Path, store: ModelStore) -> Export:
-    """The :class:`~nstrt.runtime.model.ModelBuilder` that the runtime finds by entry point."""
+    """The :class:`ModelBuilder` that the runtime finds by entry point."""
     return export(spec, target)
 
 

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from nstrt.exporter.vgg import FeatureNet
-from nstrt.runtime.model import ExportCheckError, Variant
+from nstrt.runtime.errors import ExportCheckError
+from nstrt.runtime.model import Variant
 
 __all__ = ["SIZES", "TOLERANCES", "Check", "check_model"]
 

@@ -1,6 +1,6 @@
 """Loss and gradient in one ONNX graph, made from the network's own graph.
 
-What goes in and comes out, and the formulas, stand in :mod:`nstrt.runtime.model.step`.
+What goes in and comes out, and the formulas, stand in ``model.step_io``.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from nstrt.exporter.check import SIZES, Check, check_picture, relative_error
 from nstrt.exporter.vgg import FeatureNet
+from nstrt.runtime.errors import ExportCheckError
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
     CONTENT_SHARES,
@@ -33,7 +34,6 @@ from nstrt.runtime.model import (
     TERM_NAMES,
     TERMS,
     WEIGHTS,
-    ExportCheckError,
     ModelSpec,
     StepVariant,
     core_input,

@@ -12,7 +12,7 @@ from torch.nn import functional
 from nstrt.exporter.weights import Weights
 from nstrt.runtime.model import LAYERS, ModelSpec
 
-__all__ = ["POOLING_GAIN", "FeatureNet", "conv_shapes"]
+__all__ = ["POOLING_GAIN", "FeatureNet"]
 
 POOLING_GAIN = 2**0.5
 """What each average pooling is multiplied by, except where it is left unscaled."""
@@ -95,12 +95,3 @@ def _architecture() -> Iterator[nn.Module]:
     """torchvision's feature layers, without memory for the weights that are put in later."""
     with torch.device("meta"):
         yield from torchvision.models.vgg19(weights=None).features
-
-
-def conv_shapes() -> dict[str, tuple[int, ...]]:
-    """The shape of every convolution's weights: output x input x 3 x 3 channels."""
-    return {
-        name: tuple(module.weight.shape)
-        for name, module in zip(LAYERS, _architecture(), strict=False)
-        if isinstance(module, nn.Conv2d)
-    }

@@ -21,7 +21,9 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
-from nstrt.runtime.model import LAYERS, PackageMissingError, WeightsError, sha256_of
+from nstrt.runtime.errors import PackageMissingError, WeightsError
+from nstrt.runtime.model import LAYERS
+from nstrt.runtime.system.files import sha256_of
 
 __all__ = [
     "Convolution",
@@ -321,7 +323,7 @@ def _checked(
     parameters: Mapping[str, Callable[[str], Convolution]], path: Path
 ) -> dict[str, Convolution]:
     """Every convolution in single precision, of the right shape and finite."""
-    from nstrt.exporter.vgg import conv_shapes
+    from nstrt.runtime.model.layers import conv_shapes
 
     shapes = conv_shapes()
     result: dict[str, Convolution] = {}

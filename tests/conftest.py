@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from nstrt.runtime import calibrate
+from nstrt.runtime.engines import benchmark as calibrate
 from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, Padding, Pooling
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("NSTRT_CACHE", str(folder))
         # Which engine or algorithm is faster, no test minds; that it is measured, some do.
         patch.setattr(calibrate, "SIDES", (48, 64))
-        patch.setattr("nstrt.runtime.convolution.choice._REPEATS", 1)
+        patch.setattr("nstrt.runtime.kernels.convolution.autotune._REPEATS", 1)
         yield folder
 
 

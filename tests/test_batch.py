@@ -33,10 +33,10 @@ from nstrt.runtime import (
     StyleTransfer,
     StylizeOptions,
     jobs_from,
-    painter,
     read_recipe,
-    transfer,
 )
+from nstrt.runtime import style_transfer as transfer
+from nstrt.runtime.batch import job_runner as painter
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT, EMBER = (EXAMPLES / name for name in ("cat.jpg", "night.jpg", "ember.jpg"))
@@ -214,7 +214,7 @@ def test_a_fault_of_nstrt_s_own_is_no_end_either(
 def test_networks_and_paintings_are_shared(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nstrt.runtime import assembly
+    from nstrt.runtime.engines import factory as assembly
 
     made = []
     begin = assembly.Assembly.__init__
@@ -335,7 +335,7 @@ def test_a_process_that_dies_costs_its_picture(photos: Path, tmp_path: Path) -> 
 
 
 def _paints(process: Any) -> bool:
-    return any("nstrt.runtime.crew" in word for word in process.cmdline())
+    return any("nstrt.runtime.batch.process_pool" in word for word in process.cmdline())
 
 
 @pytest.mark.parametrize("processes", [1, 2])

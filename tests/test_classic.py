@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 
 from nstrt.exporter.weights import load_weights
-from nstrt.runtime import Picture, Step, StyleTransfer, StylizeOptions
-from nstrt.runtime.pictures import resize
+from nstrt.runtime import Step, StyleTransfer, StylizeOptions
+from nstrt.runtime.pictures import read_picture, resize
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LAYERS = {"relu2_1": 6, "relu3_1": 11, "relu4_1": 20, "relu5_1": 29}
@@ -63,7 +63,7 @@ def recipe(photo: torch.Tensor, painting: torch.Tensor) -> tuple[list[float], to
 
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
 def test_classic_is_the_published_recipe(engine: str) -> None:
-    pictures = [Picture.open(EXAMPLES / name) for name in ("cat.jpg", "night.jpg")]
+    pictures = [read_picture(EXAMPLES / name) for name in ("cat.jpg", "night.jpg")]
     tensors = [
         torch.from_numpy(resize(p.rgb, SIDE, SIDE).transpose(2, 0, 1)[None].copy())
         for p in pictures
@@ -87,7 +87,7 @@ def test_classic_is_the_published_recipe(engine: str) -> None:
 
 def test_classic_says_which_weights_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
     import nstrt.exporter.weights as source
-    from nstrt.runtime.model import WeightsError
+    from nstrt.runtime.errors import WeightsError
 
     def nowhere(**_: object) -> Path:
         raise WeightsError("no connection")

@@ -156,7 +156,7 @@ def test_completion_is_offered() -> None:
 def test_a_result_that_cannot_be_saved_is_kept_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    from nstrt.runtime.model import OutputExistsError
+    from nstrt.runtime.errors import OutputExistsError
     from nstrt.runtime.pictures import write
 
     monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
@@ -206,7 +206,7 @@ def test_ctrl_c_keeps_the_best_picture_so_far(tmp_path: Path) -> None:
 def test_ctrl_c_before_there_is_a_picture_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    from nstrt.runtime import transfer
+    from nstrt.runtime import style_transfer as transfer
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -237,7 +237,7 @@ def test_a_picture_on_the_way_that_cannot_be_saved_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     from nstrt.runtime import pictures
-    from nstrt.runtime.model import PictureWriteError
+    from nstrt.runtime.errors import PictureWriteError
 
     def full(*_: object, **__: object) -> None:
         raise PictureWriteError("There is no room on the disk.")

@@ -12,8 +12,9 @@ from PIL import Image
 from skimage.color import deltaE_cie76, rgb2lab
 
 from nstrt.plugins.cli.app import run
-from nstrt.runtime import OptionError, Picture, StyleTransfer, StylizeOptions, TooLargeError
-from nstrt.runtime.compare import compare, losses_of
+from nstrt.runtime import OptionError, StyleTransfer, StylizeOptions, TooLargeError
+from nstrt.runtime.analysis.compare import compare, losses_of
+from nstrt.runtime.pictures import read_picture
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"
@@ -102,7 +103,7 @@ def test_losses_are_those_that_the_run_ended_with(given: dict[str, object]) -> N
         size=64, scales=1, iterations=3, engine="torch", precision="fp32", **given
     )
     result = StyleTransfer(options).stylize(CAT, NIGHT)
-    photo = Picture.open(CAT)
+    photo = read_picture(CAT)
     painted, untouched = losses_of([result.picture, photo], CAT, NIGHT, options)
     for name in ("loss", "content", "style", "tv"):
         measured, reported = getattr(painted, name), getattr(result.terms, name)
@@ -127,7 +128,7 @@ def test_a_picture_is_measured_at_its_own_size() -> None:
 
 
 def test_what_memory_cannot_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nstrt.runtime.compare.available_memory", lambda: 1000)
+    monkeypatch.setattr("nstrt.runtime.analysis.compare.available_memory", lambda: 1000)
     with pytest.raises(TooLargeError, match="--size"):
         losses_of([pixels(CAT)], CAT, NIGHT)
 

@@ -23,22 +23,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime import loops, vectors
-from nstrt.runtime.convolution import (
-    Chooser,
-    Filter,
-    Kernel,
-    Scratch,
-    band_for,
-    choice,
-    compiled,
-    fused,
-    kernels,
-)
-from nstrt.runtime.convolution import winograd as winograd_module
-from nstrt.runtime.convolution.kernels import candidates, nnpack_works
-from nstrt.runtime.convolution.winograd import TILE, Winograd, transform_weight
-from nstrt.runtime.model import CheckpointError
+from nstrt.runtime.errors import CheckpointError
+from nstrt.runtime.kernels import compiled as loops
+from nstrt.runtime.kernels import simd as vectors
+from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.convolution import Chooser, Filter, Kernel, band_for
+from nstrt.runtime.kernels.convolution import algorithms as kernels
+from nstrt.runtime.kernels.convolution import autotune as choice
+from nstrt.runtime.kernels.convolution import filter as filter_module
+from nstrt.runtime.kernels.convolution import winograd_4x4 as winograd_module
+from nstrt.runtime.kernels.convolution import winograd_6x6 as fused
+from nstrt.runtime.kernels.convolution import winograd_6x6_loops as compiled
+from nstrt.runtime.kernels.convolution.algorithms import candidates, nnpack_works
+from nstrt.runtime.kernels.convolution.winograd_4x4 import TILE, Winograd, transform_weight
 
 SIZES = [(4, 4), (8, 12), (1, 1), (5, 7), (3, 18), (19, 22), (4, 41)]
 CHANNELS = [(16, 16), (24, 40), (40, 20), (3, 20), (20, 3)]
@@ -504,13 +501,13 @@ def test_compiled_loops_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPa
 
 NARROW = """
 import torch
-from nstrt.runtime import vectors
-from nstrt.runtime.convolution.fused import Fused
-from nstrt.runtime.convolution.scratch import Scratch
-from nstrt.runtime.loops import working_loops
+from nstrt.runtime.kernels import simd
+from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.compiled import working_loops
+from nstrt.runtime.kernels.convolution.winograd_6x6 import Fused
 
-assert vectors.WIDE == vectors.LANES, vectors.WIDE
-for name in ("convolution.fused", "products.compiled", "pooling.compiled"):
+assert simd.WIDE == simd.LANES, simd.WIDE
+for name in ("convolution.winograd_6x6", "gram.compiled", "pooling.compiled"):
     assert working_loops(name), name
 for inputs, outputs in ((40, 3), (3, 40), (80, 300)):
     seen, weight = torch.randn(inputs, 21, 51), torch.randn(outputs, inputs, 3, 3)
@@ -812,7 +809,7 @@ def test_transformed_weights_of_a_winograd_that_lost_both_ways_are_not_kept(
     def slowly(*_: Any) -> None:
         time.sleep(0.02)
 
-    monkeypatch.setattr(kernels, "transform_weight", transform)
+    monkeypatch.setattr(filter_module, "transform_weight", transform)
     monkeypatch.setattr(kernels.Winograd, "apply", slowly)
     chooser, weights = Chooser(Scratch()), filter_of(16, 32)
     for transposed in (False, True):

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nstrt.runtime import StylizeOptions, calibrate, options
+from nstrt.runtime import StylizeOptions
+from nstrt.runtime.engines import benchmark as calibrate
+from nstrt.runtime.options import options
 
 ROOT = Path(__file__).parents[1]
 
 
 def the_first(_: str, engines: Mapping[str, object], __: object) -> tuple[str, Mapping[str, float]]:
-    """In place of :func:`nstrt.runtime.calibrate.faster`, which makes and measures all engines."""
+    """In place of ``benchmark.faster``, which makes and measures all engines."""
     return next(iter(engines)), {name: 1.0 + number for number, name in enumerate(engines)}
 
 

@@ -14,25 +14,19 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nstrt.runtime import passes as passes_module
-from nstrt.runtime.convolution import choice as choice_module
-from nstrt.runtime.convolution.kernels import Direct
-from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
-from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import Contents, LossWeights, Objective
-from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.model import (
-    LAYERS,
-    ModelFileError,
-    ModelSpec,
-    ModelStore,
-    ProviderUnavailableError,
-    shape_of,
-)
-from nstrt.runtime.optimizers import Adam
-from nstrt.runtime.sections import sections_of
-from nstrt.runtime.session import FeatureSession, open_session
-from nstrt.runtime.tiles import tiles_of
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
+from nstrt.runtime.kernels.convolution import autotune as choice_module
+from nstrt.runtime.kernels.convolution.algorithms import Direct
+from nstrt.runtime.loss.objective import Contents, LossWeights, Objective
+from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, shape_of
+from nstrt.runtime.network import banded as passes_module
+from nstrt.runtime.network.sections import sections_of
+from nstrt.runtime.network.tiles import tiles_of
+from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.optim.optimizers import Adam
+from nstrt.runtime.ort.session import FeatureSession, open_session
 
 if TYPE_CHECKING:
     from conftest import Crop, Network, Reference

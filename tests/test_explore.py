@@ -21,9 +21,9 @@ from nstrt.runtime import (
     contact_sheet,
     parse_axis,
 )
-from nstrt.runtime.compare import compare
-from nstrt.runtime.explore import sheet_paths
-from nstrt.runtime.option_text import flags_of, read_option
+from nstrt.runtime.analysis.compare import compare
+from nstrt.runtime.analysis.grid_search import sheet_paths
+from nstrt.runtime.options.text import flags_of, read_option
 from nstrt.runtime.pictures import resize
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -21,14 +21,9 @@ from nstrt.exporter import FeatureNet, check, export, export_all, load_weights
 from nstrt.exporter import trace as trace_module
 from nstrt.exporter.trace import serialized
 from nstrt.exporter.weights import OXFORD_SHA256
-from nstrt.runtime.model import (
-    FORMAT,
-    VARIANTS,
-    ExportCheckError,
-    ModelSpec,
-    ModelStore,
-)
-from nstrt.runtime.session import open_session
+from nstrt.runtime.errors import ExportCheckError
+from nstrt.runtime.model import FORMAT, VARIANTS, ModelSpec, ModelStore
+from nstrt.runtime.ort.session import open_session
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network, Reference

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nstrt.runtime.extents import WHOLE, Extent, areas_of
+from nstrt.runtime.network.receptive import WHOLE, Extent, areas_of
 
 VGG19 = tuple(bool(int(mark)) for mark in "0101000100010")
 """Which convolutions down to conv5_1 a pooling follows."""

@@ -23,12 +23,13 @@ from nstrt.runtime import (
     StyleTransfer,
     StylizeOptions,
 )
-from nstrt.runtime.film import FilmPainter, flicker, frame_options
-from nstrt.runtime.flow import Moved, check_flow, consistency, dense_flow, moved, warped
-from nstrt.runtime.losses import Temporal
-from nstrt.runtime.model import CheckpointError
+from nstrt.runtime.errors import CheckpointError
+from nstrt.runtime.loss.objective import Temporal
+from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.pictures import Picture, gray
-from nstrt.runtime.terms import LossTerms
+from nstrt.runtime.run.inputs import Moved
+from nstrt.runtime.video.frames import FilmPainter, flicker, frame_options
+from nstrt.runtime.video.optical_flow import check_flow, consistency, dense_flow, moved, warped
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"

@@ -496,7 +496,7 @@ def test_report_is_one_text_without_the_home_folder(
 
 
 def test_report_survives_parts_that_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from nstrt.runtime import info
+    from nstrt.runtime.analysis import environment as info
 
     def broken(*_: object) -> None:
         raise RuntimeError("it broke")

@@ -18,25 +18,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstrt.exporter import step_check
-from nstrt.runtime import calibrate
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.arrays.tensors import TensorArrays
-from nstrt.runtime.assembly import Assembly, Site
-from nstrt.runtime.engines.graph import GraphEngine
-from nstrt.runtime.engines.mirrored import TorchEngine
-from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.extraction import feature_session
-from nstrt.runtime.interrupt import Interrupt, Interrupted
-from nstrt.runtime.losses import LossWeights
-from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.model import (
-    ModelBuilderMissingError,
-    ModelStore,
-    ProviderUnavailableError,
-)
-from nstrt.runtime.options import StylizeOptions
-from nstrt.runtime.providers import check_placement, provider_options
-from nstrt.runtime.transfer import StyleTransfer
+from nstrt.runtime.engines import benchmark as calibrate
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.factory import Assembly, Site
+from nstrt.runtime.engines.graph_engine import GraphEngine
+from nstrt.runtime.engines.torch_engine import TorchEngine
+from nstrt.runtime.errors import ModelBuilderMissingError, ProviderUnavailableError
+from nstrt.runtime.loss.objective import LossWeights
+from nstrt.runtime.model import ModelStore
+from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.ort.features import feature_session
+from nstrt.runtime.ort.providers import check_placement, provider_options
+from nstrt.runtime.style_transfer import StyleTransfer
+from nstrt.runtime.system.interrupt import Interrupt, Interrupted
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SITE = Site(provider="cpu", precision="fp32", threads=2)
@@ -188,7 +185,7 @@ def test_what_would_have_to_be_engine_graph_has_no_bf16_either(
     models: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run must not say bf16 and compute in single precision."""
-    monkeypatch.setattr("nstrt.runtime.planner.has_torch", lambda: False)
+    monkeypatch.setattr("nstrt.runtime.planning.planner.has_torch", lambda: False)
     with pytest.raises(ProviderUnavailableError, match="--precision fp32"):
         StyleTransfer(StylizeOptions.of(precision="bf16"), store=models).plan((64, 64), (64, 64))
 
@@ -254,7 +251,7 @@ def test_a_provider_that_leaves_work_to_others_is_refused() -> None:
 
 
 def test_one_profile_of_tensorrt_spans_all_scales_and_inputs(tmp_path: Any) -> None:
-    from nstrt.runtime.engines.graph import step_shapes
+    from nstrt.runtime.engines.graph_engine import step_shapes
 
     options = provider_options(
         "tensorrt",

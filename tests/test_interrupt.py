@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from nstrt.runtime import Finished, Interrupted, Preview, Step, StyleTransfer, StylizeOptions
-from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
-from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.interrupt import Interrupt
-from nstrt.runtime.losses import LossWeights
-from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.run import Run
-from nstrt.runtime.session import open_session
-from nstrt.runtime.tiles import tiles_of
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+from nstrt.runtime.loss.objective import LossWeights
+from nstrt.runtime.network.tiles import tiles_of
+from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.ort.session import open_session
+from nstrt.runtime.run.run import Run
+from nstrt.runtime.system.interrupt import Interrupt
 
 if TYPE_CHECKING:
     from conftest import Network

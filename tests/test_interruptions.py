@@ -90,10 +90,9 @@ def test_a_killed_export_leaves_no_model_that_is_not_whole(tmp_path: Path) -> No
 def test_a_failure_while_saving_leaves_nothing(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nstrt.runtime import Picture
-    from nstrt.runtime.model import PictureWriteError
-    from nstrt.runtime.model import files as file_module
+    from nstrt.runtime.errors import PictureWriteError
     from nstrt.runtime.pictures import save
+    from nstrt.runtime.system import files as file_module
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -103,5 +102,5 @@ def test_a_failure_while_saving_leaves_nothing(
     else:
         monkeypatch.setattr(file_module, "_sync", full)
     with pytest.raises(PictureWriteError):
-        save(Picture.open(CAT), tmp_path / "out.png", recipe=None, overwrite=False)
+        save(read_picture(CAT), tmp_path / "out.png", recipe=None, overwrite=False)
     assert list(tmp_path.iterdir()) == []

@@ -12,21 +12,19 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nstrt.runtime.errors import LayerNameError, OptionError, WeightsError
 from nstrt.runtime.model import (
     LAYERS,
     STEP_VARIANTS,
     VARIANTS,
-    LayerNameError,
     ModelSpec,
-    OptionError,
-    WeightsError,
     check_layer,
     in_network_order,
     layers_through,
     stride_of,
     taps_for_gradient,
 )
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.options.options import StylizeOptions
 
 SPEC = ModelSpec(taps=("relu1_1", "relu2_1"))
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nstrt.runtime.losses import (
+from nstrt.runtime.loss.objective import (
     EPSILON,
     Contents,
     Grams,
@@ -27,7 +27,7 @@ from nstrt.runtime.losses import (
     tv_loss,
     variation_of,
 )
-from nstrt.runtime.terms import LossTerms
+from nstrt.runtime.loss.terms import LossTerms
 
 Array = NDArray[np.float64]
 

@@ -14,10 +14,10 @@ from scipy.linalg import sqrtm
 from skimage.color import lab2rgb, rgb2lab
 
 from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
-from nstrt.runtime.options import MATCHES
-from nstrt.runtime.pictures import match_colours
+from nstrt.runtime.options.options import MATCHES
+from nstrt.runtime.pictures import match_colours, read_picture
+from nstrt.runtime.pictures.color_transfer import histogram_map, linear_map, transport
 from nstrt.runtime.pictures.lab import from_lab, into_gamut, to_lab
-from nstrt.runtime.pictures.match import histogram_map, linear_map, transport
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, EMBER = EXAMPLES / "cat.jpg", EXAMPLES / "ember.jpg"
@@ -121,7 +121,7 @@ def test_a_picture_matched_with_itself_stays(how: str) -> None:
 
 
 def test_histograms_come_closer_than_covariances() -> None:
-    photo, painting = Picture.open(CAT), Picture.open(EMBER)
+    photo, painting = read_picture(CAT), read_picture(EMBER)
     shares = (np.arange(200) + 0.5) / 200
 
     def apart(picture: Picture) -> float:
@@ -202,7 +202,7 @@ def test_smooth_gradients_stay_smooth(how: str) -> None:
     across = np.linspace(0, 1, 4096, dtype=np.float32)[None, :, None]
     sky = np.float32([0.35, 0.5, 0.7]) + across * np.float32([0.2, 0.15, 0.1])
     sky = sky.repeat(16, 0)
-    matched = match_colours(Picture(rgb=sky, depth=16), Picture.open(EMBER), how)
+    matched = match_colours(Picture(rgb=sky, depth=16), read_picture(EMBER), how)
     assert matched.depth == 16
     lab = to_lab(matched.rgb)
     # Spread over more than 40 units, in steps of a tenth of what the eye can tell apart.
@@ -252,7 +252,7 @@ def distance(rgb: NDArray[np.float32], palette: NDArray[np.float32]) -> float:
 
 @pytest.mark.parametrize("engine", ["onnx", "torch"])
 def test_results_have_the_palette_they_were_matched_to(engine: str) -> None:
-    photo, painting = Picture.open(CAT), Picture.open(EMBER)
+    photo, painting = read_picture(CAT), read_picture(EMBER)
     common = {"size": 96, "scales": 1, "iterations": 8, "strength": 0.0, "engine": engine}
     results = {
         color: StyleTransfer(StylizeOptions.of(color=color, **common)).stylize(photo, painting)
@@ -265,7 +265,7 @@ def test_results_have_the_palette_they_were_matched_to(engine: str) -> None:
 
 
 def test_the_original_size_has_the_matched_photo_s_detail() -> None:
-    photo, painting = Picture.open(CAT), Picture.open(EMBER)
+    photo, painting = read_picture(CAT), read_picture(EMBER)
     options = StylizeOptions.of(
         size=64, scales=1, iterations=4, color="match-style", original_size=True, engine="torch"
     )

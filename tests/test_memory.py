@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nstrt.runtime import StylizeOptions
-from nstrt.runtime import memory as memory_module
-from nstrt.runtime import passes as passes_module
-from nstrt.runtime.engines.mirrored import TorchEngine
-from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights
-from nstrt.runtime.memory import Demand, fitted
-from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.model import TooLargeError
-from nstrt.runtime.plan import plan_scales
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import TorchEngine
+from nstrt.runtime.errors import TooLargeError
+from nstrt.runtime.loss.objective import LossWeights
+from nstrt.runtime.network import banded as passes_module
+from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.planning import memory as memory_module
+from nstrt.runtime.planning.memory import Demand, fitted
+from nstrt.runtime.planning.plan import plan_scales
 
 if TYPE_CHECKING:
     from conftest import Network

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime.losses import Contents
-from nstrt.runtime.mirror import Head, Mirror, Stage, read_mirror
-from nstrt.runtime.model import ModelFileError, ModelSpec, ModelStore, PackageMissingError
-from nstrt.runtime.passes import Passes
-from nstrt.runtime.session import open_session
+from nstrt.runtime.errors import ModelFileError, PackageMissingError
+from nstrt.runtime.loss.objective import Contents
+from nstrt.runtime.model import ModelSpec, ModelStore
+from nstrt.runtime.network.banded import Passes
+from nstrt.runtime.network.vgg import Head, Mirror, Stage, read_mirror
+from nstrt.runtime.ort.session import open_session
 
 if TYPE_CHECKING:
     from conftest import Crop, Network

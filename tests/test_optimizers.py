@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.arrays.tensors import TensorArrays
-from nstrt.runtime.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
+from nstrt.runtime.optim.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
 
 Function = Callable[[Tensor], tuple[float, Tensor]]
 Vector = NDArray[np.float64]

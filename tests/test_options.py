@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nstrt.runtime import PRESETS, StylizeOptions
-from nstrt.runtime.model import LayerNameError, OptionError
-from nstrt.runtime.options import parse_layers
+from nstrt.runtime.errors import LayerNameError, OptionError
+from nstrt.runtime.options.options import parse_layers
 
 
 def test_presets_are_where_options_start_from() -> None:

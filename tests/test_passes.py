@@ -17,13 +17,13 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nstrt.runtime import passes as passes_module
-from nstrt.runtime.convolution import Chooser, Filter, Kernel
-from nstrt.runtime.convolution import choice as choice_module
-from nstrt.runtime.convolution.kernels import candidates
-from nstrt.runtime.mirror import Head, Mirror, Stage, read_mirror
+from nstrt.runtime.kernels.convolution import Chooser, Filter, Kernel
+from nstrt.runtime.kernels.convolution import autotune as choice_module
+from nstrt.runtime.kernels.convolution.algorithms import candidates
 from nstrt.runtime.model import shape_of
-from nstrt.runtime.passes import Passes
+from nstrt.runtime.network import banded as passes_module
+from nstrt.runtime.network.banded import Passes
+from nstrt.runtime.network.vgg import Head, Mirror, Stage, read_mirror
 
 if TYPE_CHECKING:
     from conftest import Crop, Network, Reference

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from nstrt.runtime.model.errors import OptionError, PictureReadError
-from nstrt.runtime.pictures import Picture, as_picture
+from nstrt.runtime.errors import OptionError, PictureReadError
+from nstrt.runtime.pictures import Picture, as_picture, read_picture
 from nstrt.runtime.pictures.pillow import samples_of
 
 RANDOM = np.random.default_rng(11)
@@ -238,7 +238,7 @@ def test_pillow_profile_and_file_agree(tmp_path: Path) -> None:
     Image.fromarray(NOISE).save(path, icc_profile=profile)
     picture = Picture.from_pillow(Image.open(path))
     assert np.abs(picture.rgb - UNIT).max() > 10 / 255
-    assert np.array_equal(picture.rgb, Picture.open(path).rgb)
+    assert np.array_equal(picture.rgb, read_picture(path).rgb)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -248,7 +248,7 @@ def test_pillow_orientation_and_file_agree(tmp_path: Path, orientation: int) -> 
     for suffix in ("png", "tif"):
         path = tmp_path / f"a.{suffix}"
         Image.fromarray(NOISE).save(path, exif=exif)
-        assert np.array_equal(Picture.from_pillow(Image.open(path)).rgb, Picture.open(path).rgb)
+        assert np.array_equal(Picture.from_pillow(Image.open(path)).rgb, read_picture(path).rgb)
 
 
 def test_pillow_broken_exif_and_broken_file() -> None:

@@ -17,8 +17,8 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms
 
-from nstrt.runtime.model.errors import NstrtError, PictureReadError, TooLargeError
-from nstrt.runtime.pictures import MAX_PIXELS, Picture, read, read_picture, source
+from nstrt.runtime.errors import NstrtError, PictureReadError, TooLargeError
+from nstrt.runtime.pictures import MAX_PIXELS, read, read_picture, source
 
 RANDOM = np.random.default_rng(7)
 NOISE = RANDOM.integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -577,4 +577,4 @@ def test_loading_the_package_loads_nothing_heavy() -> None:
 
 def test_open_is_read_picture(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(NOISE), "a.png")
-    assert np.array_equal(Picture.open(str(path)).rgb, read_picture(path).rgb)
+    assert np.array_equal(read_picture(str(path)).rgb, read_picture(path).rgb)

@@ -8,7 +8,7 @@ import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstrt.runtime.model.errors import OptionError
+from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures import enlarge, resize
 from nstrt.runtime.pictures import values as values_module
 

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nstrt.runtime.model.errors import OutputExistsError, PictureReadError, PictureWriteError
+from nstrt.runtime.errors import OutputExistsError, PictureReadError, PictureWriteError
 from nstrt.runtime.pictures import (
     SUFFIXES,
     Picture,
     check_writable,
     embed,
     extract,
+    read_picture,
     read_recipe,
     save,
     write,
@@ -74,7 +75,7 @@ def test_all_formats_are_tested() -> None:
 def test_what_is_saved_is_read_back(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"result{suffix}"
     assert save(picture(), path, recipe=RECIPE, overwrite=False) == []
-    back = Picture.open(path)
+    back = read_picture(path)
     tolerance = 0.5 if suffix in (".png", ".tif", ".tiff") else 8
     assert np.abs(back.rgb - SMOOTH).max() <= (tolerance + 0.01) / 255
     assert back.depth == 8
@@ -100,7 +101,7 @@ def test_16_bits_are_kept(tmp_path: Path, suffix: str) -> None:
     deep = Picture.from_array(np.stack([ramp, ramp.T, ramp[::-1], ramp], axis=-1))
     path = tmp_path / f"deep{suffix}"
     assert save(deep, path, recipe=None, overwrite=False) == []
-    back = Picture.open(path)
+    back = read_picture(path)
     assert back.depth == 16
     assert np.array_equal(back.rgb, deep.rgb)
     assert back.alpha is not None
@@ -113,14 +114,14 @@ def test_formats_without_16_bits_say_so(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"deep{suffix}"
     (note,) = save(picture(depth=16), path, recipe=None, overwrite=False)
     assert "8 bits" in note
-    assert Picture.open(path).depth == 8
+    assert read_picture(path).depth == 8
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".avif"])
 def test_transparency_is_kept(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"clear{suffix}"
     assert save(picture(alpha=True), path, recipe=None, overwrite=False) == []
-    alpha = Picture.open(path).alpha
+    alpha = read_picture(path).alpha
     assert alpha is not None
     assert np.abs(alpha - SMOOTH[..., 0]).max() <= 3 / 255
 
@@ -130,7 +131,7 @@ def test_jpeg_puts_transparent_parts_on_white(tmp_path: Path) -> None:
     (note,) = save(picture(alpha=True), path, recipe=None, overwrite=False)
     assert "transparency" in note
     opacity = SMOOTH[..., :1]
-    back = Picture.open(path)
+    back = read_picture(path)
     assert back.alpha is None
     assert np.abs(back.rgb - (SMOOTH * opacity + 1 - opacity)).max() < 8 / 255
 
@@ -157,7 +158,7 @@ def test_upper_case_suffix(tmp_path: Path) -> None:
 def test_saving_what_was_read_changes_nothing(tmp_path: Path) -> None:
     noise = RANDOM.integers(0, 256, (32, 32, 4), dtype=np.uint8)
     save(Picture.from_array(noise), tmp_path / "1.png", recipe=None, overwrite=False)
-    save(Picture.open(tmp_path / "1.png"), tmp_path / "2.png", recipe=None, overwrite=False)
+    save(read_picture(tmp_path / "1.png"), tmp_path / "2.png", recipe=None, overwrite=False)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "2.png")), noise)
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
 
@@ -190,7 +191,7 @@ def test_existing_files_need_force(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
     check_writable(path, overwrite=True)
     save(picture(), path, recipe=None, overwrite=True)
-    assert Picture.open(path).size == (64, 48)
+    assert read_picture(path).size == (64, 48)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

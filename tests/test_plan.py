@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nstrt.runtime import Scale, StylizeOptions
-from nstrt.runtime.model import OptionError
-from nstrt.runtime.plan import COARSEST, STEP, plan_scales
+from nstrt.runtime.errors import OptionError
+from nstrt.runtime.planning.plan import COARSEST, STEP, plan_scales
 
 SIDES = st.integers(16, 6000)
 

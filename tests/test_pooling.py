@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime.loops import working_loops
-from nstrt.runtime.pooling import NOWHERE, Pooling, compiled, plain, pooling_for
+from nstrt.runtime.kernels.compiled import working_loops
+from nstrt.runtime.kernels.pooling import NOWHERE, Pooling, compiled, plain, pooling_for
 
 EACH = pytest.mark.parametrize("way", [plain, compiled], ids=["plain", "compiled"])
 SIZES = [(2, 2), (4, 6), (5, 7), (16, 33), (31, 64)]
@@ -102,7 +102,7 @@ def test_compiled_loops_are_for_large_pictures_in_single_precision(
     assert pooling_for(single, large=False) is plain
     assert pooling_for(double, large=True) is plain
     working_loops.cache_clear()
-    monkeypatch.setattr("nstrt.runtime.loops.find_spec", lambda name: None)
+    monkeypatch.setattr("nstrt.runtime.kernels.compiled.find_spec", lambda name: None)
     assert pooling_for(single, large=True) is plain
     working_loops.cache_clear()
 

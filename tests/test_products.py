@@ -11,13 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstrt.runtime.loops import working_loops
-from nstrt.runtime.products import (
-    Products,
-    compiled,
-    plain,
-    products_for,
-)
+from nstrt.runtime.kernels.compiled import working_loops
+from nstrt.runtime.kernels.gram import Products, compiled, plain, products_for
 
 EACH = pytest.mark.parametrize("way", [plain, compiled], ids=["plain", "compiled"])
 SIZES = [
@@ -167,8 +162,8 @@ def test_compiled_loops_that_do_not_work_are_left_out(
         raise RuntimeError("not here")
 
     if fault == "missing":
-        monkeypatch.setitem(sys.modules, "nstrt.runtime.products.compiled", None)
-        monkeypatch.delattr("nstrt.runtime.products.compiled")
+        monkeypatch.setitem(sys.modules, "nstrt.runtime.kernels.gram.compiled", None)
+        monkeypatch.delattr("nstrt.runtime.kernels.gram.compiled")
     elif fault == "wrong":
         monkeypatch.setattr(compiled, "_gram", lambda *_: None)
     else:

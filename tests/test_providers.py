@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nstrt.runtime import providers
-from nstrt.runtime.model import ProviderUnavailableError
-from nstrt.runtime.providers import (
+from nstrt.runtime.errors import ProviderUnavailableError
+from nstrt.runtime.ort import providers
+from nstrt.runtime.ort.providers import (
     PRECISIONS,
     PROVIDERS,
     choose_precision,

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
-from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights, terms_of
-from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.session import open_session
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+from nstrt.runtime.loss.objective import LossWeights, terms_of
+from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.ort.session import open_session
 
 if TYPE_CHECKING:
     from conftest import Crop, Network
@@ -104,7 +104,7 @@ def test_a_recorded_step_is_recorded_once_for_an_objective(
         return compute
 
     monkeypatch.setattr(TorchEngine, "recordable", True)
-    monkeypatch.setattr("nstrt.runtime.engines.mirrored.recorded", record)
+    monkeypatch.setattr("nstrt.runtime.engines.torch_engine.recorded", record)
     evaluation = Evaluation(TorchEngine(read_mirror(default_network.path)))
     objective, _ = evaluation.objective(WEIGHTS, photo(48, 64), painting(48, 64))
     for _ in range(3):

@@ -20,24 +20,16 @@ from torch.nn import functional
 from nstrt.plugins.cli.stylize import _region as read_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
 from nstrt.runtime.arrays.tensors import TensorArrays
-from nstrt.runtime.colours import Colours
-from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
-from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.flow import Moved
-from nstrt.runtime.guidance import (
-    PROTECTION,
-    Guidance,
-    Guide,
-    Overlay,
-    at_layers,
-    shared_out,
-)
-from nstrt.runtime.losses import Grams, LossWeights, Objective, Region
-from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.model import OptionError, PictureReadError, ProviderUnavailableError
-from nstrt.runtime.pictures import Picture
-from nstrt.runtime.scene import MaskPicture, Scene, Sources, read_scene
-from nstrt.runtime.session import open_session
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+from nstrt.runtime.errors import OptionError, PictureReadError, ProviderUnavailableError
+from nstrt.runtime.loss.guidance import PROTECTION, Guidance, Guide, Overlay, at_layers, shared_out
+from nstrt.runtime.loss.objective import Grams, LossWeights, Objective, Region
+from nstrt.runtime.network.vgg import read_mirror
+from nstrt.runtime.ort.session import open_session
+from nstrt.runtime.pictures import Picture, read_picture
+from nstrt.runtime.run.color import Colours
+from nstrt.runtime.run.inputs import MaskPicture, Moved, Scene, Sources, read_scene
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network
@@ -148,7 +140,7 @@ def test_loss_and_pull_of_regions_are_autograds(
     relative: bool, gram_mean: bool, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two regions with soft masks and a protected part, in pieces, against plain formulas."""
-    monkeypatch.setattr("nstrt.runtime.losses._GUIDED", strip)
+    monkeypatch.setattr("nstrt.runtime.loss.objective._GUIDED", strip)
     weights = LossWeights(
         content=3,
         style=5,
@@ -389,7 +381,7 @@ def test_the_protected_part_stays_nearer_to_the_photo() -> None:
 def scene_of(color: str, **more: Any) -> tuple[Scene, Picture]:
     """A scene as a run has it, and the photo as it was."""
     options = StylizeOptions.of(color=color, rest="photo")
-    photo = Picture.open(CAT)
+    photo = read_picture(CAT)
     scene = read_scene(Sources.of(photo, NIGHT, regions=[(left_half(), None)], **more), options)
     painted = Colours(options, photo, scene.paintings[0])
     return scene.painted_as(painted.content, [painted.style], painted.as_painted), photo
@@ -406,7 +398,7 @@ def test_the_network_sees_the_photo_that_stays(color: str) -> None:
 
 
 def test_the_frame_before_is_gray_where_the_network_sees_grays() -> None:
-    warped = np.ascontiguousarray(Picture.open(CAT).rgb[:48, :64])
+    warped = np.ascontiguousarray(read_picture(CAT).rgb[:48, :64])
     before = Moved(warped=warped, weight=np.ones((48, 64), np.float32))
     for color in ("style", "content"):
         scene, _ = scene_of(color, moved=before)
@@ -417,7 +409,7 @@ def test_the_frame_before_is_gray_where_the_network_sees_grays() -> None:
 @pytest.mark.parametrize("size", [(37, 41), (67, 71), (128, 90)], ids=str)
 def test_what_is_black_around_a_pixel_is_black_in_it(size: tuple[int, int]) -> None:
     """A hard edge, brought to other sizes, mixes the pixels at it and no others."""
-    photo = Picture.open(CAT)
+    photo = read_picture(CAT)
     values = np.zeros((67, 100, 3), np.float32)
     values[:, :33] = 1
     mask = MaskPicture.read(values, photo)

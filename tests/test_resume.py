@@ -35,13 +35,14 @@ from nstrt.runtime import (
     StyleTransfer,
     StylizeOptions,
 )
-from nstrt.runtime import checkpoints as checkpoints_module
 from nstrt.runtime.arrays import PlainArrays
-from nstrt.runtime.checkpoint import State, read_checkpoint
-from nstrt.runtime.checkpoints import Checkpoints
-from nstrt.runtime.extents import WHOLE
-from nstrt.runtime.model import CheckpointError
-from nstrt.runtime.tiles import Tile
+from nstrt.runtime.errors import CheckpointError
+from nstrt.runtime.network.receptive import WHOLE
+from nstrt.runtime.network.tiles import Tile
+from nstrt.runtime.optim.state import State
+from nstrt.runtime.run import checkpointing as checkpoints_module
+from nstrt.runtime.run.checkpoint_file import read_checkpoint
+from nstrt.runtime.run.checkpointing import Checkpoints
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FOLDER = Path(mkdtemp(prefix="nstrt-test-"))
@@ -148,7 +149,7 @@ def test_a_scale_that_ended_for_gaining_nothing_stays_ended(tmp_path: Path) -> N
 
 
 def test_tiles_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nstrt.runtime.planner import Planner
+    from nstrt.runtime.planning.planner import Planner
 
     prepare = Planner.prepare
 
@@ -329,7 +330,7 @@ def test_other_pictures_are_refused(small: tuple[NDArray[np.float32], Path]) -> 
 def test_another_machine_or_other_software_is_refused(
     small: tuple[NDArray[np.float32], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nstrt.runtime import planner
+    from nstrt.runtime.planning import planner
 
     with monkeypatch.context() as patch:
         patch.setattr(planner, "device_name", lambda _: "an abacus")

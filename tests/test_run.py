@@ -27,11 +27,11 @@ from nstrt.runtime import (
     read_recipe,
     stylize,
 )
-from nstrt.runtime import planner as planner_module
-from nstrt.runtime.memory import PROMISE
-from nstrt.runtime.model import OptionError, ProviderUnavailableError, TooLargeError
-from nstrt.runtime.plan import Plan
-from nstrt.runtime.planner import Planner
+from nstrt.runtime.errors import OptionError, ProviderUnavailableError, TooLargeError
+from nstrt.runtime.planning import planner as planner_module
+from nstrt.runtime.planning.memory import PROMISE
+from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.planning.planner import Planner
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"
@@ -286,7 +286,7 @@ def test_what_lies_under_transparent_paint_has_no_style() -> None:
 
 
 def test_a_starved_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nstrt.runtime.evaluation import Evaluation
+    from nstrt.runtime.engines.evaluation import Evaluation
 
     evaluate, steps = Evaluation.evaluate, []
 
@@ -346,7 +346,7 @@ def test_rounded_products_are_chosen_where_they_are_much_quicker(
     seconds = {"onnx": 2.0, "torch": 1.0, "graph": 3.0, "torch in bf16": rounded}
     quickest = min(seconds, key=seconds.__getitem__), seconds
     monkeypatch.setattr(planner_module, "rounds_fast", lambda: True)
-    monkeypatch.setattr("nstrt.runtime.calibrate.faster", lambda *_: quickest)
+    monkeypatch.setattr("nstrt.runtime.engines.benchmark.faster", lambda *_: quickest)
     plan = transfer(engine="auto", precision="auto").plan((64, 48), (64, 48))
     assert (plan.engine, plan.precision) == ("torch", precision)
     assert any(says in reason for reason in plan.reasons)
@@ -382,7 +382,7 @@ def test_strength_is_the_weight_of_the_photo() -> None:
 def test_estimates_learn_from_runs(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paces = own_cache / "paces.json"
     paces.unlink(missing_ok=True)
-    monkeypatch.setattr("nstrt.runtime.run._TELLING", 0)
+    monkeypatch.setattr("nstrt.runtime.run.run._TELLING", 0)
     fast = transfer(iterations=3)
     made = fast.stylize(CAT, NIGHT)
     (pace,) = json.loads(paces.read_text()).values()

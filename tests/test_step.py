@@ -25,16 +25,15 @@ from nstrt.exporter.graph import Graph
 from nstrt.exporter.step import step_graph, tile_graph
 from nstrt.exporter.trace import serialized
 from nstrt.exporter.weights import OXFORD_SHA256
-from nstrt.runtime.engines.mirrored import TorchEngine
-from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights, Objective
-from nstrt.runtime.mirror import read_mirror
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import TorchEngine
+from nstrt.runtime.errors import ExportCheckError
+from nstrt.runtime.loss.objective import LossWeights, Objective
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
     CONTENT_SHARES,
     STEP_VARIANTS,
     STYLE_SHARES,
-    ExportCheckError,
     ModelSpec,
     ModelStore,
     core_input,
@@ -44,7 +43,8 @@ from nstrt.runtime.model import (
     stride_of,
     target_input,
 )
-from nstrt.runtime.tiles import tiles_of
+from nstrt.runtime.network.tiles import tiles_of
+from nstrt.runtime.network.vgg import read_mirror
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network

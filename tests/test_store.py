@@ -15,19 +15,16 @@ from typing import Any
 
 import pytest
 
-from nstrt.runtime.model import (
-    FORMAT,
-    ModelBuilderMissingError,
-    ModelFileError,
-    ModelSpec,
-    ModelStore,
+from nstrt.runtime.errors import ModelBuilderMissingError, ModelFileError
+from nstrt.runtime.model import FORMAT, ModelSpec, ModelStore
+from nstrt.runtime.model import store as store_module
+from nstrt.runtime.system.files import (
+    _host,
     cache_folder,
     remove_leftovers,
     write_whole,
     written_whole,
 )
-from nstrt.runtime.model import store as store_module
-from nstrt.runtime.model.files import _host
 
 SPEC = ModelSpec(taps=("relu1_1",))
 OTHER = ModelSpec(taps=("relu1_2",))
@@ -286,7 +283,7 @@ def test_a_killed_writer_leaves_the_target_alone_and_its_rest_can_be_cleared(
     target.write_bytes(b"earlier")
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from nstrt.runtime.model import written_whole\n"
+        "from nstrt.runtime.system.files import written_whole\n"
         "with written_whole(Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_bytes(b'half'); os.kill(os.getpid(), 9)\n"
     )

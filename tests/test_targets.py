@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from nstrt.runtime.engines.mirrored import TorchEngine
-from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import LossWeights
-from nstrt.runtime.mirror import read_mirror
-from nstrt.runtime.targets import StyleTargets, TargetKey
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.gram_cache import StyleTargets, TargetKey
+from nstrt.runtime.engines.torch_engine import TorchEngine
+from nstrt.runtime.loss.objective import LossWeights
+from nstrt.runtime.network.vgg import read_mirror
 
 if TYPE_CHECKING:
     from tests.conftest import Crop, Network

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nstrt.runtime.threads import dealt, parts, pieces, shared
+from nstrt.runtime.kernels.parallel import dealt, parts, pieces, shared
 
 
 @pytest.fixture(params=[1, 2, 5])

@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nstrt.runtime import passes as passes_module
-from nstrt.runtime.convolution import Filter
-from nstrt.runtime.engines.mirrored import OnnxEngine, TorchEngine
-from nstrt.runtime.evaluation import Evaluation
-from nstrt.runtime.losses import Contents, Grams, LossWeights, Objective, gram_matrix
-from nstrt.runtime.mirror import Head, Mirror, Stage, read_mirror
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+from nstrt.runtime.kernels.convolution import Filter
+from nstrt.runtime.loss.objective import Contents, Grams, LossWeights, Objective, gram_matrix
 from nstrt.runtime.model import LAYERS, layers_between, layers_through, stride_of
-from nstrt.runtime.sections import CUT, deep_side, sections_of
-from nstrt.runtime.session import open_session
-from nstrt.runtime.tiles import Span, margin_of, tiles_of
+from nstrt.runtime.network import banded as passes_module
+from nstrt.runtime.network.sections import CUT, deep_side, sections_of
+from nstrt.runtime.network.tiles import Span, margin_of, tiles_of
+from nstrt.runtime.network.vgg import Head, Mirror, Stage, read_mirror
+from nstrt.runtime.ort.session import open_session
 
 if TYPE_CHECKING:
     from conftest import Crop, Network

@@ -16,7 +16,6 @@ from nstrt.runtime import (
     OptionError,
     OutputExistsError,
     PackageMissingError,
-    Picture,
     PictureWriteError,
     PreviewFile,
     Result,
@@ -24,10 +23,10 @@ from nstrt.runtime import (
     StyleTransfer,
     StylizeOptions,
     Timelapse,
-    preview,
-    timelapse,
 )
-from nstrt.runtime.pictures import save
+from nstrt.runtime.outputs import preview_file as preview
+from nstrt.runtime.outputs import timelapse
+from nstrt.runtime.pictures import read_picture, save
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT, NIGHT = str(EXAMPLES / "cat.jpg"), str(EXAMPLES / "night.jpg")
@@ -126,7 +125,7 @@ def test_an_unfinished_painting_is_no_film(tmp_path: Path) -> None:
 def test_only_previews_are_replaced_without_asking(watched: Watched, tmp_path: Path) -> None:
     PreviewFile(watched[0] / "live.png")
     precious = tmp_path / "precious.png"
-    save(Picture.open(CAT), precious, recipe=None, overwrite=False)
+    save(read_picture(CAT), precious, recipe=None, overwrite=False)
     with pytest.raises(OutputExistsError):
         PreviewFile(precious)
     PreviewFile(precious, overwrite=True)

@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from nstrt.exporter import FeatureNet, export, load_weights, weights
 from nstrt.exporter.weights import torchvision_file
-from nstrt.runtime.model import LAYERS, ModelSpec, PackageMissingError, WeightsError
+from nstrt.runtime.errors import PackageMissingError, WeightsError
+from nstrt.runtime.model import LAYERS, ModelSpec
 
 if TYPE_CHECKING:
     from tests.conftest import Crop

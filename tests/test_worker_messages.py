@@ -28,10 +28,11 @@ from nstrt.plugins.worker.messages import (
 from nstrt.plugins.worker.outbox import Outbox
 from nstrt.plugins.worker.pixels import FORMATS, from_pixels, to_pixels
 from nstrt.plugins.worker.requests import Prepare, Stylize, request_of
-from nstrt.runtime.interrupt import Interrupted
-from nstrt.runtime.model import NstrtError, errors
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime import errors
+from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import MAX_PIXELS, MIN_SIDE, Picture
+from nstrt.runtime.system.interrupt import Interrupted
 
 PAGE = (Path(__file__).parents[1] / "docs/worker.md").read_text()
 CODES = set(

@@ -63,7 +63,7 @@ def paint(child: Child, transfer: Any) -> None:
 def keep_pictures() -> list[Any]:
     """The last picture that was asked for, 1 x 3 x height x width, as the optimiser left it: what a
     run gives is brought into a picture's range."""
-    from nstrt.runtime import loop
+    from nstrt.runtime.run import optimize as loop
 
     kept: list[Any] = []
     picture = loop._Best.picture

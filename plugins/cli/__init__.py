@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import time
+
+import nstrt.plugins.cli.clock  # noqa: F401 starts the clock
 
 __all__ = ["calm_threads", "main"]
-
-STARTED = time.perf_counter()
-"""When the command began, for the seconds that it reports."""
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import typer
 from nstrt.plugins.cli import batch, compare, explore, export, gimp, import_, info, stylize, worker
 from nstrt.plugins.cli.console import complain
 from nstrt.plugins.cli.help import GroupedCommand
-from nstrt.runtime.model.errors import NstrtError
+from nstrt.runtime.errors import NstrtError
 
 __all__ = ["app", "run"]
 

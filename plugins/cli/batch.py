@@ -12,10 +12,11 @@ import typer
 from nstrt.plugins.cli.console import complain, speaker, tell
 from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, given_values, with_option_flags
 from nstrt.plugins.cli.interrupt import heeding_ctrl_c
-from nstrt.runtime.model.errors import PictureWriteError
+from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.batch import Batch, BatchEvent, JobEvent
+    from nstrt.runtime.batch.batch import Batch
+    from nstrt.runtime.batch.jobs import BatchEvent, JobEvent
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -92,10 +93,10 @@ def command(
 ) -> int:
     """Repaint many photos, and skip those that are done already."""
     given_options(given or {})
-    from nstrt.plugins.cli import STARTED
+    from nstrt.plugins.cli.clock import STARTED
     from nstrt.plugins.cli.progress import Item, counting_display
-    from nstrt.runtime.batch import Batch
-    from nstrt.runtime.joblist import jobs_from
+    from nstrt.runtime.batch.batch import Batch
+    from nstrt.runtime.batch.job_list import jobs_from
 
     found = jobs_from(
         photos, out_dir=out_dir, style=style, suffix=suffix, **given_values(given or {})
@@ -120,8 +121,8 @@ def command(
 
 
 def _state(event: JobEvent) -> dict[str, Any]:
-    """Where a picture is, as :class:`~nstrt.plugins.cli.progress.Item` has it."""
-    from nstrt.runtime.batch import JobDone, JobFailed, JobProgress, JobSkipped
+    """Where a picture is, as :class:`Item` has it."""
+    from nstrt.runtime.batch.jobs import JobDone, JobFailed, JobProgress, JobSkipped
 
     match event:
         case JobProgress():
@@ -147,7 +148,7 @@ class _Tally:
 
     def take(self, event: BatchEvent) -> dict[str, Any] | None:
         """Count an event; gives what became of its picture if that is known with it."""
-        from nstrt.runtime.batch import JobDone, JobFailed, JobSkipped
+        from nstrt.runtime.batch.jobs import JobDone, JobFailed, JobSkipped
 
         told, job = event.event, event.job
         more: dict[str, Any] = {}

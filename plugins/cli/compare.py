@@ -11,10 +11,10 @@ import typer
 
 from nstrt.plugins.cli.console import tell
 from nstrt.plugins.cli.flags import given_options, with_option_flags
-from nstrt.runtime.model.errors import OptionError
+from nstrt.runtime.errors import OptionError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.compare import Difference, PictureLosses
+    from nstrt.runtime.analysis.compare import Difference, PictureLosses
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -60,7 +60,7 @@ def command(
     options = given_options(given or {})
     if (content is None) != (style is None):
         raise OptionError("Losses need both a photo and a painting: --content and --style.")
-    from nstrt.runtime.compare import compare, losses_of
+    from nstrt.runtime.analysis.compare import compare, losses_of
     from nstrt.runtime.pictures import read_picture
 
     pictures = [read_picture(path) for path in (a, b)]

@@ -12,10 +12,10 @@ import typer
 from nstrt.plugins.cli.console import speaker, tell
 from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, given_values, with_option_flags
 from nstrt.plugins.cli.interrupt import heeding_ctrl_c
-from nstrt.runtime.model.errors import PictureWriteError
+from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.explore import Cell, Exploration
+    from nstrt.runtime.analysis.grid_search import Cell, Exploration
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -65,10 +65,10 @@ def command(
     """Try options on CONTENT at small size (--size, else 192), for a sheet to choose from."""
     given_options(given or {})
     from nstrt.plugins.cli.progress import Item, counting_display
-    from nstrt.runtime.events import Finished
-    from nstrt.runtime.explore import SIZE, Exploration, parse_axis, sheet_paths
+    from nstrt.runtime.analysis.contact_sheet import contact_sheet
+    from nstrt.runtime.analysis.grid_search import SIZE, Exploration, parse_axis, sheet_paths
     from nstrt.runtime.pictures import check_writable, save
-    from nstrt.runtime.sheets import contact_sheet
+    from nstrt.runtime.run.events import Finished
 
     values = given_values(given or {})
     size = values.pop("size", SIZE)
@@ -122,7 +122,7 @@ def _command(cell: Cell, content: Path, style: Path) -> str:
 
 
 def _words(cell: Cell) -> str:
-    from nstrt.runtime.option_text import flags_of
+    from nstrt.runtime.options.text import flags_of
 
     return shlex.join(flags_of(cell.changes))
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nstrt.plugins.cli.console import tell
-from nstrt.runtime.model.errors import OptionError, PackageMissingError
+from nstrt.runtime.errors import OptionError, PackageMissingError
 from nstrt.runtime.model.layers import in_network_order
 from nstrt.runtime.model.spec import PADDINGS, POOLINGS, STEP_VARIANTS, VARIANTS, ModelSpec
 from nstrt.runtime.model.store import ModelStore
-from nstrt.runtime.options import StylizeOptions, parse_layers
+from nstrt.runtime.options.options import StylizeOptions, parse_layers
 
 if TYPE_CHECKING:
     from nstrt.exporter import Export

@@ -9,8 +9,8 @@ from typing import Any
 
 import typer
 
-from nstrt.runtime.model.errors import OptionError
-from nstrt.runtime.options import StylizeOptions
+from nstrt.runtime.errors import OptionError
+from nstrt.runtime.options.options import StylizeOptions
 
 __all__ = ["OUTPUT", "QUIET", "given_options", "given_values", "with_option_flags"]
 

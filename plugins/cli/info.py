@@ -10,9 +10,10 @@ import typer
 
 from nstrt.plugins.cli.console import tell
 from nstrt.plugins.cli.facts import as_lines
-from nstrt.runtime.model.errors import OptionError, PictureReadError
+from nstrt.plugins.cli.report import weights
+from nstrt.runtime.errors import OptionError, PictureReadError
 
-__all__ = ["EXAMPLES", "NAME", "command", "weights"]
+__all__ = ["EXAMPLES", "NAME", "command"]
 
 NAME = "info"
 EXAMPLES = """
@@ -45,7 +46,7 @@ def command(
     if picture is not None:
         facts = _recipe(picture)
     else:
-        from nstrt.runtime.info import describe
+        from nstrt.runtime.analysis.environment import describe
 
         facts = {**describe(), "weights": weights()}
     if as_json:
@@ -83,12 +84,3 @@ def _in_short(recipe: dict[str, Any]) -> str:
         f"{recipe['style']['name'] or 'a picture'}: preset {recipe['options']['preset']}, worked "
         f"at {finest['width']}x{finest['height']} pixels, {recipe['seconds']:.0f} s{stopped}"
     )
-
-
-def weights() -> dict[str, str]:
-    """Which weights can be had here; only the exporter knows."""
-    try:
-        from nstrt.exporter.weights import weights_found
-    except ImportError:
-        return {"exporter": 'not installed; add it with: pip install "nstrt[full]"'}
-    return weights_found()

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from nstrt.runtime.model.errors import PictureWriteError
+from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.events import Event
+    from nstrt.runtime.run.events import Event
 
 __all__ = ["StepLog"]
 

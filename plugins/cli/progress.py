@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nstrt.plugins.cli.console import complain
-from nstrt.runtime.events import Event, ScaleDone, Started
+from nstrt.runtime.run.events import Event, ScaleDone, Started
 
 __all__ = ["Item", "counting_display", "progress_display"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nstrt.plugins.cli.facts import as_lines
 
-__all__ = ["LOG_LINES", "report_lines", "without_home"]
+__all__ = ["LOG_LINES", "report_lines", "weights", "without_home"]
 
 LOG_LINES = 60
 """How much of the worker's log is shown."""
@@ -75,7 +75,7 @@ def _versions() -> Iterator[str]:
 
 
 def _machine() -> Iterator[str]:
-    from nstrt.runtime.info import describe
+    from nstrt.runtime.analysis.environment import describe
 
     facts = describe()
     del facts["versions"]
@@ -83,7 +83,6 @@ def _machine() -> Iterator[str]:
 
 
 def _weights() -> Iterator[str]:
-    from nstrt.plugins.cli.info import weights
 
     return as_lines(weights())
 
@@ -129,3 +128,12 @@ def _logs_of_filters() -> Iterator[Path]:
             yield Path(settings.read(folder.path / "plug-ins" / "nstrt" / "nstrt.json").log)
         except settings.SettingsError:
             continue
+
+
+def weights() -> dict[str, str]:
+    """Which weights can be had here; only the exporter knows."""
+    try:
+        from nstrt.exporter.weights import weights_found
+    except ImportError:
+        return {"exporter": 'not installed; add it with: pip install "nstrt[full]"'}
+    return weights_found()

@@ -15,13 +15,13 @@ from nstrt.plugins.cli.console import speaker, tell
 from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, with_option_flags
 from nstrt.plugins.cli.interrupt import heeding_ctrl_c
 from nstrt.plugins.cli.log import StepLog
-from nstrt.runtime.model.errors import OptionError, OutputExistsError, PictureWriteError
+from nstrt.runtime.errors import OptionError, OutputExistsError, PictureWriteError
 
 if TYPE_CHECKING:
-    from nstrt.runtime.events import Event, Preview, Started
-    from nstrt.runtime.result import Result
-    from nstrt.runtime.run import Run
-    from nstrt.runtime.timelapse import Timelapse
+    from nstrt.runtime.outputs.timelapse import Timelapse
+    from nstrt.runtime.run.events import Event, Preview, Started
+    from nstrt.runtime.run.result import Result
+    from nstrt.runtime.run.run import Run
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -150,9 +150,9 @@ def command(
     given: dict[str, Any] | None = None,
 ) -> int:
     """Repaint the photo CONTENT in the style of the painting STYLE."""
-    from nstrt.plugins.cli import STARTED
-    from nstrt.runtime.checkpoints import checkpoint_of
+    from nstrt.plugins.cli.clock import STARTED
     from nstrt.runtime.pictures import check_writable
+    from nstrt.runtime.run.checkpointing import checkpoint_of
 
     options = given_options(given or {})
     regions = [_region(text) for text in region]
@@ -187,9 +187,9 @@ def command(
             "go on from it"
         )
 
-    from nstrt.runtime.preview import PreviewFile
-    from nstrt.runtime.timelapse import Timelapse
-    from nstrt.runtime.transfer import StyleTransfer
+    from nstrt.runtime.outputs.preview_file import PreviewFile
+    from nstrt.runtime.outputs.timelapse import Timelapse
+    from nstrt.runtime.style_transfer import StyleTransfer
 
     with ExitStack() as held:
         lines = held.enter_context(closing(StepLog(log, say, further=resumed)))
@@ -248,7 +248,7 @@ def _follow(
 ) -> Result:
     """Draw, log and save what the run tells until it is over."""
     from nstrt.plugins.cli.progress import progress_display
-    from nstrt.runtime.events import Finished, Preview, Started, Step
+    from nstrt.runtime.run.events import Finished, Preview, Started, Step
 
     with progress_display(quiet=quiet) as display:
         for event in run:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from nstrt.runtime.model.errors import OptionError
+from nstrt.runtime.errors import OptionError
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 

@@ -1,6 +1,6 @@
 """What the filter's dialog offers: options of the runtime in a painter's words.
 
-Defaults, ranges and choices come from :class:`~nstrt.runtime.options.StylizeOptions`; the list
+Defaults, ranges and choices come from :class:`StylizeOptions`; the list
 travels to the plug-in in ``nstrt.json``, because GIMP's own Python cannot import nstrt.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from nstrt.runtime.options import PRESETS, StylizeOptions
-from nstrt.runtime.plan import default_size
+from nstrt.runtime.options.options import PRESETS, StylizeOptions
+from nstrt.runtime.planning.plan import default_size
 
 __all__ = ["Argument", "arguments"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nstrt.runtime.model.errors import NstrtError
+from nstrt.runtime.errors import NstrtError
 
 __all__ = ["GimpError"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nstrt.plugins.gimp.errors import GimpError
 from nstrt.plugins.gimp.settings import Settings
-from nstrt.runtime.model.files import remove_leftovers, write_whole
+from nstrt.runtime.system.files import remove_leftovers, write_whole
 
 __all__ = ["Place", "filter_source", "install", "uninstall"]
 

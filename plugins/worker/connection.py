@@ -31,7 +31,7 @@ from nstrt.plugins.worker.requests import (
     request_of,
 )
 from nstrt.plugins.worker.streams import Stream
-from nstrt.runtime.model.errors import NstrtError, TooLargeError
+from nstrt.runtime.errors import NstrtError, TooLargeError
 
 __all__ = ["PROTOCOL", "Connection", "House"]
 
@@ -210,7 +210,7 @@ def _check_memory(request: Stylize) -> None:
     """Refuse pixels that would not fit, before memory is taken for them."""
     import psutil
 
-    from nstrt.runtime.machine import available_memory
+    from nstrt.runtime.system.host import available_memory
 
     # What the process has already is taken.
     free = max(0, available_memory() - int(psutil.Process().memory_info().rss))

@@ -15,8 +15,8 @@ from typing import Any
 from nstrt.plugins.worker.messages import RequestError, one_sentence
 from nstrt.plugins.worker.outbox import Outbox
 from nstrt.plugins.worker.requests import Stylize, Work
-from nstrt.runtime.interrupt import Interrupted
-from nstrt.runtime.model.errors import NstrtError
+from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.system.interrupt import Interrupted
 
 __all__ = ["Job", "Queue", "Stage", "error_event"]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from nstrt.runtime.model.errors import NstrtError
+from nstrt.runtime.errors import NstrtError
 
 __all__ = ["Door", "ListenError", "loopback_door", "unix_door"]
 

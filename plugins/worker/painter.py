@@ -20,10 +20,10 @@ from nstrt.plugins.worker.requests import (
 )
 
 if TYPE_CHECKING:
-    from nstrt.runtime.events import Event, Finished, Preview
-    from nstrt.runtime.options import StylizeOptions
+    from nstrt.runtime.options.options import StylizeOptions
     from nstrt.runtime.pictures import Picture
-    from nstrt.runtime.transfer import StyleTransfer
+    from nstrt.runtime.run.events import Event, Finished, Preview
+    from nstrt.runtime.style_transfer import StyleTransfer
 
 __all__ = ["Painter"]
 
@@ -55,7 +55,7 @@ class Painter:
                 self._stylize(job, request)
 
     def _transfer(self, options: StylizeOptions) -> StyleTransfer:
-        from nstrt.runtime.transfer import StyleTransfer
+        from nstrt.runtime.style_transfer import StyleTransfer
 
         if self._root is None:
             load_libraries()
@@ -105,7 +105,7 @@ class Painter:
         return self._sizes[key]
 
     def _stylize(self, job: Job, request: Stylize) -> None:
-        from nstrt.runtime.events import Finished, Preview, Started, Step
+        from nstrt.runtime.run.events import Finished, Preview, Started, Step
 
         pictures = _pictures(job, request)
         content = next(pictures)

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 from nstrt.plugins.worker.messages import RequestError, announced
 from nstrt.plugins.worker.pixels import FORMATS, PixelFormat
-from nstrt.runtime.model.errors import NstrtError, OptionError, PictureReadError, TooLargeError
-from nstrt.runtime.options import INITS, StylizeOptions
+from nstrt.runtime.errors import NstrtError, OptionError, PictureReadError, TooLargeError
+from nstrt.runtime.options.options import INITS, StylizeOptions
 
 __all__ = [
     "Cancel",

@@ -8,7 +8,7 @@ import select
 import time
 from collections.abc import Callable
 
-from nstrt.runtime.model.errors import OptionError
+from nstrt.runtime.errors import OptionError
 
 __all__ = ["end_of_process"]
 

@@ -1,8 +1,8 @@
 """What loop, losses and optimisers do with pictures, for NumPy arrays and torch tensors alike.
 
 Both kinds share operators, slices and in-place arithmetic. What they do not share is here, so that
-the formulas are written once: :mod:`nstrt.runtime.arrays.plain` does it with NumPy, for machines
-without torch, and :mod:`nstrt.runtime.arrays.tensors` with torch, on the processor or a card.
+the formulas are written once: ``arrays.plain`` does it with NumPy, for machines
+without torch, and ``arrays.tensors`` with torch, on the processor or a card.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ among threads, on whose number the order of the sum, and with it the last bit, w
 
 @dataclass(frozen=True)
 class PlainArrays:
-    """See :class:`nstrt.runtime.arrays.Arrays`."""
+    """See :class:`Arrays`."""
 
     def place(self, values: NDArray[Any], like: NDArray[Any] | None = None) -> NDArray[Any]:
         dtype = values.dtype if like is None else like.dtype

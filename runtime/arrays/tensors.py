@@ -19,7 +19,7 @@ _PIECE = 1024
 
 @dataclass(frozen=True)
 class TensorArrays:
-    """See :class:`nstrt.runtime.arrays.Arrays`."""
+    """See :class:`Arrays`."""
 
     device: torch.device
 

@@ -1,9 +1,9 @@
 """Engines: through the network and back, for a picture or a part of one.
 
-:mod:`~nstrt.runtime.engines.mirrored` has the two that go back through the mirrored PyTorch graph,
-``torch`` and ``onnx``; :mod:`~nstrt.runtime.engines.graph` the one whose loss and gradient are one
+``engines.torch_engine`` has the two that go back through the mirrored PyTorch graph,
+``torch`` and ``onnx``; ``engines.graph_engine`` the one whose loss and gradient are one
 ONNX graph, ``graph``, which needs no torch. What the loss makes of them is the matter of
-:mod:`nstrt.runtime.evaluation`.
+``engines.evaluation``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from nstrt.runtime.arrays import Array, Arrays
-from nstrt.runtime.interrupt import Interrupt
-from nstrt.runtime.targets import StyleTargets
+from nstrt.runtime.engines.gram_cache import StyleTargets
+from nstrt.runtime.system.interrupt import Interrupt
 
 if TYPE_CHECKING:
-    from nstrt.runtime.losses import Objective, Tally
-    from nstrt.runtime.sections import Cut
-    from nstrt.runtime.tiles import Tile
-    from nstrt.runtime.watcher import Watcher
+    from nstrt.runtime.loss.objective import Objective, Tally
+    from nstrt.runtime.network.observer import Watcher
+    from nstrt.runtime.network.sections import Cut
+    from nstrt.runtime.network.tiles import Tile
 
 __all__ = ["Engine", "StepFunction"]
 
@@ -44,7 +44,7 @@ class Engine(Protocol):
 
     interrupt: Interrupt
     """Who may end a computation between two layers, which then raises
-    :class:`~nstrt.runtime.interrupt.Interrupted`; a run puts its own here."""
+    :class:`Interrupted`; a run puts its own here."""
 
     targets: StyleTargets[Array]
     """Gram matrices of paintings that it computed, for the next run."""

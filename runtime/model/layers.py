@@ -10,13 +10,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from nstrt.runtime.model.errors import LayerNameError
+from nstrt.runtime.errors import LayerNameError
 
 __all__ = [
     "BLOCKS",
     "CHANNELS",
     "LAYERS",
     "check_layer",
+    "conv_shapes",
     "in_network_order",
     "layers_between",
     "layers_through",
@@ -93,7 +94,24 @@ def stride_of(name: str) -> int:
     return 1 << (block if name.startswith("pool") else block - 1)
 
 
+def channels_of(name: str) -> int:
+    """Channels of a layer."""
+    return CHANNELS[int(check_layer(name)[4]) - 1]
+
+
 def shape_of(name: str, height: int, width: int) -> tuple[int, int, int]:
     """Channels, height and width of a layer for a picture of the given sides."""
     stride = stride_of(name)
-    return CHANNELS[int(name[4]) - 1], height // stride, width // stride
+    return channels_of(name), height // stride, width // stride
+
+
+def conv_shapes() -> dict[str, tuple[int, ...]]:
+    """Weight shapes by layer, output channels x input channels x 3 x 3."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    inputs = 3
+    for name in LAYERS:
+        if name.startswith("conv"):
+            outputs = channels_of(name)
+            shapes[name] = (outputs, inputs, 3, 3)
+            inputs = outputs
+    return shapes

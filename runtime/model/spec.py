@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from nstrt.runtime.model.errors import OptionError, WeightsError
-from nstrt.runtime.model.files import sha256_of
+from nstrt.runtime.errors import OptionError, WeightsError
 from nstrt.runtime.model.layers import in_network_order, layers_through, taps_for_gradient
+from nstrt.runtime.system.files import sha256_of
 
 __all__ = [
     "FORMAT",
@@ -26,6 +26,7 @@ __all__ = [
     "Pooling",
     "StepVariant",
     "Variant",
+    "weights_of",
 ]
 
 FORMAT = 1
@@ -42,7 +43,7 @@ PADDINGS: tuple[str, ...] = get_args(Padding)
 VARIANTS: tuple[FeatureVariant, ...] = get_args(FeatureVariant)
 """Kinds of file that give out features."""
 STEP_VARIANTS: tuple[StepVariant, ...] = get_args(StepVariant)
-"""Kinds of file that give out a gradient: see :mod:`nstrt.runtime.model.step`."""
+"""Kinds of file that give out a gradient: see ``model.step_io``."""
 
 WEIGHT_NAMES = ("oxford", "torchvision")
 """Weights known by name; anything else is the path of a file."""
@@ -209,6 +210,14 @@ class ModelSpec:
         weights = self.weights if self.weights in WEIGHT_NAMES else "file"
         words = ("vgg19", weights, self.pooling, self.padding, self.taps[-1], self.variant)
         return "-".join((*words, self.key)) + ".onnx"
+
+
+def weights_of(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What a model file's metadata says of its weights: description, licence, origin, SHA-256."""
+    found = {"description": metadata.get("nstrt.weights", "")}
+    for name in ("licence", "origin", "sha256"):
+        found[name] = metadata.get(f"nstrt.weights.{name}", "")
+    return found
 
 
 def file_sha256(path: str) -> str:

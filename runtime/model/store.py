@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +10,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
-from nstrt.runtime.model.errors import ModelBuilderMissingError, ModelFileError
-from nstrt.runtime.model.files import remove_leftovers, sha256_of, write_whole, written_whole
+from nstrt.runtime.errors import ModelBuilderMissingError, ModelFileError
 from nstrt.runtime.model.spec import FORMAT, ModelSpec
+from nstrt.runtime.system.files import (
+    cache_folder,
+    remove_leftovers,
+    sha256_of,
+    write_whole,
+    written_whole,
+)
 
 __all__ = [
     "BUILDER_GROUP",
@@ -21,7 +26,6 @@ __all__ = [
     "ModelBuilder",
     "ModelStore",
     "StoredModel",
-    "cache_folder",
 ]
 
 BUILDER_GROUP = "nstrt.model_builders"
@@ -37,16 +41,6 @@ class ModelBuilder(Protocol):
     """Makes a model file: ``builder(spec, target, store)`` writes a checked file to ``target``."""
 
     def __call__(self, spec: ModelSpec, target: Path, store: ModelStore) -> object: ...
-
-
-def cache_folder() -> Path:
-    """Where models and measurements are kept: ``NSTRT_CACHE``, or the user's cache folder."""
-    chosen = os.environ.get("NSTRT_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("nstrt", appauthor=False))
 
 
 @dataclass(frozen=True, kw_only=True)

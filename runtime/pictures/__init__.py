@@ -1,12 +1,12 @@
 """Pictures: read from files and memory, resized, enlarged, and written with their recipe."""
 
-from nstrt.runtime.pictures.enlarge import enlarge
+from nstrt.runtime.pictures.color_transfer import match_colours
+from nstrt.runtime.pictures.load import as_picture
 from nstrt.runtime.pictures.luminance import gray, gray_pair, with_colours_of
-from nstrt.runtime.pictures.match import match_colours
-from nstrt.runtime.pictures.picture import MIN_SIDE, Picture, PictureSource, as_picture
+from nstrt.runtime.pictures.picture import MIN_SIDE, Picture, PictureSource
 from nstrt.runtime.pictures.read import MAX_BYTES, MAX_PIXELS, decode_picture, read_picture
-from nstrt.runtime.pictures.recipe import embed, extract, read_recipe
 from nstrt.runtime.pictures.resize import resize
+from nstrt.runtime.pictures.upscale import enlarge
 from nstrt.runtime.pictures.write import (
     SUFFIXES,
     check_target,
@@ -14,6 +14,7 @@ from nstrt.runtime.pictures.write import (
     save,
     why_not_written,
 )
+from nstrt.runtime.pictures.xmp import embed, extract, read_recipe
 
 __all__ = [
     "MAX_BYTES",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nstrt.runtime.model.errors import OptionError
+from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures.values import quantised, unit_values, upright
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MIN_SIDE", "Picture", "PictureSource", "as_picture"]
+__all__ = ["MIN_SIDE", "Picture", "PictureSource"]
 
 MIN_SIDE = 16
 """The network shrinks pictures four times by two; smaller ones have nothing left."""
@@ -74,13 +73,6 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.width, self.height
-
-    @classmethod
-    def open(cls, path: str | Path) -> Picture:
-        """Read a picture file; see :func:`nstrt.runtime.pictures.read_picture`."""
-        from nstrt.runtime.pictures.read import read_picture
-
-        return read_picture(path)
 
     @classmethod
     def from_array(cls, array: NDArray[Any], *, depth: int | None = None) -> Picture:
@@ -144,7 +136,7 @@ class Picture:
         the transparency. Left out, it is 1 for up to two channels and else 3. ``profile`` is an
         ICC profile, ``orientation`` EXIF's.
         """
-        from nstrt.runtime.pictures.colour import to_srgb
+        from nstrt.runtime.pictures.icc import to_srgb
 
         if colours is None:
             colours = 1 if samples.shape[2] <= 2 else 3
@@ -198,47 +190,6 @@ class Picture:
         if self.alpha is not None:
             _fill(values[..., 3], self.alpha)
         return values
-
-
-def as_picture(source: PictureSource) -> Picture:
-    """Make a picture of a path, a Pillow picture, an array, a torch tensor or a picture.
-
-    Tensors are (3, height, width) or (1, 3, height, width) between 0 and 1.
-    """
-    if isinstance(source, Picture):
-        return source
-    if isinstance(source, str | Path):
-        return Picture.open(source)
-    if isinstance(source, np.ndarray):
-        return Picture.from_array(source)
-    # An object of these kinds can exist only if its package is loaded already.
-    torch: Any = sys.modules.get("torch")
-    if torch is not None and isinstance(source, torch.Tensor):
-        return Picture.from_array(_tensor_values(source))
-    if "PIL.Image" in sys.modules:
-        from PIL import Image
-
-        if isinstance(source, Image.Image):
-            return Picture.from_pillow(source)
-    raise OptionError(
-        "A picture must be a file path, a Pillow image, a NumPy array, a torch tensor or a "
-        f"Picture, not {type(source).__name__}."
-    )
-
-
-def _tensor_values(tensor: Any) -> NDArray[Any]:
-    values = tensor.detach().cpu()
-    if values.dim() == 4 and values.shape[0] == 1:
-        values = values[0]
-    if values.dim() != 3 or values.shape[0] != 3:
-        raise OptionError(
-            "A picture tensor must be (3, height, width) or (1, 3, height, width), "
-            f"not {tuple(tensor.shape)}."
-        )
-    if values.is_floating_point():
-        values = values.float()
-    channels_last: NDArray[Any] = values.permute(1, 2, 0).numpy()
-    return channels_last
 
 
 def _unit_from_array(values: NDArray[Any]) -> NDArray[np.float32]:

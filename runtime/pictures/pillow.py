@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.model.errors import OptionError, PictureReadError
+from nstrt.runtime.errors import OptionError, PictureReadError
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.model.errors import PictureReadError, TooLargeError
+from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
 from nstrt.runtime.pictures.sniff import READABLE, foreign_kind, picture_kind
 from nstrt.runtime.pictures.source import MAX_BYTES, read_content, shown

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.model.errors import OptionError
+from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures.values import strips
 
 __all__ = ["resize"]

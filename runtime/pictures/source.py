@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from nstrt.runtime.model.errors import PictureReadError, TooLargeError
+from nstrt.runtime.errors import PictureReadError, TooLargeError
 
 __all__ = ["MAX_BYTES", "read_content", "shown"]
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.model.errors import OutputExistsError, PictureWriteError
-from nstrt.runtime.model.files import remove_leftovers, write_whole
+from nstrt.runtime.errors import OutputExistsError, PictureWriteError
 from nstrt.runtime.pictures.picture import Picture
-from nstrt.runtime.pictures.recipe import embed
 from nstrt.runtime.pictures.source import shown
 from nstrt.runtime.pictures.values import quantised, strips
 from nstrt.runtime.pictures.vips import from_samples, libvips, set_blob
+from nstrt.runtime.pictures.xmp import embed
+from nstrt.runtime.system.files import remove_leftovers, write_whole
 
 __all__ = ["SUFFIXES", "check_target", "check_writable", "save", "why_not_written"]
 

@@ -14,7 +14,8 @@ import prepare
 import pytest
 from gimp import CAT, Gimp, Photo, Profile
 
-from nstrt.runtime.model import ModelStore, cache_folder
+from nstrt.runtime.model import ModelStore
+from nstrt.runtime.system.files import cache_folder
 
 
 def pytest_configure() -> None:

@@ -1,0 +1,170 @@
+"""The public names of the runtime, each written once; they load when first used."""
+
+from .analysis.compare import (
+    Difference as Difference,
+)
+from .analysis.compare import (
+    PictureLosses as PictureLosses,
+)
+from .analysis.compare import (
+    losses_of as losses_of,
+)
+from .analysis.contact_sheet import (
+    contact_sheet as contact_sheet,
+)
+from .analysis.grid_search import (
+    Axis as Axis,
+)
+from .analysis.grid_search import (
+    Cell as Cell,
+)
+from .analysis.grid_search import (
+    Exploration as Exploration,
+)
+from .analysis.grid_search import (
+    parse_axis as parse_axis,
+)
+from .batch.batch import (
+    Batch as Batch,
+)
+from .batch.job_list import (
+    jobs_from as jobs_from,
+)
+from .batch.jobs import (
+    BatchEvent as BatchEvent,
+)
+from .batch.jobs import (
+    Job as Job,
+)
+from .batch.jobs import (
+    JobDone as JobDone,
+)
+from .batch.jobs import (
+    JobEvent as JobEvent,
+)
+from .batch.jobs import (
+    JobFailed as JobFailed,
+)
+from .batch.jobs import (
+    JobProgress as JobProgress,
+)
+from .batch.jobs import (
+    JobSkipped as JobSkipped,
+)
+from .batch.jobs import (
+    JobStarted as JobStarted,
+)
+from .errors import (
+    CheckpointError as CheckpointError,
+)
+from .errors import (
+    ExportCheckError as ExportCheckError,
+)
+from .errors import (
+    LayerNameError as LayerNameError,
+)
+from .errors import (
+    ModelBuilderMissingError as ModelBuilderMissingError,
+)
+from .errors import (
+    ModelFileError as ModelFileError,
+)
+from .errors import (
+    NstrtError as NstrtError,
+)
+from .errors import (
+    OptionError as OptionError,
+)
+from .errors import (
+    OutputExistsError as OutputExistsError,
+)
+from .errors import (
+    PackageMissingError as PackageMissingError,
+)
+from .errors import (
+    PictureReadError as PictureReadError,
+)
+from .errors import (
+    PictureWriteError as PictureWriteError,
+)
+from .errors import (
+    ProviderUnavailableError as ProviderUnavailableError,
+)
+from .errors import (
+    TooLargeError as TooLargeError,
+)
+from .errors import (
+    WeightsError as WeightsError,
+)
+from .loss.terms import (
+    LossTerms as LossTerms,
+)
+from .model.spec import (
+    ModelSpec as ModelSpec,
+)
+from .model.store import (
+    ModelStore as ModelStore,
+)
+from .options.options import (
+    PRESETS as PRESETS,
+)
+from .options.options import (
+    StylizeOptions as StylizeOptions,
+)
+from .ort.features import (
+    features as features,
+)
+from .outputs.preview_file import (
+    PreviewFile as PreviewFile,
+)
+from .outputs.timelapse import (
+    Timelapse as Timelapse,
+)
+from .pictures.picture import (
+    Picture as Picture,
+)
+from .pictures.xmp import (
+    read_recipe as read_recipe,
+)
+from .planning.estimate import (
+    Estimate as Estimate,
+)
+from .planning.plan import (
+    Plan as Plan,
+)
+from .planning.plan import (
+    Scale as Scale,
+)
+from .run.events import (
+    Event as Event,
+)
+from .run.events import (
+    Finished as Finished,
+)
+from .run.events import (
+    Preview as Preview,
+)
+from .run.events import (
+    ScaleDone as ScaleDone,
+)
+from .run.events import (
+    Started as Started,
+)
+from .run.events import (
+    Step as Step,
+)
+from .run.result import (
+    Result as Result,
+)
+from .run.run import (
+    Run as Run,
+)
+from .style_transfer import (
+    StyleTransfer as StyleTransfer,
+)
+from .style_transfer import (
+    stylize as stylize,
+)
+from .system.interrupt import (
+    Interrupted as Interrupted,
+)

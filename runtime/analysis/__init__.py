@@ -1,0 +1,1 @@
+"""Comparisons, grid searches, contact sheets and the report on this machine."""

@@ -1,0 +1,76 @@
+"""What would run here: versions, providers that really load, devices, models."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.model import ModelStore
+from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.ort.providers import PROVIDERS, choose_provider, loads
+from nstrt.runtime.ort.session import Session, inference_session
+from nstrt.runtime.planning.plan import default_size
+from nstrt.runtime.planning.planner import serves
+from nstrt.runtime.system.files import cache_folder
+from nstrt.runtime.system.host import (
+    available_memory,
+    default_threads,
+    device_name,
+    processor,
+    versions,
+)
+
+__all__ = ["describe"]
+
+
+def describe() -> dict[str, Any]:
+    """Facts about this machine and installation, as plain values."""
+    choice = choose_provider("auto", serves)
+    store = ModelStore()
+    return {
+        "versions": {
+            **versions(),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
+        "providers": {
+            name: "runs (a session was made)" if loads(name) else "not here"
+            for name in PROVIDERS
+            if name != "auto"
+        },
+        "would_run": {
+            "provider": choice.provider,
+            "device": device_name(choice.provider),
+            "default_size": default_size(choice.provider),
+        },
+        "nodes": _nodes(store, choice.provider),
+        "processor": {
+            "name": processor(),
+            "threads": default_threads(),
+            "free_memory": f"{available_memory() / 1e9:.1f} GB",
+        },
+        "models": {
+            "folder": str(cache_folder() / "models"),
+            "files": [model.path.name for model in store.list()],
+        },
+    }
+
+
+def _nodes(store: ModelStore, provider: str) -> dict[str, str]:
+    """Where ONNX Runtime places the nodes of the default models that are there, by its own
+    record."""
+    options = StylizeOptions.of()
+    found: dict[str, str] = {}
+    for spec in (options.spec, options.step_spec):
+        model = store.find(spec)
+        if model is None:
+            continue
+        try:
+            session = Session(inference_session(model.path, provider=provider), provider)
+        except NstrtError as error:
+            found[spec.variant] = str(error)
+        else:
+            counts = session.nodes_by_provider()
+            found[spec.variant] = ", ".join(f"{n} on {name}" for name, n in counts.items())
+    return found

@@ -1,0 +1,1 @@
+"""Many pictures: job lists, workers and processes."""

@@ -1,0 +1,202 @@
+"""The engine whose loss and gradient are one ONNX graph: no torch, any provider of ONNX Runtime.
+
+Three sessions at most: the features of the loss's layers, for targets and statistics; a ``step``
+graph for whole pictures; a ``tile`` graph for parts of one. What goes into the graphs stands in
+``model.step_io``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nstrt.runtime.arrays import Array, Arrays
+from nstrt.runtime.engines import StepFunction
+from nstrt.runtime.engines.gram_cache import StyleTargets
+from nstrt.runtime.loss.objective import Objective, Tally
+from nstrt.runtime.model import (
+    CONTENT_FACTORS,
+    CONTENT_SHARES,
+    GRADIENT,
+    IMAGE,
+    STYLE_SHARES,
+    TERMS,
+    WEIGHTS,
+    core_input,
+    gram_input,
+    in_network_order,
+    pull_input,
+    shape_of,
+    stride_of,
+    target_input,
+)
+from nstrt.runtime.network.observer import Watcher
+from nstrt.runtime.network.sections import Cut
+from nstrt.runtime.network.tiles import Tile
+from nstrt.runtime.ort.providers import InputShape, image_shape
+from nstrt.runtime.ort.session import Bound, FeatureSession, Session
+from nstrt.runtime.system.interrupt import Interrupt
+
+__all__ = ["GraphEngine", "Open", "step_inputs", "step_shapes"]
+
+Open = Callable[[], Session]
+"""Opens a session when it is first needed."""
+
+
+class GraphEngine:
+    """Loss and gradient by ``session.run``.
+
+    Images are ``arrays``: NumPy's on the processor, and where there is no torch; on a card,
+    torch's, which stay there from step to step.
+    """
+
+    name = "graph"
+    one_graph = True
+    cuts = False
+
+    def __init__(self, features: FeatureSession, *, step: Open, tile: Open, arrays: Arrays) -> None:
+        self.features = features
+        self.arrays = arrays
+        self.weights = features.weights
+        self.interrupt = Interrupt()
+        self.targets: StyleTargets[Array] = StyleTargets()
+        self._open_step, self._open_tile = step, tile
+        self._step: Session | None = None
+        self._tile: Session | None = None
+        self._bound: Bound | None = None
+
+    @property
+    def session(self) -> Session:
+        """The step graph's."""
+        if self._step is None:
+            self._step = self._open_step()
+        return self._step
+
+    def look(self, part: Array, watcher: Watcher, tile: Tile) -> None:
+        if self._bound is not None:
+            # A new scale begins. What ONNX Runtime keeps for steps of the last one would lie
+            # beside all features of this one.
+            self._bound = self._step = None
+        # Parts of a picture do not lie in one piece.
+        part = self.arrays.packed(part)
+        found = self.features.bound(part, self.interrupt, layers=watcher.layers, shrink=True)
+        self.interrupt.check()
+        for layer in watcher.layers:
+            watcher.see(layer, self.arrays.single(found[layer][0]), 0)
+
+    def step(self, objective: Objective, image: Array) -> StepFunction:
+        self.features.release()
+        terms = np.empty(4, np.float32)
+        gradient = self.arrays.buffer(image.shape)
+        bound = self._bound = Bound(self.session)
+        for name, values in step_inputs(objective, *image.shape[2:]).items():
+            bound.take(name, values)
+        bound.give(TERMS, terms)
+        bound.give(GRADIENT, gradient)
+
+        def compute(image: Array) -> tuple[NDArray[np.float32], Array]:
+            bound.take(IMAGE, image)
+            bound.run(self.interrupt)
+            return terms, gradient
+
+        return compute
+
+    def gradient(self, part: Array, tally: Tally, tile: Tile, cut: Cut | None = None) -> Array:
+        if self._tile is None:
+            self._tile = self._open_tile()
+        gradient = self.arrays.buffer(part.shape)
+        bound = Bound(self._tile)
+        inputs = tile_inputs(tally, tile, self.arrays)
+        for name, values in {IMAGE: self.arrays.packed(part), **inputs}.items():
+            bound.take(name, values)
+        bound.give(GRADIENT, gradient)
+        bound.run(self.interrupt)
+        return gradient
+
+    def kernels(self, tile: Tile) -> dict[str, str]:
+        return {}
+
+    @property
+    def algorithms(self) -> dict[str, str]:
+        return {}
+
+    def promise(self, algorithms: Mapping[str, str]) -> None:
+        pass
+
+    def nodes_by_provider(self) -> dict[str, int]:
+        return self.session.nodes_by_provider()
+
+    def release(self) -> None:
+        self.features.release()
+        if self._bound is not None:
+            self._bound = self._step = None
+
+
+def step_inputs(objective: Objective, height: int, width: int) -> dict[str, Array]:
+    """The inputs of a step graph, but the image, for pictures of a height and width.
+
+    The graph's Gram matrices are divided by the number of positions n. Where the objective's are
+    not (``gram_mean`` off), A / n is what they are to reach, and each square counts n^2 times.
+    """
+    weights = objective.weights
+    contents = in_network_order(weights.content_layers)
+    styles = in_network_order(weights.style_layers)
+    content_weights = weights.normalized(weights.content_layers)
+    style_weights = weights.normalized(weights.style_layers)
+    found: dict[str, Array] = {}
+    shares: dict[str, list[float]] = {CONTENT_SHARES: [], STYLE_SHARES: []}
+    for layer in contents:
+        target = objective.contents[layer]
+        found[target_input(layer)] = target[None]
+        energy = float(objective.content_energies[layer])
+        share = content_weights[layer] / math.prod(target.shape) / energy
+        shares[CONTENT_SHARES].append(share)
+    for layer in styles:
+        gram = objective.grams[layer]
+        positions = 1 if weights.gram_mean else math.prod(shape_of(layer, height, width)[1:])
+        found[gram_input(layer)] = gram / positions if positions > 1 else gram
+        energy = float(objective.style_energies[layer]) / positions**2
+        shares[STYLE_SHARES].append(style_weights[layer] / math.prod(gram.shape) / energy)
+    for name, values in shares.items():
+        if values:
+            found[name] = np.array(values, np.float32)
+    found[WEIGHTS] = np.array([weights.content, weights.style, weights.tv], np.float32)
+    return found
+
+
+def tile_inputs(tally: Tally, tile: Tile, arrays: Arrays) -> dict[str, Array]:
+    """The inputs of a tile graph, but the image, for a tile of a picture that ``tally`` settled."""
+    height, width = tile.size
+    found: dict[str, Array] = {}
+    factors = []
+    objective = tally.objective
+    for layer in in_network_order(objective.weights.content_layers):
+        _, rows, columns = shape_of(layer, height, width)
+        stride = stride_of(layer)
+        top, left = tile.rows.start // stride, tile.columns.start // stride
+        target = objective.contents[layer][:, top : top + rows, left : left + columns]
+        found[target_input(layer)] = arrays.packed(target[None])
+        factors.append(float(tally.factors[layer]))
+    for layer in in_network_order(objective.weights.style_layers):
+        found[pull_input(layer)] = tally.pulls[layer]
+    if factors:
+        found[CONTENT_FACTORS] = np.array(factors, np.float32)
+    for layer in in_network_order(objective.layers):
+        _, rows, columns = shape_of(layer, height, width)
+        stride = stride_of(layer)
+        top, bottom, _ = tile.rows.core(stride).indices(rows)
+        left, right, _ = tile.columns.core(stride).indices(columns)
+        found[core_input(layer)] = np.array([top, bottom, left, right], np.int64)
+    return found
+
+
+def step_shapes(content_layers: Sequence[str]) -> dict[str, InputShape]:
+    """The inputs of step and tile graphs whose shapes follow from the picture's."""
+
+    def target(layer: str) -> InputShape:
+        return lambda height, width: (1, *shape_of(layer, height, width))
+
+    return {IMAGE: image_shape, **{target_input(name): target(name) for name in content_layers}}

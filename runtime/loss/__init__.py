@@ -1,0 +1,1 @@
+"""Content, style, total variation and temporal losses, and the objective that sums them."""

@@ -1,0 +1,1 @@
+"""Optimisers of the image: Adam and L-BFGS."""

@@ -1,0 +1,15 @@
+"""State of an optimiser or a loop, as checkpoints store it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["State"]
+
+
+State: TypeAlias = Mapping[str, Any]
+"""Mappings and sequences of numbers, words, None and arrays."""

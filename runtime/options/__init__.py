@@ -1,0 +1,1 @@
+"""The options of a run, their presets and their text forms."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime: execution providers, sessions and feature extraction."""

@@ -1,0 +1,1 @@
+"""Files written while a run goes on: previews and time lapses."""

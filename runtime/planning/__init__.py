@@ -1,0 +1,1 @@
+"""The plan of a run: scales, engine, provider, memory and time."""

@@ -1,0 +1,1 @@
+"""One run: inputs, the optimisation loop, events, checkpoints and the result."""

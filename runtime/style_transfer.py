@@ -1,0 +1,181 @@
+"""The public face of the runtime: one photo, one painting, the photo repainted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+from nstrt.runtime.errors import OptionError
+from nstrt.runtime.model import ModelStore
+from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.pictures import PictureSource
+from nstrt.runtime.planning.estimate import Estimate, known_pace
+from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.planning.planner import Planner
+from nstrt.runtime.run.checkpointing import SECONDS, Checkpoints
+from nstrt.runtime.run.inputs import Moved, RegionSource, Sources, masks_held
+from nstrt.runtime.run.result import Result
+from nstrt.runtime.run.run import Run
+
+__all__ = ["StyleTransfer", "stylize"]
+
+Notify = Callable[[str], None]
+
+
+class StyleTransfer:
+    """Repaints photos in the manner of paintings, with the same options.
+
+    One object serves many pictures: the model, its session and the choice of the engine are
+    made once. ``notify`` is told, in a sentence, what takes time or was decided on the way.
+
+    Not for several threads at once; :meth:`Run.stop` may come from any.
+    """
+
+    def __init__(
+        self,
+        options: StylizeOptions | None = None,
+        *,
+        store: ModelStore | None = None,
+        notify: Notify | None = None,
+    ) -> None:
+        self.options = options or StylizeOptions.of()
+        self._notify = notify = notify or (lambda line: None)
+        self._planner = Planner(self.options, store or ModelStore(notify=notify), notify)
+
+    def with_options(self, options: StylizeOptions) -> StyleTransfer:
+        """The same for other options, sharing the networks that are loaded."""
+        other = copy(self)
+        other.options = options
+        other._planner = self._planner.with_options(options)
+        return other
+
+    def prepare(self) -> None:
+        """Load what a run needs and take one small step, so that runs start at once."""
+        from nstrt.runtime.engines.benchmark import measure_step
+        from nstrt.runtime.loss.objective import LossWeights
+
+        engine = self._planner.load()
+        measure_step(engine, LossWeights.of(self.options))
+        engine.release()
+
+    def estimate(
+        self,
+        photo: tuple[int, int],
+        painting: tuple[int, int] | None = None,
+        *more: tuple[int, int],
+        regions: int = 0,
+        protect: bool = False,
+    ) -> Estimate:
+        """What a run would take for a photo, a painting and ``more`` of them, those of regions
+        too, of (width, height) pixels, with so many regions and a part that is protected or not.
+
+        The time is that of this machine's runs before, or else of a small step taken now.
+        Raises what the run would raise.
+        """
+        masks = masks_held(regions, protect, stays=self.options.rest == "photo")
+        plan, engine = self._planner.prepare(photo, painting or photo, *more, masks=masks)
+        pace = known_pace(self._planner.pace_key(plan))
+        if pace is None:
+            from nstrt.runtime.engines.benchmark import SIDES, measure_step
+            from nstrt.runtime.loss.objective import LossWeights
+
+            weights = LossWeights.of(self.options)
+            measure_step(engine, weights)
+            pace = measure_step(engine, weights) / (SIDES[0] * SIDES[1])
+            engine.release()
+        return Estimate(plan=plan, seconds=plan.work * pace, available=self._planner.free_memory())
+
+    def run(
+        self,
+        content: PictureSource,
+        style: PictureSource | Sequence[PictureSource],
+        *,
+        regions: Sequence[RegionSource] = (),
+        protect: PictureSource | None = None,
+        preview_steps: int | None = None,
+        preview_seconds: float | None = None,
+        started: float | None = None,
+        start: PictureSource | None = None,
+        moved: Moved | None = None,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+        checkpoint_seconds: float | None = None,
+    ) -> Run:
+        """Start repainting ``content`` in the manner of ``style``; nothing happens before the
+        run is iterated.
+
+        Pictures are paths, Pillow images, NumPy arrays, torch tensors or :class:`Picture`. Of
+        several paintings, a list or tuple, the styles are blended (``style_blend``). ``regions``
+        are pairs of a mask, white where the region is, and its painting, or None for the main
+        one; ``protect`` is a mask, white where the picture is to stay near the photo. Previews
+        come every so many steps or seconds. ``started`` is when the command began, by
+        ``time.perf_counter()``, if earlier than now. ``start`` is a picture to start from, in
+        place of what ``options.init`` names; it is resized to the first scale. ``moved`` is the
+        painting of a film's frame before, moved along (:func:`moved`), which
+        the picture is held to with ``options.temporal_weight``.
+
+        The run's state is kept in the file ``checkpoint``, if one is named, every
+        ``checkpoint_seconds`` (by default 30; 0: after each step), but in no more than about two
+        hundredths of the time. With ``resume`` the run goes on from the state that is found there,
+        to the same picture, and from the beginning if there is none. Once the result is saved,
+        :meth:`Run.remove_checkpoint` deletes the file.
+
+        The iteration raises :class:`CheckpointError` for a checkpoint that is
+        damaged, of another photo, painting or options, or cannot be gone on from here.
+        """
+        if resume and checkpoint is None:
+            raise OptionError("To resume a run, name its checkpoint file too.")
+        kept = None
+        if checkpoint is not None:
+            seconds = SECONDS if checkpoint_seconds is None else checkpoint_seconds
+            kept = Checkpoints(
+                Path(checkpoint), resume=resume, seconds=seconds, notify=self._notify
+            )
+        return Run(
+            self._planner,
+            Sources.of(content, style, regions, protect, moved),
+            preview_steps=preview_steps,
+            preview_seconds=preview_seconds,
+            checkpoints=kept,
+            started=time.perf_counter() if started is None else started,
+            start=start,
+        )
+
+    def stylize(
+        self,
+        content: PictureSource,
+        style: PictureSource | Sequence[PictureSource],
+        *,
+        regions: Sequence[RegionSource] = (),
+        protect: PictureSource | None = None,
+    ) -> Result:
+        """Repaint ``content`` in the manner of ``style`` and wait for the result; see
+        :meth:`run`."""
+        return self.run(content, style, regions=regions, protect=protect).result()
+
+    def plan(self, photo: tuple[int, int], painting: tuple[int, int]) -> Plan:
+        """What would run for a photo and a painting of (width, height) pixels.
+
+        Raises :class:`NstrtError` if it cannot run here.
+        """
+        return self._planner.prepare(photo, painting)[0]
+
+
+def stylize(
+    content: PictureSource,
+    style: PictureSource | Sequence[PictureSource],
+    *,
+    regions: Sequence[RegionSource] = (),
+    protect: PictureSource | None = None,
+    **options: Any,
+) -> Result:
+    """Repaint ``content`` in the manner of ``style``; see :meth:`StyleTransfer.run`.
+
+    ``options`` are those of :class:`StylizeOptions`, ``preset`` among them. Pictures are paths,
+    Pillow images, NumPy arrays or torch tensors.
+    """
+    transfer = StyleTransfer(StylizeOptions.of(**options))
+    return transfer.stylize(content, style, regions=regions, protect=protect)

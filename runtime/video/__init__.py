@@ -1,0 +1,1 @@
+"""Films: optical flow and frames that follow one another."""
