@@ -93,13 +93,15 @@ def step_of(
 def engine_of(options: Any, name: str, shapes: Sequence[tuple[int, int]]) -> Any:
     """An engine for pictures of some heights and widths."""
     from nstrt.runtime import ModelStore
-    from nstrt.runtime.engines.factory import Assembly, Site
+    from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
     from nstrt.runtime.ort.providers import choose_precision
     from nstrt.runtime.system.host import default_threads
 
     precision = choose_precision(options.precision, options.provider)
-    site = Site(provider=options.provider, precision=precision, threads=default_threads())
-    assembly = Assembly(ModelStore(), site)
+    site = ExecutionTarget(
+        provider=options.provider, precision=precision, threads=default_threads()
+    )
+    assembly = EngineFactory(ModelStore(), site)
     if name != "graph":
         assembly.set_up()
     spec = options.step_spec if name == "graph" else options.spec

@@ -18,14 +18,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "gimp"))
 import prepare
 from gimp import CAT, NIGHT, Photo, Profile, Screen, processor_seconds, wait_for, wait_until_gone
 from PIL import Image
-from test_screen import open_dialog, press_ok, progress_window, remember
+from test_screen import open_dialog, press_ok, progress_window, store_measurement
 
 from nstrt.runtime.system.files import cache_folder
 
 
 def previewed(screen: Screen, photo: Photo) -> tuple[float, str]:
     """Seconds from OK to the first preview, and the window with the progress."""
-    remember(screen.profile, style=NIGHT.as_uri())
+    store_measurement(screen.profile, style=NIGHT.as_uri())
     dialog = open_dialog(screen)
     # At once, as somebody who repeats: the worker gets no time to warm up meanwhile.
     press_ok(screen, dialog)

@@ -16,7 +16,7 @@ from nstrt.runtime.planning.estimate import Estimate, known_pace
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpointing import SECONDS, Checkpoints
-from nstrt.runtime.run.inputs import Moved, RegionSource, Sources, masks_held
+from nstrt.runtime.run.inputs import InputSources, PreviousFrame, RegionSource, mask_count
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.run.run import Run
 
@@ -75,7 +75,7 @@ class StyleTransfer:
         The time is that of this machine's runs before, or else of a small step taken now.
         Raises what the run would raise.
         """
-        masks = masks_held(regions, protect, stays=self.options.rest == "photo")
+        masks = mask_count(regions, protect, stays=self.options.rest == "photo")
         plan, engine = self._planner.prepare(photo, painting or photo, *more, masks=masks)
         pace = known_pace(self._planner.pace_key(plan))
         if pace is None:
@@ -99,7 +99,7 @@ class StyleTransfer:
         preview_seconds: float | None = None,
         started: float | None = None,
         start: PictureSource | None = None,
-        moved: Moved | None = None,
+        moved: PreviousFrame | None = None,
         checkpoint: str | Path | None = None,
         resume: bool = False,
         checkpoint_seconds: float | None = None,
@@ -136,7 +136,7 @@ class StyleTransfer:
             )
         return Run(
             self._planner,
-            Sources.of(content, style, regions, protect, moved),
+            InputSources.of(content, style, regions, protect, moved),
             preview_steps=preview_steps,
             preview_seconds=preview_seconds,
             checkpoints=kept,

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from nstrt.plugins.cli import batch, compare, explore, export, gimp, import_, info, stylize, worker
-from nstrt.plugins.cli.console import complain
+from nstrt.plugins.cli.console import print_err
 from nstrt.plugins.cli.help import GroupedCommand
 from nstrt.runtime.errors import NstrtError
 
@@ -45,7 +45,7 @@ def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
         try:
             return command(*arguments, **options)
         except KeyboardInterrupt:
-            complain("nstrt: Stopped before there was anything to keep.")
+            print_err("nstrt: Stopped before there was anything to keep.")
             return 130
 
     return wrapper
@@ -112,5 +112,5 @@ _PLAIN_WORDS = (
 
 
 def _refuse(sentence: str) -> int:
-    complain(f"nstrt: {' '.join(sentence.split())}")
+    print_err(f"nstrt: {' '.join(sentence.split())}")
     return 2

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nstrt.plugins.cli.console import complain, speaker, tell
+from nstrt.plugins.cli.console import print_err, print_out, printer
 from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, given_values, with_option_flags
-from nstrt.plugins.cli.interrupt import heeding_ctrl_c
+from nstrt.plugins.cli.interrupt import stop_on_sigint
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
@@ -101,19 +101,19 @@ def command(
     found = jobs_from(
         photos, out_dir=out_dir, style=style, suffix=suffix, **given_values(given or {})
     )
-    say = speaker(quiet=quiet)
+    say = printer(quiet=quiet)
     batch = Batch(found, force=force, processes=jobs, frames=frames, notify=say)
     _make(out_dir)
     tally = _Tally()
     with (
-        heeding_ctrl_c(batch.stop, at_once=lambda: batch.stopped),
+        stop_on_sigint(batch.stop, at_once=lambda: batch.stopped),
         counting_display(len(found), quiet=quiet or as_json) as show,
     ):
         for event in batch:
             show(Item(number=event.number, name=event.job.content.name, **_state(event.event)))
             outcome = tally.take(event)
             if outcome is not None and as_json:
-                tell(json.dumps(outcome))
+                print_out(json.dumps(outcome))
     _summarise(tally, batch, time.perf_counter() - STARTED, as_json=as_json, quiet=quiet)
     if batch.stopped:
         return 130
@@ -185,21 +185,21 @@ def _summarise(tally: _Tally, batch: Batch, seconds: float, *, as_json: bool, qu
     left = len(batch.jobs) - tally.done - tally.skipped - len(tally.failed)
     if as_json:
         counts = {"done": tally.done, "skipped": tally.skipped, "failed": len(tally.failed)}
-        tell(json.dumps({**counts, "left": left, "seconds": round(seconds, 2)}))
+        print_out(json.dumps({**counts, "left": left, "seconds": round(seconds, 2)}))
     elif not quiet:
         words = [f"{tally.done} painted"]
         words += [f"{tally.skipped} done before"] * bool(tally.skipped)
         words += [f"{len(tally.failed)} failed"] * bool(tally.failed)
         words += [f"{left} left for another time"] * bool(left)
-        tell(f"{', '.join(words)}, {seconds:.0f} s")
+        print_out(f"{', '.join(words)}, {seconds:.0f} s")
     if tally.failed and not as_json:
         # One missing painting is one line, whatever number of photos wanted it.
         for reason in dict.fromkeys(reason for _, reason in tally.failed):
             photos = [str(photo) for photo, why in tally.failed if why == reason]
             more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
-            complain(f"nstrt: {photos[0]}{more}: {' '.join(reason.split())}")
+            print_err(f"nstrt: {photos[0]}{more}: {' '.join(reason.split())}")
     for trace in tally.traces:
-        complain(trace)
+        print_err(trace)
 
 
 def _make(folder: Path) -> None:

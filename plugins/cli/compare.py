@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nstrt.plugins.cli.console import tell
+from nstrt.plugins.cli.console import print_out
 from nstrt.plugins.cli.flags import given_options, with_option_flags
 from nstrt.runtime.errors import OptionError
 
@@ -70,13 +70,13 @@ def command(
         facts: dict[str, Any] = {"a": str(a), "b": str(b), **difference.as_dict()}
         if losses is not None:
             facts["losses"] = dict(zip("ab", (item.as_dict() for item in losses), strict=True))
-        tell(json.dumps(facts))
+        print_out(json.dumps(facts))
         return 0
     for line in _difference_lines(difference):
-        tell(line)
+        print_out(line)
     if losses is not None:
         for line in _loss_lines(*losses):
-            tell(line)
+            print_out(line)
     return 0
 
 

@@ -7,22 +7,22 @@ import os
 import sys
 from collections.abc import Callable
 
-__all__ = ["complain", "speaker", "tell"]
+__all__ = ["print_err", "print_out", "printer"]
 
 
-def tell(line: str) -> None:
+def print_out(line: str) -> None:
     """Print a line on stdout."""
     _write(line, sys.stdout)
 
 
-def complain(line: str) -> None:
+def print_err(line: str) -> None:
     """Print a line on stderr."""
     _write(line, sys.stderr)
 
 
-def speaker(*, quiet: bool) -> Callable[[str], None]:
-    """What tells people of what goes on: :func:`complain`, or nothing at all."""
-    return (lambda line: None) if quiet else complain
+def printer(*, quiet: bool) -> Callable[[str], None]:
+    """What tells people of what goes on: :func:`print_err`, or nothing at all."""
+    return (lambda line: None) if quiet else print_err
 
 
 def _write(line: str, stream: object) -> None:

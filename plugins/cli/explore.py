@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nstrt.plugins.cli.console import speaker, tell
+from nstrt.plugins.cli.console import print_out, printer
 from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, given_values, with_option_flags
-from nstrt.plugins.cli.interrupt import heeding_ctrl_c
+from nstrt.plugins.cli.interrupt import stop_on_sigint
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def command(
 
     values = given_values(given or {})
     size = values.pop("size", SIZE)
-    say = speaker(quiet=quiet)
+    say = printer(quiet=quiet)
     axes = [parse_axis(text) for text in vary]
     exploration = Exploration(content, style, axes, given=values, size=size, notify=say)
     sheets = sheet_paths(output, exploration.pages)
@@ -84,7 +84,7 @@ def command(
         check_writable(path, overwrite=force)
 
     with (
-        heeding_ctrl_c(exploration.stop, at_once=lambda: exploration.stopped),
+        stop_on_sigint(exploration.stop, at_once=lambda: exploration.stopped),
         counting_display(len(exploration.cells), quiet=quiet or as_json) as show,
     ):
         for cell, event in exploration:
@@ -108,12 +108,12 @@ def command(
         )
         save(sheet, path, recipe=None, overwrite=force)
     if as_json:
-        tell(json.dumps(_facts(exploration, content, style, sheets)))
+        print_out(json.dumps(_facts(exploration, content, style, sheets)))
     elif not quiet:
         for cell in exploration.cells:
-            tell(f"{cell.number:>3}  {_command(cell, content, style)}")
+            print_out(f"{cell.number:>3}  {_command(cell, content, style)}")
         for path in sheets:
-            tell(f"Saved {path}")
+            print_out(f"Saved {path}")
     return 130 if exploration.stopped else 0
 
 

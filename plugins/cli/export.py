@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nstrt.plugins.cli.console import tell
+from nstrt.plugins.cli.console import print_out
 from nstrt.runtime.errors import OptionError, PackageMissingError
 from nstrt.runtime.model.layers import in_network_order
 from nstrt.runtime.model.spec import PADDINGS, POOLINGS, STEP_VARIANTS, VARIANTS, ModelSpec
@@ -92,18 +92,20 @@ def command(
     store = ModelStore(folder)
     done: list[Export] = []
     if not as_json:
-        tell(f"{'file':<{WIDTH}} {'size':>8} {'taps':>4} {'largest error':>21} {'seconds':>7}")
+        print_out(f"{'file':<{WIDTH}} {'size':>8} {'taps':>4} {'largest error':>21} {'seconds':>7}")
     for spec, variants in jobs:
         for export in export_all(spec, store, variants or None):  # type: ignore[arg-type]
             done.append(export)
             if not as_json:
-                tell(_row(export))
+                print_out(_row(export))
     if as_json:
-        tell(json.dumps([_as_dict(export) for export in done]))
+        print_out(json.dumps([_as_dict(export) for export in done]))
     else:
-        tell(f"in {store.folder}")
+        print_out(f"in {store.folder}")
         if purpose:
-            tell(f"Carry that folder to the other machine and run there: nstrt import {folder}")
+            print_out(
+                f"Carry that folder to the other machine and run there: nstrt import {folder}"
+            )
     return 0
 
 

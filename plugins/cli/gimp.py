@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nstrt.plugins.cli.console import tell
+from nstrt.plugins.cli.console import print_out
 
 if TYPE_CHECKING:
     from nstrt.plugins.gimp.status import Status
@@ -58,12 +58,12 @@ def install(
     source, settings = filter_source(), current()
     for item in found.folders:
         if item.obstacle:
-            tell(f"{item.owner}: left alone, because {item.obstacle}")
+            print_out(f"{item.owner}: left alone, because {item.obstacle}")
             continue
         place = Place(gimp=item.path)
         put(place, source, settings)
         linked = " (a link, whose nstrt.py stays as it is)" if place.linked else ""
-        tell(f"{item.owner}: the filter is in {place.folder}{linked}.")
+        print_out(f"{item.owner}: the filter is in {place.folder}{linked}.")
     greeting = greet(settings.command, settings.environment, protocol=settings.protocol)
     if greeting.fault:
         raise GimpError(
@@ -73,8 +73,8 @@ def install(
     if export:
         from nstrt.runtime import StyleTransfer
 
-        StyleTransfer(notify=tell).prepare()
-    tell(f"Restart GIMP. Then: open a photo, {MENU}...")
+        StyleTransfer(notify=print_out).prepare()
+    print_out(f"Restart GIMP. Then: open a photo, {MENU}...")
     return 0
 
 
@@ -87,11 +87,11 @@ def uninstall(folder: Path = _FOLDER) -> int:
     found = survey(folder)
     done = [place for item in found.folders if take(place := Place(gimp=item.path))]
     for place in done:
-        tell(f"The filter is gone from {place.folder}.")
+        print_out(f"The filter is gone from {place.folder}.")
     if done:
-        tell("Restart GIMP if it is open.")
+        print_out("Restart GIMP if it is open.")
     else:
-        tell(found.lack or "The filter was not installed.")
+        print_out(found.lack or "The filter was not installed.")
     return 0
 
 
@@ -123,12 +123,12 @@ def status(
             ],
             "lack": found.lack or None,
         }
-        tell(json.dumps(facts, indent=1))
+        print_out(json.dumps(facts, indent=1))
     else:
         for line in status_lines(found, states):
-            tell(line)
+            print_out(line)
         if found.usable and not fine:
-            tell("To put it in place: nstrt gimp install")
+            print_out("To put it in place: nstrt gimp install")
     return 0 if fine else 1
 
 

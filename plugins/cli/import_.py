@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from nstrt.plugins.cli.console import tell
+from nstrt.plugins.cli.console import print_out
 from nstrt.runtime.model.store import ModelStore
 
 __all__ = ["EXAMPLES", "NAME", "command"]
@@ -26,6 +26,6 @@ def command(
     store = ModelStore()
     taken = store.take(folder)
     for name, copied in taken.items():
-        tell(f"{name}: {'copied' if copied else 'was there already'}")
-    tell(f"in {store.folder}")
+        print_out(f"{name}: {'copied' if copied else 'was there already'}")
+    print_out(f"in {store.folder}")
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from nstrt.plugins.cli.console import tell
+from nstrt.plugins.cli.console import print_out
 from nstrt.plugins.cli.facts import as_lines
 from nstrt.plugins.cli.report import weights
 from nstrt.runtime.errors import OptionError, PictureReadError
@@ -41,7 +41,7 @@ def command(
         from nstrt.plugins.cli.report import report_lines
 
         for line in report_lines():
-            tell(line)
+            print_out(line)
         return 0
     if picture is not None:
         facts = _recipe(picture)
@@ -50,12 +50,12 @@ def command(
 
         facts = {**describe(), "weights": weights()}
     if as_json:
-        tell(json.dumps(facts, indent=1))
+        print_out(json.dumps(facts, indent=1))
         return 0
     if picture is not None:
-        tell(_in_short(facts))
+        print_out(_in_short(facts))
     for line in as_lines(facts):
-        tell(line)
+        print_out(line)
     return 0
 
 

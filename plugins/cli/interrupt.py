@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["heeding_ctrl_c"]
+__all__ = ["stop_on_sigint"]
 
 
 @contextmanager
-def heeding_ctrl_c(stop: Callable[[], None], *, at_once: Callable[[], bool]) -> Iterator[None]:
+def stop_on_sigint(stop: Callable[[], None], *, at_once: Callable[[], bool]) -> Iterator[None]:
     """While the block runs, Ctrl-C calls ``stop``, which lets it end in good order; where
     ``at_once`` says so, as after a first one, it ends the program."""
 

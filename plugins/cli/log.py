@@ -24,10 +24,10 @@ class StepLog:
     """
 
     def __init__(
-        self, path: Path | None, complain: Callable[[str], None], *, further: bool = False
+        self, path: Path | None, print_err: Callable[[str], None], *, further: bool = False
     ) -> None:
         self._path = path
-        self._complain = complain
+        self._complain = print_err
         self._mode = "a" if further else "w"
         self._file: IO[str] | None = None
         if path is not None and (path.is_dir() or not path.parent.is_dir()):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from nstrt.plugins.cli.console import complain
+from nstrt.plugins.cli.console import print_err
 from nstrt.runtime.run.events import Event, ScaleDone, Started
 
 __all__ = ["Item", "counting_display", "progress_display"]
@@ -73,7 +73,7 @@ class _Lines:
         elif isinstance(event, ScaleDone):
             left = _left(event.seconds_left)
             steps = f"{event.iteration} step{'s' * (event.iteration != 1)}"
-            complain(
+            print_err(
                 f"scale {event.scale} of {self._scales}  {event.width}x{event.height}  {steps}  "
                 f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
                 + (f"  {left}" if left else "")
@@ -110,7 +110,7 @@ def counting_display(total: int, *, quiet: bool) -> Iterator[Count]:
     if quiet:
         yield lambda item: None
     elif not sys.stderr.isatty():
-        yield lambda item: complain(_line(item, total)) if item.over is not None else None
+        yield lambda item: print_err(_line(item, total)) if item.over is not None else None
     else:
         with _counting_bar(total) as show:
             yield show

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nstrt.plugins.cli.console import speaker, tell
+from nstrt.plugins.cli.console import print_out, printer
 from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, with_option_flags
-from nstrt.plugins.cli.interrupt import heeding_ctrl_c
+from nstrt.plugins.cli.interrupt import stop_on_sigint
 from nstrt.plugins.cli.log import StepLog
 from nstrt.runtime.errors import OptionError, OutputExistsError, PictureWriteError
 
@@ -178,7 +178,7 @@ def command(
     force = force or resumed or _asked_to_replace(output, quiet=quiet or as_json)
     check_writable(output, overwrite=force)
     _check_steps(output, save_every, force)
-    say = speaker(quiet=quiet)
+    say = printer(quiet=quiet)
     if resume and not resumed:
         say(f"There is no {checkpoint}: starting from the beginning")
     elif checkpoints and checkpoint.exists() and not resume:
@@ -196,11 +196,11 @@ def command(
         watchers: list[Callable[[Event], None]] = []
         if preview is not None:
             shown = PreviewFile(preview, seconds=preview_seconds, overwrite=force, notify=say)
-            watchers.append(shown.see)
+            watchers.append(shown.update)
         film: Timelapse | None = None
         if timelapse is not None:
             film = held.enter_context(Timelapse(timelapse, overwrite=force))
-            watchers.append(film.see)
+            watchers.append(film.update)
         run = StyleTransfer(options, notify=say).run(
             content,
             [style, *add_style],
@@ -214,15 +214,15 @@ def command(
         )
         # Before there is a picture to keep, there is nothing to wait for.
         held.enter_context(
-            heeding_ctrl_c(run.stop, at_once=lambda: run.stop_asked or not run.painting)
+            stop_on_sigint(run.stop, at_once=lambda: run.stop_asked or not run.painting)
         )
         result = _follow(run, output, lines, watchers, say, quiet=quiet or as_json)
-        notes = result.keep(output, overwrite=force)
+        notes = result.save_or_rescue(output, overwrite=force)
         run.remove_checkpoint()
         if film is not None:
             notes.append(_film_saved(film))
     if as_json:
-        tell(json.dumps(_summary(result, output, notes)))
+        print_out(json.dumps(_summary(result, output, notes)))
     elif not quiet:
         _report(result, output, notes, checkpoint if checkpoint.exists() else None)
     return 130 if result.stopped and run.stop_asked else 0
@@ -330,23 +330,25 @@ def _report(result: Result, output: Path, notes: list[str], checkpoint: Path | N
     plan = result.plan
     picture = result.picture
     if result.stopped:
-        tell(f"Stopped after {result.steps} of {plan.steps} steps; the best picture so far is kept")
+        print_out(
+            f"Stopped after {result.steps} of {plan.steps} steps; the best picture so far is kept"
+        )
         if checkpoint is not None:
-            tell(f"  the same command with --resume goes on from {checkpoint}")
-    tell(f"Saved {output} ({picture.width}x{picture.height} pixels)")
-    tell(
+            print_out(f"  the same command with --resume goes on from {checkpoint}")
+    print_out(f"Saved {output} ({picture.width}x{picture.height} pixels)")
+    print_out(
         f"  {result.seconds:.0f} s, {result.steps} steps, engine {plan.engine} on {plan.provider} "
         f"({plan.device}, {plan.threads} threads, {plan.precision})"
     )
-    tell(
+    print_out(
         f"  painted {100 * result.painted:.0f} %, loss {result.terms.loss:.4f} "
         f"(content {result.terms.content:.3f}, style {result.terms.style:.4f})"
     )
     if plan.nodes:
         placed = ", ".join(f"{count} on {name}" for name, count in plan.nodes.items())
-        tell(f"  nodes of the network by ONNX Runtime's own record: {placed}")
+        print_out(f"  nodes of the network by ONNX Runtime's own record: {placed}")
     for line in (*plan.reasons, *notes):
-        tell(f"  {line}")
+        print_out(f"  {line}")
 
 
 def _intention(run: Run, event: Started) -> str:

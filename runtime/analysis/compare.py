@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.errors import OptionError, TooLargeError
 from nstrt.runtime.loss.objective import (
-    Contents,
-    Grams,
+    ContentObserver,
+    GramObserver,
     LossWeights,
     Objective,
-    Together,
+    ObserverGroup,
     variation_of,
 )
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.model.layers import shape_of
-from nstrt.runtime.network.observer import Watcher
+from nstrt.runtime.network.observer import FeatureObserver
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.pictures.delta_e import delta_e
 from nstrt.runtime.planning.plan import Scale, plan_scales
 from nstrt.runtime.planning.planner import choose_weights
-from nstrt.runtime.run.color import Colours
+from nstrt.runtime.run.color import ColorMode
 from nstrt.runtime.run.inputs import placed
 from nstrt.runtime.system.host import available_memory
 
@@ -182,7 +182,7 @@ def losses_of(
     """
     store = store or ModelStore()
     options, _ = choose_weights(options or StylizeOptions.of(), store)
-    colours = Colours(options, as_picture(content), as_picture(style).opaque())
+    colours = ColorMode(options, as_picture(content), as_picture(style).opaque())
     found: list[PictureLosses] = []
     against: dict[Scale, _Against] = {}
     for source in pictures:
@@ -214,9 +214,9 @@ class _Against:
         self._session = feature_session(
             options.spec, provider=options.provider, shapes=shapes, store=store
         )
-        contents = Contents(self._weights.content_layers, scale.height, scale.width)
+        contents = ContentObserver(self._weights.content_layers, scale.height, scale.width)
         self._look(_batch(photo, *self._size), contents)
-        grams = Grams(self._weights.style_layers)
+        grams = GramObserver(self._weights.style_layers)
         self._look(_batch(painting, *scale.styles[0]), grams)
         self._objective = Objective(
             weights=self._weights,
@@ -227,9 +227,9 @@ class _Against:
     def losses(self, picture: Picture) -> PictureLosses:
         """The losses of a picture, which is brought to the scale's size."""
         weights, image = self._weights, _batch(picture, *self._size)
-        contents = Contents(weights.content_layers, *image.shape[2:])
-        grams = Grams(weights.style_layers)
-        self._look(image, Together(contents, grams))
+        contents = ContentObserver(weights.content_layers, *image.shape[2:])
+        grams = GramObserver(weights.style_layers)
+        self._look(image, ObserverGroup(contents, grams))
         content_terms = self._objective.content_terms(contents.values)
         own = grams.matrices(mean=weights.gram_mean)
         (style_terms,) = self._objective.style_terms(own)
@@ -247,11 +247,11 @@ class _Against:
             style_layers=style_terms,
         )
 
-    def _look(self, image: NDArray[np.float32], watcher: Watcher) -> None:
-        if watcher.layers:
-            features = self._session.features(image, watcher.layers)
+    def _look(self, image: NDArray[np.float32], observer: FeatureObserver) -> None:
+        if observer.layers:
+            features = self._session.features(image, observer.layers)
             for layer, values in features.items():
-                watcher.see(layer, values[0], 0)
+                observer.observe(layer, values[0], 0)
 
 
 def _batch(picture: Picture, width: int, height: int) -> NDArray[np.float32]:

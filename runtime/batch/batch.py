@@ -72,10 +72,10 @@ class Batch:
             )
 
     def _in_turn(self) -> Iterator[tuple[int, JobEvent]]:
-        from nstrt.runtime.batch.job_runner import Painter
+        from nstrt.runtime.batch.job_runner import JobRunner
         from nstrt.runtime.system.interrupt import Interrupted
 
-        painter = Painter(
+        painter = JobRunner(
             force=self._force, frames=self._frames, store=self._store, notify=self._notify
         )
         self._stop = painter.stop
@@ -89,9 +89,9 @@ class Batch:
             return
 
     def _side_by_side(self) -> Iterator[tuple[int, JobEvent]]:
-        from nstrt.runtime.batch.process_pool import Crew
+        from nstrt.runtime.batch.process_pool import ProcessPool
 
-        with Crew(
+        with ProcessPool(
             self._processes,
             force=self._force,
             store=None if self._store is None else self._store.folder,

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from nstrt.runtime.run.run import Run
     from nstrt.runtime.style_transfer import StyleTransfer
 
-__all__ = ["Painter"]
+__all__ = ["JobRunner"]
 
 STYLES = 2
 """Decoded paintings that are kept: 12 bytes a pixel each."""
 
 
-class Painter:
+class JobRunner:
     """Paints jobs with what they can share: see :class:`Batch`."""
 
     def __init__(
@@ -134,7 +134,7 @@ class Painter:
                     self._run.remove_checkpoint()
                     yield JobSkipped()
                     return
-                notes = result.keep(job.output, overwrite=self._force)
+                notes = result.save_or_rescue(job.output, overwrite=self._force)
                 self._run.remove_checkpoint()
                 if film is not None:
                     film.follow(job, anew=True)

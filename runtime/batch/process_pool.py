@@ -24,7 +24,7 @@ from nstrt.runtime.system.host import available_memory, default_threads
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Crew", "serve"]
+__all__ = ["ProcessPool", "serve"]
 
 _START = (
     "import sys; sys.path[:] = {path!r}; "
@@ -32,7 +32,7 @@ _START = (
 )
 
 
-class Crew:
+class ProcessPool:
     """Processes that paint jobs: each takes the next one when it is done with its last."""
 
     def __init__(
@@ -177,10 +177,10 @@ def _died(code: int) -> JobFailed:
 
 def serve() -> None:
     """Paint the jobs that come on standard input, and tell of them on standard output."""
-    from nstrt.runtime.batch.job_runner import Painter
+    from nstrt.runtime.batch.job_runner import JobRunner
     from nstrt.runtime.system.interrupt import Interrupted
 
-    painter: Painter | None = None
+    painter: JobRunner | None = None
     painting = False
 
     def asked_to_end(number: int, frame: FrameType | None) -> None:
@@ -201,7 +201,7 @@ def serve() -> None:
             return
         if painter is None:
             store = None if folder is None else ModelStore(folder)
-            painter = Painter(force=force, store=store, notify=lambda line: _tell(told, line))
+            painter = JobRunner(force=force, store=store, notify=lambda line: _tell(told, line))
         painting = True
         try:
             for event in painter.paint(job):

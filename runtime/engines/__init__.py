@@ -12,20 +12,21 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from nstrt.runtime.arrays import Array, Arrays
-from nstrt.runtime.engines.gram_cache import StyleTargets
+from nstrt.runtime.engines.gram_cache import GramCache
 from nstrt.runtime.system.interrupt import Interrupt
 
 if TYPE_CHECKING:
-    from nstrt.runtime.loss.objective import Objective, Tally
-    from nstrt.runtime.network.observer import Watcher
-    from nstrt.runtime.network.sections import Cut
+    from nstrt.runtime.loss.objective import LossAccumulator, Objective
+    from nstrt.runtime.network.observer import FeatureObserver
+    from nstrt.runtime.network.sections import SectionBoundary
     from nstrt.runtime.network.tiles import Tile
 
 __all__ = ["Engine", "StepFunction"]
 
 StepFunction = Callable[[Array], tuple[Array, Array]]
-"""From an image to the loss's four numbers (see :meth:`Tally.sum_up`) and the gradient, which is
-valid until the engine is used again."""
+"""From an image to the four loss values of :meth:`LossAccumulator.total` and the gradient.
+
+The gradient is valid until the engine is used again."""
 
 
 class Engine(Protocol):
@@ -46,25 +47,31 @@ class Engine(Protocol):
     """Who may end a computation between two layers, which then raises
     :class:`Interrupted`; a run puts its own here."""
 
-    targets: StyleTargets[Array]
+    targets: GramCache[Array]
     """Gram matrices of paintings that it computed, for the next run."""
 
     one_graph: bool
     """Whether loss and gradient come from one graph: the loss alone is then had from it too, with
     no memory beyond that of a step."""
 
-    cuts: bool
+    supports_sections: bool
     """Whether it can begin at a layer of the network, and so go through it in sections."""
 
-    def look(self, part: Array, watcher: Watcher, tile: Tile) -> None:
-        """Show ``watcher`` its layers' features of a ``tile``, ``part`` of an image or of the
+    def extract_features(self, part: Array, observer: FeatureObserver, tile: Tile) -> None:
+        """Show ``observer`` its layers' features of a ``tile``, ``part`` of an image or of the
         layer that it begins with; only those in its core count."""
 
     def step(self, objective: Objective, image: Array) -> StepFunction:
         """What computes the loss and gradient of images of the shape of this one, whole."""
 
-    def gradient(self, part: Array, tally: Tally, tile: Tile, cut: Cut | None = None) -> Array:
-        """The gradient at a ``tile``, ``part`` of a picture whose statistics ``tally`` has
+    def gradient(
+        self,
+        part: Array,
+        accumulator: LossAccumulator,
+        tile: Tile,
+        cut: SectionBoundary | None = None,
+    ) -> Array:
+        """The gradient at a ``tile``, ``part`` of a picture whose statistics ``accumulator`` has
         settled, or of the layer that it begins with; of its shape. With ``cut``, where the tile
         ends, what comes from there is in it. It is valid until the engine is used again."""
 
@@ -76,7 +83,7 @@ class Engine(Protocol):
     def algorithms(self) -> dict[str, str]:
         """The algorithms chosen so far, for all pictures, by whatever they depend on."""
 
-    def promise(self, algorithms: Mapping[str, str]) -> None:
+    def pin_algorithms(self, algorithms: Mapping[str, str]) -> None:
         """Compute with these, which a run began with. One that does not work here raises
         :class:`CheckpointError` when it is asked for."""
 

@@ -10,9 +10,9 @@ import numpy as np
 from nstrt.runtime.engines import Engine
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.loss.objective import LossWeights
-from nstrt.runtime.system.measurements import recall, remember
+from nstrt.runtime.system.measurements import load_measurements, store_measurement
 
-__all__ = ["SIDES", "faster", "measure_step"]
+__all__ = ["SIDES", "fastest_engine", "measure_step"]
 
 SIDES = (256, 384)
 """Height and width of the picture measured on: large enough for what large pictures load, and to
@@ -22,7 +22,7 @@ REPEATS = 3
 """Steps of each engine that count, after one that warms up."""
 
 
-def faster(
+def fastest_engine(
     key: str, engines: Mapping[str, Callable[[], Engine]], weights: LossWeights
 ) -> tuple[str, Mapping[str, float]]:
     """The name of the engine with the shorter step, and all their seconds.
@@ -30,10 +30,10 @@ def faster(
     ``weights`` say which layers count; ``key`` stands for all that the measurement depends on.
     What was measured for it before is taken again, so that equal commands give equal pictures.
     """
-    known = recall("steps").get(key, {})
+    known = load_measurements("steps").get(key, {})
     if not known.keys() >= engines.keys():
         known = {**known, **_measured(engines, weights)}
-        remember("steps", key, known)
+        store_measurement("steps", key, known)
     seconds = {name: known[name] for name in engines}
     return min(seconds, key=seconds.__getitem__), seconds
 

@@ -11,24 +11,24 @@ from collections.abc import Mapping, Sequence
 
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.engines import Engine, StepFunction
-from nstrt.runtime.engines.gram_cache import TargetKey
+from nstrt.runtime.engines.gram_cache import GramKey
 from nstrt.runtime.kernels.compiled import is_large
-from nstrt.runtime.loss.guidance import Guidance, Guide
+from nstrt.runtime.loss.guidance import Guidance, RegionGuidance
 from nstrt.runtime.loss.objective import (
-    Contents,
-    Grams,
+    ContentObserver,
+    GramObserver,
+    LossAccumulator,
     LossWeights,
     Objective,
+    ObserverGroup,
     Region,
-    Tally,
     Temporal,
-    Together,
     terms_of,
 )
 from nstrt.runtime.loss.terms import LossTerms
-from nstrt.runtime.network.observer import Watcher
-from nstrt.runtime.network.sections import Cut, Section, sections_of
-from nstrt.runtime.network.tiles import Window
+from nstrt.runtime.network.observer import FeatureObserver
+from nstrt.runtime.network.sections import Section, SectionBoundary, sections_of
+from nstrt.runtime.network.tiles import TileObserver
 
 __all__ = ["Evaluation"]
 
@@ -45,20 +45,22 @@ class Evaluation:
         self._objective: Objective | None = None
         self._step: StepFunction | None = None
 
-    def look(self, image: Array, watcher: Watcher) -> None:
-        """Show ``watcher`` the features of a picture."""
-        self._look(image, watcher)
+    def extract_features(self, image: Array, observer: FeatureObserver) -> None:
+        """Show ``observer`` the features of a picture."""
+        self._look(image, observer)
 
-    def _look(self, image: Array, watcher: Watcher) -> Cut | None:
+    def _look(self, image: Array, observer: FeatureObserver) -> SectionBoundary | None:
         """The same; what lies where the network is cut, if it is."""
-        first, *second = self._sections(image, watcher.layers)
-        cut = Cut(first.until, *image.shape[2:]) if first.until else None
-        everybody = Together(watcher, cut) if cut else watcher
+        first, *second = self._sections(image, observer.layers)
+        cut = SectionBoundary(first.until, *image.shape[2:]) if first.until else None
+        everybody = ObserverGroup(observer, cut) if cut else observer
         for tile in first.tiles:
-            self.engine.look(tile.of(image), Window(everybody, tile), tile)
+            self.engine.extract_features(tile.of(image), TileObserver(everybody, tile), tile)
         if cut:
             for tile in second[0].tiles:
-                self.engine.look(tile.of(cut.values), Window(watcher, tile), tile)
+                self.engine.extract_features(
+                    tile.of(cut.values), TileObserver(observer, tile), tile
+                )
         return cut
 
     def grams(self, weights: LossWeights, painting: Array) -> Mapping[str, Array]:
@@ -69,12 +71,12 @@ class Evaluation:
             return {}
 
         def compute() -> dict[str, Array]:
-            found = Grams(layers)
-            self.look(painting, found)
+            found = GramObserver(layers)
+            self.extract_features(painting, found)
             return found.matrices(mean=weights.gram_mean)
 
-        key = TargetKey(
-            painting=TargetKey.digest(self.engine.arrays.fetch(painting)),
+        key = GramKey(
+            painting=GramKey.digest(self.engine.arrays.fetch(painting)),
             layers=layers,
             mean=weights.gram_mean,
             tile=self._tile,
@@ -96,10 +98,10 @@ class Evaluation:
         """
         guidance = guidance or Guidance()
         styles = painting if isinstance(painting, Sequence) else [self.grams(weights, painting)]
-        guides: Sequence[Guide | None] = guidance.guides or [None]
-        own = [Grams(weights.style_layers, guide) for guide in guides]
-        contents = Contents(weights.content_layers, photo.shape[2], photo.shape[3])
-        self.look(photo, Together(contents, *own))
+        guides: Sequence[RegionGuidance | None] = guidance.guides or [None]
+        own = [GramObserver(weights.style_layers, guide) for guide in guides]
+        contents = ContentObserver(weights.content_layers, photo.shape[2], photo.shape[3])
+        self.extract_features(photo, ObserverGroup(contents, *own))
         regions = tuple(
             _region(weights, grams, guide)
             for grams, guide in zip(styles, guides, strict=True)
@@ -127,9 +129,9 @@ class Evaluation:
     def _measure(self, image: Array, objective: Objective) -> LossTerms:
         if self.engine.one_graph and _is_whole(self._sections(image, objective.layers)):
             return terms_of(self._whole(objective, image)(image)[0])
-        tally = objective.tally()
-        self.look(image, tally)
-        return tally.settle(image)
+        accumulator = objective.accumulator()
+        self.extract_features(image, accumulator)
+        return accumulator.terms(image)
 
     def evaluate(self, image: Array, objective: Objective) -> tuple[LossTerms, Array]:
         """The loss at ``image``, and its gradient with respect to it, of the same shape. The
@@ -149,16 +151,16 @@ class Evaluation:
             self.engine.interrupt.check()
             values, gradient = self._whole(objective, image)(image)
             return terms_of(values), self.engine.arrays.copy(gradient)
-        tally = objective.tally()
-        cut = self._look(image, tally)
-        terms = tally.settle(image)
+        accumulator = objective.accumulator()
+        cut = self._look(image, accumulator)
+        terms = accumulator.terms(image)
         if cut:
             cut.begin_gradient()
-            self._back(cut.values, cut.gradient, sections[1], tally)
+            self._back(cut.values, cut.gradient, sections[1], accumulator)
             cut.forget_values()
         gradient = self.engine.arrays.zeros(image.shape, image)
-        self._back(image, gradient, sections[0], tally, cut)
-        tally.add_variation(image, gradient)
+        self._back(image, gradient, sections[0], accumulator, cut)
+        accumulator.add_variation(image, gradient)
         return terms, gradient
 
     def _back(
@@ -166,13 +168,13 @@ class Evaluation:
         start: Array,
         gradient: Array,
         section: Section,
-        tally: Tally,
-        cut: Cut | None = None,
+        accumulator: LossAccumulator,
+        cut: SectionBoundary | None = None,
     ) -> None:
         """Add a section's gradient, and what comes from where it ends, to that at its start."""
         for tile in section.tiles:
             part = tile.of(gradient)
-            part += self.engine.gradient(tile.of(start), tally, tile, cut)
+            part += self.engine.gradient(tile.of(start), accumulator, tile, cut)
 
     def _whole(self, objective: Objective, image: Array) -> StepFunction:
         """What computes the loss and gradient of images of this size at once."""
@@ -182,7 +184,7 @@ class Evaluation:
 
     def _sections(self, image: Array, layers: Sequence[str]) -> list[Section]:
         height, width = image.shape[2:]
-        return sections_of(height, width, self._tile, layers, in_two=self.engine.cuts)
+        return sections_of(height, width, self._tile, layers, in_two=self.engine.supports_sections)
 
 
 def _is_whole(sections: Sequence[Section]) -> bool:
@@ -190,7 +192,7 @@ def _is_whole(sections: Sequence[Section]) -> bool:
     return len(sections) == 1 and len(sections[0].tiles) == 1
 
 
-def _region(weights: LossWeights, grams: Mapping[str, Array], guide: Guide) -> Region:
+def _region(weights: LossWeights, grams: Mapping[str, Array], guide: RegionGuidance) -> Region:
     """A style for a part of the picture, at the layers where it has one."""
     # Without division by positions, a part of the picture has a part of the whole's sums.
     parts = {

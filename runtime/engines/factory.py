@@ -27,16 +27,16 @@ from nstrt.runtime.system.host import (
 if TYPE_CHECKING:
     from nstrt.runtime.engines import Engine
     from nstrt.runtime.engines.graph_engine import GraphEngine
-    from nstrt.runtime.network.vgg import Mirror
+    from nstrt.runtime.network.vgg import TorchVGG
 
-__all__ = ["Assembly", "Site", "has_torch", "import_torch", "torch_sees_card"]
+__all__ = ["EngineFactory", "ExecutionTarget", "has_torch", "import_torch", "torch_sees_card"]
 
 NETWORKS = 2
 """Networks kept in memory on one site: each takes some hundred megabytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class ExecutionTarget:
     """Where an engine runs."""
 
     provider: str
@@ -62,13 +62,13 @@ class Site:
         return card_memory()
 
 
-class Assembly:
+class EngineFactory:
     """Builds engines on one site from the models of a store, each once."""
 
-    def __init__(self, store: ModelStore, site: Site) -> None:
+    def __init__(self, store: ModelStore, site: ExecutionTarget) -> None:
         self._store = store
         self._site = site
-        self._mirrors: dict[str, Mirror] = {}
+        self._mirrors: dict[str, TorchVGG] = {}
         self._engines: dict[tuple[str, str, str, tuple[Shape, ...]], Engine] = {}
         self._used: list[str] = []
 
@@ -110,7 +110,7 @@ class Assembly:
             return self._build_graph(spec, shapes, precision)
         from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
 
-        mirror, site = self._mirror(spec), self._site
+        vgg, site = self._mirror(spec), self._site
         key = machine_id(
             device=device_name(site.provider),
             threads=site.threads,
@@ -118,10 +118,10 @@ class Assembly:
             loops=loops_stamp(),
         )
         if name == "torch":
-            return TorchEngine(mirror, precision=precision, key=key)
+            return TorchEngine(vgg, precision=precision, key=key)
         session = self._open(spec, variant_for(site.provider, precision), shapes, precision)
         features = FeatureSession(session, site.provider)
-        return OnnxEngine(mirror, features, precision=precision, key=key)
+        return OnnxEngine(vgg, features, precision=precision, key=key)
 
     def _build_graph(self, spec: ModelSpec, shapes: Sequence[Shape], precision: str) -> GraphEngine:
         from nstrt.runtime.arrays import Arrays, PlainArrays
@@ -174,12 +174,12 @@ class Assembly:
             self._engines = {key: e for key, e in self._engines.items() if key[1] != old}
         del self._used[:-NETWORKS]
 
-    def _mirror(self, spec: ModelSpec) -> Mirror:
-        from nstrt.runtime.network.vgg import read_mirror
+    def _mirror(self, spec: ModelSpec) -> TorchVGG:
+        from nstrt.runtime.network.vgg import read_vgg
 
         torch = import_torch()
         if spec.key not in self._mirrors:
-            self._mirrors[spec.key] = read_mirror(
+            self._mirrors[spec.key] = read_vgg(
                 self._store.obtain(spec).path,
                 device=torch.device("cuda" if self._site.on_card else "cpu"),
             )
@@ -221,7 +221,7 @@ def torch_sees_card() -> bool:
     return bool(import_torch().cuda.is_available())
 
 
-def _check_torch(site: Site) -> None:
+def _check_torch(site: ExecutionTarget) -> None:
     """Set torch up for the site, or say why it cannot run there."""
     torch = import_torch()
     torch.set_num_threads(site.threads)

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_BYTES", "StyleTargets", "TargetKey"]
+__all__ = ["MOST_BYTES", "GramCache", "GramKey"]
 
 MOST_BYTES = 64_000_000
 """Memory for targets: those of relu1_1 to relu5_1 take 2.4 MB a scale, so some five pictures."""
@@ -26,7 +26,7 @@ Array = TypeVar("Array", bound=_Sized)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetKey:
+class GramKey:
     """All that the Gram matrices of a painting depend on, besides the engine that has them."""
 
     painting: str
@@ -53,7 +53,7 @@ class TargetKey:
         return found.hexdigest()
 
 
-class StyleTargets(Generic[Array]):
+class GramCache(Generic[Array]):
     """Keeps targets, by layer, within ``most`` bytes; those not asked for longest go first.
 
     Targets are shared, so whoever gets them must not write into them. Not for several threads at
@@ -62,10 +62,10 @@ class StyleTargets(Generic[Array]):
 
     def __init__(self, most: int = MOST_BYTES) -> None:
         self._most = most
-        self._kept: OrderedDict[TargetKey, Mapping[str, Array]] = OrderedDict()
+        self._kept: OrderedDict[GramKey, Mapping[str, Array]] = OrderedDict()
 
     def obtain(
-        self, key: TargetKey, compute: Callable[[], Mapping[str, Array]]
+        self, key: GramKey, compute: Callable[[], Mapping[str, Array]]
     ) -> Mapping[str, Array]:
         """The targets of ``key``, from ``compute`` where they are not known yet.
 

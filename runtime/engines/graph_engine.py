@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines import StepFunction
-from nstrt.runtime.engines.gram_cache import StyleTargets
-from nstrt.runtime.loss.objective import Objective, Tally
+from nstrt.runtime.engines.gram_cache import GramCache
+from nstrt.runtime.loss.objective import LossAccumulator, Objective
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
     CONTENT_SHARES,
@@ -33,8 +33,8 @@ from nstrt.runtime.model import (
     stride_of,
     target_input,
 )
-from nstrt.runtime.network.observer import Watcher
-from nstrt.runtime.network.sections import Cut
+from nstrt.runtime.network.observer import FeatureObserver
+from nstrt.runtime.network.sections import SectionBoundary
 from nstrt.runtime.network.tiles import Tile
 from nstrt.runtime.ort.providers import InputShape, image_shape
 from nstrt.runtime.ort.session import Bound, FeatureSession, Session
@@ -55,14 +55,14 @@ class GraphEngine:
 
     name = "graph"
     one_graph = True
-    cuts = False
+    supports_sections = False
 
     def __init__(self, features: FeatureSession, *, step: Open, tile: Open, arrays: Arrays) -> None:
         self.features = features
         self.arrays = arrays
         self.weights = features.weights
         self.interrupt = Interrupt()
-        self.targets: StyleTargets[Array] = StyleTargets()
+        self.targets: GramCache[Array] = GramCache()
         self._open_step, self._open_tile = step, tile
         self._step: Session | None = None
         self._tile: Session | None = None
@@ -75,17 +75,17 @@ class GraphEngine:
             self._step = self._open_step()
         return self._step
 
-    def look(self, part: Array, watcher: Watcher, tile: Tile) -> None:
+    def extract_features(self, part: Array, observer: FeatureObserver, tile: Tile) -> None:
         if self._bound is not None:
             # A new scale begins. What ONNX Runtime keeps for steps of the last one would lie
             # beside all features of this one.
             self._bound = self._step = None
         # Parts of a picture do not lie in one piece.
         part = self.arrays.packed(part)
-        found = self.features.bound(part, self.interrupt, layers=watcher.layers, shrink=True)
+        found = self.features.bound(part, self.interrupt, layers=observer.layers, shrink=True)
         self.interrupt.check()
-        for layer in watcher.layers:
-            watcher.see(layer, self.arrays.single(found[layer][0]), 0)
+        for layer in observer.layers:
+            observer.observe(layer, self.arrays.single(found[layer][0]), 0)
 
     def step(self, objective: Objective, image: Array) -> StepFunction:
         self.features.release()
@@ -104,12 +104,18 @@ class GraphEngine:
 
         return compute
 
-    def gradient(self, part: Array, tally: Tally, tile: Tile, cut: Cut | None = None) -> Array:
+    def gradient(
+        self,
+        part: Array,
+        accumulator: LossAccumulator,
+        tile: Tile,
+        cut: SectionBoundary | None = None,
+    ) -> Array:
         if self._tile is None:
             self._tile = self._open_tile()
         gradient = self.arrays.buffer(part.shape)
         bound = Bound(self._tile)
-        inputs = tile_inputs(tally, tile, self.arrays)
+        inputs = tile_inputs(accumulator, tile, self.arrays)
         for name, values in {IMAGE: self.arrays.packed(part), **inputs}.items():
             bound.take(name, values)
         bound.give(GRADIENT, gradient)
@@ -123,7 +129,7 @@ class GraphEngine:
     def algorithms(self) -> dict[str, str]:
         return {}
 
-    def promise(self, algorithms: Mapping[str, str]) -> None:
+    def pin_algorithms(self, algorithms: Mapping[str, str]) -> None:
         pass
 
     def nodes_by_provider(self) -> dict[str, int]:
@@ -167,21 +173,21 @@ def step_inputs(objective: Objective, height: int, width: int) -> dict[str, Arra
     return found
 
 
-def tile_inputs(tally: Tally, tile: Tile, arrays: Arrays) -> dict[str, Array]:
-    """The inputs of a tile graph, but the image, for a tile of a picture that ``tally`` settled."""
+def tile_inputs(accumulator: LossAccumulator, tile: Tile, arrays: Arrays) -> dict[str, Array]:
+    """Inputs of a tile graph besides the image, from the statistics that ``accumulator`` holds."""
     height, width = tile.size
     found: dict[str, Array] = {}
     factors = []
-    objective = tally.objective
+    objective = accumulator.objective
     for layer in in_network_order(objective.weights.content_layers):
         _, rows, columns = shape_of(layer, height, width)
         stride = stride_of(layer)
         top, left = tile.rows.start // stride, tile.columns.start // stride
         target = objective.contents[layer][:, top : top + rows, left : left + columns]
         found[target_input(layer)] = arrays.packed(target[None])
-        factors.append(float(tally.factors[layer]))
+        factors.append(float(accumulator.factors[layer]))
     for layer in in_network_order(objective.weights.style_layers):
-        found[pull_input(layer)] = tally.pulls[layer]
+        found[pull_input(layer)] = accumulator.pulls[layer]
     if factors:
         found[CONTENT_FACTORS] = np.array(factors, np.float32)
     for layer in in_network_order(objective.layers):

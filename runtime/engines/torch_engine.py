@@ -14,15 +14,15 @@ from torch.nn import functional
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import StepFunction
-from nstrt.runtime.engines.gram_cache import StyleTargets
-from nstrt.runtime.kernels.cuda_graph import recorded
-from nstrt.runtime.loss.objective import Objective, Tally, Together
-from nstrt.runtime.network.banded import Passes, Trace
-from nstrt.runtime.network.observer import Watcher
+from nstrt.runtime.engines.gram_cache import GramCache
+from nstrt.runtime.kernels.cuda_graph import capture_cuda_graph
+from nstrt.runtime.loss.objective import LossAccumulator, Objective, ObserverGroup
+from nstrt.runtime.network.banded import BandedNetwork, SavedActivations
+from nstrt.runtime.network.observer import FeatureObserver
 from nstrt.runtime.network.receptive import WHOLE
-from nstrt.runtime.network.sections import Cut
-from nstrt.runtime.network.tiles import Tile, Window
-from nstrt.runtime.network.vgg import Mirror
+from nstrt.runtime.network.sections import SectionBoundary
+from nstrt.runtime.network.tiles import Tile, TileObserver
+from nstrt.runtime.network.vgg import TorchVGG
 from nstrt.runtime.ort.session import FeatureSession
 from nstrt.runtime.system.interrupt import Interrupt
 
@@ -33,65 +33,72 @@ class TorchEngine:
     """Everything in the mirrored PyTorch graph.
 
     ``precision`` is that of the products in its convolutions; ``key`` stands for what their speed
-    depends on, see :class:`Chooser`.
+    depends on, see :class:`Autotuner`.
     """
 
     name = "torch"
     one_graph = False
-    cuts = True
+    supports_sections = True
 
-    def __init__(self, mirror: Mirror, *, precision: str = "fp32", key: str = "") -> None:
-        self.mirror = mirror
-        self.device = mirror.device
-        self.weights = mirror.weights
-        self.taps = mirror.taps
+    def __init__(self, vgg: TorchVGG, *, precision: str = "fp32", key: str = "") -> None:
+        self.vgg = vgg
+        self.device = vgg.device
+        self.weights = vgg.weights
+        self.taps = vgg.taps
         self.interrupt = Interrupt()
-        self.targets: StyleTargets[Array] = StyleTargets()
-        self.passes = Passes(mirror, precision=precision, key=key)
+        self.targets: GramCache[Array] = GramCache()
+        self.passes = BandedNetwork(vgg, precision=precision, key=key)
 
     @property
     def arrays(self) -> TensorArrays:
         return TensorArrays(self.device)
 
     @property
-    def recordable(self) -> bool:
+    def capturable(self) -> bool:
         """Whether its work is nothing but kernels on a card, launched by torch, which can be
         recorded and launched again as one."""
         return self.device.type == "cuda"
 
-    def look(self, part: Tensor, watcher: Watcher, tile: Tile) -> None:
-        self.forward(part, watcher, tile, keep=False)
+    def extract_features(self, part: Tensor, observer: FeatureObserver, tile: Tile) -> None:
+        self.forward(part, observer, tile, keep=False)
 
     def step(self, objective: Objective, image: Tensor) -> StepFunction:
         def compute(image: Tensor) -> tuple[Tensor, Tensor]:
-            tally = objective.tally()
-            trace = self.forward(image, tally, keep=True)
-            values = tally.sum_up(image)
-            gradient = self.backward(trace, tally)
-            tally.add_variation(image, gradient)
+            accumulator = objective.accumulator()
+            trace = self.forward(image, accumulator, keep=True)
+            values = accumulator.total(image)
+            gradient = self.backward(trace, accumulator)
+            accumulator.add_variation(image, gradient)
             return values, gradient
 
-        return recorded(compute, image) if self.recordable else compute
+        return capture_cuda_graph(compute, image) if self.capturable else compute
 
-    def gradient(self, part: Tensor, tally: Tally, tile: Tile, cut: Cut | None = None) -> Tensor:
-        window = Window(Together(tally, cut) if cut else tally, tile, seen=True)
+    def gradient(
+        self,
+        part: Tensor,
+        accumulator: LossAccumulator,
+        tile: Tile,
+        cut: SectionBoundary | None = None,
+    ) -> Tensor:
+        window = TileObserver(
+            ObserverGroup(accumulator, cut) if cut else accumulator, tile, seen=True
+        )
         return self.backward(self.forward(part, window, tile, keep=True), window)
 
     def forward(
-        self, part: Tensor, watcher: Watcher, tile: Tile | None = None, *, keep: bool
-    ) -> Trace:
-        """Show ``watcher`` its layers' features of an image, or of a ``tile``; with ``keep``, for a
-        way back."""
+        self, part: Tensor, observer: FeatureObserver, tile: Tile | None = None, *, keep: bool
+    ) -> SavedActivations:
+        """Show ``observer`` the features of an image or a ``tile``; ``keep`` saves activations."""
         core, after = (tile.core, tile.after) if tile else (WHOLE, None)
-        region = functional.pad(part, (1, 1, 1, 1)) if after else self.mirror.head.forward(part)
+        region = functional.pad(part, (1, 1, 1, 1)) if after else self.vgg.head.forward(part)
         check = self.interrupt.check
-        return self.passes.forward(region, watcher, keep=keep, core=core, after=after, check=check)
+        return self.passes.forward(region, observer, keep=keep, core=core, after=after, check=check)
 
-    def backward(self, trace: Trace, watcher: Watcher) -> Tensor:
+    def backward(self, trace: SavedActivations, observer: FeatureObserver) -> Tensor:
         """The gradient at what a forward pass was given, of which there was none since, as
-        ``watcher`` pulls at the features. It is valid until the engine is used again."""
-        found = self.passes.backward(trace, watcher, self.interrupt.check)
-        return self.mirror.head.backward(found) if trace.after is None else found[:, 1:-1, 1:-1]
+        ``observer`` pulls at the features. It is valid until the engine is used again."""
+        found = self.passes.backward(trace, observer, self.interrupt.check)
+        return self.vgg.head.backward(found) if trace.after is None else found[:, 1:-1, 1:-1]
 
     def kernels(self, tile: Tile) -> dict[str, str]:
         return self.passes.kernels(*tile.size, tile.layers, tile.core, after=tile.after)
@@ -100,8 +107,8 @@ class TorchEngine:
     def algorithms(self) -> dict[str, str]:
         return self.passes.algorithms
 
-    def promise(self, algorithms: Mapping[str, str]) -> None:
-        self.passes.promise(algorithms)
+    def pin_algorithms(self, algorithms: Mapping[str, str]) -> None:
+        self.passes.pin(algorithms)
 
     def nodes_by_provider(self) -> dict[str, int]:
         return {}
@@ -114,16 +121,16 @@ class OnnxEngine(TorchEngine):
     """ONNX Runtime forwards, without copies; the mirrored graph backwards on its activations."""
 
     name = "onnx"
-    cuts = False
+    supports_sections = False
 
     def __init__(
-        self, mirror: Mirror, session: FeatureSession, *, precision: str = "fp32", key: str = ""
+        self, vgg: TorchVGG, session: FeatureSession, *, precision: str = "fp32", key: str = ""
     ) -> None:
-        super().__init__(mirror, precision=precision, key=key)
+        super().__init__(vgg, precision=precision, key=key)
         self.session = session
 
     @property
-    def recordable(self) -> bool:
+    def capturable(self) -> bool:
         # ONNX Runtime launches on a stream of its own.
         return False
 
@@ -133,18 +140,18 @@ class OnnxEngine(TorchEngine):
         return self.session.bound(image.detach().contiguous(), self.interrupt)
 
     def forward(
-        self, part: Tensor, watcher: Watcher, tile: Tile | None = None, *, keep: bool
-    ) -> Trace:
+        self, part: Tensor, observer: FeatureObserver, tile: Tile | None = None, *, keep: bool
+    ) -> SavedActivations:
         # Loss and gradient are summed in single precision, whatever the model's own.
         found = {name: value[0].float() for name, value in self.activations(part).items()}
         self.interrupt.check()
-        for layer in watcher.layers:
-            watcher.see(layer, found[layer], 0)
+        for layer in observer.layers:
+            observer.observe(layer, found[layer], 0)
         trace = self.passes.trace(part.shape[2], part.shape[3])
         if keep:
             # What may have been a tap of its own for somebody else says where a ReLU is open.
             trace.values = found
-            for stage in self.mirror.until(watcher.layers):
+            for stage in self.vgg.until(observer.layers):
                 if stage.relu and stage.pool:
                     trace.codes[stage.pool] = self.passes.codes(trace, stage, found[stage.relu])
         return trace

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Scratch"]
+__all__ = ["BufferPool"]
 
 
-class Scratch:
+class BufferPool:
     """Buffers by name, each as large as the largest that was asked for."""
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.device = device or torch.device("cpu")
         self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
 
-    def take(self, name: str, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    def get(self, name: str, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """A contiguous tensor whose content is whatever was left there. The next one of this
         name lies in the same place."""
         count = math.prod(shape)

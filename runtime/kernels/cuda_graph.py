@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["recorded"]
+__all__ = ["capture_cuda_graph"]
 
 Outputs = TypeVar("Outputs", bound=tuple[Tensor, ...])
 
@@ -20,7 +20,9 @@ _WARM_UP = 3
 """Calls before it is recorded, in which libraries choose their algorithms and take their memory."""
 
 
-def recorded(compute: Callable[[Tensor], Outputs], example: Tensor) -> Callable[[Tensor], Outputs]:
+def capture_cuda_graph(
+    compute: Callable[[Tensor], Outputs], example: Tensor
+) -> Callable[[Tensor], Outputs]:
     """``compute`` for inputs of the shape of ``example``, which is on a card, as one launch.
 
     It must be made of torch's own operations on that card alone, with no value read back and no

@@ -9,26 +9,26 @@ from itertools import pairwise
 
 import torch
 
-__all__ = ["dealt", "parts", "pieces", "shared"]
+__all__ = ["equal_chunks", "guided_chunks", "parallel_for", "run_tasks"]
 
 _LEAST = 12
 """The smallest pieces that are dealt out: so many would be a thread's equal share."""
 
 
-def shared(count: int, work: Callable[[int, int], None]) -> None:
+def parallel_for(count: int, work: Callable[[int, int], None]) -> None:
     """Do ``work(first, last)`` for all of ``count`` channels, a part of them at a time."""
-    spans = pieces(count)
-    dealt(len(spans), lambda _, number: work(*spans[number]))
+    spans = guided_chunks(count)
+    run_tasks(len(spans), lambda _, number: work(*spans[number]))
 
 
-def parts(count: int, most: int) -> list[tuple[int, int]]:
+def equal_chunks(count: int, most: int) -> list[tuple[int, int]]:
     """First and last, which is left out, of ``most`` equal parts, or of as many as there are
     things to share out."""
     most = min(most, count)
     return list(pairwise(count * number // max(1, most) for number in range(most + 1)))
 
 
-def pieces(count: int) -> list[tuple[int, int]]:
+def guided_chunks(count: int) -> list[tuple[int, int]]:
     """First and last, which is left out, of pieces to be dealt out: large ones first, then smaller
     ones, so that threads that are held up by what else the machine does end at about the same time
     (guided self-scheduling, Polychronopoulos and Kuck, 1987)."""
@@ -43,7 +43,7 @@ def pieces(count: int) -> list[tuple[int, int]]:
     return found
 
 
-def dealt(count: int, work: Callable[[int, int], None]) -> None:
+def run_tasks(count: int, work: Callable[[int, int], None]) -> None:
     """Do ``work(thread, number)`` for each number up to ``count``, in this order; the next one is
     for the thread that is free first.
 

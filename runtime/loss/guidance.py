@@ -24,9 +24,9 @@ __all__ = [
     "PROTECTION",
     "RELIEF",
     "Guidance",
-    "Guide",
     "Mask",
-    "Overlay",
+    "PhotoOverlay",
+    "RegionGuidance",
     "at_layers",
     "shared_out",
 ]
@@ -47,7 +47,7 @@ _LEAST = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guide:
+class RegionGuidance:
     """The guidance channels of one region."""
 
     values: Mapping[str, Array]
@@ -61,7 +61,7 @@ class Guide:
     """The mean of the mask: how much the region counts."""
 
     @classmethod
-    def of(cls, mask: Mask, layers: Iterable[str], arrays: Arrays) -> Guide:
+    def of(cls, mask: Mask, layers: Iterable[str], arrays: Arrays) -> RegionGuidance:
         """The guide of a mask, for layers of the network."""
         found = {name: m for name, m in at_layers(mask, layers).items() if m.max() > _LEAST}
         return cls(
@@ -72,7 +72,7 @@ class Guide:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overlay:
+class PhotoOverlay:
     """A picture painted over a photo that stays: photo + opacity * (image - photo)."""
 
     photo: Array
@@ -93,13 +93,13 @@ class Overlay:
 class Guidance:
     """What masks ask for at one scale; with none of them, nothing."""
 
-    guides: Sequence[Guide] = ()
+    guides: Sequence[RegionGuidance] = ()
     """One for each region with a style of its own; none if one style is for the whole picture."""
 
     protection: Mapping[str, Array] | None = None
     """W of the content loss by layer, height x width."""
 
-    overlay: Overlay | None = None
+    overlay: PhotoOverlay | None = None
     """The photo that stays where no region is."""
 
 

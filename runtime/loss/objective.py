@@ -41,10 +41,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nstrt.runtime.arrays import Array, arrays_of, bands_of
 from nstrt.runtime.kernels.gram import GramSum, products_for
-from nstrt.runtime.loss.guidance import Guide, Overlay
+from nstrt.runtime.loss.guidance import PhotoOverlay, RegionGuidance
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.model import shape_of
-from nstrt.runtime.network.observer import Watcher, place_of
+from nstrt.runtime.network.observer import FeatureObserver, place_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,14 +53,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EPSILON",
-    "Contents",
-    "Grams",
+    "ContentObserver",
+    "GramObserver",
+    "LossAccumulator",
     "LossWeights",
     "Objective",
+    "ObserverGroup",
     "Region",
-    "Tally",
     "Temporal",
-    "Together",
     "content_loss",
     "gram_matrix",
     "style_loss",
@@ -134,7 +134,7 @@ class LossWeights:
     def of(cls, options: StylizeOptions) -> LossWeights:
         """Those of a run."""
         return cls(
-            content=options.hold,
+            content=options.effective_content_weight,
             style=options.style_weight,
             tv=options.tv_weight,
             content_layers=dict(options.content_layers),
@@ -161,7 +161,7 @@ class Region:
     grams: Mapping[str, Array]
     """A_r by layer: channels x channels."""
 
-    guide: Guide | None
+    guide: RegionGuidance | None
     """Its guidance channels; None for the whole picture."""
 
     @property
@@ -222,7 +222,7 @@ class Objective:
     protection: Mapping[str, Array] | None = None
     """W by layer, height x width; None if the photo counts the same everywhere."""
 
-    overlay: Overlay | None = None
+    overlay: PhotoOverlay | None = None
     """The photo that images are painted over; None if they are seen as they are."""
 
     temporal: Temporal | None = None
@@ -295,17 +295,17 @@ class Objective:
             for layer, term in terms.items()
         )
 
-    def tally(self) -> Tally:
+    def accumulator(self) -> LossAccumulator:
         """An account of one image, to be shown its features."""
-        return Tally(self)
+        return LossAccumulator(self)
 
 
-class Grams:
+class GramObserver:
     """Collects the Gram matrices of a picture, from rows of its features; those of a region, with
     its ``guide``, at the layers where it has something."""
 
     def __init__(
-        self, layers: Iterable[str], guide: Guide | None = None, *, large: bool = False
+        self, layers: Iterable[str], guide: RegionGuidance | None = None, *, large: bool = False
     ) -> None:
         self.large = large
         """Whether compiled loops are worth the time to load them."""
@@ -319,7 +319,7 @@ class Grams:
             else {name: guide.energies[name] for name in self.layers}
         )
 
-    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
+    def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, of any place."""
         if layer not in self._positions:
             return
@@ -337,7 +337,9 @@ class Grams:
         for rows in _strips(values):
             self._sums[layer].add(values[:, rows] * channel[rows])
 
-    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
+    def add_gradient(
+        self, layer: str, values: Array, gradient: Array, top: int, left: int = 0
+    ) -> None:
         """Who only looks does not pull."""
 
     def positions(self, layer: str) -> float:
@@ -352,7 +354,7 @@ class Grams:
         }
 
 
-class Contents:
+class ContentObserver:
     """Copies the features of a picture of ``height`` x ``width`` pixels, from rows of them."""
 
     def __init__(self, layers: Iterable[str], height: int, width: int) -> None:
@@ -362,43 +364,47 @@ class Contents:
         """Features by layer, channels x height x width."""
         self._size = height, width
 
-    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
+    def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, from row ``top`` and column ``left`` on."""
         if layer not in self.values:
             shape = shape_of(layer, *self._size)
             self.values[layer] = arrays_of(values).empty(shape, values)
         self.values[layer][:, *place_of(values, top, left)] = values
 
-    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
+    def add_gradient(
+        self, layer: str, values: Array, gradient: Array, top: int, left: int = 0
+    ) -> None:
         """Who only looks does not pull."""
 
 
-class Together:
+class ObserverGroup:
     """Several who look at the features of one picture, and pull at them."""
 
-    def __init__(self, *watchers: Watcher) -> None:
-        self._watchers = watchers
-        self.layers = tuple(dict.fromkeys(name for each in watchers for name in each.layers))
+    def __init__(self, *observers: FeatureObserver) -> None:
+        self._observers = observers
+        self.layers = tuple(dict.fromkeys(name for each in observers for name in each.layers))
         """The layers that any of them looks at."""
 
-    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
+    def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Let each look that looks at the layer."""
-        for watcher in self._watchers:
-            if layer in watcher.layers:
-                watcher.see(layer, values, top, left)
+        for observer in self._observers:
+            if layer in observer.layers:
+                observer.observe(layer, values, top, left)
 
-    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
+    def add_gradient(
+        self, layer: str, values: Array, gradient: Array, top: int, left: int = 0
+    ) -> None:
         """Let each pull that looks at the layer."""
-        for watcher in self._watchers:
-            if layer in watcher.layers:
-                watcher.pull(layer, values, gradient, top, left)
+        for observer in self._observers:
+            if layer in observer.layers:
+                observer.add_gradient(layer, values, gradient, top, left)
 
 
-class Tally:
+class LossAccumulator:
     """The loss of one image, and its gradient with respect to the features.
 
-    First all features are seen, in any pieces that do not overlap; then :meth:`settle` gives the
-    loss; then :meth:`pull` gives its gradient at any piece. Statistics are of the whole picture,
+    First observe all features, in any pieces that do not overlap. Then :meth:`terms` gives the
+    loss, and :meth:`add_gradient` its gradient at any piece. Statistics are of the whole picture,
     so pieces make no difference. With D = G - A, the style loss's gradient is
 
         dS_l / dF = 4 D F / (positions * channels^2 * mean(A^2))
@@ -414,7 +420,7 @@ class Tally:
         weights = objective.weights
         self._content_weights = weights.normalized(weights.content_layers)
         self._styles = [
-            _StyleTally(weights, style, energies, large=objective.large)
+            _StyleAccumulator(weights, style, energies, large=objective.large)
             for style, energies in zip(objective.styles, objective.energies_of_styles, strict=True)
         ]
         self._squares: dict[str, Array] = {}
@@ -427,10 +433,10 @@ class Tally:
         channels, once settled."""
         return {} if self.objective.regions else self._styles[0].pulls
 
-    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
+    def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, from row ``top`` and column ``left`` on."""
         for style in self._styles:
-            style.grams.see(layer, values, top, left)
+            style.grams.observe(layer, values, top, left)
         target = self.objective.contents.get(layer)
         if target is not None:
             difference = values - target[:, *place_of(values, top, left)]
@@ -447,11 +453,11 @@ class Tally:
             return difference
         return difference * self.objective.protection[layer][place_of(difference, top, left)]
 
-    def settle(self, image: Array) -> LossTerms:
+    def terms(self, image: Array) -> LossTerms:
         """The loss at ``image``, 1 x 3 x height x width, all features of which were seen."""
-        return terms_of(self.sum_up(image))
+        return terms_of(self.total(image))
 
-    def sum_up(self, image: Array) -> Array:
+    def total(self, image: Array) -> Array:
         """The same as an array where the features are, in double precision: loss, content, style
         and total variation. Nothing waits for a GPU."""
         weights, arrays = self.objective.weights, arrays_of(image)
@@ -463,16 +469,18 @@ class Tally:
             self.factors[layer] = 2 * weights.content * share
         style: Array = 0.0
         for each in self._styles:
-            style = style + each.sum_up()
+            style = style + each.total()
         variation = variation_of(image)
         loss = weights.content * content + weights.style * style + weights.tv * variation
         return arrays.stack([loss, content, style, variation], image)
 
-    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
+    def add_gradient(
+        self, layer: str, values: Array, gradient: Array, top: int, left: int = 0
+    ) -> None:
         """Add the loss's gradient with respect to the features ``values`` (channels x rows x
         columns, from row ``top`` and column ``left`` on) to ``gradient``."""
         for style in self._styles:
-            style.pull(layer, values, gradient, top, left)
+            style.add_gradient(layer, values, gradient, top, left)
         target = self.objective.contents.get(layer)
         if target is not None:
             difference = values - target[:, *place_of(values, top, left)]
@@ -492,9 +500,9 @@ class Tally:
             gradient[earlier] -= step
 
 
-class _StyleTally:
+class _StyleAccumulator:
     """The style loss of the whole picture or of one region, and its gradient, as a part of
-    :class:`Tally`. With a guidance channel T it is
+    :class:`LossAccumulator`. With a guidance channel T it is
 
         dS / dF = share * 4 T * (D (T * F)) / (sum(T^2) * channels^2 * mean(A^2))
     """
@@ -508,12 +516,12 @@ class _StyleTally:
         large: bool,
     ) -> None:
         self._weights, self._style, self._energies = weights, style, energies
-        self.grams = Grams(weights.style_layers, style.guide, large=large)
+        self.grams = GramObserver(weights.style_layers, style.guide, large=large)
         """Those of what was seen."""
         self.pulls: dict[str, Array] = {}
         """What the gradient multiplies F, or T * F, by, channels x channels, once summed up."""
 
-    def sum_up(self) -> Array:
+    def total(self) -> Array:
         """The style loss; what pulls at its features is kept."""
         weights = self._weights
         layers = weights.normalized(weights.style_layers)
@@ -529,7 +537,7 @@ class _StyleTally:
             self.pulls[layer] = difference
         return style
 
-    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int) -> None:
+    def add_gradient(self, layer: str, values: Array, gradient: Array, top: int, left: int) -> None:
         """Add the gradient at some features to ``gradient``."""
         pull = self.pulls.get(layer)
         if pull is None:
@@ -546,8 +554,7 @@ class _StyleTally:
 
 
 def terms_of(values: Array) -> LossTerms:
-    """What :meth:`Tally.sum_up` gives, as numbers: one transfer, for each would wait for a GPU by
-    itself."""
+    """Convert the result of :meth:`LossAccumulator.total`, in one transfer from the device."""
     loss, content, style, tv = values.tolist()
     return LossTerms(loss=loss, content=content, style=style, tv=tv)
 

@@ -17,15 +17,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.buffers import BufferPool
 from nstrt.runtime.kernels.compiled import is_large
-from nstrt.runtime.kernels.convolution import Chooser, Filter, Kernel, band_for, is_windowed
+from nstrt.runtime.kernels.convolution import Autotuner, Filter, Kernel, band_for, is_windowed
 from nstrt.runtime.kernels.pooling import Pooling, pooling_for
-from nstrt.runtime.network.observer import Watcher
+from nstrt.runtime.network.observer import FeatureObserver
 from nstrt.runtime.network.receptive import WHOLE, Area, Core, areas_of
-from nstrt.runtime.network.vgg import Mirror, Stage
+from nstrt.runtime.network.vgg import ConvBlock, TorchVGG
 
-__all__ = ["Check", "Passes", "Trace"]
+__all__ = ["BandedNetwork", "Check", "SavedActivations"]
 
 Check = Callable[[], None]
 """Called before each band; leaves the computation by raising."""
@@ -41,7 +41,7 @@ _BAND_PIXELS = 8192
 
 
 @dataclass
-class Trace:
+class SavedActivations:
     """What a forward pass left for the way back; valid until the next one."""
 
     height: int
@@ -72,17 +72,17 @@ class Trace:
     """For each window of a pooling, where the gradient goes, see :mod:`.kernels.pooling`."""
 
 
-class Passes:
+class BandedNetwork:
     """Computes a mirror's features and gradients in memory of its own.
 
     ``precision`` is that of the products in convolutions; sums and all else are in the mirror's
-    own. ``key`` stands for what the speed of convolutions depends on, see :class:`Chooser`.
+    own. ``key`` stands for what the speed of convolutions depends on, see :class:`Autotuner`.
     """
 
-    def __init__(self, mirror: Mirror, *, precision: str = "fp32", key: str = "") -> None:
-        self.mirror = mirror
-        self.scratch = Scratch(mirror.device)
-        self._chooser = Chooser(self.scratch, precision=precision, key=key)
+    def __init__(self, vgg: TorchVGG, *, precision: str = "fp32", key: str = "") -> None:
+        self.vgg = vgg
+        self.scratch = BufferPool(vgg.device)
+        self._chooser = Autotuner(self.scratch, precision=precision, key=key)
 
     def kernels(
         self,
@@ -97,7 +97,7 @@ class Passes:
         """The algorithms for a picture, or for a layer's features, by convolution and way; measured
         here if need be."""
         found = {}
-        stages, large = self.mirror.until(layers, after), _is_large(height, width, core, after)
+        stages, large = self.vgg.until(layers, after), _is_large(height, width, core, after)
         for stage, area in zip(stages, _areas(stages, height, width, core), strict=True):
             for transposed in (False, True) if forward else (True,):
                 rows, columns = area.rows, area.columns
@@ -112,21 +112,21 @@ class Passes:
         """What was chosen so far, by shape and way."""
         return self._chooser.names
 
-    def promise(self, algorithms: Mapping[str, str]) -> None:
-        """See :meth:`Chooser.promise`."""
-        self._chooser.promise(algorithms)
+    def pin(self, algorithms: Mapping[str, str]) -> None:
+        """See :meth:`Autotuner.pin`."""
+        self._chooser.pin(algorithms)
 
     def forward(
         self,
         region: Tensor,
-        watcher: Watcher,
+        observer: FeatureObserver,
         *,
         keep: bool,
         core: Core = WHOLE,
         after: str | None = None,
         check: Check = lambda: None,
-    ) -> Trace:
-        """Show ``watcher`` its layers' features of a normalised and padded picture, or of a part
+    ) -> SavedActivations:
+        """Show ``observer`` its layers' features of a normalised and padded picture, or of a part
         of one, 3 x (height + 2) x (width + 2), or of the features of the layer ``after``, padded
         likewise; with ``keep``, for a way back.
 
@@ -134,39 +134,41 @@ class Passes:
         need not be.
         """
         trace = self.trace(region.shape[1] - 2, region.shape[2] - 2, core, after)
-        stages = self.mirror.until(watcher.layers, after)
+        stages = self.vgg.until(observer.layers, after)
         areas = _areas(stages, trace.height, trace.width, core)
         source: _Source = _Plane(_seen(region, areas[0]))
         for number, (stage, area) in enumerate(zip(stages, areas, strict=True)):
-            if not number and after is None and _flows(stages, watcher):
+            if not number and after is None and _flows(stages, observer):
                 trace.region = region
-                source = _Start(self, stage, area, trace, watcher)
+                source = _Start(self, stage, area, trace, observer)
                 continue
-            step = _Forward(self, stage, number, area, watcher, trace, keep=keep)
+            step = _Forward(self, stage, number, area, observer, trace, keep=keep)
             source = _Plane(step.run(source, check))
         return trace
 
-    def backward(self, trace: Trace, watcher: Watcher, check: Check = lambda: None) -> Tensor:
+    def backward(
+        self, trace: SavedActivations, observer: FeatureObserver, check: Check = lambda: None
+    ) -> Tensor:
         """The gradient at what :meth:`forward` was given, of the same shape; it is valid until the
         next call."""
-        stages = self.mirror.until(watcher.layers, trace.after)
+        stages = self.vgg.until(observer.layers, trace.after)
         areas = _areas(stages, trace.height, trace.width, trace.core)
         arrivals = [
-            _Arrival(self, stage, number, area, watcher, trace)
+            _BlockBackward(self, stage, number, area, observer, trace)
             for number, (stage, area) in enumerate(zip(stages, areas, strict=True))
         ]
         channels, _ = stages[0].filter.channels
         shape = channels, trace.height + 2, trace.width + 2
-        found = self.scratch.take("given", shape, self._dtype)
+        found = self.scratch.get("given", shape, self._dtype)
         gradient = _seen(found.zero_(), areas[0])
 
         def last(rows: Tensor, top: int) -> None:
             gradient[:, top : top + rows.shape[1]] += rows
 
-        takes: list[_Give] = [arrival.take for arrival in arrivals]
+        takes: list[_Give] = [arrival.receive for arrival in arrivals]
         flows = trace.region is not None
         if flows:
-            takes[0] = _Start(self, stages[0], areas[0], trace, watcher).taking(last)
+            takes[0] = _Start(self, stages[0], areas[0], trace, observer).taking(last)
         arrivals[-1].begin()
         for number in reversed(range(1, len(stages))):
             self._back(arrivals[number], takes[number - 1], check)
@@ -174,18 +176,20 @@ class Passes:
             self._back(arrivals[0], last, check)
         return found
 
-    def trace(self, height: int, width: int, core: Core = WHOLE, after: str | None = None) -> Trace:
+    def trace(
+        self, height: int, width: int, core: Core = WHOLE, after: str | None = None
+    ) -> SavedActivations:
         """An empty trace of a picture, or of a part of one or of the layer ``after``."""
         large = _is_large(height, width, core, after)
-        return Trace(
-            height, width, pooling_for(self.mirror.head.mean, large=large), large, core, after
+        return SavedActivations(
+            height, width, pooling_for(self.vgg.head.mean, large=large), large, core, after
         )
 
-    def codes(self, trace: Trace, stage: Stage, values: Tensor) -> Tensor:
+    def codes(self, trace: SavedActivations, stage: ConvBlock, values: Tensor) -> Tensor:
         """The codes of a pooling whose input somebody else computed."""
         name = stage.pool or ""
         shape = (values.shape[0], values.shape[1] // 2, values.shape[2] // 2)
-        found = self.scratch.take(f"codes {name}", shape, torch.uint8)
+        found = self.scratch.get(f"codes {name}", shape, torch.uint8)
         for top, rows in _bands(2 * shape[1], _even(values.shape[1], values)):
             half = slice(top // 2, (top + rows) // 2)
             trace.pooling.pool(
@@ -195,9 +199,9 @@ class Passes:
 
     @property
     def _dtype(self) -> torch.dtype:
-        return self.mirror.dtype
+        return self.vgg.dtype
 
-    def _back(self, arrival: _Arrival, give: _Give, check: Check) -> None:
+    def _back(self, arrival: _BlockBackward, give: _Give, check: Check) -> None:
         """Through one convolution."""
         weights, area, large = arrival.stage.filter, arrival.area, arrival.large
         rows, columns = area.rows.read, area.columns.read
@@ -206,7 +210,7 @@ class Passes:
         inputs, outputs = weights.channels
         for top, count in _bands(rows, self._rows(weights, rows, columns)):
             check()
-            out = self.scratch.take("out", (inputs, count, columns), self._dtype)
+            out = self.scratch.get("out", (inputs, count, columns), self._dtype)
             if arrival.plane is not None and is_windowed(kernel):
                 kernel.window(arrival.plane, top - above, -before, out, None)
             else:
@@ -231,7 +235,7 @@ class Passes:
     def _rows(self, weights: Filter, rows: int, columns: int) -> int:
         """Rows of a band: whole tiles of both sizes, or of the larger one, where there are that
         many."""
-        if self.mirror.device.type != "cpu":
+        if self.vgg.device.type != "cpu":
             return _even(rows, weights.weight)
         # Winograd's buffers take 36 numbers for 16 pixels and each channel, twice.
         pixels = _BAND_BYTES / (2 * 36 / 16 * 4 * max(weights.channels))
@@ -244,12 +248,12 @@ class _Forward:
 
     def __init__(
         self,
-        passes: Passes,
-        stage: Stage,
+        passes: BandedNetwork,
+        stage: ConvBlock,
         number: int,
         area: Area,
-        watcher: Watcher,
-        trace: Trace,
+        observer: FeatureObserver,
+        trace: SavedActivations,
         *,
         keep: bool,
     ) -> None:
@@ -258,14 +262,14 @@ class _Forward:
         self._stage = stage
         self._number = number
         self._area = area
-        self._watcher = watcher
+        self._observer = observer
         self._trace = trace
         self._keep = keep
-        self._dtype = passes.mirror.dtype
+        self._dtype = passes.vgg.dtype
 
     def run(self, source: _Source, check: Check) -> Tensor:
         """The stage's output in its area, pooled if it is."""
-        stage, layers = self._stage, self._watcher.layers
+        stage, layers = self._stage, self._observer.layers
         rows, columns = self._area.rows.count, self._area.columns.count
         above, before = self._area.rows.zeros, self._area.columns.zeros
         weights = stage.filter
@@ -281,7 +285,7 @@ class _Forward:
         for top, count in _bands(rows, self._passes._rows(weights, rows, columns)):
             check()
             if plane is None:
-                out = self._scratch.take("out", (outputs, count, columns), self._dtype)
+                out = self._scratch.get("out", (outputs, count, columns), self._dtype)
             else:
                 out = plane[:, top : top + count]
             seen, first = source.rows(top - above, count + 2)
@@ -309,12 +313,12 @@ class _Forward:
     def _relu(self, out: Tensor, top: int, *, rectified: bool) -> None:
         stage = self._stage
         assert stage.relu
-        if stage.pool and stage.relu not in self._watcher.layers:
+        if stage.pool and stage.relu not in self._observer.layers:
             # The pooling rectifies.
             return
         if not rectified:
             out.relu_()
-        if stage.relu in self._watcher.layers:
+        if stage.relu in self._observer.layers:
             self._see(stage.relu, out, top)
         elif self._keep:
             torch.gt(out, 0, out=self._trace.passed[stage.relu][:, top : top + out.shape[1]])
@@ -333,43 +337,43 @@ class _Forward:
             None if codes is None else codes[:, top // 2 : top // 2 + half],
             average=stage.average,
         )
-        if stage.pool in self._watcher.layers:
+        if stage.pool in self._observer.layers:
             self._see(stage.pool, rows, top // 2, 2)
 
     def _see(self, layer: str, values: Tensor, top: int, stride: int = 1) -> None:
         """Show rows of the area, or of what was pooled of it."""
         left = self._area.columns.start // stride
-        self._watcher.see(layer, values, top + self._area.rows.start // stride, left)
+        self._observer.observe(layer, values, top + self._area.rows.start // stride, left)
 
     def _plane(self, channels: int, rows: int, columns: int) -> Tensor | None:
         """Where the convolution's output goes as a whole, rectified; None if nobody needs it."""
         stage, shape = self._stage, (channels, rows, columns)
         last = stage.relu or stage.conv
-        if self._keep and stage.relu and last not in self._watcher.layers and not stage.pool:
-            self._trace.passed[last] = self._scratch.take(f"passed {last}", shape, torch.bool)
-        if self._keep and last in self._watcher.layers:
+        if self._keep and stage.relu and last not in self._observer.layers and not stage.pool:
+            self._trace.passed[last] = self._scratch.get(f"passed {last}", shape, torch.bool)
+        if self._keep and last in self._observer.layers:
             return self._kept(last, *shape)
         if stage.pool:
             return None
-        if last in self._watcher.layers:
+        if last in self._observer.layers:
             # A step will want the same memory.
-            return self._scratch.take(f"values {last}", shape, self._dtype)
-        return self._scratch.take(f"plane {self._number % 2}", shape, self._dtype)
+            return self._scratch.get(f"values {last}", shape, self._dtype)
+        return self._scratch.get(f"plane {self._number % 2}", shape, self._dtype)
 
     def _pooled(self, channels: int, rows: int, columns: int) -> Tensor:
         stage, shape = self._stage, (channels, rows, columns)
         assert stage.pool
         if self._keep:
-            self._trace.codes[stage.pool] = self._scratch.take(
+            self._trace.codes[stage.pool] = self._scratch.get(
                 f"codes {stage.pool}", shape, torch.uint8
             )
-            if stage.pool in self._watcher.layers:
+            if stage.pool in self._observer.layers:
                 return self._kept(stage.pool, *shape)
-        return self._scratch.take(f"plane {self._number % 2}", shape, self._dtype)
+        return self._scratch.get(f"plane {self._number % 2}", shape, self._dtype)
 
     def _kept(self, layer: str, channels: int, rows: int, columns: int) -> Tensor:
         if layer not in self._trace.values:
-            place = self._scratch.take(f"values {layer}", (channels, rows, columns), self._dtype)
+            place = self._scratch.get(f"values {layer}", (channels, rows, columns), self._dtype)
             self._trace.values[layer] = place
         return self._trace.values[layer]
 
@@ -393,13 +397,13 @@ class _Plane:
         return self._plane, first
 
 
-def _flows(stages: Sequence[Stage], watcher: Watcher) -> bool:
+def _flows(stages: Sequence[ConvBlock], observer: FeatureObserver) -> bool:
     """Whether the first stage's output need not lie in memory as a whole.
 
     It is the largest of all, and a picture's three channels make it cheap to compute twice.
     """
     first = stages[0]
-    return len(stages) > 1 and first.pool is None and first.conv not in watcher.layers
+    return len(stages) > 1 and first.pool is None and first.conv not in observer.layers
 
 
 def _seen(region: Tensor, area: Area) -> Tensor:
@@ -412,15 +416,20 @@ class _Start:
     """The first stage, a few rows at a time, when the second one wants them."""
 
     def __init__(
-        self, passes: Passes, stage: Stage, area: Area, trace: Trace, watcher: Watcher
+        self,
+        passes: BandedNetwork,
+        stage: ConvBlock,
+        area: Area,
+        trace: SavedActivations,
+        observer: FeatureObserver,
     ) -> None:
         self._passes = passes
         self._scratch = passes.scratch
         self._filter = stage.filter
         assert stage.relu
         self._relu = stage.relu
-        self._watched = stage.relu in watcher.layers
-        self._watcher = watcher
+        self._watched = stage.relu in observer.layers
+        self._observer = observer
         self._area = area
         assert trace.region is not None
         self._region = _seen(trace.region, area)
@@ -434,7 +443,7 @@ class _Start:
         if self._watched and high > self._next:
             # The first ones are those that the band before ended with.
             fresh = features[:, self._next - low :]
-            self._watcher.see(self._relu, fresh, *self._place(self._next))
+            self._observer.observe(self._relu, fresh, *self._place(self._next))
             self._next = high
         return features, first - low
 
@@ -442,11 +451,11 @@ class _Start:
         """What takes rows of the gradient at its output, from a row on, which are overwritten, and
         gives what of them goes to its input, to be added there: it overlaps."""
 
-        def take(gradient: Tensor, top: int) -> None:
+        def receive(gradient: Tensor, top: int) -> None:
             count = gradient.shape[1]
             features = self._features(top, top + count)
             if self._watched:
-                self._watcher.pull(self._relu, features, gradient, *self._place(top))
+                self._observer.add_gradient(self._relu, features, gradient, *self._place(top))
             _through(gradient, features, gradient)
             rows, columns = self._area.rows.read, self._area.columns.read
             _, kernel = self._passes._kernel(
@@ -454,7 +463,7 @@ class _Start:
             )
             inputs, outputs = self._filter.channels
             # Each row reaches the two below it too, as the region has it.
-            found = self._scratch.take("reached", (inputs, count + 2, columns), self._region.dtype)
+            found = self._scratch.get("reached", (inputs, count + 2, columns), self._region.dtype)
             if is_windowed(kernel):
                 kernel.window(gradient, -2, -2, found, None)
             else:
@@ -463,7 +472,7 @@ class _Start:
                 kernel.apply(band, found, None)
             give(found, top)
 
-        return take
+        return receive
 
     def _place(self, top: int) -> tuple[int, int]:
         return top + self._area.rows.start, self._area.columns.start
@@ -473,7 +482,7 @@ class _Start:
         size = self._area.rows.count, self._area.columns.count
         _, kernel = self._passes._kernel(self._filter, *size, transposed=False, large=self._large)
         shape = (self._filter.channels[1], high - low, size[1])
-        found = self._scratch.take("start", shape, self._region.dtype)
+        found = self._scratch.get("start", shape, self._region.dtype)
         if is_windowed(kernel):
             kernel.window(self._region, low, 0, found, self._filter.bias, rectified=True)
             return found
@@ -481,26 +490,26 @@ class _Start:
         return found.relu_()
 
 
-class _Arrival:
+class _BlockBackward:
     """The gradient at the output of a stage, as it comes in from the stage after it."""
 
     def __init__(
         self,
-        passes: Passes,
-        stage: Stage,
+        passes: BandedNetwork,
+        stage: ConvBlock,
         number: int,
         area: Area,
-        watcher: Watcher,
-        trace: Trace,
+        observer: FeatureObserver,
+        trace: SavedActivations,
     ) -> None:
         self.stage = stage
         self.area = area
         """What there is of the convolution's output."""
         self.large = trace.large
         self._scratch = passes.scratch
-        self._watcher = watcher
+        self._observer = observer
         self._trace = trace
-        self._dtype = passes.mirror.dtype
+        self._dtype = passes.vgg.dtype
         self._channels = stage.filter.channels[1]
         self._number = number
         self._gradient: Tensor | None = None
@@ -509,10 +518,10 @@ class _Arrival:
         """At the deepest stage nothing comes in but the loss's own pull."""
         rows, columns = self._output
         for top, count in _bands(rows, 64):
-            place = self._scratch.take("out", (self._channels, count, columns), self._dtype)
-            self.take(place.zero_(), top)
+            place = self._scratch.get("out", (self._channels, count, columns), self._dtype)
+            self.receive(place.zero_(), top)
 
-    def take(self, gradient: Tensor, top: int) -> None:
+    def receive(self, gradient: Tensor, top: int) -> None:
         """Rows of the gradient at the stage's output, from row ``top`` on."""
         rows = slice(top, top + gradient.shape[1])
         stage = self.stage
@@ -545,7 +554,7 @@ class _Arrival:
         inner = _inside(band, low - first, high - low, before, self.area.columns.count)
         self._unpool(inner, low)
         assert self.stage.relu
-        if self.stage.relu in self._watcher.layers:
+        if self.stage.relu in self._observer.layers:
             features = self._trace.values[self.stage.relu][:, low:high]
             self._pull(self.stage.relu, features, inner, low)
             # The loss pulls at all values, those too that the ReLU did not let through.
@@ -577,7 +586,7 @@ class _Arrival:
             over = None if stage.pool or not stage.relu else self._trace.values.get(stage.relu)
             shape = (self._channels, *self._output)
             name = f"plane {self._number % 2}"
-            self._gradient = self._scratch.take(name, shape, self._dtype) if over is None else over
+            self._gradient = self._scratch.get(name, shape, self._dtype) if over is None else over
         return self._gradient
 
     def _rows(self, layer: str, rows: slice) -> Tensor | None:
@@ -589,10 +598,12 @@ class _Arrival:
         self, layer: str, values: Tensor | None, gradient: Tensor, top: int, stride: int = 1
     ) -> None:
         """Have the loss pull at rows of the area, or of what was pooled of it."""
-        if layer in self._watcher.layers:
+        if layer in self._observer.layers:
             assert values is not None
             left = self.area.columns.start // stride
-            self._watcher.pull(layer, values, gradient, top + self.area.rows.start // stride, left)
+            self._observer.add_gradient(
+                layer, values, gradient, top + self.area.rows.start // stride, left
+            )
 
 
 def _through(gradient: Tensor, features: Tensor, out: Tensor) -> None:
@@ -624,7 +635,7 @@ def _is_large(height: int, width: int, core: Core, after: str | None) -> bool:
     return is_large(height, width) or core != WHOLE or after is not None
 
 
-def _areas(stages: Sequence[Stage], height: int, width: int, core: Core) -> list[Area]:
+def _areas(stages: Sequence[ConvBlock], height: int, width: int, core: Core) -> list[Area]:
     return areas_of([bool(stage.pool) for stage in stages], height, width, core)
 
 

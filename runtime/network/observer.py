@@ -6,21 +6,23 @@ from typing import Protocol
 
 from nstrt.runtime.arrays import Array
 
-__all__ = ["Watcher", "place_of"]
+__all__ = ["FeatureObserver", "place_of"]
 
 
-class Watcher(Protocol):
+class FeatureObserver(Protocol):
     """Somebody who looks at features, and pulls at them on the way back."""
 
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers it looks at."""
 
-    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
+    def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, from row ``top`` and column ``left`` on; they are
         valid until it returns."""
 
-    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
+    def add_gradient(
+        self, layer: str, values: Array, gradient: Array, top: int, left: int = 0
+    ) -> None:
         """Add the loss's gradient with respect to the features ``values`` to ``gradient``."""
 
 

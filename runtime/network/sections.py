@@ -16,7 +16,7 @@ from nstrt.runtime.model import layers_through, shape_of
 from nstrt.runtime.network.observer import place_of
 from nstrt.runtime.network.tiles import Tile, margin_of, tiles_of
 
-__all__ = ["CUT", "Cut", "Section", "deep_side", "sections_of", "split_at_cut"]
+__all__ = ["CUT", "Section", "SectionBoundary", "deep_side", "sections_of", "split_at_cut"]
 
 CUT = "pool3"
 """Where the network is cut: its output is small, and margins of the layers before it are too."""
@@ -66,7 +66,7 @@ def deep_side(side: int, deep: Sequence[str]) -> int:
     return max(side * 3 // 2, 2 * margin_of(deep, CUT) + _LEAST_CORE)
 
 
-class Cut:
+class SectionBoundary:
     """The features where the network is cut, of a whole picture of ``height`` x ``width`` pixels,
     put together, and the gradient at them."""
 
@@ -86,13 +86,15 @@ class Cut:
         """The memory is wanted for the picture's own gradient."""
         self.values = None
 
-    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
+    def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, from row ``top`` and column ``left`` on."""
         if self.values is None:
             _, *size = shape_of(layer, *self._size)
             self.values = arrays_of(values).empty((len(values), *size), values)
         self.values[:, *place_of(values, top, left)] = values
 
-    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
+    def add_gradient(
+        self, layer: str, values: Array, gradient: Array, top: int, left: int = 0
+    ) -> None:
         """What the layers behind pull by."""
         gradient += self.gradient[:, *place_of(values, top, left)]

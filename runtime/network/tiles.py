@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.model import layers_between, layers_through, stride_of
-from nstrt.runtime.network.observer import Watcher
+from nstrt.runtime.network.observer import FeatureObserver
 from nstrt.runtime.network.receptive import Core
 
-__all__ = ["Span", "Tile", "Window", "margin_of", "tiles_of"]
+__all__ = ["Span", "Tile", "TileObserver", "margin_of", "tiles_of"]
 
 
 @dataclass(frozen=True)
@@ -138,30 +138,34 @@ def _spans(length: int, side: int | None, margin: int, step: int) -> list[Span]:
     return found
 
 
-class Window:
+class TileObserver:
     """Shows somebody the core of a tile, in the whole picture's places."""
 
-    def __init__(self, watcher: Watcher, tile: Tile, *, seen: bool = False) -> None:
-        self._watcher = watcher
+    def __init__(self, observer: FeatureObserver, tile: Tile, *, seen: bool = False) -> None:
+        self._observer = observer
         self._tile = tile
         self._seen = seen
         """Whether it was shown before, and only the pull is asked for."""
         self.layers = tile.layers
 
-    def see(self, layer: str, values: Array, top: int, left: int = 0) -> None:
+    def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
         """Features, channels x rows x columns, from the tile's row ``top`` and column ``left``
         on."""
         if self._seen:
             return
         part = _Part(self._tile, layer, values, top, left)
         if part:
-            self._watcher.see(layer, part.of(values), part.top, part.left)
+            self._observer.observe(layer, part.of(values), part.top, part.left)
 
-    def pull(self, layer: str, values: Array, gradient: Array, top: int, left: int = 0) -> None:
+    def add_gradient(
+        self, layer: str, values: Array, gradient: Array, top: int, left: int = 0
+    ) -> None:
         """The pull at the core; margins belong to other tiles."""
         part = _Part(self._tile, layer, values, top, left)
         if part:
-            self._watcher.pull(layer, part.of(values), part.of(gradient), part.top, part.left)
+            self._observer.add_gradient(
+                layer, part.of(values), part.of(gradient), part.top, part.left
+            )
 
 
 class _Part:

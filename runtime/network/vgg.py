@@ -24,11 +24,11 @@ from nstrt.runtime.model import weights_of
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Head", "Mirror", "Stage", "read_mirror"]
+__all__ = ["ConvBlock", "InputNormalization", "TorchVGG", "read_vgg"]
 
 
 @dataclass(frozen=True)
-class Head:
+class InputNormalization:
     """What happens to a picture before the first convolution."""
 
     mean: Tensor
@@ -58,7 +58,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Stage:
+class ConvBlock:
     """A 3x3 convolution with the ReLU and the pooling that follow it."""
 
     filter: Filter
@@ -76,7 +76,7 @@ class Stage:
     average: bool
     """Whether the pooling takes means, not maxima."""
 
-    def until(self, layers: Collection[str | None]) -> Stage:
+    def until(self, layers: Collection[str | None]) -> ConvBlock:
         """As much of it as leads to the last one of ``layers``."""
         if self.pool in layers:
             return self
@@ -85,13 +85,13 @@ class Stage:
         return replace(self, relu=None, pool=None)
 
 
-class Mirror:
+class TorchVGG:
     """The stages of a network; weights have no gradient."""
 
     def __init__(
         self,
-        head: Head,
-        stages: Sequence[Stage],
+        head: InputNormalization,
+        stages: Sequence[ConvBlock],
         *,
         taps: Sequence[str] = (),
         weights: Mapping[str, str] | None = None,
@@ -113,11 +113,11 @@ class Mirror:
         """What activations are computed in."""
         return self.head.mean.dtype
 
-    def until(self, layers: Iterable[str], after: str | None = None) -> tuple[Stage, ...]:
+    def until(self, layers: Iterable[str], after: str | None = None) -> tuple[ConvBlock, ...]:
         """The stages that lead from the picture, or from the pooling ``after``, to the deepest one
         of ``layers``; what comes after is left out."""
         wanted: set[str | None] = set(layers)
-        found: list[Stage] = []
+        found: list[ConvBlock] = []
         for stage in reversed(self.stages):
             if after and stage.pool == after:
                 break
@@ -128,9 +128,9 @@ class Mirror:
         return tuple(reversed(found))
 
 
-def read_mirror(
+def read_vgg(
     path: Path, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
-) -> Mirror:
+) -> TorchVGG:
     """Build the mirror of a plain model file, computing in ``dtype``.
 
     Raises :class:`ModelFileError` if the file is not a chain of the operations that VGG is made
@@ -154,7 +154,7 @@ def read_mirror(
         )
         for item in graph.initializer
     }
-    return _Reader(path, model, constants, dtype).mirror()
+    return _Reader(path, model, constants, dtype).vgg()
 
 
 class _Reader:
@@ -171,20 +171,20 @@ class _Reader:
         self._value = model.graph.input[0].name
         self._taps = [output.name for output in model.graph.output]
 
-    def mirror(self) -> Mirror:
+    def vgg(self) -> TorchVGG:
         mean = self._constant(self._take("Sub"))
         std = self._constant(self._take("Div"))
         replicate = bool(self._nodes) and self._nodes[0].op_type == "Pad"
         if replicate:
             self._take("Pad", mode=b"edge")
-        stages: list[Stage] = []
+        stages: list[ConvBlock] = []
         while self._nodes:
             stages.append(self._stage(padding=int(bool(stages) or not replicate)))
         facts = {item.key: item.value for item in self._model.metadata_props}
-        head = Head(mean, std, replicate)
-        return Mirror(head, stages, taps=self._taps, weights=weights_of(facts))
+        head = InputNormalization(mean, std, replicate)
+        return TorchVGG(head, stages, taps=self._taps, weights=weights_of(facts))
 
-    def _stage(self, padding: int) -> Stage:
+    def _stage(self, padding: int) -> ConvBlock:
         node = self._take("Conv", kernel_shape=[3, 3], pads=[padding] * 4)
         # Half of what is called precision belongs to the algorithm, not to what it is given.
         weight, bias = (self._constants[name].to(self._dtype) for name in node.input[1:3])
@@ -198,7 +198,7 @@ class _Reader:
             average = self._nodes[0].op_type == "AveragePool"
             self._take("AveragePool" if average else "MaxPool", kernel_shape=[2, 2])
             pool = self._tap()
-        return Stage(Filter(weight, bias), conv, relu, pool, average)
+        return ConvBlock(Filter(weight, bias), conv, relu, pool, average)
 
     def _tap(self) -> str:
         name = str(self._value)

@@ -457,7 +457,7 @@ class StylizeOptions:
         return tuple(dict.fromkeys(name for name, _ in (*self.content_layers, *self.style_layers)))
 
     @property
-    def hold(self) -> float:
+    def effective_content_weight(self) -> float:
         """The weight of the content loss: the content weight as ``strength`` changes it."""
         return self.content_weight * 10 ** (1 - 2 * self.strength)
 

@@ -47,7 +47,7 @@ class PreviewFile:
         self._size = (0, 0)
         self._fails = False
 
-    def see(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         """Take in an event of the run."""
         if isinstance(event, Started):
             finest = event.plan.scales[-1]

@@ -60,7 +60,7 @@ def check_film(path: str | Path, *, overwrite: bool) -> None:
 class Timelapse:
     """Collects the pictures of one run and makes a film of them.
 
-    Show it each event of the run with :meth:`see`, then :meth:`save`::
+    Show it each event of the run with :meth:`update`, then :meth:`save`::
 
         with Timelapse("painting.webp") as film:
             for event in run:
@@ -90,7 +90,7 @@ class Timelapse:
         self._frames: list[Path] = []
         self._finished = False
 
-    def see(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         """Take in an event of the run. A full disk stops no run: :meth:`save` tells of it."""
         if isinstance(event, Started):
             finest = event.plan.scales[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nstrt.runtime.planning.plan import Plan
-from nstrt.runtime.system.measurements import recall, remember
+from nstrt.runtime.system.measurements import load_measurements, store_measurement
 
 __all__ = ["Estimate", "known_pace", "learn_pace"]
 
@@ -26,11 +26,11 @@ class Estimate:
 
 def known_pace(key: str) -> float | None:
     """Seconds for a step of one pixel in this machine's runs like ``key``, if there were any."""
-    value = recall("paces").get(key)
+    value = load_measurements("paces").get(key)
     return value if isinstance(value, float) and value > 0 else None
 
 
 def learn_pace(key: str, pace: float) -> None:
     """A run took ``pace``: half of what is known from now on, the runs before the rest."""
     before = known_pace(key)
-    remember("paces", key, pace if before is None else (before + pace) / 2)
+    store_measurement("paces", key, pace if before is None else (before + pace) / 2)

@@ -18,12 +18,12 @@ from nstrt.runtime.network.tiles import margin_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.planning.plan import Scale
 
-__all__ = ["PROMISE", "SAFE_SHARE", "Demand", "fitted"]
+__all__ = ["PLANNING_MARGIN", "SAFE_SHARE", "MemoryDemand", "fitted"]
 
 SAFE_SHARE = 0.85
 """The share of free memory that a run takes at most."""
 
-PROMISE = 0.95
+PLANNING_MARGIN = 0.95
 """The share of ``max_memory`` that a run plans with: the prediction may be out by a little, and
 what was asked for is not to be passed."""
 
@@ -80,7 +80,7 @@ smaller ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demand:
+class MemoryDemand:
     """What decides about a run's memory."""
 
     engine: str
@@ -240,7 +240,7 @@ class _Pass:
         """Of what the way back needs, and of what went in and its gradient, ``ends``."""
 
 
-def fitted(demand: Demand, available: int) -> Demand:
+def fitted(demand: MemoryDemand, available: int) -> MemoryDemand:
     """The same with the longest history and the largest tiles that fit into ``available`` bytes:
     rather a shorter history than tiles, and than small ones.
 
@@ -252,7 +252,7 @@ def fitted(demand: Demand, available: int) -> Demand:
     raise TooLargeError(_advice(demand, available))
 
 
-def _candidates(demand: Demand) -> Iterator[Demand]:
+def _candidates(demand: MemoryDemand) -> Iterator[MemoryDemand]:
     """From the best to the slowest."""
     histories = _histories(demand.history)
     for history in histories:
@@ -272,7 +272,7 @@ def _candidates(demand: Demand) -> Iterator[Demand]:
             yield _tiled(replace(demand, history=histories[-1]), core + 2 * margin)
 
 
-def _tiled(demand: Demand, side: int) -> Demand:
+def _tiled(demand: MemoryDemand, side: int) -> MemoryDemand:
     """With tiles of at most ``side`` pixels a side at the scales that are larger."""
 
     def tiled(scale: Scale) -> Scale:
@@ -290,13 +290,13 @@ def _histories(history: int) -> list[int]:
     return found
 
 
-def _advice(demand: Demand, available: int) -> str:
+def _advice(demand: MemoryDemand, available: int) -> str:
     """What does fit, or that nothing does."""
     finest = demand.scales[-1]
     least = list(_candidates(demand))[-1]
     free = f"{available / 1e9:.1f} GB may be used"
     if demand.options.max_memory is not None:
-        free += f" (--max-memory, less {1 - PROMISE:.0%} to be safe)"
+        free += f" (--max-memory, less {1 - PLANNING_MARGIN:.0%} to be safe)"
     if demand.enlarged and replace(least, enlarged=0).peak <= available:
         return (
             f"The photo's own size would take {least.peak / 1e9:.1f} GB of memory and {free}; "
@@ -315,7 +315,7 @@ def _advice(demand: Demand, available: int) -> str:
     return f"{start} and {free}; use --size {size}."
 
 
-def _at_size(demand: Demand, size: int) -> Demand:
+def _at_size(demand: MemoryDemand, size: int) -> MemoryDemand:
     """About what another ``--size`` would take."""
     finest = demand.scales[-1]
     factor = size / max(finest.width, finest.height)

@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nstrt.runtime.engines.factory import Assembly, Site, has_torch, torch_sees_card
+from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget, has_torch, torch_sees_card
 from nstrt.runtime.errors import CheckpointError, ProviderUnavailableError, WeightsError
 from nstrt.runtime.kernels.compiled import loops_stamp
 from nstrt.runtime.model import ModelSpec, ModelStore
 from nstrt.runtime.network.sections import sections_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import Shape, choose_precision, choose_provider, loads
-from nstrt.runtime.planning.memory import PROMISE, SAFE_SHARE, Demand, fitted
+from nstrt.runtime.planning.memory import PLANNING_MARGIN, SAFE_SHARE, MemoryDemand, fitted
 from nstrt.runtime.planning.plan import Plan, Scale, default_size, plan_scales
 from nstrt.runtime.system.host import (
     compiler_versions,
     default_threads,
     device_name,
+    has_native_bf16,
     machine_id,
-    rounds_fast,
     versions,
 )
 
@@ -38,7 +38,7 @@ _ROUNDED_GAIN = 1.25
 """How much quicker than exact ones they have to be. The loss falls nearly the same way, step by
 step, but the one that they tell of is out by some thousandths."""
 
-SITES = 2
+MAX_TARGETS = 2
 """Sites (a provider with its precision and threads) whose networks are kept in memory."""
 
 
@@ -50,13 +50,15 @@ class Planner:
         options: StylizeOptions,
         store: ModelStore,
         notify: Callable[[str], None],
-        assemblies: dict[Site, Assembly] | None = None,
+        assemblies: dict[ExecutionTarget, EngineFactory] | None = None,
     ) -> None:
         self.options = options
         self._store = store
         self._notify = notify
-        self._assemblies: dict[Site, Assembly] = {} if assemblies is None else assemblies
-        self._site: tuple[Site, str] | None = None
+        self._assemblies: dict[ExecutionTarget, EngineFactory] = (
+            {} if assemblies is None else assemblies
+        )
+        self._site: tuple[ExecutionTarget, str] | None = None
         self._weighted: tuple[StylizeOptions, str] | None = None
 
     def with_options(self, options: StylizeOptions) -> Planner:
@@ -93,11 +95,11 @@ class Planner:
         site, _ = self._site = self._site or self._choose_site()
         return site.free_memory()
 
-    def _assembly(self, site: Site, names: Sequence[str]) -> Assembly:
-        assembly = self._assemblies.pop(site, None) or Assembly(self._store, site)
+    def _assembly(self, site: ExecutionTarget, names: Sequence[str]) -> EngineFactory:
+        assembly = self._assemblies.pop(site, None) or EngineFactory(self._store, site)
         # The last one used is the last one; what was not used for longest goes first.
         self._assemblies[site] = assembly
-        while len(self._assemblies) > SITES:
+        while len(self._assemblies) > MAX_TARGETS:
             del self._assemblies[next(iter(self._assemblies))]
         if list(names) != ["graph"]:
             assembly.set_up()
@@ -118,7 +120,7 @@ class Planner:
             options, photo=photo, painting=paintings, default=default_size(site.provider)
         )
         # The leanest engine first, before the model is touched: what it cannot do, none can.
-        demand = Demand(
+        demand = MemoryDemand(
             engine="torch" if "torch" in names else names[-1],
             precision=site.precision,
             on_card=site.on_card,
@@ -143,7 +145,11 @@ class Planner:
         engine = assembly.engine(demand.engine, spec, _shapes(demand.scales), precision)
         finest = demand.scales[-1]
         sections = sections_of(
-            finest.height, finest.width, finest.tile, options.layers, in_two=engine.cuts
+            finest.height,
+            finest.width,
+            finest.tile,
+            options.layers,
+            in_two=engine.supports_sections,
         )
         kernels = [engine.kernels(section.tiles[0]) for section in sections]
         plan = Plan(
@@ -177,7 +183,7 @@ class Planner:
                 f"The run was begun with engine {plan.engine} on {plan.provider} ({plan.device}), "
                 "which is not to be had here; start again without --resume."
             )
-        site = Site(
+        site = ExecutionTarget(
             provider=plan.provider,
             precision=choose_precision(self.options.precision, plan.provider),
             threads=plan.threads,
@@ -209,21 +215,23 @@ class Planner:
             (tile.size, str(tile.core), tile.after, tile.layers): tile
             for scale in plan.scales
             for width, height in ((scale.width, scale.height), *scale.styles)
-            for section in sections_of(height, width, scale.tile, layers, in_two=engine.cuts)
+            for section in sections_of(
+                height, width, scale.tile, layers, in_two=engine.supports_sections
+            )
             for tile in section.tiles
         }
         for tile in tiles.values():
             engine.kernels(tile)
 
-    def _budget(self, site: Site) -> int:
+    def _budget(self, site: ExecutionTarget) -> int:
         """Bytes that a run may take."""
         if self.options.max_memory is not None:
-            return int(PROMISE * self.options.max_memory * 1e9)
+            return int(PLANNING_MARGIN * self.options.max_memory * 1e9)
         return int(SAFE_SHARE * site.free_memory())
 
     def _fitted(
-        self, demand: Demand, site: Site, choice: _Choice, names: Sequence[str]
-    ) -> tuple[Demand, str]:
+        self, demand: MemoryDemand, site: ExecutionTarget, choice: _Choice, names: Sequence[str]
+    ) -> tuple[MemoryDemand, str]:
         """The demand as it fits, and why its engine; the leaner one where it does not fit whole."""
         budget = self._budget(site)
         demand = replace(demand, precision=choice.precision)
@@ -233,19 +241,19 @@ class Planner:
             return fitted(leaner, budget), reason
         return fitted(demand, budget), choice.reason
 
-    def _choose_site(self) -> tuple[Site, str]:
+    def _choose_site(self) -> tuple[ExecutionTarget, str]:
         options = self.options
         asked = options.provider
         auto = partial(serves, engine=options.engine)
         choice = choose_provider(asked, auto if asked == "auto" else loads)
-        site = Site(
+        site = ExecutionTarget(
             provider=choice.provider,
             precision=choose_precision(options.precision, choice.provider),
             threads=options.threads or default_threads(),
         )
         return site, choice.reason
 
-    def _names(self, site: Site) -> tuple[Sequence[str], str]:
+    def _names(self, site: ExecutionTarget) -> tuple[Sequence[str], str]:
         """The engines to choose from, and why if there is no choice; torch is not loaded."""
         names, why = self._possible(site)
         if site.precision == "bf16":
@@ -257,7 +265,7 @@ class Planner:
             )
         return names, why
 
-    def _possible(self, site: Site) -> tuple[Sequence[str], str]:
+    def _possible(self, site: ExecutionTarget) -> tuple[Sequence[str], str]:
         """The engines that run on a site, in some precision."""
         asked = self.options.engine
         if asked != "auto":
@@ -270,7 +278,7 @@ class Planner:
             return ["graph"], "engine graph, because torch does not see the card"
         return ["onnx", "torch", "graph"], ""
 
-    def _guided(self, site: Site) -> tuple[Sequence[str], str]:
+    def _guided(self, site: ExecutionTarget) -> tuple[Sequence[str], str]:
         """The engines to choose from for what has masks: the graph of ``graph`` has none."""
         if self.options.engine == "graph":
             raise ProviderUnavailableError(
@@ -293,18 +301,18 @@ class Planner:
         return options, reason
 
     def _choose_engine(
-        self, assembly: Assembly, site: Site, names: Sequence[str], why: str
+        self, assembly: EngineFactory, site: ExecutionTarget, names: Sequence[str], why: str
     ) -> _Choice:
         """The engine to use, the precision of its products and, where measured, why."""
         assert self._weighted is not None
         options = self._weighted[0]
         choices = {name: _Choice(name=name, precision=site.precision) for name in names}
         free = options.precision == "auto" and "torch" in names and site.provider == "cpu"
-        if free and rounds_fast():
+        if free and has_native_bf16():
             choices[_ROUNDED] = _Choice(name="torch", precision="bf16")
         if len(choices) == 1:
             return replace(next(iter(choices.values())), reason=why)
-        from nstrt.runtime.engines.benchmark import SIDES, faster
+        from nstrt.runtime.engines.benchmark import SIDES, fastest_engine
         from nstrt.runtime.loss.objective import LossWeights
 
         key = machine_id(
@@ -327,7 +335,7 @@ class Planner:
             )
             for words, choice in choices.items()
         }
-        words, seconds = faster(key, engines, LossWeights.of(options))
+        words, seconds = fastest_engine(key, engines, LossWeights.of(options))
         if words == _ROUNDED and seconds["torch"] < _ROUNDED_GAIN * seconds[words]:
             seconds = {name: took for name, took in seconds.items() if name != words}
             words = min(seconds, key=seconds.__getitem__)
@@ -346,7 +354,7 @@ class _Choice:
     reason: str = ""
 
 
-def _sacrifices(demand: Demand) -> Iterator[str]:
+def _sacrifices(demand: MemoryDemand) -> Iterator[str]:
     """What was given up to fit into memory, in sentences."""
     tiled = [scale for scale in demand.scales if scale.tile]
     if tiled:

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from nstrt.runtime.options.options import StylizeOptions
 
-__all__ = ["Colours"]
+__all__ = ["ColorMode"]
 
 
-class Colours:
+class ColorMode:
     """What is painted from, as ``color`` asks, and what is made of it."""
 
     def __init__(self, options: StylizeOptions, photo: Picture, painting: Picture) -> None:

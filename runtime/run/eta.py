@@ -10,10 +10,10 @@ from nstrt.runtime.planning.plan import Plan
 if TYPE_CHECKING:
     from nstrt.runtime.run.optimize import Progress
 
-__all__ = ["Pace"]
+__all__ = ["ProgressEstimator"]
 
 
-class Pace:
+class ProgressEstimator:
     """How far a run is and how long it still takes, from the time its steps took."""
 
     def __init__(self, plan: Plan) -> None:

@@ -16,9 +16,9 @@ from nstrt.runtime.loss.guidance import (
     PROTECTION,
     RELIEF,
     Guidance,
-    Guide,
     Mask,
-    Overlay,
+    PhotoOverlay,
+    RegionGuidance,
     at_layers,
     covers,
     shared_out,
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from nstrt.runtime.planning.plan import Scale
 
 __all__ = [
+    "InputSources",
     "MaskPicture",
-    "Moved",
+    "PreviousFrame",
     "RegionSource",
-    "Scene",
-    "Sources",
+    "RunInputs",
     "identity",
-    "masks_held",
+    "mask_count",
     "placed",
-    "read_scene",
+    "read_inputs",
 ]
 
 RegionSource: TypeAlias = "tuple[PictureSource, PictureSource | None]"
@@ -58,7 +58,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Moved:
+class PreviousFrame:
     """A painted frame as the next one shows it: the target of the temporal loss."""
 
     warped: NDArray[np.float32]
@@ -83,7 +83,7 @@ class Moved:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sources:
+class InputSources:
     """The pictures of a run, as they were given."""
 
     content: PictureSource
@@ -98,7 +98,7 @@ class Sources:
     protect: PictureSource | None = None
     """The mask of what stays near the photo."""
 
-    moved: Moved | None = None
+    moved: PreviousFrame | None = None
     """The painting of a film's frame before, moved along."""
 
     @classmethod
@@ -108,8 +108,8 @@ class Sources:
         style: PictureSource | Sequence[PictureSource],
         regions: Sequence[RegionSource] = (),
         protect: PictureSource | None = None,
-        moved: Moved | None = None,
-    ) -> Sources:
+        moved: PreviousFrame | None = None,
+    ) -> InputSources:
         """``style`` is one painting, or a list or tuple of several."""
         several = tuple(style) if isinstance(style, list | tuple) else (style,)
         if not several:
@@ -175,7 +175,7 @@ class MaskPicture:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scene:
+class RunInputs:
     """What is painted, in whose manner, and where."""
 
     content: Picture
@@ -196,7 +196,7 @@ class Scene:
     photo_stays: bool = False
     """Whether the photo is untouched where no region is."""
 
-    moved: Moved | None = None
+    moved: PreviousFrame | None = None
     """The painting of a film's frame before, moved along."""
 
     temporal_weight: float = 0.0
@@ -209,14 +209,14 @@ class Scene:
     def masks(self) -> int:
         """How many masks are held at each layer: of regions, of their rest, and of what is
         protected; 0 if a style is for the whole picture."""
-        return masks_held(len(self.regions), self.protect is not None, stays=self.photo_stays)
+        return mask_count(len(self.regions), self.protect is not None, stays=self.photo_stays)
 
     def painted_as(
         self,
         content: Picture,
         paintings: Sequence[Picture],
         seen: Callable[[Picture], Picture],
-    ) -> Scene:
+    ) -> RunInputs:
         """The same with the photo and the paintings as colours ask for; ``seen`` gives what is in
         a result's own colours as the network is to see it."""
         moved = self.moved
@@ -245,7 +245,7 @@ class Scene:
         styles = [main if owner is None else grams[owner] for owner in owners]
         return evaluation.objective(weights, photo, styles, guidance, self._temporal(scale, arrays))
 
-    def seen(self, rgb: NDArray[np.float32], photo: Picture) -> NDArray[np.float32]:
+    def composite(self, rgb: NDArray[np.float32], photo: Picture) -> NDArray[np.float32]:
         """A painted picture, height x width x 3, with the photo where it stays."""
         if not self.photo_stays:
             return rgb
@@ -318,7 +318,7 @@ class Scene:
         if self.photo_stays:
             if self.around is not None:
                 photo = placed(self.around, scale.width, scale.height, arrays)
-            overlay = Overlay(photo=photo, opacity=arrays.place(1 - rest))
+            overlay = PhotoOverlay(photo=photo, opacity=arrays.place(1 - rest))
         elif covers(rest):
             masks.append(rest)
             owners.append(None)
@@ -327,7 +327,7 @@ class Scene:
             masks = [mask * (1 - RELIEF * held) for mask in masks]
             layers = at_layers(held, weights.content_layers)
             protection = {name: arrays.place(1 + PROTECTION * W) for name, W in layers.items()}
-        guides = [Guide.of(mask, weights.style_layers, arrays) for mask in masks]
+        guides = [RegionGuidance.of(mask, weights.style_layers, arrays) for mask in masks]
         return Guidance(guides=guides, protection=protection, overlay=overlay), owners
 
     def _shared_out(self, width: int, height: int) -> tuple[list[Mask], Mask]:
@@ -336,7 +336,7 @@ class Scene:
         return shared_out([mask.at(width, height) for mask, _ in self.regions])
 
 
-def read_scene(sources: Sources, options: StylizeOptions) -> Scene:
+def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
     """Read a run's pictures.
 
     Raises :class:`NstrtError` for what cannot be read, or does not go
@@ -364,7 +364,7 @@ def read_scene(sources: Sources, options: StylizeOptions) -> Scene:
             paintings.append(as_picture(painting).opaque())
         regions.append((MaskPicture.read(mask, content), index))
     protect = sources.protect
-    return Scene(
+    return RunInputs(
         content=content,
         paintings=tuple(paintings),
         blend=blend,
@@ -376,7 +376,7 @@ def read_scene(sources: Sources, options: StylizeOptions) -> Scene:
     )
 
 
-def masks_held(regions: int, protect: bool, *, stays: bool) -> int:
+def mask_count(regions: int, protect: bool, *, stays: bool) -> int:
     """How many masks are held at each layer for so many regions, their rest (unless the photo
     ``stays`` there), and what is protected."""
     return regions + (not stays) + protect if regions or protect else 0
@@ -387,7 +387,7 @@ def placed(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
     return arrays.place(resize(picture.rgb, width, height).transpose(2, 0, 1)[None])
 
 
-def _check_rest(sources: Sources) -> None:
+def _check_rest(sources: InputSources) -> None:
     if not sources.regions:
         raise OptionError("--rest photo leaves nothing to paint; add a --region.")
     if all(painting is not None for _, painting in sources.regions):

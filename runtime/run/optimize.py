@@ -20,7 +20,7 @@ from nstrt.runtime.optim.state import State
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.planning.plan import Plan, Scale
-from nstrt.runtime.run.inputs import Scene, placed
+from nstrt.runtime.run.inputs import RunInputs, placed
 
 __all__ = ["Progress", "optimize"]
 
@@ -62,7 +62,7 @@ def optimize(
     options: StylizeOptions,
     plan: Plan,
     *,
-    scene: Scene,
+    scene: RunInputs,
     start: Picture | None = None,
     resumed: State | None = None,
     stopped: Callable[[], bool] = lambda: False,

@@ -13,16 +13,16 @@ from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.planning.plan import Plan
-from nstrt.runtime.run.inputs import Scene, identity
+from nstrt.runtime.run.inputs import RunInputs, identity
 from nstrt.runtime.system.host import versions
 
-__all__ = ["asked_for", "differences", "recipe_of"]
+__all__ = ["differences", "recipe_of", "run_identity"]
 
 _SHAPELESS = ("threads", "max_memory")
 """Options that say what a run may take, and shape no picture beyond its rounding."""
 
 
-def asked_for(
+def run_identity(
     options: StylizeOptions, pictures: Mapping[str, str], start: Picture | None
 ) -> dict[str, Any]:
     """What makes a run the one that it is: checksums of its ``pictures``, by what they are to it,
@@ -46,7 +46,7 @@ def recipe_of(
     plan: Plan,
     *,
     weights: Mapping[str, str],
-    scene: Scene,
+    scene: RunInputs,
     start: Picture | None,
     terms: LossTerms,
     painted: float,
@@ -98,11 +98,11 @@ def differences(
             found.append(f"it had {words}")
     if recipe.get("stopped"):
         found.append(f"it was stopped after {recipe.get('steps')} steps")
-    recorded = recipe.get("options")
-    recorded = recorded if isinstance(recorded, dict) else {}
+    capture_cuda_graph = recipe.get("options")
+    capture_cuda_graph = capture_cuda_graph if isinstance(capture_cuda_graph, dict) else {}
     # As JSON holds them: lists for tuples.
     for name, value in json.loads(json.dumps(_asked(options))).items():
-        before = recorded.get(name, value)
+        before = capture_cuda_graph.get(name, value)
         if name not in _SHAPELESS and before != value:
             flag = name.replace("_", "-")
             found.append(f"{flag} was {_shown(before)} and is {_shown(value)} now")

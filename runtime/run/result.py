@@ -66,7 +66,7 @@ class Result:
         """Write it with its recipe, whole or not at all; returns what the format cannot hold."""
         return save(self.picture, path, recipe=self.recipe, overwrite=overwrite)
 
-    def keep(self, path: str | Path, *, overwrite: bool = False) -> list[str]:
+    def save_or_rescue(self, path: str | Path, *, overwrite: bool = False) -> list[str]:
         """The same; where that fails now, minutes of work are not lost: it is saved in the system's
         folder for temporary files, and the error says where."""
         path = Path(path)

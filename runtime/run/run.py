@@ -15,11 +15,11 @@ from nstrt.runtime.planning.estimate import learn_pace
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpointing import Checkpoints
-from nstrt.runtime.run.color import Colours
-from nstrt.runtime.run.eta import Pace
+from nstrt.runtime.run.color import ColorMode
+from nstrt.runtime.run.eta import ProgressEstimator
 from nstrt.runtime.run.events import Event, Finished, Preview, ScaleDone, Started, Step
-from nstrt.runtime.run.inputs import Scene, Sources, read_scene
-from nstrt.runtime.run.recipe import asked_for, recipe_of
+from nstrt.runtime.run.inputs import InputSources, RunInputs, read_inputs
+from nstrt.runtime.run.recipe import recipe_of, run_identity
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.system.interrupt import Interrupt, Interrupted
 
@@ -44,7 +44,7 @@ class Run:
     def __init__(
         self,
         planner: Planner,
-        sources: Sources,
+        sources: InputSources,
         *,
         preview_steps: int | None,
         preview_seconds: float | None,
@@ -109,27 +109,27 @@ class Run:
     def _paint(self) -> Iterator[Event]:
         options = self._planner.options
         self._interrupt.check()
-        scene = read_scene(self.sources, options)
+        scene = read_inputs(self.sources, options)
         content, (style, *others) = scene.content, scene.paintings
         start = _start(options.init, self._start)
-        painted = Colours(options, content, style)
+        painted = ColorMode(options, content, style)
         manners = [painted.style, *map(painted.manner, others)]
         scene = scene.painted_as(painted.content, manners, painted.as_painted)
         self._interrupt.check()
         resumed = None
         if self._checkpoints:
-            resumed = self._checkpoints.find(asked_for(options, scene.checksums(), start))
+            resumed = self._checkpoints.find(run_identity(options, scene.checksums(), start))
         if resumed is None:
             sizes = [painting.size for painting in scene.paintings]
             plan, engine = self._planner.prepare(content.size, *sizes, masks=scene.masks)
         else:
             plan, engine = resumed.plan, self._planner.carry_out(resumed.plan)
-            engine.promise(resumed.algorithms)
+            engine.pin_algorithms(resumed.algorithms)
         self._interrupt.check()
         weights = engine.weights
         from nstrt.runtime.run.optimize import optimize
 
-        pace = Pace(plan)
+        pace = ProgressEstimator(plan)
         begun = 0 if resumed is None else resumed.scale
         first = plan.scales[begun]
         last: Progress | None = None
@@ -176,7 +176,7 @@ class Run:
                     continue
 
                 def picture(progress: Progress = progress) -> NDArray[np.float32]:
-                    return scene.seen(painted.coloured(progress.picture()), content)
+                    return scene.composite(painted.coloured(progress.picture()), content)
 
                 yield Step(**place, picture=picture)
                 if self._preview_due(progress, shown):
@@ -221,7 +221,7 @@ class Run:
     def _seconds(self) -> float:
         return time.perf_counter() - self._started
 
-    def _place(self, progress: Progress, plan: Plan, pace: Pace) -> dict[str, Any]:
+    def _place(self, progress: Progress, plan: Plan, pace: ProgressEstimator) -> dict[str, Any]:
         scale = plan.scales[progress.scale]
         fraction, left = pace.at(progress)
         return {
@@ -251,8 +251,8 @@ class Run:
         last: Progress,
         plan: Plan,
         weights: dict[str, str],
-        painted: Colours,
-        scene: Scene,
+        painted: ColorMode,
+        scene: RunInputs,
         start: Picture | None,
     ) -> Result:
         options, content = self._planner.options, painted.photo
@@ -262,7 +262,7 @@ class Run:
             rgb = resize(rgb, finest.width, finest.height)
         if options.original_size:
             rgb = enlarge(rgb, painted.content.rgb)
-        rgb = scene.seen(painted.coloured(rgb), content)
+        rgb = scene.composite(painted.coloured(rgb), content)
         alpha = content.alpha
         if alpha is not None and alpha.shape != rgb.shape[:2]:
             alpha = resize(alpha, rgb.shape[1], rgb.shape[0])

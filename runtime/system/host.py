@@ -18,9 +18,9 @@ __all__ = [
     "compiler_versions",
     "default_threads",
     "device_name",
+    "has_native_bf16",
     "machine_id",
     "processor",
-    "rounds_fast",
     "versions",
 ]
 
@@ -100,7 +100,7 @@ def _card(fact: str) -> str:
         return ""
 
 
-def rounds_fast() -> bool:
+def has_native_bf16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware, as far as can be told without torch,
     which takes seconds to load."""
     try:

@@ -7,10 +7,10 @@ from typing import Any
 
 from nstrt.runtime.system.files import cache_folder, write_whole
 
-__all__ = ["recall", "remember"]
+__all__ = ["load_measurements", "store_measurement"]
 
 
-def recall(name: str) -> dict[str, Any]:
+def load_measurements(name: str) -> dict[str, Any]:
     """All that is kept under ``name``, by key; nothing where there is none that can be read."""
     try:
         content = json.loads((cache_folder() / f"{name}.json").read_text())
@@ -19,11 +19,11 @@ def recall(name: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def remember(name: str, key: str, value: Any) -> None:
+def store_measurement(name: str, key: str, value: Any) -> None:
     """Keep a value. In a folder that cannot be written it is measured again another time."""
     path = cache_folder() / f"{name}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps({**recall(name), key: value}, indent=1).encode())
+        write_whole(path, json.dumps({**load_measurements(name), key: value}, indent=1).encode())
     except OSError:
         pass

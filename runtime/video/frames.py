@@ -16,7 +16,7 @@ from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
-from nstrt.runtime.run.inputs import Moved
+from nstrt.runtime.run.inputs import PreviousFrame
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.style_transfer import StyleTransfer
 from nstrt.runtime.video.optical_flow import check_flow, moved
@@ -63,7 +63,7 @@ class Follower:
         """``painted`` was made of ``frame``; files are read when the next frame needs them."""
         self._last = frame, painted
 
-    def carry(self, frame: Picture) -> tuple[Picture | None, Moved | None]:
+    def carry(self, frame: Picture) -> tuple[Picture | None, PreviousFrame | None]:
         """What the painting of ``frame`` starts from, at the last painting's size, and what it is
         held to; None for the first.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import PackageMissingError
-from nstrt.runtime.run.inputs import Moved
+from nstrt.runtime.run.inputs import PreviousFrame
 
 __all__ = ["check_flow", "consistency", "dense_flow", "moved", "warped"]
 
@@ -18,11 +18,11 @@ Flow = NDArray[np.float32]
 
 def moved(
     painted: NDArray[np.float32], before: NDArray[np.float32], now: NDArray[np.float32]
-) -> Moved:
+) -> PreviousFrame:
     """The painting of the frame ``before`` as the frame ``now`` shows it; all of one size,
     height x width x 3 in 0..1."""
     backward = dense_flow(now, before)
-    return Moved(
+    return PreviousFrame(
         warped=warped(painted, backward), weight=consistency(dense_flow(before, now), backward)
     )
 

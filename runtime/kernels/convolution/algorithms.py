@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.buffers import BufferPool
 from nstrt.runtime.kernels.compiled import working_loops
 from nstrt.runtime.kernels.convolution.filter import Filter, Kernel
-from nstrt.runtime.kernels.convolution.winograd_4x4 import Winograd, place
+from nstrt.runtime.kernels.convolution.winograd_4x4 import Winograd4x4, place
 
 __all__ = [
     "COMPILED",
     "Direct",
     "Half",
+    "Im2col",
     "Nnpack",
-    "Products",
     "Rounded",
     "candidates",
     "nnpack_works",
@@ -105,14 +105,14 @@ class Nnpack:
         place(_nnpack(band[None], self._weight)[0], out, bias)
 
 
-class Products:
+class Im2col:
     """For few channels on one side: nine shifted copies, and one matrix product."""
 
     multiple = 1
     rounded = None
     windowed = False
 
-    def __init__(self, weight: Tensor, scratch: Scratch) -> None:
+    def __init__(self, weight: Tensor, scratch: BufferPool) -> None:
         outputs, inputs = weight.shape[:2]
         self._few_inputs = inputs < outputs
         by_row = weight if self._few_inputs else weight.permute(2, 3, 0, 1)
@@ -130,16 +130,16 @@ class Products:
         channels, (rows, columns) = band.shape[0], out.shape[1:]
         plane, line, _ = band.stride()
         shape = (channels, 3, 3, rows, columns)
-        around = self._scratch.take("gathered", shape)
+        around = self._scratch.get("gathered", shape)
         around.copy_(band.as_strided(shape, (plane, line, 1, line, 1)))
-        found = self._scratch.take("transformed", out.shape)
+        found = self._scratch.get("transformed", out.shape)
         torch.mm(self._matrix, around.view(9 * channels, -1), out=found.view(len(found), -1))
         place(found, out, bias)
 
     def _spread(self, band: Tensor, out: Tensor, bias: Tensor | None) -> None:
         """The product, then each of its nine parts where it belongs."""
         rows, columns = out.shape[1:]
-        parts = self._scratch.take("gathered", (len(self._matrix), band[0].numel()))
+        parts = self._scratch.get("gathered", (len(self._matrix), band[0].numel()))
         torch.mm(self._matrix, band.reshape(band.shape[0], -1), out=parts)
         placed = parts.view(3, 3, out.shape[0], *band.shape[1:])
         out.zero_() if bias is None else out.copy_(bias.expand_as(out))
@@ -150,7 +150,7 @@ class Products:
 
 def candidates(
     weights: Filter,
-    scratch: Scratch,
+    scratch: BufferPool,
     *,
     transposed: bool,
     precision: str = "fp32",
@@ -173,9 +173,11 @@ def candidates(
     if weights.weight.is_cuda or weights.weight.dtype != torch.float32:
         return found
     if min(inputs, outputs) < 16:
-        found["products"] = lambda: Products(one_way(), scratch)
+        found["products"] = lambda: Im2col(one_way(), scratch)
     else:
-        found["winograd"] = lambda: Winograd(weights.transformed(), scratch, transposed=transposed)
+        found["winograd"] = lambda: Winograd4x4(
+            weights.transformed(), scratch, transposed=transposed
+        )
         if nnpack_works():
             found["nnpack"] = lambda: Nnpack(one_way())
     if large and fused_works():
@@ -183,10 +185,10 @@ def candidates(
     return found
 
 
-def _fused(weight: Tensor, scratch: Scratch) -> Kernel:
-    from nstrt.runtime.kernels.convolution.winograd_6x6 import Fused
+def _fused(weight: Tensor, scratch: BufferPool) -> Kernel:
+    from nstrt.runtime.kernels.convolution.winograd_6x6 import Winograd6x6
 
-    return Fused(weight, scratch)
+    return Winograd6x6(weight, scratch)
 
 
 def fused_works() -> bool:

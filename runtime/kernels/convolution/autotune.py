@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from nstrt.runtime.errors import CheckpointError
-from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.buffers import BufferPool
 from nstrt.runtime.kernels.convolution.algorithms import COMPILED, candidates
 from nstrt.runtime.kernels.convolution.filter import Filter, Kernel
-from nstrt.runtime.system.measurements import recall, remember
+from nstrt.runtime.system.measurements import load_measurements, store_measurement
 
-__all__ = ["Chooser", "band_for"]
+__all__ = ["Autotuner", "band_for"]
 
 _REPEATS = 5
 """Runs of each algorithm that count, after one that warms up."""
@@ -30,13 +30,13 @@ _LARGEST = 1 << 13
 """Pixels of a band beyond which algorithms keep their order."""
 
 
-class Chooser:
+class Autotuner:
     """Kernels for the convolutions of one network, each made once.
 
     ``key`` stands for all that the measurements depend on besides the convolution's shape.
     """
 
-    def __init__(self, scratch: Scratch, *, precision: str = "fp32", key: str = "") -> None:
+    def __init__(self, scratch: BufferPool, *, precision: str = "fp32", key: str = "") -> None:
         self._key = key
         self._precision = precision
         self._scratch = scratch
@@ -46,7 +46,7 @@ class Chooser:
         self._believed: set[str] = set()
         """What was measured another time, and has not been tried in this process."""
 
-    def promise(self, names: Mapping[str, str]) -> None:
+    def pin(self, names: Mapping[str, str]) -> None:
         """A run that goes on from a checkpoint has these algorithms, and no others."""
         self.names.update(names)
         self._believed.difference_update(names)
@@ -67,7 +67,7 @@ class Chooser:
             return self.names[key]
         if large and key not in self.names:
             others = self._makers(weights, transposed=transposed, large=False)
-            known = recall("kernels").get(key)
+            known = load_measurements("kernels").get(key)
             if isinstance(known, dict) and known.keys() == {*others, COMPILED}:
                 self._believed.add(key)
                 self.names[key] = _quickest(known)
@@ -117,11 +117,11 @@ class Chooser:
         """The quickest one, as it is known or measured now."""
         if len(makers) == 1:
             return next(iter(makers))
-        known = recall("kernels").get(key)
+        known = load_measurements("kernels").get(key)
         if not isinstance(known, dict) or known.keys() != makers.keys():
             kernels = {name: make(name) for name in makers}
             known = self._measured(kernels, weights, rows, columns, transposed=transposed)
-            remember("kernels", key, known)
+            store_measurement("kernels", key, known)
             # What lost is not kept in memory.
             for loser in set(makers) - {_quickest(known)}:
                 self._kernels.pop((id(weights), transposed, loser), None)
@@ -182,7 +182,7 @@ def _quickest(seconds: Mapping[str, float]) -> str:
 
 
 def band_for(
-    scratch: Scratch,
+    scratch: BufferPool,
     kernel: Kernel,
     channels: int,
     rows: int,
@@ -193,5 +193,5 @@ def band_for(
     multiple = kernel.multiple
     down, across = -(-rows // multiple) * multiple + 2, -(-columns // multiple) * multiple + 2
     if kernel.rounded is not None:
-        return scratch.take("band", (down, across, channels), kernel.rounded).permute(2, 0, 1)
-    return scratch.take("band", (channels, down, across), dtype)
+        return scratch.get("band", (down, across, channels), kernel.rounded).permute(2, 0, 1)
+    return scratch.get("band", (channels, down, across), dtype)

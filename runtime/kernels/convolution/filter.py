@@ -75,8 +75,7 @@ class Filter:
         return self.weight.flip(2, 3).transpose(0, 1).contiguous()
 
     def transformed(self) -> Tensor:
-        """As :class:`Winograd` multiplies by them, the same for both ways; kept as long as somebody
-        uses them."""
+        """Weights in the Winograd domain, shared by both directions while either is alive."""
         found = self._made() if self._made else None
         if found is None:
             found = transform_weight(self.weight)

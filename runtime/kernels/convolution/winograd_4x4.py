@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.buffers import BufferPool
 
-__all__ = ["TILE", "Point", "Winograd", "place", "transform_weight", "weight_matrix"]
+__all__ = ["TILE", "Point", "Winograd4x4", "place", "transform_weight", "weight_matrix"]
 
 TILE = 4
 """Rows and columns of the output that one tile gives."""
@@ -44,7 +44,7 @@ _POINTS: tuple[Point, ...] = (
 )
 
 
-class Winograd:
+class Winograd4x4:
     """A 3x3 convolution, forwards or transposed, of a band of rows, by F(4x4, 3x3).
 
     Relative error about 3e-6 in single precision. ``transformed`` are the weights of
@@ -55,7 +55,7 @@ class Winograd:
     rounded = None
     windowed = False
 
-    def __init__(self, transformed: Tensor, scratch: Scratch, *, transposed: bool) -> None:
+    def __init__(self, transformed: Tensor, scratch: BufferPool, *, transposed: bool) -> None:
         self._weight = transformed.transpose(1, 2) if transposed else transformed
         self._scratch = scratch
         points = tuple(map(_reciprocal, _POINTS)) if transposed else _POINTS
@@ -76,7 +76,7 @@ class Winograd:
             (channels, _SIDE, _SIDE, down, across),
             (per_channel, per_row, 1, per_row * TILE, TILE),
         )
-        take = self._scratch.take
+        take = self._scratch.get
         gathered = take("gathered", (channels, side, count))
         gathered.view(patches.shape).copy_(patches)
         seen = take("transformed", (channels, side, count))

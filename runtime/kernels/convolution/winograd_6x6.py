@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime.kernels.buffers import Scratch
+from nstrt.runtime.kernels.buffers import BufferPool
 from nstrt.runtime.kernels.convolution import winograd_6x6_loops as loops
 from nstrt.runtime.kernels.convolution.filter import Filter
 from nstrt.runtime.kernels.convolution.winograd_4x4 import Point, weight_matrix
-from nstrt.runtime.kernels.parallel import dealt, pieces
+from nstrt.runtime.kernels.parallel import guided_chunks, run_tasks
 
-__all__ = ["FACTORS", "POINTS", "Fused", "transform_weight", "works"]
+__all__ = ["FACTORS", "POINTS", "Winograd6x6", "transform_weight", "works"]
 
 POINTS: tuple[Point, ...] = (
     Fraction(0),
@@ -54,7 +54,7 @@ _MOST = 16
 _ZERO, _NO_LEAST = torch.zeros(1), torch.full((1,), -torch.inf)
 
 
-class Fused:
+class Winograd6x6:
     """A 3x3 convolution by F(6x6, 3x3), with weights out x in x 3 x 3.
 
     Relative error about 6e-6 in single precision.
@@ -64,7 +64,7 @@ class Fused:
     rounded = None
     windowed = True
 
-    def __init__(self, weight: Tensor, scratch: Scratch) -> None:
+    def __init__(self, weight: Tensor, scratch: BufferPool) -> None:
         self._scratch = scratch
         outputs, inputs = weight.shape[:2]
         self._whole = outputs * inputs <= _FEW
@@ -111,7 +111,7 @@ class Fused:
         buffers, memory = self._buffers(at_once, seen.channels, target.channels)
 
         def do(shares: Sequence[loops.Share]) -> None:
-            dealt(
+            run_tasks(
                 len(shares),
                 partial(
                     _convolve,
@@ -129,20 +129,20 @@ class Fused:
             )
 
         if self._whole:
-            do([loops.Share(*span, *inputs, *products, *outputs) for span in pieces(groups)])
+            do([loops.Share(*span, *inputs, *products, *outputs) for span in guided_chunks(groups)])
             return
         for number in range(groups):
             group = number, number + 1
-            do([loops.Share(*group, *span, *none, *none) for span in pieces(inputs[1])])
+            do([loops.Share(*group, *span, *none, *none) for span in guided_chunks(inputs[1])])
             do([loops.Share(*group, *none, n, n + 1, *none) for n in range(products[1])])
-            do([loops.Share(*group, *none, *none, *span) for span in pieces(outputs[1])])
+            do([loops.Share(*group, *none, *none, *span) for span in guided_chunks(outputs[1])])
 
     def _buffers(
         self, blocks: int, inputs: int, outputs: int
     ) -> tuple[list[loops.Buffers], tuple[Tensor, ...]]:
         """Of each thread, and the memory that they are addresses of: transformed tiles, products,
         and a strip."""
-        points, take, threads = loops.SIDE**2, self._scratch.take, torch.get_num_threads()
+        points, take, threads = loops.SIDE**2, self._scratch.get, torch.get_num_threads()
         rooms = threads if self._whole else 1
         seen = take("gathered", (rooms, points * loops.room(blocks, inputs)))
         found = take("transformed", (rooms, points * loops.room(blocks, outputs)))
@@ -217,7 +217,7 @@ def _agrees(channels: int, *, transposed: bool) -> bool:
     weight = torch.rand((channels, channels, 3, 3), generator=source) - 0.5
     found = torch.empty_like(picture)
     filter_ = Filter(weight, torch.zeros(channels))
-    kernel = Fused(filter_.one_way(transposed=transposed), Scratch())
+    kernel = Winograd6x6(filter_.one_way(transposed=transposed), BufferPool())
     kernel.window(picture, -1, -1, found, None, rectified=True)
     way = functional.conv_transpose2d if transposed else functional.conv2d
     wanted = way(picture[None], weight, padding=1)[0].relu()

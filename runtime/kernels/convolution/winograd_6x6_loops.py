@@ -450,9 +450,9 @@ def _multiply(  # type: ignore[no-untyped-def]
 ):
     """Some parts of the products: the weights' matrices times those of the tiles."""
     size, apart = inputs * ROWS * BYTES, _panel(inputs) * BYTES
-    panels, parts = (outputs + ROWS - 1) // ROWS, _parts_of(outputs)
+    panels, equal_chunks = (outputs + ROWS - 1) // ROWS, _parts_of(outputs)
     for part in range(begin, end):
-        line, first = part // parts, part % parts * _TOGETHER
+        line, first = part // equal_chunks, part % equal_chunks * _TOGETHER
         last = min(first + _TOGETHER, panels)
         if weights.factors:
             for number in range(first, last):
@@ -544,7 +544,7 @@ def convolve(  # type: ignore[no-untyped-def]
     ``bias`` and ``least``, below which no pixel is: their addresses.
     """
     strips = _strips_of(target.rows, target.columns)
-    blocks, seen, found = buffers.blocks, buffers.seen, buffers.found
+    blocks, seen, found = buffers.blocks, buffers.composite, buffers.found
     seen_point = _room(blocks, source.channels) * BYTES
     found_point = _room(blocks, target.channels) * BYTES
     for group in range(share.group, share.last_group):

@@ -9,7 +9,7 @@ from nstrt.runtime.arrays import Array
 from nstrt.runtime.kernels.compiled import working_loops
 from nstrt.runtime.kernels.gram import plain
 
-__all__ = ["GramSum", "Products", "products_for"]
+__all__ = ["GramProducts", "GramSum", "products_for"]
 
 
 class GramSum(Protocol):
@@ -23,7 +23,7 @@ class GramSum(Protocol):
         """F F'."""
 
 
-class Products(Protocol):
+class GramProducts(Protocol):
     """How they are computed."""
 
     @property
@@ -34,7 +34,7 @@ class Products(Protocol):
         """gradient += D F for D, channels x channels; the gradient is like the features."""
 
 
-def products_for(values: Array, *, large: bool) -> Products:
+def products_for(values: Array, *, large: bool) -> GramProducts:
     """Compiled loops where they work and the picture is large enough to pay for loading them; else
     those of the arrays' own library."""
     single = getattr(values, "is_cpu", False) is True and values.element_size() == 4

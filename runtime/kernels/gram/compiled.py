@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nstrt.runtime.kernels.gram import plain
-from nstrt.runtime.kernels.parallel import dealt, parts, pieces
+from nstrt.runtime.kernels.parallel import equal_chunks, guided_chunks, run_tasks
 from nstrt.runtime.kernels.simd import (
     BYTES,
     LANES,
@@ -84,7 +84,7 @@ class GramSum:
     def add(self, values: Tensor) -> None:
         """More positions."""
         channels, flat = self._channels, _flat(values)
-        spans = [] if channels % _DOWN else parts(flat.shape[1] // WIDE, self._count)
+        spans = [] if channels % _DOWN else equal_chunks(flat.shape[1] // WIDE, self._count)
         # Columns beyond the last channel are of whatever lies there, and not looked at.
         copies = torch.empty((torch.get_num_threads(), self._room * _APART))
         tall = channels if channels <= _FEW else _SIDE
@@ -98,7 +98,7 @@ class GramSum:
             rows = top, min(top + tall, channels)
             _gram(*source, *places, *rows, self._room, *spans[number])
 
-        dealt(len(shares), do)
+        run_tasks(len(shares), do)
         done = spans[-1][1] * WIDE if spans else 0
         if done < flat.shape[1]:
             self._rest.add(flat[:, done:])
@@ -111,11 +111,11 @@ class GramSum:
 
 
 def add_pull(gradient: Tensor, pull: Tensor, values: Tensor) -> None:
-    """See :class:`Products`."""
+    """See :class:`GramProducts`."""
     flat = _flat(values)
     channels, positions = flat.shape
     count = torch.get_num_threads()
-    spans = pieces(positions // _POSITIONS)
+    spans = guided_chunks(positions // _POSITIONS)
     if not spans or channels % _ROWS or not gradient.is_contiguous():
         plain.add_pull(gradient, pull, values)
         return
@@ -131,7 +131,7 @@ def add_pull(gradient: Tensor, pull: Tensor, values: Tensor) -> None:
         copy = copies[thread].data_ptr()
         _pull(panels.data_ptr(), *source, *place, copy, at_once, channels, *spans[number])
 
-    dealt(len(spans), do)
+    run_tasks(len(spans), do)
     done = spans[-1][1] * _POSITIONS
     target[:, done:].addmm_(pull, flat[:, done:])
 

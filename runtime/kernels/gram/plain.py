@@ -23,5 +23,5 @@ class GramSum:
 
 
 def add_pull(gradient: Array, pull: Array, values: Array) -> None:
-    """See :class:`Products`."""
+    """See :class:`GramProducts`."""
     arrays_of(gradient).add_pull(gradient, pull, values.reshape(len(values), -1))

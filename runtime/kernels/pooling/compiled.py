@@ -10,7 +10,7 @@ import torch
 from llvmlite import ir
 from torch import Tensor
 
-from nstrt.runtime.kernels.parallel import shared
+from nstrt.runtime.kernels.parallel import parallel_for
 from nstrt.runtime.kernels.pooling import plain
 from nstrt.runtime.kernels.pooling.plain import NOWHERE
 from nstrt.runtime.kernels.simd import (
@@ -39,7 +39,7 @@ def pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average
     bytes_ = np.empty((1, 1, shape[2]), np.uint8) if codes is None else codes.numpy()
     wanted = pooled is not None, codes is not None
     loop = _mean if average else _highest
-    shared(shape[0], lambda *part: loop(source, means, bytes_, *wanted, shape[1], *part))
+    parallel_for(shape[0], lambda *part: loop(source, means, bytes_, *wanted, shape[1], *part))
 
 
 def unpool(gradient: Tensor, codes: Tensor, out: Tensor, low: int, *, average: bool) -> None:
@@ -48,7 +48,7 @@ def unpool(gradient: Tensor, codes: Tensor, out: Tensor, low: int, *, average: b
         plain.unpool(gradient, codes, out, low, average=average)
         return
     source, code, target = gradient.numpy(), codes.numpy(), out.numpy()
-    shared(len(source), lambda *part: _spread(source, code, target, low, average, *part))
+    parallel_for(len(source), lambda *part: _spread(source, code, target, low, average, *part))
 
 
 def works() -> bool:

@@ -1,0 +1,117 @@
+"""A painting's targets are computed once for all photos of a size, and memory stays bounded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.gram_cache import GramCache, GramKey
+from nstrt.runtime.engines.torch_engine import TorchEngine
+from nstrt.runtime.loss.objective import LossWeights
+from nstrt.runtime.network.vgg import read_vgg
+
+if TYPE_CHECKING:
+    from support import Crop, Network
+
+KEY = GramKey(painting="p", layers=("relu1_1",), mean=True, tile=None)
+
+
+def gram(side: int) -> dict[str, np.ndarray]:
+    return {"relu1_1": np.zeros((side, side), np.float32)}
+
+
+def test_targets_are_computed_once_for_each_key() -> None:
+    targets: GramCache[np.ndarray] = GramCache()
+    asked = []
+
+    def compute() -> dict[str, np.ndarray]:
+        asked.append(1)
+        return gram(8)
+
+    first = targets.obtain(KEY, compute)
+    assert targets.obtain(replace(KEY), compute) is first
+    assert len(asked) == 1
+    others = [
+        replace(KEY, painting="q"),
+        replace(KEY, layers=("relu2_1",)),
+        replace(KEY, mean=False),
+        replace(KEY, tile=256),
+    ]
+    for other in others:
+        assert targets.obtain(other, compute) is not first
+    assert len(asked) == 1 + len(others)
+    targets.clear()
+    assert targets.nbytes == 0
+
+
+def test_the_size_of_a_painting_is_part_of_its_digest() -> None:
+    values = np.linspace(0, 1, 48, dtype=np.float32)
+    wide, high = (GramKey.digest(values.reshape(shape)) for shape in ((4, 4, 3), (2, 8, 3)))
+    assert wide != high
+    assert GramKey.digest(values.reshape(4, 4, 3).copy()) == wide
+    # A view of the same values in another order in memory.
+    turned = np.asfortranarray(values.reshape(4, 4, 3))
+    assert GramKey.digest(turned) == wide
+
+
+def test_what_was_not_asked_for_longest_goes_first() -> None:
+    one = gram(8)["relu1_1"].nbytes
+    targets: GramCache[np.ndarray] = GramCache(most=2 * one)
+    a, b, c = (replace(KEY, painting=name) for name in "abc")
+    kept = targets.obtain(a, lambda: gram(8))
+    targets.obtain(b, lambda: gram(8))
+    targets.obtain(a, lambda: gram(8))
+    targets.obtain(c, lambda: gram(8))
+    assert targets.nbytes == 2 * one
+    assert targets.obtain(a, lambda: gram(8)) is kept
+    # More than fits at all is given, and not kept.
+    assert targets.obtain(replace(KEY, painting="d"), lambda: gram(64))["relu1_1"].shape == (64, 64)
+    assert targets.nbytes <= 2 * one
+
+
+def test_what_fails_is_not_kept() -> None:
+    targets: GramCache[np.ndarray] = GramCache()
+
+    def failing() -> dict[str, np.ndarray]:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        targets.obtain(KEY, failing)
+    assert len(targets) == 0
+    assert targets.obtain(KEY, lambda: gram(4))["relu1_1"].shape == (4, 4)
+
+
+def test_the_next_picture_does_not_look_at_the_painting_again(
+    small_network: Network, photo: Crop, painting: Crop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    original = TorchEngine.extract_features
+
+    def look(self: TorchEngine, image: Any, observer: Any, core: Any) -> None:
+        seen.append(tuple(image.shape[2:]))
+        original(self, image, observer, core)
+
+    monkeypatch.setattr(TorchEngine, "extract_features", look)
+    engine = TorchEngine(read_vgg(small_network.path))
+    weights = LossWeights(
+        content=1,
+        style=1,
+        tv=0,
+        content_layers={"relu2_1": 1.0},
+        style_layers={"relu1_1": 1.0, "relu2_1": 1.0},
+    )
+    first, _ = Evaluation(engine).objective(weights, photo(32, 40), painting(24, 48))
+    again, _ = Evaluation(engine).objective(weights, photo(40, 32), painting(24, 48))
+    assert seen == [(24, 48), (32, 40), (40, 32)]
+    assert all(np.array_equal(first.grams[name], again.grams[name]) for name in first.grams)
+    # Evaluating writes nothing into what is shared.
+    kept = {name: values.clone() for name, values in again.grams.items()}
+    Evaluation(engine).evaluate(photo(40, 32), again)
+    assert all(np.array_equal(kept[name], again.grams[name]) for name in kept)
+    other, _ = Evaluation(engine).objective(weights, photo(32, 40), painting(24, 44))
+    assert seen[-2:] == [(24, 44), (32, 40)]
+    assert not np.array_equal(other.grams["relu1_1"], first.grams["relu1_1"])

@@ -1,0 +1,342 @@
+"""Engine ``graph``: one ONNX graph gives what the engines that go back through torch give."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from nstrt.exporter import step_check
+from nstrt.runtime.arrays import PlainArrays
+from nstrt.runtime.arrays.tensors import TensorArrays
+from nstrt.runtime.engines import benchmark as calibrate
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
+from nstrt.runtime.engines.graph_engine import GraphEngine
+from nstrt.runtime.engines.torch_engine import TorchEngine
+from nstrt.runtime.errors import ModelBuilderMissingError, ProviderUnavailableError
+from nstrt.runtime.loss.objective import LossWeights
+from nstrt.runtime.model import ModelStore
+from nstrt.runtime.network.vgg import read_vgg
+from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.ort.features import feature_session
+from nstrt.runtime.ort.providers import check_placement, provider_options
+from nstrt.runtime.style_transfer import StyleTransfer
+from nstrt.runtime.system.interrupt import Interrupt, Interrupted
+
+from support import EXAMPLES
+
+SITE = ExecutionTarget(provider="cpu", precision="fp32", threads=2)
+DEFAULTS = StylizeOptions.of()
+CLASSIC = StylizeOptions.of("classic", weights="oxford")
+"""The other set of default layers, with raw losses and average pooling."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_size() -> Iterator[None]:
+    """Exports are checked at their sizes whenever a model is made; one is enough here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_check, "SIZES", ((37, 32),))
+        yield
+
+
+def engines(models: ModelStore, options: StylizeOptions) -> tuple[GraphEngine, TorchEngine]:
+    engine = EngineFactory(models, SITE).engine("graph", options.step_spec, [(64, 64)])
+    assert isinstance(engine, GraphEngine)
+    return engine, TorchEngine(read_vgg(models.obtain(options.spec).path))
+
+
+def picture(name: str, height: int, width: int) -> NDArray[np.float32]:
+    """1 x 3 x height x width, RGB in 0..1."""
+    with Image.open(EXAMPLES / name) as opened:
+        values = np.asarray(opened.convert("RGB").resize((width, height)), np.float32)
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None]) / np.float32(255)
+
+
+def error(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """||found - expected|| / ||expected||."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def numbers(terms: Any) -> list[float]:
+    return [terms.loss, terms.content, terms.style, terms.tv]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        DEFAULTS,
+        replace(DEFAULTS, pooling="avg"),
+        CLASSIC,
+        replace(CLASSIC, pooling="max", content_weight=2.0),
+    ],
+    ids=["max", "avg", "classic", "classic-max"],
+)
+def test_it_agrees_with_the_engine_of_torch(models: ModelStore, options: StylizeOptions) -> None:
+    graph, mirrored = engines(models, options)
+    weights = LossWeights.of(options)
+    large = [(256, 260)] if options == DEFAULTS else []
+    for height, width in ((64, 64), (255, 193), *large):
+        photo, painting = picture("cat.jpg", height, width), picture("night.jpg", height - 4, width)
+        image = photo * np.float32(0.7) + np.float32(0.1)
+        objective, before = Evaluation(graph).objective(weights, photo, painting)
+        terms, gradient = Evaluation(graph).evaluate(image, objective)
+        assert isinstance(gradient, np.ndarray)
+        tensors = [torch.from_numpy(values) for values in (photo, painting, image)]
+        theirs, baseline = Evaluation(mirrored).objective(weights, *tensors[:2])
+        expected, wanted = Evaluation(mirrored).evaluate(tensors[2], theirs)
+        assert numbers(terms) == pytest.approx(numbers(expected), rel=1e-4)
+        assert before == pytest.approx(baseline, rel=1e-4)
+        # Masks that flip under rounding allow no closer agreement end to end.
+        assert error(gradient, wanted.numpy()) < 1e-2
+        # What is measured without a gradient is the same formula by other nodes.
+        assert numbers(Evaluation(graph).measure(image, objective)) == pytest.approx(
+            numbers(terms), rel=1e-5
+        )
+
+
+@pytest.mark.parametrize("options", [DEFAULTS, CLASSIC], ids=["default", "classic"])
+def test_tiles_are_the_whole(models: ModelStore, options: StylizeOptions) -> None:
+    graph, _ = engines(models, options)
+    height = 211 if options == DEFAULTS else 160  # four tiles, or two
+    photo, painting = picture("cat.jpg", height, 250), picture("night.jpg", 150, 230)
+    image = photo * np.float32(0.7) + np.float32(0.1)
+    whole, tiled = Evaluation(graph), Evaluation(graph, tile=208)
+    objective, before = whole.objective(LossWeights.of(options), photo, painting)
+    terms, gradient = whole.evaluate(image, objective)
+    again, baseline = tiled.objective(LossWeights.of(options), photo, painting)
+    assert baseline == pytest.approx(before, rel=1e-5)
+    found, parts = tiled.evaluate(image, again)
+    assert numbers(found) == pytest.approx(numbers(terms), rel=1e-5)
+    assert error(parts, gradient) < 1e-2
+    # Without flips: where the engine goes through the same numbers, to rounding.
+    assert np.median(np.abs(parts - gradient)) < 1e-4 * np.abs(gradient).max()
+
+
+def test_a_step_leaves_what_it_was_given_alone(models: ModelStore) -> None:
+    """The loop keeps gradients and targets of earlier steps."""
+    graph, _ = engines(models, DEFAULTS)
+    evaluation = Evaluation(graph)
+    photo, painting = picture("cat.jpg", 64, 80), picture("night.jpg", 64, 64)
+    objective, _ = evaluation.objective(LossWeights.of(DEFAULTS), photo, painting)
+    image = photo.copy()
+    terms, first = evaluation.evaluate(image, objective)
+    kept = first.copy()
+    image *= np.float32(0.9)
+    _, second = evaluation.evaluate(image, objective)
+    assert np.array_equal(first, kept)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(photo, picture("cat.jpg", 64, 80))
+    again, third = evaluation.evaluate(photo, objective)
+    assert again == terms
+    assert np.array_equal(third, first)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_whole_run_ends_within_a_percent(models: ModelStore, optimizer: str) -> None:
+    losses = {}
+    for engine in ("torch", "graph"):
+        options = StylizeOptions.of(
+            engine=engine,
+            optimizer=optimizer,
+            size=136,
+            iterations=(30, 20),
+            tolerance=0.0,
+        )
+        run = StyleTransfer(options, store=models).run(EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg")
+        result = run.result()
+        assert result.plan.engine == engine
+        losses[engine] = result.terms.loss
+    assert set(result.plan.nodes) == {"CPUExecutionProvider"}
+    assert result.plan.nodes["CPUExecutionProvider"] > 30
+    assert result.recipe["weights"]["sha256"]
+    assert losses["graph"] == pytest.approx(losses["torch"], rel=1e-2)
+
+
+def test_it_can_be_left_between_two_layers(models: ModelStore) -> None:
+    graph, _ = engines(models, DEFAULTS)
+    photo = picture("cat.jpg", 64, 64)
+    objective, _ = Evaluation(graph).objective(LossWeights.of(DEFAULTS), photo, photo)
+    graph.interrupt = Interrupt()
+    graph.interrupt.ask()
+    with pytest.raises(Interrupted):
+        graph.step(objective, photo)(photo)
+    graph.interrupt = Interrupt()
+    assert Evaluation(graph).evaluate(photo, objective)[0].content == pytest.approx(0, abs=1e-9)
+
+
+def test_it_has_no_bf16(models: ModelStore) -> None:
+    options = StylizeOptions.of(engine="graph", precision="bf16")
+    with pytest.raises(ProviderUnavailableError, match="--precision fp32"):
+        StyleTransfer(options, store=models).plan((64, 64), (64, 64))
+
+
+def test_what_would_have_to_be_engine_graph_has_no_bf16_either(
+    models: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run must not say bf16 and compute in single precision."""
+    monkeypatch.setattr("nstrt.runtime.planning.planner.has_torch", lambda: False)
+    with pytest.raises(ProviderUnavailableError, match="--precision fp32"):
+        StyleTransfer(StylizeOptions.of(precision="bf16"), store=models).plan((64, 64), (64, 64))
+
+
+def test_fewer_engines_than_were_measured_need_no_new_measurement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Masks leave engine graph out: runs with and without them, in turn, measure once."""
+    seconds = {"onnx": 3.0, "torch": 2.0, "graph": 1.0}
+    measured = []
+
+    class Fake:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def release(self) -> None:
+            pass
+
+    def measure(engine: Fake, weights: LossWeights) -> float:
+        measured.append(engine.name)
+        return seconds[engine.name]
+
+    monkeypatch.setattr(calibrate, "measure_step", measure)
+    engines: dict[str, Any] = {name: partial(Fake, name) for name in seconds}
+    some = {name: engines[name] for name in ("onnx", "torch")}
+    weights = LossWeights.of(DEFAULTS)
+    assert calibrate.faster("masks", some, weights) == ("torch", {"onnx": 3.0, "torch": 2.0})
+    assert calibrate.faster("masks", engines, weights) == ("graph", seconds)
+    count = len(measured)
+    assert calibrate.faster("masks", some, weights) == ("torch", {"onnx": 3.0, "torch": 2.0})
+    assert calibrate.faster("masks", engines, weights) == ("graph", seconds)
+    assert len(measured) == count
+
+
+def test_features_come_from_the_model_that_is_there(
+    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder to carry holds the plain model alone, and nobody there can build another."""
+    carried = tmp_path / "models"
+    carried.mkdir()
+    path = models.obtain(DEFAULTS.spec).path
+    for name in (path.name, path.name + ".json"):
+        shutil.copy(path.with_name(name), carried)
+    monkeypatch.setattr("nstrt.runtime.model.store.entry_points", lambda group: [])
+    told: list[str] = []
+    store = ModelStore(carried, notify=told.append)
+    session = feature_session(DEFAULTS.spec, provider="cpu", shapes=[(32, 32)], store=store)
+    assert session.taps == DEFAULTS.spec.taps
+    with pytest.raises(ModelBuilderMissingError, match="--pooling"):
+        store.obtain(DEFAULTS.step_spec)
+    assert told == []
+
+
+def test_a_provider_that_leaves_work_to_others_is_refused() -> None:
+    here, cuda = "TensorrtExecutionProvider", "CUDAExecutionProvider"
+    check_placement([(here, "Conv"), (here, "MatMul"), (cuda, "Shape")], "tensorrt")
+    check_placement([("CPUExecutionProvider", "Conv")], "coreml")
+    check_placement([], "tensorrt")
+    with pytest.raises(ProviderUnavailableError, match=r"1 of the network's 2 .* --provider cuda"):
+        check_placement([(here, "Conv"), (cuda, "Conv")], "tensorrt")
+    with pytest.raises(ProviderUnavailableError, match="--provider cpu"):
+        check_placement([(cuda, "Conv"), ("CPUExecutionProvider", "MatMul")], "cuda")
+
+
+def test_one_profile_of_tensorrt_spans_all_scales_and_inputs(tmp_path: Any) -> None:
+    from nstrt.runtime.engines.graph_engine import step_shapes
+
+    options = provider_options(
+        "tensorrt",
+        precision="fp32",
+        shapes=[(64, 96), (128, 192)],
+        cache=tmp_path,
+        identity={},
+        inputs=step_shapes(("relu3_2", "relu4_2")),
+    )[0]
+    assert options["trt_profile_min_shapes"] == (
+        "image:1x3x64x96,target_relu3_2:1x256x16x24,target_relu4_2:1x512x8x12"
+    )
+    assert options["trt_profile_max_shapes"] == (
+        "image:1x3x128x192,target_relu3_2:1x256x32x48,target_relu4_2:1x512x16x24"
+    )
+
+
+def test_without_torch_it_is_the_engine_and_torch_is_never_loaded(
+    models: ModelStore, tmp_path: Any
+) -> None:
+    """In a process where torch, torchvision and onnx cannot be imported."""
+    for variant in ("step", "tile"):
+        models.obtain(DEFAULTS.step_spec.as_variant(variant))
+    models.obtain(DEFAULTS.spec)
+    program = f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "onnx", "onnxscript", "numba"):
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Missing())
+from importlib import util
+found = util.find_spec
+def find_spec(name, package=None):
+    try:
+        return found(name, package)
+    except ModuleNotFoundError:
+        return None
+util.find_spec = find_spec
+from nstrt.plugins.cli import main
+sys.argv = ["nstrt", "stylize", {str(EXAMPLES / "cat.jpg")!r}, {str(EXAMPLES / "night.jpg")!r},
+            "-o", {str(tmp_path / "out.png")!r}, "--size", "64", "--iterations", "3"]
+try:
+    main()
+finally:
+    assert "torch" not in sys.modules and "onnx" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "engine graph, because torch is not installed" in done.stdout
+    with Image.open(tmp_path / "out.png") as result:
+        assert result.size == (64, 43)
+
+
+def test_both_kinds_of_array_compute_the_same() -> None:
+    generator = np.random.default_rng(1)
+    values = generator.random((1, 3, 9, 14), np.float32) - np.float32(0.5)
+    plain, tensors = PlainArrays(), TensorArrays(torch.device("cpu"))
+    one, other = plain.place(values), tensors.place(values)
+
+    def same(found: Any, expected: Any) -> None:
+        assert np.allclose(np.asarray(found), np.asarray(expected), rtol=1e-5, atol=1e-6)
+
+    for size in ((13, 20), (18, 28), (9, 14), (10, 15)):
+        same(plain.resized(one, *size), tensors.resized(other, *size))
+    weights = generator.random((9, 8))
+    same(
+        plain.filtered(one, plain.place(weights, one)),
+        tensors.filtered(other, tensors.place(weights, other)),
+    )
+    same(plain.dot(one, one), tensors.dot(other, other))
+    same(plain.energy(one), tensors.energy(other))
+    flat = values.reshape(3, -1)
+    totals = plain.zeros((3, 3), one), tensors.zeros((3, 3), other)
+    plain.add_product(totals[0], flat)
+    tensors.add_product(totals[1], torch.from_numpy(flat))
+    same(*totals)
+    same(totals[0], flat.astype(np.float64) @ flat.T)
+    for arrays, array in ((plain, one), (tensors, other)):
+        arrays.add(array, array, 0.5)
+        arrays.clamp(array)
+        assert np.array_equal(arrays.fetch(array), np.clip(values * 1.5, 0, 1).astype(np.float32))
+        half = arrays.buffer((2, 3), half=True)
+        assert "float16" in str(half.dtype)
+        assert "float32" in str(arrays.single(half).dtype)
+        assert "float32" in str(arrays.empty((1,), half).dtype)
+        assert "float64" in str(arrays.stack([0.0, arrays.dot(array, array)], array).dtype)

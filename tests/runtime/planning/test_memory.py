@@ -1,0 +1,223 @@
+"""What a run takes in memory, and how it is made to fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nstrt.runtime import StylizeOptions
+from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.torch_engine import TorchEngine
+from nstrt.runtime.errors import TooLargeError
+from nstrt.runtime.loss.objective import LossWeights
+from nstrt.runtime.network import banded as passes_module
+from nstrt.runtime.network.vgg import read_vgg
+from nstrt.runtime.planning import memory as memory_module
+from nstrt.runtime.planning.memory import MemoryDemand, fitted
+from nstrt.runtime.planning.plan import plan_scales
+
+from support import EXAMPLES
+
+if TYPE_CHECKING:
+    from support import Network
+
+
+def demand_of(
+    photo: tuple[int, int] = (6000, 4000),
+    painting: tuple[int, int] = (300, 400),
+    engine: str = "torch",
+    enlarged: int = 0,
+    **given: Any,
+) -> MemoryDemand:
+    options = StylizeOptions.of(**given)
+    return MemoryDemand(
+        engine=engine,
+        precision="fp32",
+        on_card=False,
+        options=options,
+        scales=plan_scales(options, photo=photo, painting=painting, default=512),
+        history=options.history if options.optimizer == "lbfgs" else 0,
+        sources=photo[0] * photo[1] + painting[0] * painting[1],
+        enlarged=enlarged,
+    )
+
+
+def test_what_fits_stays_as_it_is() -> None:
+    demand = demand_of(size=512)
+    assert fitted(demand, demand.peak) == demand
+
+
+@pytest.mark.parametrize("history", [100, 66, 60, 20, 5, 4, 3])
+def test_the_shortest_history_is_the_same_for_all(history: int) -> None:
+    """So that a smaller picture, with another number of steps, never needs more."""
+    found = memory_module._histories(history)
+    assert found[0] == history
+    assert found[-1] == min(4, history)
+    assert found == sorted(found, reverse=True)
+
+
+def test_large_paintings_load_the_compiler_too() -> None:
+    small = demand_of((200, 133), (300, 300), size=200, scales=1, style_scale=1.0)
+    large = demand_of((200, 133), (300, 300), size=200, scales=1, style_scale=1.2)
+    assert large.peak - small.peak > memory_module._COMPILER
+
+
+def test_first_the_history_shrinks_then_come_tiles_then_a_refusal() -> None:
+    demand = demand_of(size=2000)
+    shorter = fitted(demand, demand.peak - 1)
+    assert shorter.history == demand.history // 2
+    assert all(scale.tile is None for scale in shorter.scales)
+    tiled = fitted(demand, shorter.peak - 1)
+    assert tiled.scales[-1].tile
+    # Scales that are no larger than a tile are not cut.
+    assert tiled.scales[0].tile is None
+    with pytest.raises(TooLargeError):
+        fitted(demand, demand_of(size=32, scales=1).peak)
+
+
+@given(st.integers(32, 6000), st.sampled_from(["lbfgs", "adam"]), st.integers(9, 80))
+def test_whatever_fits_does_fit(size: int, optimizer: str, tenths: int) -> None:
+    available = tenths * 10**8
+    demand = demand_of(size=size, optimizer=optimizer, scales=1)
+    try:
+        found = fitted(demand, available)
+    except TooLargeError:
+        assert replace(demand, history=min(4, demand.history)).peak > available
+        return
+    assert found.peak <= available
+    assert found.options == demand.options
+    assert found.history <= demand.history
+
+
+def test_tiles_make_memory_flat_but_for_the_pictures_themselves() -> None:
+    """24 megapixels take no more for the network than 3."""
+    budget = 4_000_000_000
+    small, large = (fitted(demand_of(size=size, optimizer="adam"), 10**12) for size in (2048, 6000))
+    assert large.peak - small.peak > budget
+    tiled = fitted(demand_of(size=4000, optimizer="adam"), budget)
+    assert tiled.scales[-1].tile
+    assert tiled.scales[-1].width * tiled.scales[-1].height > 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("engine", "optimizer", "available"),
+    [
+        ("torch", "lbfgs", 1_800_000_000),
+        ("torch", "adam", 2_500_000_000),
+        ("onnx", "lbfgs", 2_000_000_000),
+        ("onnx", "adam", 2_500_000_000),
+        ("graph", "adam", 1_500_000_000),
+        ("graph", "adam", 2_000_000_000),
+    ],
+)
+def test_what_does_not_fit_names_the_size_that_does(
+    engine: str, optimizer: str, available: int
+) -> None:
+    demand = demand_of(size=6000, engine=engine, optimizer=optimizer)
+    with pytest.raises(TooLargeError, match=r"use --size \d+") as caught:
+        fitted(demand, available)
+    fits = int(str(caught.value).rpartition("--size ")[2].rstrip("."))
+    smaller = demand_of(size=fits, engine=engine, optimizer=optimizer)
+    assert fitted(smaller, available).peak <= available
+    # And not much smaller than what would have fitted.
+    with pytest.raises(TooLargeError):
+        fitted(demand_of(size=int(fits * 1.15), engine=engine, optimizer=optimizer), available)
+
+
+def test_an_enlargement_that_does_not_fit_is_named() -> None:
+    demand = demand_of(size=256, enlarged=10**8)
+    with pytest.raises(TooLargeError, match="leave --original-size out"):
+        fitted(demand, 2_000_000_000)
+
+
+def test_the_painting_counts_for_memory_too() -> None:
+    small, large = demand_of(size=1000), demand_of(size=1000, style_scale=2)
+    assert large.peak - small.peak > 2 * 660_000 * small.bytes_per_pixel
+
+
+def test_onnx_runtime_takes_more() -> None:
+    assert demand_of(engine="onnx", size=1000).peak > 1.5 * demand_of(size=1000).peak
+
+
+def test_what_sections_keep_is_predicted(
+    default_network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sections' memory; bands are small, so that algorithms' buffers do not count."""
+    monkeypatch.setattr(passes_module, "_BAND_BYTES", 0)
+    monkeypatch.setattr(passes_module, "_BAND_PIXELS", 300)
+    layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+    size = 480, 384
+    demand = demand_of(
+        size,
+        size,
+        size=480,
+        scales=1,
+        content_layers={"conv4_2": 1.0},
+        style_layers=dict.fromkeys(layers, 1.0),
+    )
+    tiled = replace(demand, scales=(replace(demand.scales[0], tile=304),))
+    engine, weights = TorchEngine(read_vgg(default_network.path)), LossWeights.of(demand.options)
+    evaluation = Evaluation(engine, tile=304)
+    image = torch.rand(1, 3, *size[::-1])
+    objective, _ = evaluation.objective(weights, image, image.flip(3))
+    evaluation.evaluate(image, objective)
+    # Of the features at the cut and their gradient, 32 bytes, 12 are those of the picture's own.
+    predicted = tiled._network - memory_module._BUFFERS - 480 * 384 * (32 - 12)
+    assert 0.6 * predicted < engine.passes.scratch.bytes < predicted
+
+
+def measured(*flags: str) -> tuple[float, dict[str, Any]]:
+    """Bytes at the peak of one run of one scale in a process of its own, and its plan."""
+    code = (
+        "import sys; from nstrt.plugins.cli.app import run; code = run(sys.argv[1:]); "
+        "from spawn import peak_memory; print(peak_memory()); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, "stylize"]
+    command += [str(EXAMPLES / "cat.jpg"), str(EXAMPLES / "night.jpg"), "--scales", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent / "benchmarks")}
+    done = subprocess.run(
+        [*command, *flags], capture_output=True, text=True, check=True, env=environment
+    )
+    summary, peak = done.stdout.splitlines()
+    return float(peak), json.loads(summary)["plan"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--engine", "torch", "--precision", "fp32", "--size", "512"),
+        ("--engine", "onnx", "--size", "384"),
+        (
+            "--engine",
+            "torch",
+            "--precision",
+            "fp32",
+            "--size",
+            "576",
+            "--max-memory",
+            "1.4",
+            "--optimizer",
+            "adam",
+        ),
+    ],
+    ids=["torch", "onnx", "tiles"],
+)
+def test_the_prediction_is_within_a_fifth_of_what_is_taken(
+    flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    # The network's export, once in an installation's life, takes memory of its own.
+    small = tmp_path / "small.png"
+    measured(*flags[:2], "--size", "64", "--iterations", "1", "--json", "-o", str(small))
+    peak, plan = measured(*flags, "--iterations", "2", "--json", "-o", str(tmp_path / "out.png"))
+    assert plan["memory"] == pytest.approx(peak, rel=0.2)
+    assert bool(plan["scales"][-1]["tile"]) == ("--max-memory" in flags)
