@@ -108,16 +108,16 @@ def strength() -> None:
         words = f"--strength {value}"
         result = nstrt(f"stylize coffee.jpg starry_night.jpg {words}", f"strength-{value}.png", 320)
         cells.append((result, words))
-    strip(cells, 200, "strength-coffee.jpg")
+    strip(cells, 150, "strength-coffee.jpg")
 
 
 def colors() -> None:
-    cells = [(example("cat.jpg"), "photo")]
+    cells: list[Cell] = []
     for value in ("style", "content", "match-content", "match-style"):
         words = f"--color {value}"
         result = nstrt(f"stylize cat.jpg starry_night.jpg {words}", f"color-{value}.png", 320)
         cells.append((result, words))
-    strip(cells, 180, "colors-cat.jpg")
+    strip(cells, 150, "colors-cat.jpg")
 
 
 def regions() -> None:
@@ -129,7 +129,7 @@ def regions() -> None:
         "stylize coffee.jpg starry_night.jpg --region cup-mask.png --rest photo", "rest.png", 384
     )
     cells = [(example("coffee.jpg"), "photo"), (example("cup-mask.png"), "mask")]
-    strip([*cells, (result, "cup in another painting"), (rest, "--rest photo")], 200, "cup.jpg")
+    strip([*cells, (result, "--region"), (rest, "--rest photo")], 150, "cup.jpg")
 
 
 def protect() -> None:
@@ -141,7 +141,7 @@ def protect() -> None:
         320,
     )
     cells = [(example("astronaut.jpg"), "photo"), (example("face-mask.png"), "mask")]
-    strip([*cells, (plain, "without"), (kept, "--protect")], 240, "protect.jpg")
+    strip([*cells, (plain, "without"), (kept, "--protect")], 225, "protect.jpg")
 
 
 def paintings() -> None:
@@ -150,7 +150,7 @@ def paintings() -> None:
     both = nstrt(
         "stylize rocket.jpg starry_night.jpg --add-style shipwreck.jpg", "rocket-both.png", 384
     )
-    strip([(one, "one painting"), (other, "another"), (both, "both")], 230, "blend.jpg")
+    strip([(one, "one painting"), (other, "another"), (both, "both")], 200, "blend.jpg")
 
 
 def original_size() -> None:
@@ -169,12 +169,13 @@ def batch() -> None:
     photos = ("cat", "rocket", "astronaut", "coffee")
     files = " ".join(f"{name}.jpg" for name in photos)
     nstrt(f"batch {files} --style shipwreck.jpg --out-dir WORK/painted", "painted/coffee.jpg", 320)
-    strip([(opened(WORK / "painted" / f"{name}.jpg"), "") for name in photos], 200, "batch.jpg")
+    strip([(opened(WORK / "painted" / f"{name}.jpg"), "") for name in photos], 160, "batch.jpg")
 
 
 def explore() -> None:
     sheet = nstrt(
-        "explore coffee.jpg starry_night.jpg --vary strength=0.2,0.5,0.8 --vary style-scale=0.5,1",
+        "explore coffee.jpg starry_night.jpg --vary strength=0.2,0.5,0.8 --vary style-scale=0.5,1 "
+        "--preset fast",
         "sheet.png",
     )
     sheet.save(DOCS / "explore-coffee.jpg", quality=85, optimize=True)
@@ -183,14 +184,14 @@ def explore() -> None:
 def film() -> None:
     frames = WORK / "film"
     frames.mkdir(exist_ok=True)
-    photo, (width, height), count = example("rocket.jpg"), (360, 270), 12
+    photo, (width, height), count = example("rocket.jpg"), (360, 270), 8
     for number in range(count):
-        left, top = 60 + 14 * number, 100
+        left, top = 60 + 20 * number, 100
         photo.crop((left, top, left + width, top + height)).save(frames / f"{number:02}.png")
     nstrt(
         "batch WORK/film --frames --style starry_night.jpg --out-dir WORK/film-painted",
         f"film-painted/{count - 1:02}.png",
-        256,
+        224,
     )
     pairs = []
     for number in range(count):
