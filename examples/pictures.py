@@ -43,7 +43,7 @@ def nstrt(command: str, output: str, size: int | None = None) -> Image.Image:
         words += ["--seed", "1"]
         if size is not None:
             words += ["--size", str(size), "--preset", "fast"]
-        if words[0] in ("stylize", "explore"):
+        if words[0] == "stylize":
             words += ["-o", str(target)]
         print("nstrt", shlex.join(words), flush=True)
         subprocess.run(
@@ -102,15 +102,6 @@ def stylize() -> None:
     strip([*cells, (result, "result")], 320, "stylize.jpg")
 
 
-def strength() -> None:
-    cells = [(example("coffee.jpg"), "photo")]
-    for value in ("0.2", "0.5", "0.9"):
-        words = f"--strength {value}"
-        result = nstrt(f"stylize coffee.jpg starry_night.jpg {words}", f"strength-{value}.png", 320)
-        cells.append((result, words))
-    strip(cells, 150, "strength-coffee.jpg")
-
-
 def colors() -> None:
     cells: list[Cell] = []
     for value in ("style", "content", "match-content", "match-style"):
@@ -134,51 +125,42 @@ def regions() -> None:
 
 def protect() -> None:
     mask("astronaut.jpg", FACE, "face-mask.png", 8)
-    plain = nstrt("stylize astronaut.jpg shipwreck.jpg --strength 0.7", "p.png", 320)
+    plain = nstrt("stylize astronaut.jpg shipwreck.jpg --strength 0.7", "without.png", 256)
     kept = nstrt(
         "stylize astronaut.jpg shipwreck.jpg --strength 0.7 --protect face-mask.png",
         "protect.png",
-        320,
+        256,
     )
     cells = [(example("astronaut.jpg"), "photo"), (example("face-mask.png"), "mask")]
     strip([*cells, (plain, "without"), (kept, "--protect")], 225, "protect.jpg")
 
 
 def paintings() -> None:
-    one = nstrt("stylize rocket.jpg starry_night.jpg", "rocket-night.png", 384)
-    other = nstrt("stylize rocket.jpg shipwreck.jpg", "rocket-sea.png", 384)
+    one = nstrt("stylize rocket.jpg starry_night.jpg", "rocket-night.png", 256)
+    other = nstrt("stylize rocket.jpg shipwreck.jpg", "rocket-sea.png", 256)
     both = nstrt(
-        "stylize rocket.jpg starry_night.jpg --add-style shipwreck.jpg", "rocket-both.png", 384
+        "stylize rocket.jpg starry_night.jpg --add-style shipwreck.jpg", "rocket-both.png", 256
     )
     strip([(one, "one painting"), (other, "another"), (both, "both")], 200, "blend.jpg")
 
 
 def original_size() -> None:
-    small = nstrt("stylize astronaut.jpg starry_night.jpg", "small.png", 256)
-    large = nstrt("stylize astronaut.jpg starry_night.jpg --original-size", "large.png", 256)
-    box = (130, 20, 330, 220)
+    small = nstrt("stylize cat.jpg starry_night.jpg", "small.png", 192)
+    large = nstrt("stylize cat.jpg starry_night.jpg --original-size", "large.png", 192)
+    box = (100, 60, 370, 260)
     cells = [
-        (small.resize(large.size, Image.Resampling.LANCZOS).crop(box), "enlarged elsewhere"),
+        (small.resize(large.size, Image.Resampling.LANCZOS).crop(box), "enlarged by Lanczos"),
         (large.crop(box), "--original-size"),
-        (example("astronaut.jpg").crop(box), "photo"),
+        (example("cat.jpg").crop(box), "photo"),
     ]
-    strip(cells, 300, "original-size.jpg")
+    strip(cells, 220, "original-size.jpg")
 
 
 def batch() -> None:
     photos = ("cat", "rocket", "astronaut", "coffee")
     files = " ".join(f"{name}.jpg" for name in photos)
-    nstrt(f"batch {files} --style shipwreck.jpg --out-dir WORK/painted", "painted/coffee.jpg", 320)
+    nstrt(f"batch {files} --style shipwreck.jpg --out-dir WORK/painted", "painted/coffee.jpg", 224)
     strip([(opened(WORK / "painted" / f"{name}.jpg"), "") for name in photos], 160, "batch.jpg")
-
-
-def explore() -> None:
-    sheet = nstrt(
-        "explore coffee.jpg starry_night.jpg --vary strength=0.2,0.5,0.8 --vary style-scale=0.5,1 "
-        "--preset fast",
-        "sheet.png",
-    )
-    sheet.save(DOCS / "explore-coffee.jpg", quality=85, optimize=True)
 
 
 def film() -> None:
@@ -191,7 +173,7 @@ def film() -> None:
     nstrt(
         "batch WORK/film --frames --style starry_night.jpg --out-dir WORK/film-painted",
         f"film-painted/{count - 1:02}.png",
-        224,
+        192,
     )
     pairs = []
     for number in range(count):
@@ -210,8 +192,8 @@ def film() -> None:
 PICTURES: dict[str, Callable[[], None]] = {
     made.__name__: made
     for made in (
-        *(hero, stylize, strength, colors, regions, protect, paintings),
-        *(original_size, batch, explore, film),
+        *(hero, stylize, colors, regions, protect, paintings),
+        *(original_size, batch, film),
     )
 }
 
