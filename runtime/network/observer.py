@@ -1,4 +1,4 @@
-"""Who looks at a network's features, and pulls at them on the way back."""
+"""Interface for code that observes features and adds gradients to them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from typing import Protocol
 
 from nstrt.runtime.arrays import Array
 
-__all__ = ["FeatureObserver", "place_of"]
+__all__ = ["FeatureObserver", "ObserverGroup", "place_of"]
 
 
 class FeatureObserver(Protocol):
-    """Somebody who looks at features, and pulls at them on the way back."""
+    """Observes features on the forward pass and adds gradients to them on the backward pass."""
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers it looks at."""
+        """Layers to observe."""
 
     def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
-        """Features, channels x rows x columns, from row ``top`` and column ``left`` on; they are
-        valid until it returns."""
+        """Receive features, channels x rows x columns, from row ``top`` and column ``left`` on.
+
+        They are valid until this returns.
+        """
 
     def add_gradient(
         self, layer: str, values: Array, gradient: Array, top: int, left: int = 0
@@ -26,7 +28,29 @@ class FeatureObserver(Protocol):
         """Add the loss's gradient with respect to the features ``values`` to ``gradient``."""
 
 
+class ObserverGroup:
+    """Several observers of one image's features."""
+
+    def __init__(self, *observers: FeatureObserver) -> None:
+        self._observers = observers
+        self.layers = tuple(dict.fromkeys(name for each in observers for name in each.layers))
+        """Layers that any of them observes."""
+
+    def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
+        """Pass features to each observer of the layer."""
+        for observer in self._observers:
+            if layer in observer.layers:
+                observer.observe(layer, values, top, left)
+
+    def add_gradient(
+        self, layer: str, values: Array, gradient: Array, top: int, left: int = 0
+    ) -> None:
+        """Let each observer of the layer add its gradient."""
+        for observer in self._observers:
+            if layer in observer.layers:
+                observer.add_gradient(layer, values, gradient, top, left)
+
+
 def place_of(values: Array, top: int, left: int) -> tuple[slice, slice]:
-    """The rows and columns of a whole layer that features from row ``top`` and column ``left`` on
-    are."""
+    """Rows and columns of the layer that ``values``, from ``top`` and ``left`` on, cover."""
     return slice(top, top + values.shape[1]), slice(left, left + values.shape[2])

@@ -155,12 +155,12 @@ def _build(root: Path) -> None:
         if not shutil.which("debootstrap"):
             _logged(out, "apt-get", "update")
             _logged(out, "apt-get", "install", "-y", "--no-install-recommends", "debootstrap")
-        vgg = mirror_for(_apt_sources(), _codename())
+        mirror = mirror_for(_apt_sources(), _codename())
         _logged(
             out,
             *("unshare", "-m", "--propagation", "private"),
             *("debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(part)),
-            *([vgg] if vgg else []),
+            *([mirror] if mirror else []),
         )
         settings = part / "etc/apt/apt.conf.d"
         for file in Path("/etc/apt/apt.conf.d").glob("*"):

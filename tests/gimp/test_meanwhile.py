@@ -28,8 +28,8 @@ from test_screen import (
     press_ok,
     preview,
     progress_window,
+    remember,
     start,
-    store_measurement,
 )
 
 
@@ -70,7 +70,7 @@ def test_the_mask_is_the_selection_that_was_painted(wide: Screen, canvas: Photo)
 
 
 def test_what_is_selected_while_the_dialog_is_open_counts(wide: Screen, canvas: Photo) -> None:
-    store_measurement(wide.profile, style=NIGHT.as_uri(), **QUICK)
+    remember(wide.profile, style=NIGHT.as_uri(), **QUICK)
     dialog = open_dialog(wide)
     wide.do("select_rectangle", canvas.image, 100, 80, 90, 70)
     press_ok(wide, dialog)
@@ -80,7 +80,7 @@ def test_what_is_selected_while_the_dialog_is_open_counts(wide: Screen, canvas: 
 
 def test_the_layer_is_deleted_while_the_dialog_is_open(wide: Screen, canvas: Photo) -> None:
     """One sentence, and GIMP does not end the plug-in for touching it."""
-    store_measurement(wide.profile, style=NIGHT.as_uri(), **QUICK)
+    remember(wide.profile, style=NIGHT.as_uri(), **QUICK)
     wide.do("duplicate", canvas.layer)
     wide.do("select_layer", canvas.image, canvas.layer)
     dialog = open_dialog(wide)
@@ -121,7 +121,7 @@ def test_cancel_while_the_worker_starts(
         content["command"] = ["/bin/sh", "-c", "exec sleep 60", "sh"]
         settings.write_text(json.dumps(content))
         with Screen.opened(profile, CAT) as screen, Photo.loaded(screen, CAT) as photo:
-            store_measurement(profile, style=NIGHT.as_uri(), **QUICK)
+            remember(profile, style=NIGHT.as_uri(), **QUICK)
             dialog = open_dialog(screen)
             press_ok(screen, dialog)
             window = progress_window(screen, dialog)
@@ -135,7 +135,7 @@ def test_two_layers_at_once(wide: Screen, canvas: Photo) -> None:
     """The second filter waits for the first one's picture, then paints its own."""
     other = wide.do("duplicate", canvas.layer)
     wide.do("select_layer", canvas.image, canvas.layer)
-    store_measurement(wide.profile, style=NIGHT.as_uri(), **LONG)
+    remember(wide.profile, style=NIGHT.as_uri(), **LONG)
     dialog = open_dialog(wide)
     press_ok(wide, dialog)
     window = progress_window(wide, dialog)

@@ -32,7 +32,7 @@ Signed-By: /k.gpg
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "vgg"),
+    ("name", "text", "mirror"),
     [
         ("sources.list", OLD, "http://one.example/debian"),
         ("debian.sources", NEW, "http://three.example/debian"),
@@ -40,8 +40,8 @@ Signed-By: /k.gpg
         ("debian.sources", "", None),
     ],
 )
-def test_the_mirror_is_the_machines_own(name: str, text: str, vgg: str | None) -> None:
-    assert mirror_for([("other.list", "# nothing\n"), (name, text)], "bookworm") == vgg
+def test_the_mirror_is_the_machines_own(name: str, text: str, mirror: str | None) -> None:
+    assert mirror_for([("other.list", "# nothing\n"), (name, text)], "bookworm") == mirror
 
 
 def test_another_release_has_no_mirror_here() -> None:

@@ -69,7 +69,7 @@ def own(profile: Profile) -> Iterator[Photo]:
         yield photo
 
 
-def store_measurement(profile: Profile, **options: object) -> None:
+def remember(profile: Profile, **options: object) -> None:
     """Have the dialog open with these values, as if they were the last used ones."""
     folder = profile.gimp_folder / "plug-in-settings"
     folder.mkdir(exist_ok=True)
@@ -111,7 +111,7 @@ def preview(photo: Photo, before: int = 1) -> dict[str, Any]:
 
 def start(screen: Screen, photo: Photo, **options: object) -> str:
     """Start a run from the menu and wait for its preview; the window with the progress."""
-    store_measurement(screen.profile, style=NIGHT.as_uri(), **{**LONG, **options})
+    remember(screen.profile, style=NIGHT.as_uri(), **{**LONG, **options})
     dialog = open_dialog(screen)
     press_ok(screen, dialog)
     window = progress_window(screen, dialog)
@@ -186,7 +186,7 @@ def discard_changes(screen: Screen, title: str) -> None:
 
 def test_the_menu_opens_the_dialog(screen: Screen, photo: Photo) -> None:
     """Escape closes it, and nothing has happened."""
-    store_measurement(screen.profile)
+    remember(screen.profile)
     screen.keys("alt+r", "a", "End", window=screen.window(MAIN))
     time.sleep(0.5)  # A menu has no title to wait for.
     screen.screenshot("menu")
@@ -202,7 +202,7 @@ def test_the_menu_opens_the_dialog(screen: Screen, photo: Photo) -> None:
 
 def test_a_painter_paints_the_part_that_is_selected(screen: Screen, photo: Photo) -> None:
     """From the menu over the dialog and the preview to the layer with its mask."""
-    store_measurement(screen.profile, preset="fast", detail="draft", seed=1)
+    remember(screen.profile, preset="fast", detail="draft", seed=1)
     screen.do("select_ellipse", photo.image, 60, 30, 330, 240, 40.0)
     selected = photo.selection()
     screen.keys("ctrl+shift+j", window=screen.window(MAIN))  # Fit the image in the window.
@@ -276,7 +276,7 @@ def choose_painting(screen: Screen, file: Path) -> None:
 
 def test_ctrl_f_repeats(screen: Screen, photo: Photo) -> None:
     """With the values of the last run, without the dialog."""
-    store_measurement(screen.profile, style=NIGHT.as_uri(), **QUICK)
+    remember(screen.profile, style=NIGHT.as_uri(), **QUICK)
     press_ok(screen, open_dialog(screen))
     wait_for(lambda: len(photo.layers()) == 2 and not screen.plugins(), "the first layer")
     screen.do("select_layer", photo.image, photo.layer)
@@ -293,7 +293,7 @@ def test_ctrl_f_repeats(screen: Screen, photo: Photo) -> None:
 def test_ctrl_f_says_when_the_painting_is_gone(screen: Screen, photo: Photo) -> None:
     painting = screen.profile.folder / "painting.jpg"
     shutil.copy(NIGHT, painting)
-    store_measurement(screen.profile, style=painting.as_uri(), **QUICK)
+    remember(screen.profile, style=painting.as_uri(), **QUICK)
     press_ok(screen, open_dialog(screen))
     wait_for(lambda: len(photo.layers()) == 2 and not screen.plugins(), "the first layer")
     painting.unlink()
@@ -378,7 +378,7 @@ def test_the_worker_is_killed_while_it_paints(screen: Screen, photo: Photo) -> N
     screen.gone(TITLE)
     assert_no_step(screen, photo)
     assert is_sentence(error_said(screen, said))
-    store_measurement(screen.profile, style=NIGHT.as_uri(), **QUICK)
+    remember(screen.profile, style=NIGHT.as_uri(), **QUICK)
     press_ok(screen, open_dialog(screen))
     wait_for(lambda: len(photo.layers()) == 2 and not screen.plugins(), "the layer")
 
@@ -387,7 +387,7 @@ def test_the_worker_is_killed_while_it_paints(screen: Screen, photo: Photo) -> N
 def test_ok_needs_a_painting(screen: Screen, photo: Photo, last: str) -> None:
     """Without one, or if the last one was deleted since, OK waits for another."""
     gone = {} if last == "nothing" else {"style": (screen.profile.folder / last).as_uri()}
-    store_measurement(screen.profile, **gone, **QUICK)
+    remember(screen.profile, **gone, **QUICK)
     dialog = open_dialog(screen)
     press_ok(screen, dialog)
     time.sleep(0.5)
@@ -426,7 +426,7 @@ def test_the_first_preview_comes_long_before_the_end(profile: Profile) -> None:
         cat.resize((1200, 800)).save(file)
     with Screen.opened(profile, CAT) as screen, Photo.loaded(screen, file) as photo:
         for _ in ("cold", "warm"):
-            store_measurement(profile, style=NIGHT.as_uri())
+            remember(profile, style=NIGHT.as_uri())
             dialog = open_dialog(screen)
             press_ok(screen, dialog)
             wait_for(lambda: len(photo.layers()) == 2, "a preview")
