@@ -160,7 +160,8 @@ def batch() -> None:
     photos = ("cat", "rocket", "astronaut", "coffee")
     files = " ".join(f"{name}.jpg" for name in photos)
     nstrt(f"batch {files} --style shipwreck.jpg --out-dir WORK/painted", "painted/coffee.jpg", 224)
-    strip([(opened(WORK / "painted" / f"{name}.jpg"), "") for name in photos], 160, "batch.jpg")
+    cells = [(opened(WORK / "painted" / f"{name}.jpg"), f"{name}.jpg") for name in photos]
+    strip(cells, 160, "batch.jpg")
 
 
 def film() -> None:
@@ -185,7 +186,7 @@ def film() -> None:
     there_and_back = [*pairs, *pairs[-2:0:-1]]
     there_and_back[0].save(
         DOCS / "film.webp", save_all=True, append_images=there_and_back[1:], duration=120, loop=0,
-        quality=60, method=6,
+        quality=80, method=6,
     )  # fmt: skip
 
 
