@@ -85,9 +85,11 @@ class Arrays(Protocol):
     def add_product(self, total: Array, flat: Array) -> None:
         """total += F F' for F of channels x positions, where it lies."""
 
-    def add_pull(self, gradient: Array, pull: Array, flat: Array) -> None:
-        """gradient += D F, where it lies, for F of channels x positions; the gradient is channels
-        x rows x columns."""
+    def add_gram_gradient(self, gradient: Array, factor: Array, flat: Array) -> None:
+        """gradient += D F in place, for a factor D, and F of channels x positions.
+
+        The gradient is channels x rows x columns.
+        """
 
     def filtered(self, array: Array, weights: Array) -> Array:
         """F^-1 diag(weights) F of an array, for the Fourier transform F along its last two axes;

@@ -78,8 +78,10 @@ class PlainArrays:
     def add_product(self, total: NDArray[Any], flat: NDArray[Any]) -> None:
         total += flat @ flat.T
 
-    def add_pull(self, gradient: NDArray[Any], pull: NDArray[Any], flat: NDArray[Any]) -> None:
-        gradient += (pull @ flat).reshape(gradient.shape)
+    def add_gram_gradient(
+        self, gradient: NDArray[Any], factor: NDArray[Any], flat: NDArray[Any]
+    ) -> None:
+        gradient += (factor @ flat).reshape(gradient.shape)
 
     def filtered(self, array: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
         spectrum = np.fft.rfft2(array)

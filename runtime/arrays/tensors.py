@@ -101,12 +101,12 @@ class TensorArrays:
             flat = flat[:, count * _PIECE :]
         total.addmm_(flat, flat.T)
 
-    def add_pull(self, gradient: Tensor, pull: Tensor, flat: Tensor) -> None:
-        flat = flat.to(pull.dtype)
+    def add_gram_gradient(self, gradient: Tensor, factor: Tensor, flat: Tensor) -> None:
+        flat = flat.to(factor.dtype)
         if gradient.is_contiguous():
-            gradient.view(len(flat), -1).addmm_(pull, flat)
+            gradient.view(len(flat), -1).addmm_(factor, flat)
         else:
-            gradient += (pull @ flat).view(gradient.shape)
+            gradient += (factor @ flat).view(gradient.shape)
 
     def filtered(self, array: Tensor, weights: Tensor) -> Tensor:
         spectrum = torch.fft.rfft2(array).mul_(weights)

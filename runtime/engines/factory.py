@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.errors import PackageMissingError, ProviderUnavailableError
-from nstrt.runtime.kernels.compiled import loops_stamp
+from nstrt.runtime.kernels.compiled import kernels_fingerprint
 from nstrt.runtime.model import ModelSpec, ModelStore, Variant
 from nstrt.runtime.ort.features import variant_for
 from nstrt.runtime.ort.providers import IMAGE_ONLY, InputShape, Shape
@@ -119,7 +119,7 @@ class EngineFactory:
             device=device_name(target.provider),
             threads=target.threads,
             versions=versions() | compiler_versions(),
-            loops=loops_stamp(),
+            loops=kernels_fingerprint(),
         )
         if name == "torch":
             return TorchEngine(vgg, precision=precision, key=key)

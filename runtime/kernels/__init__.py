@@ -1,1 +1,1 @@
-"""Compiled kernels: convolution, pooling, Gram products, and the SIMD and threads below them."""
+"""Compiled kernels: convolution, pooling, Gram matrices, and the SIMD and threads below them."""

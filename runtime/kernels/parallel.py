@@ -1,4 +1,4 @@
-"""Compiled loops, shared among threads."""
+"""Scheduling of compiled loops on threads."""
 
 from __future__ import annotations
 
@@ -11,44 +11,45 @@ import torch
 
 __all__ = ["equal_chunks", "guided_chunks", "parallel_for", "run_tasks"]
 
-_LEAST = 12
-"""The smallest pieces that are dealt out: so many would be a thread's equal share."""
+_MIN_CHUNKS_PER_THREAD = 12
+"""Chunks in an equal share of one thread, if all chunks had the smallest size."""
 
 
 def parallel_for(count: int, work: Callable[[int, int], None]) -> None:
-    """Do ``work(first, last)`` for all of ``count`` channels, a part of them at a time."""
-    spans = guided_chunks(count)
-    run_tasks(len(spans), lambda _, number: work(*spans[number]))
+    """Run ``work(first, last)`` on threads, for chunks that cover ``range(count)``."""
+    chunks = guided_chunks(count)
+    run_tasks(len(chunks), lambda _, number: work(*chunks[number]))
 
 
 def equal_chunks(count: int, most: int) -> list[tuple[int, int]]:
-    """First and last, which is left out, of ``most`` equal parts, or of as many as there are
-    things to share out."""
+    """Split ``range(count)`` into at most ``most`` equal chunks (first, last), last excluded."""
     most = min(most, count)
     return list(pairwise(count * number // max(1, most) for number in range(most + 1)))
 
 
 def guided_chunks(count: int) -> list[tuple[int, int]]:
-    """First and last, which is left out, of pieces to be dealt out: large ones first, then smaller
-    ones, so that threads that are held up by what else the machine does end at about the same time
-    (guided self-scheduling, Polychronopoulos and Kuck, 1987)."""
+    """Split ``range(count)`` into chunks (first, last), last excluded, of decreasing size.
+
+    Guided self-scheduling (Polychronopoulos and Kuck, 1987): threads that other programs delay
+    still finish at about the same time.
+    """
     threads = torch.get_num_threads()
-    least = max(1, count // (_LEAST * threads))
-    found, first = [], 0
+    least = max(1, count // (_MIN_CHUNKS_PER_THREAD * threads))
+    chunks, first = [], 0
     while first < count:
         size = count if threads < 2 else max(least, (count - first) // (2 * threads))
         last = min(count, first + size)
-        found.append((first, last))
+        chunks.append((first, last))
         first = last
-    return found
+    return chunks
 
 
 def run_tasks(count: int, work: Callable[[int, int], None]) -> None:
-    """Do ``work(thread, number)`` for each number up to ``count``, in this order; the next one is
-    for the thread that is free first.
+    """Run ``work(thread, number)`` for each number below ``count``, in this order.
 
-    It must let go of Python's lock, which also shares out the numbers; threads sleep until there is
-    work again. Whatever is raised, none goes on afterwards.
+    The next free thread takes the next number. ``work`` must release the GIL, which also guards
+    the numbers. After an exception no further number starts, and the exception is raised when all
+    threads have stopped.
     """
     numbers = iter(range(count))
     threads = min(torch.get_num_threads(), count)
@@ -56,21 +57,23 @@ def run_tasks(count: int, work: Callable[[int, int], None]) -> None:
         for number in numbers:
             work(0, number)
         return
-    others: list[Future[None]] = []
+    futures: list[Future[None]] = []
     try:
         for thread in range(1, threads):
-            others.append(_pool(torch.get_num_threads() - 1).submit(_take, work, thread, numbers))
-        _take(work, 0, numbers)
+            pool = _thread_pool(torch.get_num_threads() - 1)
+            futures.append(pool.submit(_run_next, work, thread, numbers))
+        _run_next(work, 0, numbers)
     finally:
-        # Where something was raised, what is left is not done.
+        # After an exception the remaining numbers are dropped.
         for _ in numbers:
             pass
-        wait(others)
-    for other in others:
-        other.result()
+        wait(futures)
+    for future in futures:
+        future.result()
 
 
-def _take(work: Callable[[int, int], None], thread: int, numbers: Iterator[int]) -> None:
+def _run_next(work: Callable[[int, int], None], thread: int, numbers: Iterator[int]) -> None:
+    """Run tasks until no number is left."""
     try:
         for number in numbers:
             work(thread, number)
@@ -81,5 +84,5 @@ def _take(work: Callable[[int, int], None], thread: int, numbers: Iterator[int])
 
 
 @lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _thread_pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="nstrt")

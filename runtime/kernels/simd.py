@@ -1,18 +1,16 @@
-"""Vectors of eight numbers, or of as many as a register holds, for loops that Numba compiles.
+"""SIMD for loops that Numba compiles: vectors of floats as LLVM IR.
 
-A loop is Python that Numba understands; what it does with eight numbers at a time are functions
-that write LLVM's instructions, one for each operation on a :class:`Vector`. Memory is given as
-addresses and distances in bytes, so that one compilation serves every array; nothing here checks
-them.
+A compiled loop is Python in Numba's subset. It calls intrinsics, functions that emit LLVM IR for
+several floats at a time, one instruction for each operation on a :class:`Vector`. Intrinsics take
+memory as addresses and strides in bytes, so that one compilation serves every array. They check no
+bounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import blake2b
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -22,230 +20,237 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from nstrt.runtime.kernels.compiled import kernels_fingerprint
+
 __all__ = [
-    "BYTES",
-    "INT",
+    "FLOAT_BYTES",
+    "INT64",
     "LANES",
-    "WIDE",
+    "REGISTER_LANES",
     "Vector",
-    "at",
-    "at_number",
-    "compiled",
+    "broadcast",
     "constant",
     "copy_bytes",
-    "everywhere",
-    "loaded",
-    "multiplied",
-    "repeat",
-    "repeated",
-    "stored",
-    "vectors_of",
-    "written",
+    "counted_loop",
+    "jit",
+    "llvm_intrinsic",
+    "load_broadcast",
+    "load_vector",
+    "multiply_panel",
+    "offset",
+    "offset_floats",
+    "store_vector",
+    "vector_type",
 ]
 
 LANES = 8
-"""Numbers of a vector, where nothing else is said."""
+"""Floats of a vector, by default."""
 
-BYTES = 4
-"""Of a number."""
+FLOAT_BYTES = 4
+"""Size of a float, in bytes."""
+
+FLOAT, INT64 = ir.FloatType(), ir.IntType(64)
 
 
-def _widest() -> int:
-    """Numbers of the widest registers of the processor that Numba compiles for, which is a part of
-    the key under which it keeps what it compiled."""
+def _register_lanes() -> int:
+    """Float lanes of the widest SIMD registers of the processor that Numba compiles for.
+
+    Numba's cache key contains that processor's features.
+    """
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
     return 2 * LANES if "+avx512vl" in features.split(",") else LANES
 
 
-WIDE = _widest()
-"""Numbers of a register. There are thirty-two where it is sixteen, otherwise sixteen or so."""
+REGISTER_LANES = _register_lanes()
+"""Float lanes of one SIMD register: 16 with AVX-512, which has 32 registers, else 8, with about 16
+registers."""
 
-_STAMP = blake2b(Path(__file__).read_bytes(), digest_size=4).hexdigest()
 
+def jit(loop: Callable[..., Any]) -> Any:
+    """Compile a function with Numba, without the GIL.
 
-def compiled(loop: Callable[..., Any]) -> Any:
-    """A function as a compiled one, which lets go of Python's lock.
-
-    What was compiled is kept until the file of the function changes, or this one.
+    The compiled code is cached on disk until one of the kernels' sources changes.
     """
-    # Numba looks at the first alone.
-    loop.__qualname__ += f"_{_STAMP}"
+    # Numba compares the function's own file only, but intrinsics of other files are inlined.
+    loop.__qualname__ += f"_{kernels_fingerprint()}"
     return numba.njit(cache=True, nogil=True)(loop)
 
 
-FLOAT, INT = ir.FloatType(), ir.IntType(64)
-
-
-def vectors_of(lanes: int) -> Any:
-    """The type of vectors of so many numbers."""
+def vector_type(lanes: int) -> Any:
+    """LLVM type of a vector of floats."""
     return ir.VectorType(FLOAT, lanes)
 
 
-_FLAGS = ("contract",)
-"""A product and a sum may be computed as one, rounded once."""
+_FAST_MATH = ("contract",)
+"""Permits LLVM to fuse a product and a sum into one instruction, with one rounding."""
 
 
 class Vector:
-    """Eight numbers in a register, or some others, with the arithmetic that the formulas use."""
+    """A vector of floats as an LLVM value, with the arithmetic that kernels use."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder = builder
         self.value = value
 
     def __add__(self, other: Vector) -> Vector:
-        return Vector(self.builder, self.builder.fadd(self.value, other.value, flags=_FLAGS))
+        return Vector(self.builder, self.builder.fadd(self.value, other.value, flags=_FAST_MATH))
 
     def __sub__(self, other: Vector) -> Vector:
-        return Vector(self.builder, self.builder.fsub(self.value, other.value, flags=_FLAGS))
+        return Vector(self.builder, self.builder.fsub(self.value, other.value, flags=_FAST_MATH))
 
     def __mul__(self, other: Vector) -> Vector:
-        return Vector(self.builder, self.builder.fmul(self.value, other.value, flags=_FLAGS))
+        return Vector(self.builder, self.builder.fmul(self.value, other.value, flags=_FAST_MATH))
 
     def __rmul__(self, factor: float) -> Vector:
         return self * constant(self.builder, factor, self.value.type.count)
 
-    def compared(self, how: str, other: Vector) -> Any:
-        """Where this is "<", "<=" or ">" than the other; what is not a number is not."""
-        return self.builder.fcmp_ordered(how, self.value, other.value)
+    def compare(self, operator: str, other: Vector) -> Any:
+        """Compare lane by lane by "<", "<=" or ">"; false where either is NaN."""
+        return self.builder.fcmp_ordered(operator, self.value, other.value)
 
-    def at_least(self, other: Vector) -> Vector:
-        """The larger ones of two; what is not a number in this one stays so."""
-        lower = self.compared("<", other)
+    def maximum(self, other: Vector) -> Vector:
+        """Maximum lane by lane; keeps NaN of this vector."""
+        lower = self.compare("<", other)
         return Vector(self.builder, self.builder.select(lower, other.value, self.value))
 
-    def mixed(self, other: Vector, numbers: Sequence[int]) -> Vector:
-        """Of this one's numbers and the other's, which are counted on after them, as many as are
-        named."""
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), list(numbers))
+    def shuffle(self, other: Vector, lanes: Sequence[int]) -> Vector:
+        """Select lanes of this vector and of ``other``, which are numbered after this one's."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
         return Vector(self.builder, self.builder.shuffle_vector(self.value, other.value, mask))
 
-    def halved(self) -> Vector:
-        """The sums of the numbers of its first half and those of its second."""
+    def add_halves(self) -> Vector:
+        """Sum of the lower and the upper half of the lanes."""
         half = self.value.type.count // 2
-        return self.mixed(self, range(half)) + self.mixed(self, range(half, 2 * half))
+        return self.shuffle(self, range(half)) + self.shuffle(self, range(half, 2 * half))
 
 
 def constant(builder: Any, value: float, lanes: int = LANES) -> Vector:
-    return Vector(builder, ir.Constant(vectors_of(lanes), [value] * lanes))
+    """Vector with a compile-time constant in all lanes."""
+    return Vector(builder, ir.Constant(vector_type(lanes), [value] * lanes))
 
 
-def at(builder: Any, start: Any, count: int, step: Any = 1) -> Any:
-    """The address ``count`` steps, of so many bytes, after another."""
-    step = ir.Constant(INT, step) if isinstance(step, int) else step
-    return builder.add(start, builder.mul(ir.Constant(INT, count), step))
+def offset(builder: Any, base: Any, count: int, stride: Any = 1) -> Any:
+    """Address ``count`` strides, in bytes, after ``base``."""
+    stride = ir.Constant(INT64, stride) if isinstance(stride, int) else stride
+    return builder.add(base, builder.mul(ir.Constant(INT64, count), stride))
 
 
-def at_number(builder: Any, start: Any, number: Any, size: int) -> Any:
-    """The address ``number`` times so many numbers after another."""
-    return builder.add(start, builder.mul(number, ir.Constant(INT, size * BYTES)))
+def offset_floats(builder: Any, base: Any, count: Any, floats: int) -> Any:
+    """Address ``count`` times so many floats after ``base``, for a count known at run time."""
+    return builder.add(base, builder.mul(count, ir.Constant(INT64, floats * FLOAT_BYTES)))
 
 
 @contextmanager
-def repeated(builder: Any, count: Any) -> Iterator[Any]:
-    """Code for each number up to ``count``, which is at least one."""
+def counted_loop(builder: Any, count: Any) -> Iterator[Any]:
+    """Emit a loop from 0 to ``count``, which is at least 1; yields the loop variable."""
     before = builder.block
     body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
     builder.branch(body)
     builder.position_at_end(body)
-    number = builder.phi(INT)
+    number = builder.phi(INT64)
     yield number
-    following = at(builder, number, 1)
-    number.add_incoming(ir.Constant(INT, 0), before)
+    following = offset(builder, number, 1)
+    number.add_incoming(ir.Constant(INT64, 0), before)
     number.add_incoming(following, body)
     builder.cbranch(builder.icmp_signed("<", following, count), body, after)
     builder.position_at_end(after)
 
 
-def loaded(builder: Any, address: Any, lanes: int = LANES) -> Vector:
-    pointer = builder.inttoptr(address, vectors_of(lanes).as_pointer())
-    return Vector(builder, builder.load(pointer, align=BYTES))
+def load_vector(builder: Any, address: Any, lanes: int = LANES) -> Vector:
+    """Load a vector from an address that is aligned to floats."""
+    pointer = builder.inttoptr(address, vector_type(lanes).as_pointer())
+    return Vector(builder, builder.load(pointer, align=FLOAT_BYTES))
 
 
-def stored(vector: Vector, address: Any) -> None:
+def store_vector(vector: Vector, address: Any) -> None:
+    """Store a vector at an address that is aligned to floats."""
     builder = vector.builder
     pointer = builder.inttoptr(address, vector.value.type.as_pointer())
-    builder.store(vector.value, pointer, align=BYTES)
+    builder.store(vector.value, pointer, align=FLOAT_BYTES)
 
 
-def everywhere(builder: Any, address: Any, lanes: int = LANES) -> Vector:
-    """One number from memory, in all places of a vector."""
-    number = builder.load(builder.inttoptr(address, FLOAT.as_pointer()), align=BYTES)
-    return Vector(builder, repeat(builder, number, lanes))
+def load_broadcast(builder: Any, address: Any, lanes: int = LANES) -> Vector:
+    """Load one float into all lanes of a vector."""
+    value = builder.load(builder.inttoptr(address, FLOAT.as_pointer()), align=FLOAT_BYTES)
+    return Vector(builder, broadcast(builder, value, lanes))
 
 
-def repeat(builder: Any, number: Any, lanes: int = LANES) -> Any:
-    """One number of any kind, in all places of a vector."""
-    kind = ir.VectorType(number.type, lanes)
-    nothing = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
+def broadcast(builder: Any, value: Any, lanes: int = LANES) -> Any:
+    """LLVM vector with one scalar, of any type, in all lanes."""
+    vector = ir.VectorType(value.type, lanes)
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-    return builder.shuffle_vector(first, nothing, zeros)
+    return builder.shuffle_vector(first, undefined, zeros)
 
 
-def multiplied(
+def multiply_panel(
     builder: Any,
     panel: Any,
     columns: Any,
-    apart: int,
-    count: Any,
+    column_stride: int,
+    depth: Any,
     start: Sequence[Sequence[Vector]],
 ) -> list[list[Vector]]:
-    """Rows of a few vectors, which stay in registers: what ``count`` numbers of each row, those of
-    all rows beside each other, make of as many columns of vectors, so many numbers ``apart``, is
-    added to what they ``start`` from."""
+    """Micro-kernel of a matrix product, with all sums in registers: ``start`` + panel · columns.
+
+    ``panel`` holds the left matrix, the rows' floats beside each other for each step of
+    ``depth``. ``columns`` holds the right one, with ``column_stride`` floats from step to step.
+    ``start`` and the result have a few vectors for each row.
+    """
     before, lanes = builder.block, start[0][0].value.type.count
-    with repeated(builder, count) as number:
-        sums = [[builder.phi(vector.value.type) for vector in line] for line in start]
-        row = at_number(builder, panel, number, len(start))
-        column = at_number(builder, columns, number, apart)
+    with counted_loop(builder, depth) as number:
+        sums = [[builder.phi(vector.value.type) for vector in row] for row in start]
+        row_address = offset_floats(builder, panel, number, len(start))
+        column_address = offset_floats(builder, columns, number, column_stride)
         right = [
-            loaded(builder, at(builder, column, i, lanes * BYTES), lanes)
+            load_vector(builder, offset(builder, column_address, i, lanes * FLOAT_BYTES), lanes)
             for i in range(len(start[0]))
         ]
-        found = []
-        for i, line in enumerate(sums):
-            left = everywhere(builder, at(builder, row, i, BYTES), lanes)
-            found.append(
+        result = []
+        for i, row in enumerate(sums):
+            left = load_broadcast(builder, offset(builder, row_address, i, FLOAT_BYTES), lanes)
+            result.append(
                 [
-                    Vector(builder, so_far) + left * part
-                    for so_far, part in zip(line, right, strict=True)
+                    Vector(builder, total) + left * part
+                    for total, part in zip(row, right, strict=True)
                 ]
             )
-        for so_far, first, value in zip(chain(*sums), chain(*start), chain(*found), strict=True):
-            so_far.add_incoming(first.value, before)
-            so_far.add_incoming(value.value, builder.block)
-    return found
+        for total, first, value in zip(chain(*sums), chain(*start), chain(*result), strict=True):
+            total.add_incoming(first.value, before)
+            total.add_incoming(value.value, builder.block)
+    return result
 
 
-_TYPED: dict[int, Any] = {
-    2: lambda *found: lambda _, a, b: found,
-    3: lambda *found: lambda _, a, b, c: found,
-    4: lambda *found: lambda _, a, b, c, d: found,
-    5: lambda *found: lambda _, a, b, c, d, e: found,
-    6: lambda *found: lambda _, a, b, c, d, e, f: found,
+_TYPING_FUNCTIONS: dict[int, Any] = {
+    2: lambda *result: lambda _, a, b: result,
+    3: lambda *result: lambda _, a, b, c: result,
+    4: lambda *result: lambda _, a, b, c, d: result,
+    5: lambda *result: lambda _, a, b, c, d, e: result,
+    6: lambda *result: lambda _, a, b, c, d, e, f: result,
 }
-"""Numba wants to see how many arguments there are."""
+"""Numba reads the number of arguments from the typing function's signature."""
 
 
-def written(arguments: int) -> Callable[[Callable[..., None]], Any]:
-    """A function for compiled loops from one that writes its code for a builder and addresses."""
+def llvm_intrinsic(arguments: int) -> Callable[[Callable[..., None]], Any]:
+    """Decorate a function of an LLVM builder and integers, so that compiled loops can call it."""
 
-    def decorated(write: Callable[..., None]) -> Any:
+    def decorate(emit: Callable[..., None]) -> Any:
         signature = types.void(*[types.intp] * arguments)
 
-        def code(context: Any, builder: Any, _: Any, values: Sequence[Any]) -> Any:
-            write(builder, *values)
+        def generate(context: Any, builder: Any, _: Any, values: Sequence[Any]) -> Any:
+            emit(builder, *values)
             return context.get_dummy_value()
 
-        return intrinsic(_TYPED[arguments](signature, code))
+        return intrinsic(_TYPING_FUNCTIONS[arguments](signature, generate))
 
-    return decorated
+    return decorate
 
 
-@written(3)
+@llvm_intrinsic(3)
 def copy_bytes(builder: Any, source: Any, target: Any, count: Any) -> None:
-    """So many bytes, in compiled loops."""
+    """Copy ``count`` bytes."""
     byte = ir.IntType(8).as_pointer()
     source, target = (builder.inttoptr(address, byte) for address in (source, target))
     copy: Any = cgutils.raw_memcpy
-    copy(builder, target, source, count, ir.Constant(INT, 1))
+    copy(builder, target, source, count, ir.Constant(INT64, 1))

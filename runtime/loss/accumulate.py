@@ -236,7 +236,9 @@ class _StyleAccumulator:
         if factors is None:
             return
         if self._style.guide is None:
-            products_for(gradient, large=self.grams.large).add_pull(gradient, factors, values)
+            products_for(gradient, large=self.grams.large).add_gram_gradient(
+                gradient, factors, values
+            )
             return
         channel = self._style.guide.values[layer][place_of(values, top, left)]
         for rows in _row_slices(values):

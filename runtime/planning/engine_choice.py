@@ -13,7 +13,7 @@ from nstrt.runtime.engines.factory import (
     torch_sees_card,
 )
 from nstrt.runtime.errors import ProviderUnavailableError
-from nstrt.runtime.kernels.compiled import loops_stamp
+from nstrt.runtime.kernels.compiled import kernels_fingerprint
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.planning.loss_weights import loss_weights
 from nstrt.runtime.planning.network import spec_for
@@ -112,7 +112,7 @@ def choose_engine(
         pooling=options.pooling,
         deepest=options.spec.taps[-1],
         versions=versions() | compiler_versions(),
-        loops=loops_stamp(),
+        loops=kernels_fingerprint(),
         sides=SIDES,
     )
     engines = {

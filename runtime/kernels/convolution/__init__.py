@@ -1,4 +1,4 @@
-"""3x3 convolutions of bands of rows, by the algorithm that is quickest on the machine."""
+"""3x3 convolutions of bands of rows, by the algorithm that is fastest on the machine."""
 
 from nstrt.runtime.kernels.buffers import BufferPool
 from nstrt.runtime.kernels.convolution.autotune import Autotuner, band_for

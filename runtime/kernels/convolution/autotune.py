@@ -1,4 +1,4 @@
-"""Which algorithm is quickest for a convolution: measured once on a machine, then remembered."""
+"""Choice of the fastest convolution algorithm, measured once on a machine and then cached."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from nstrt.runtime.system.measurements import load_measurements, store_measureme
 __all__ = ["Autotuner", "band_for"]
 
 _REPEATS = 5
-"""Runs of each algorithm that count, after one that warms up."""
+"""Timed runs of each algorithm, after one warm-up run."""
 
-_HOPELESS = 2
-"""An algorithm that takes this many times as long as the best is not measured again."""
+_DROP_RATIO = 2
+"""An algorithm slower than the best by more than this ratio is not timed again."""
 
-_ABOUT = 1.1
-"""As much as measured times differ by chance."""
+_TIE_RATIO = 1.1
+"""Ratio of two times that may be noise."""
 
-_LARGEST = 1 << 13
-"""Pixels of a band beyond which algorithms keep their order."""
+_MAX_PIXELS = 1 << 13
+"""Band size, in pixels, above which the order of the algorithms does not change."""
 
 
 class Autotuner:
-    """Kernels for the convolutions of one network, each made once.
+    """Kernels for the convolutions of one network, each built once.
 
-    ``key`` stands for all that the measurements depend on besides the convolution's shape.
+    ``key`` identifies everything that the times depend on besides the convolution's shape.
     """
 
-    def __init__(self, scratch: BufferPool, *, precision: str = "fp32", key: str = "") -> None:
+    def __init__(self, buffers: BufferPool, *, precision: str = "fp32", key: str = "") -> None:
         self._key = key
         self._precision = precision
-        self._scratch = scratch
+        self._buffers = buffers
         self._kernels: dict[tuple[int, bool, str], Kernel] = {}
         self.names: dict[str, str] = {}
-        """The algorithm chosen for each shape and way, as far as they came up."""
-        self._believed: set[str] = set()
-        """What was measured another time, and has not been tried in this process."""
+        """Algorithm for each shape and direction requested so far."""
+        self._unverified: set[str] = set()
+        """Keys whose algorithm comes from cached times and was not built in this process."""
 
     def pin(self, names: Mapping[str, str]) -> None:
-        """A run that goes on from a checkpoint has these algorithms, and no others."""
+        """Use the algorithms of a checkpoint, and no others, for these keys."""
         self.names.update(names)
-        self._believed.difference_update(names)
+        self._unverified.difference_update(names)
 
     def name(
         self,
@@ -60,17 +60,19 @@ class Autotuner:
         transposed: bool,
         large: bool = False,
     ) -> str:
-        """The quickest algorithm for bands of ``rows`` x ``columns`` pixels, perhaps of a ``large``
-        picture. What is known is taken at its word: compiled loops are not loaded for it."""
-        key = self._key_of(weights, rows, columns, transposed=transposed, large=large)
-        if key in self._believed:
+        """Return the fastest algorithm for bands of ``rows`` x ``columns`` pixels.
+
+        Uses cached times if there are any, without loading compiled modules.
+        """
+        key = self._shape_key(weights, rows, columns, transposed=transposed, large=large)
+        if key in self._unverified:
             return self.names[key]
         if large and key not in self.names:
-            others = self._makers(weights, transposed=transposed, large=False)
-            known = load_measurements("kernels").get(key)
-            if isinstance(known, dict) and known.keys() == {*others, COMPILED}:
-                self._believed.add(key)
-                self.names[key] = _quickest(known)
+            others = self._candidates(weights, transposed=transposed, large=False)
+            seconds = load_measurements("kernels").get(key)
+            if isinstance(seconds, dict) and seconds.keys() == {*others, COMPILED}:
+                self._unverified.add(key)
+                self.names[key] = _fastest(seconds)
                 return self.names[key]
         return self.kernel(weights, rows, columns, transposed=transposed, large=large)[0]
 
@@ -83,28 +85,31 @@ class Autotuner:
         transposed: bool,
         large: bool = False,
     ) -> tuple[str, Kernel]:
-        """The same, ready to be used, and its name."""
-        key = self._key_of(weights, rows, columns, transposed=transposed, large=large)
-        makers = self._makers(weights, transposed=transposed, large=large)
+        """Return the fastest algorithm for bands of ``rows`` x ``columns`` pixels, and its kernel.
+
+        Raises :class:`CheckpointError` if a pinned algorithm does not work on this machine.
+        """
+        key = self._shape_key(weights, rows, columns, transposed=transposed, large=large)
+        makers = self._candidates(weights, transposed=transposed, large=large)
 
         def make(name: str) -> Kernel:
-            at = (id(weights), transposed, name)
-            if at not in self._kernels:
-                self._kernels[at] = makers[name]()
-            return self._kernels[at]
+            kernel_key = (id(weights), transposed, name)
+            if kernel_key not in self._kernels:
+                self._kernels[kernel_key] = makers[name]()
+            return self._kernels[kernel_key]
 
-        if key not in self.names or (key in self._believed and self.names[key] not in makers):
-            self.names[key] = self._found(key, makers, make, weights, rows, columns, transposed)
-        self._believed.discard(key)
-        chosen = self.names[key]
-        if chosen not in makers:
+        if key not in self.names or (key in self._unverified and self.names[key] not in makers):
+            self.names[key] = self._choose(key, makers, make, weights, rows, columns, transposed)
+        self._unverified.discard(key)
+        name = self.names[key]
+        if name not in makers:
             raise CheckpointError(
-                f"This run began with the algorithm '{chosen}', which does not work here now, so "
+                f"This run began with the algorithm '{name}', which does not work here now, so "
                 "it cannot go on to the same pixels; begin it anew, without --resume."
             )
-        return chosen, make(chosen)
+        return name, make(name)
 
-    def _found(
+    def _choose(
         self,
         key: str,
         makers: Mapping[str, Callable[[], Kernel]],
@@ -114,39 +119,39 @@ class Autotuner:
         columns: int,
         transposed: bool,
     ) -> str:
-        """The quickest one, as it is known or measured now."""
+        """Return the fastest algorithm by cached times, or by times measured now."""
         if len(makers) == 1:
             return next(iter(makers))
-        known = load_measurements("kernels").get(key)
-        if not isinstance(known, dict) or known.keys() != makers.keys():
+        seconds = load_measurements("kernels").get(key)
+        if not isinstance(seconds, dict) or seconds.keys() != makers.keys():
             kernels = {name: make(name) for name in makers}
-            known = self._measured(kernels, weights, rows, columns, transposed=transposed)
-            store_measurement("kernels", key, known)
-            # What lost is not kept in memory.
-            for loser in set(makers) - {_quickest(known)}:
-                self._kernels.pop((id(weights), transposed, loser), None)
-        return _quickest(known)
+            seconds = self._measure(kernels, weights, rows, columns, transposed=transposed)
+            store_measurement("kernels", key, seconds)
+            # Slower kernels are dropped, because they hold weights in their own layouts.
+            for slower in set(makers) - {_fastest(seconds)}:
+                self._kernels.pop((id(weights), transposed, slower), None)
+        return _fastest(seconds)
 
-    def _makers(
+    def _candidates(
         self, weights: Filter, *, transposed: bool, large: bool
     ) -> Mapping[str, Callable[[], Kernel]]:
         return candidates(
             weights,
-            self._scratch,
+            self._buffers,
             transposed=transposed,
             precision=self._precision,
             large=large,
         )
 
-    def _key_of(
+    def _shape_key(
         self, weights: Filter, rows: int, columns: int, *, transposed: bool, large: bool
     ) -> str:
         inputs, outputs = weights.channels
-        size = min(_LARGEST, 1 << (max(1, rows * columns) - 1).bit_length())
-        way = "back" if transposed else "on"
-        return f"{self._key} {way} {inputs} {outputs} {size}{' large' if large else ''}"
+        pixels = min(_MAX_PIXELS, 1 << (max(1, rows * columns) - 1).bit_length())
+        direction = "back" if transposed else "on"
+        return f"{self._key} {direction} {inputs} {outputs} {pixels}{' large' if large else ''}"
 
-    def _measured(
+    def _measure(
         self,
         kernels: Mapping[str, Kernel],
         weights: Filter,
@@ -155,16 +160,17 @@ class Autotuner:
         *,
         transposed: bool,
     ) -> dict[str, float]:
+        """Return the shortest time of each kernel, in seconds."""
         inputs, outputs = weights.channels[:: -1 if transposed else 1]
         out = torch.empty((outputs, rows, columns))
         times: dict[str, list[float]] = {name: [] for name in kernels}
-        # In turn, A B A B: what else the machine does then falls on all of them.
+        # Runs alternate, so that other load of the machine affects all algorithms alike.
         for repeat in range(_REPEATS + 1):
             least = min((time for values in times.values() for time in values), default=math.inf)
             for name, kernel in kernels.items():
-                if min(times[name], default=0) > _HOPELESS * least:
+                if min(times[name], default=0) > _DROP_RATIO * least:
                     continue
-                band = band_for(self._scratch, kernel, inputs, rows, columns)
+                band = band_for(self._buffers, kernel, inputs, rows, columns)
                 band.normal_()
                 started = time.perf_counter()
                 kernel.apply(band, out, None)
@@ -173,25 +179,28 @@ class Autotuner:
         return {name: min(values) for name, values in times.items()}
 
 
-def _quickest(seconds: Mapping[str, float]) -> str:
-    """The quickest one; compiled loops where they are about as quick: they work in a few tiles'
-    memory and leave the caches to others, which a measurement by itself does not show."""
-    found = min(seconds, key=seconds.__getitem__)
+def _fastest(seconds: Mapping[str, float]) -> str:
+    """Return the fastest algorithm, or the compiled one if the two tie.
+
+    The compiled algorithm works in the memory of a few tiles. It leaves the caches to other code,
+    which its isolated measurement does not show.
+    """
+    fastest = min(seconds, key=seconds.__getitem__)
     compiled = seconds.get(COMPILED, math.inf)
-    return COMPILED if compiled <= _ABOUT * seconds[found] else found
+    return COMPILED if compiled <= _TIE_RATIO * seconds[fastest] else fastest
 
 
 def band_for(
-    scratch: BufferPool,
+    buffers: BufferPool,
     kernel: Kernel,
     channels: int,
     rows: int,
     columns: int,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """A band for a kernel, with room for the pixel around and for its tiles; not filled."""
-    multiple = kernel.multiple
-    down, across = -(-rows // multiple) * multiple + 2, -(-columns // multiple) * multiple + 2
-    if kernel.rounded is not None:
-        return scratch.get("band", (down, across, channels), kernel.rounded).permute(2, 0, 1)
-    return scratch.get("band", (channels, down, across), dtype)
+    """Return an uninitialised band for a kernel, with the border and padding to whole tiles."""
+    size = kernel.tile_size
+    down, across = -(-rows // size) * size + 2, -(-columns // size) * size + 2
+    if kernel.band_dtype is not None:
+        return buffers.get("band", (down, across, channels), kernel.band_dtype).permute(2, 0, 1)
+    return buffers.get("band", (channels, down, across), dtype)

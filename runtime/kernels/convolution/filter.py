@@ -1,4 +1,4 @@
-"""A layer's weights, and the interface of the algorithms that convolve with them."""
+"""The weights of a convolution layer, and the interface of convolution kernels."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ __all__ = ["Filter", "Kernel", "Windowed", "is_windowed"]
 
 
 class Kernel(Protocol):
-    """One way to compute a convolution."""
+    """An algorithm for the 3x3 convolution of a band, with its weights."""
 
     @property
-    def multiple(self) -> int:
-        """Bands have a multiple of this many rows and columns, besides the pixel around."""
+    def tile_size(self) -> int:
+        """Rows and columns of a band are a multiple of this, plus the border of one pixel."""
 
     @property
-    def rounded(self) -> torch.dtype | None:
-        """What bands are rounded to, then with the channels last in memory; None for neither."""
+    def band_dtype(self) -> torch.dtype | None:
+        """Type of a band in channels-last layout; None for a contiguous band of any type."""
 
     @property
     def windowed(self) -> bool:
-        """Whether it is a :class:`Windowed` one."""
+        """True for a :class:`Windowed` kernel."""
 
     def apply(self, band: Tensor, out: Tensor, bias: Tensor | None) -> None:
-        """Write the convolution of ``band`` into ``out``, channels x rows x columns, and add the
-        bias, channels x 1 x 1, if there is one."""
+        """Write the convolution of ``band``, plus the bias, to ``out``.
+
+        ``out`` is channels x rows x columns, ``bias`` channels x 1 x 1.
+        """
 
 
 class Windowed(Kernel, Protocol):
-    """A kernel that needs no bands: it sees zeros around what there is."""
+    """A kernel that reads a window of a plane, with implicit zero padding, and needs no band."""
 
     def window(
         self,
@@ -46,38 +48,40 @@ class Windowed(Kernel, Protocol):
         *,
         rectified: bool = False,
     ) -> None:
-        """As ``apply``, with the band from row ``top`` and column ``left`` of a plane on; perhaps
-        with a ReLU after it."""
+        """Write the convolution of the window at row ``top`` and column ``left`` to ``out``.
+
+        Adds the bias, then applies a ReLU if ``rectified``.
+        """
 
 
 def is_windowed(kernel: Kernel) -> TypeGuard[Windowed]:
-    """Whether it needs no bands."""
+    """Return True if the kernel reads windows instead of bands."""
     return kernel.windowed
 
 
 class Filter:
-    """The weights of a convolution, out x in x 3 x 3, in the form that each algorithm wants."""
+    """Weights, out x in x 3 x 3, and bias of a convolution layer."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.weight = weight
         self.bias = bias.view(-1, 1, 1)
-        self._made: weakref.ref[Tensor] | None = None
+        self._winograd_weight: weakref.ref[Tensor] | None = None
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Of its input and of its output."""
+        """Numbers of input and output channels."""
         return self.weight.shape[1], self.weight.shape[0]
 
-    def one_way(self, *, transposed: bool) -> Tensor:
-        """The weights of the convolution, or those of its transpose, which is one too."""
+    def directed_weight(self, *, transposed: bool) -> Tensor:
+        """Weights of the convolution, or of its transpose written as a convolution."""
         if not transposed:
             return self.weight
         return self.weight.flip(2, 3).transpose(0, 1).contiguous()
 
-    def transformed(self) -> Tensor:
-        """Weights in the Winograd domain, shared by both directions while either is alive."""
-        found = self._made() if self._made else None
-        if found is None:
-            found = transform_weight(self.weight)
-            self._made = weakref.ref(found)
-        return found
+    def winograd_weight(self) -> Tensor:
+        """Weights transformed for F(4x4, 3x3), shared by both directions while either is alive."""
+        weight = self._winograd_weight() if self._winograd_weight else None
+        if weight is None:
+            weight = transform_weight(self.weight)
+            self._winograd_weight = weakref.ref(weight)
+        return weight

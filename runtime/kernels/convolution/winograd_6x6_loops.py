@@ -1,590 +1,302 @@
-"""Loops of :mod:`.winograd_6x6`, compiled for the processor at hand.
+"""Loops of :mod:`.winograd_6x6`, which Numba compiles for the processor that runs them.
 
-Winograd's transforms of eight tiles side by side are written once, as formulas, and compiled with
-vectors of eight numbers for values; those of weights, and the matrix products, some rows by sixteen
-columns at a time, with vectors of as many as a register holds. Memory is given as addresses and
-distances in bytes, so that one compilation serves every array; nothing here checks them.
-
-The loops are in one file because Numba keeps what it compiled until the file of a loop changes.
+They take memory as addresses and strides in bytes, so that one compilation serves every array. They
+check no bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 
+from nstrt.runtime.kernels.convolution.winograd_6x6_layout import (
+    ADDRESS_BYTES,
+    BLOCK,
+    PANEL_ROWS,
+    PANELS_PER_GROUP,
+    SIDE,
+    STRIP_COLUMNS,
+    STRIP_INPUT_COLUMNS,
+    TILE,
+    count_panel_groups,
+    count_strips,
+    panel_stride,
+    point_stride,
+)
+from nstrt.runtime.kernels.convolution.winograd_6x6_transforms import (
+    store_address,
+    transform_input_columns,
+    transform_input_rows,
+    transform_output,
+    transform_panel,
+    write_output_row,
+)
 from nstrt.runtime.kernels.simd import (
-    BYTES,
-    INT,
+    FLOAT_BYTES,
     LANES,
-    WIDE,
-    Vector,
-    at,
-    at_number,
-    compiled,
+    REGISTER_LANES,
     constant,
     copy_bytes,
-    everywhere,
-    loaded,
-    multiplied,
-    repeated,
-    stored,
-    written,
+    jit,
+    llvm_intrinsic,
+    multiply_panel,
+    offset,
+    store_vector,
 )
 
-__all__ = [
-    "BLOCK",
-    "ROWS",
-    "SIDE",
-    "TILE",
-    "Buffers",
-    "Plane",
-    "Share",
-    "Weights",
-    "convolve",
-    "parts_of",
-    "pixels_of",
-    "points_of",
-    "room",
-    "rows_of",
-    "strips_of",
-    "weights_of",
-    "work",
-]
-
-TILE = 6
-"""Rows and columns of the output that one tile gives."""
-
-SIDE = TILE + 2
-"""Rows and columns of the input that it takes, and points along each."""
-
-BLOCK = 2 * LANES
-"""Tiles whose products are computed at once."""
-
-ROWS = 6 if WIDE == LANES else 16
-"""Output channels whose products are computed at once: as registers hold with the rest."""
-
-_TOGETHER = 8 if WIDE == LANES else 2
-"""Times so many, whose weights at a row of points are transformed one after another: they stay in a
-processor's cache meanwhile."""
-
-_PLACE = 8
-"""Bytes of a number that says where something lies."""
-
-_STRIP = TILE * LANES
-"""Pixels of a row that the tiles of a strip give. Those are eight after another; a strip may go on
-in the row below."""
-
-_SEEN = SIDE * LANES
-"""Pixels that they see of one, at most: each may be in a row of its own."""
+__all__ = ["convolve"]
 
 
-def strips_of(rows: int, columns: int) -> int:
-    """How many of them give so many pixels."""
-    tiles = ((rows + TILE - 1) // TILE) * ((columns + TILE - 1) // TILE)
-    return (tiles + LANES - 1) // LANES
-
-
-def work(channels: int, outputs: int = 0) -> int:
-    """Numbers of a thread's buffer for a strip of tiles, or for the weights of some outputs that
-    are transformed on the way."""
-    entering = 2 * SIDE * _SEEN + 2 * LANES
-    leaving = (SIDE + 2 * TILE) * _STRIP
-    together = min(_TOGETHER, len(rows_of(outputs)))
-    return max(entering, leaving, SIDE * together * panel(channels))
-
-
-def panel(channels: int) -> int:
-    """Numbers by which panels of transformed weights are apart: a few more than they have, as a
-    power of two apart they would share few places of the cache, and a last vector may reach
-    beyond."""
-    return channels * ROWS + WIDE
-
-
-def rows_of(outputs: int) -> list[int]:
-    """The first of the outputs that are multiplied at once, each time. The last ones overlap, and
-    write the same numbers again; where there are too few at all, zeros fill up."""
-    return [max(0, min(row, outputs - ROWS)) for row in range(0, outputs, ROWS)]
-
-
-def parts_of(outputs: int) -> int:
-    """How many parts a row of points has whose products are computed each by itself."""
-    return (outputs + ROWS * _TOGETHER - 1) // (ROWS * _TOGETHER)
-
-
-_T = TypeVar("_T", bound=Any)
-
-
-def points_of(seen: Sequence[_T]) -> list[_T]:
-    """Winograd's B': eight pixels as the polynomial that has them as coefficients, at the points
-    0, 1, -1, 2, -2, 1/2, -1/2 and infinity. Even and odd powers serve a point and its opposite."""
-    a0, a1, a2, a3, a4, a5, a6, a7 = seen
-    at_one = (a2 + a6) - 4.25 * a4, (a1 + a5) - 4.25 * a3
-    at_two = (a6 - 1.25 * a4) + 0.25 * a2, (2.0 * a5 - 2.5 * a3) + 0.5 * a1
-    at_half = (a6 - 5.0 * a4) + 4.0 * a2, (2.0 * a1 - 2.5 * a3) + 0.5 * a5
-    found = [(a0 - a6) + 5.25 * (a4 - a2)]
-    for even, odd in (at_one, at_two, at_half):
-        found += [even + odd, even - odd]
-    return [*found, (a7 - a1) + 5.25 * (a3 - a5)]
-
-
-def weights_of(weights: Sequence[_T]) -> list[_T]:
-    """Winograd's G: three weights as a polynomial at the points, each with the factor that makes
-    the transforms of pixels and products simple."""
-    a, b, c = weights
-    odd = (1.0 / 45.0) * b
-    pairs: list[tuple[Any, Any]] = [
-        ((-2.0 / 9.0) * (a + c), (-2.0 / 9.0) * b),
-        ((1.0 / 90.0) * a + (2.0 / 45.0) * c, odd),
-        ((2.0 / 45.0) * a + (1.0 / 90.0) * c, odd),
-    ]
-    return [a, *chain(*((even + odd, even - odd) for even, odd in pairs)), c]
-
-
-def pixels_of(products: Sequence[_T]) -> list[_T]:
-    """Winograd's A': six pixels from the products at these points."""
-    at_zero, *pairs, at_infinity = products
-    even_1, even_2, even_half = (pairs[i] + pairs[i + 1] for i in (0, 2, 4))
-    odd_1, odd_2, odd_half = (pairs[i] - pairs[i + 1] for i in (0, 2, 4))
-    return [
-        ((at_zero + even_1) + even_2) + 16.0 * even_half,
-        (odd_1 + 2.0 * odd_2) + 8.0 * odd_half,
-        even_1 + 4.0 * (even_2 + even_half),
-        (odd_1 + 8.0 * odd_2) + 2.0 * odd_half,
-        (even_1 + 16.0 * even_2) + even_half,
-        ((at_infinity + odd_1) + 32.0 * odd_2) + 0.5 * odd_half,
-    ]
-
-
-def _transposed(rows: Sequence[Vector]) -> list[Vector]:
-    """Eight vectors as a matrix, whose columns become the vectors."""
-    pairs = [
-        rows[i].mixed(
-            rows[i + 1], [low, 8 + low, low + 1, 9 + low, 4 + low, 12 + low, 5 + low, 13 + low]
-        )
-        for i in (0, 2, 4, 6)
-        for low in (0, 2)
-    ]
-    fours = [
-        pairs[i].mixed(
-            pairs[i + 2], [low, low + 1, 8 + low, 9 + low, 4 + low, 5 + low, 12 + low, 13 + low]
-        )
-        for i in (0, 1, 4, 5)
-        for low in (0, 2)
-    ]
-    return [
-        fours[i].mixed(
-            fours[i + 4],
-            [half, half + 1, half + 2, half + 3, 8 + half, 9 + half, 10 + half, 11 + half],
-        )
-        for half in (0, 4)
-        for i in range(4)
-    ]
-
-
-def _joined(tiles: Sequence[Vector]) -> list[Vector]:
-    """Six vectors of the first six numbers of eight, one after another."""
-    found = []
-    for i in range(0, LANES, 4):
-        a, b, c, d = tiles[i : i + 4]
-        found += [
-            a.mixed(b, [0, 1, 2, 3, 4, 5, 8, 9]),
-            b.mixed(c, [2, 3, 4, 5, 8, 9, 10, 11]),
-            c.mixed(d, [4, 5, 8, 9, 10, 11, 12, 13]),
-        ]
-    return found
-
-
-def _apart(
-    builder: Any,
-    formula: Callable[[Sequence[Vector]], list[Vector]],
-    source: Any,
-    source_step: Any,
-    target: Any,
-    target_step: Any,
-) -> None:
-    """A formula of eight vectors, a step apart, written a step apart."""
-    rows = [loaded(builder, at(builder, source, i, source_step)) for i in range(SIDE)]
-    for number, values in enumerate(formula(rows)):
-        stored(values, at(builder, target, number, target_step))
-
-
-@written(4)
-def _points(builder: Any, *places: Any) -> None:
-    """Eight rows, a step apart, at the points, a step apart."""
-    _apart(builder, points_of, *places)
-
-
-@written(4)
-def _points_across(builder: Any, source: Any, places: Any, target: Any, step: Any) -> None:
-    """A row of eight tiles, at places so many bytes from a first one, at the points, a step
-    apart."""
-    tiles = []
-    for tile in range(LANES):
-        place = builder.inttoptr(at(builder, places, tile, _PLACE), INT.as_pointer())
-        tiles.append(loaded(builder, builder.add(source, builder.load(place))))
-    for point, values in enumerate(points_of(_transposed(tiles))):
-        stored(values, at(builder, target, point, step))
-
-
-@written(2)
-def _put(builder: Any, place: Any, number: Any) -> None:
-    """A place, for :func:`_points_across`."""
-    builder.store(number, builder.inttoptr(place, INT.as_pointer()))
-
-
-@written(4)
-def _pixels(builder: Any, *places: Any) -> None:
-    """Products at eight points, a step apart, as six pixels, a step apart."""
-    _apart(builder, pixels_of, *places)
-
-
-@written(4)
-def _row(builder: Any, source: Any, bias: Any, least: Any, target: Any) -> None:
-    """Six pixels of each of eight tiles, written beside each other, with the bias added, and not
-    below the least."""
-    added = everywhere(builder, bias)
-    pixels = [loaded(builder, at(builder, source, i, LANES * BYTES)) + added for i in range(TILE)]
-    floor = everywhere(builder, least)
-    for number, values in enumerate(_joined(_transposed([*pixels, added, added]))):
-        stored(values.at_least(floor), at(builder, target, number, LANES * BYTES))
-
-
-@written(2)
-def _clear(builder: Any, target: Any, count: Any) -> None:
-    """So many bytes of zeros."""
+@llvm_intrinsic(2)
+def _clear_bytes(builder: Any, target: Any, count: Any) -> None:
+    """Write ``count`` zero bytes."""
     clear: Any = cgutils.memset
     clear(builder, builder.inttoptr(target, ir.IntType(8).as_pointer()), count, 0)
 
 
-def _product(columns: int) -> Any:
-    """Products of rows with so many columns, which lie a block apart."""
-    wide = min(WIDE, columns)
+def _micro_kernel(columns: int) -> Any:
+    """Micro-kernel that multiplies a panel by so many tiles of a block."""
+    lanes = min(REGISTER_LANES, columns)
 
-    @written(4)
-    def product(builder: Any, panel: Any, block: Any, count: Any, target: Any) -> None:
-        """``count`` numbers of each row, those of all rows beside each other, times as many of the
-        columns."""
-        zeros = [[constant(builder, 0.0, wide)] * (columns // wide)] * ROWS
-        for i, line in enumerate(multiplied(builder, panel, block, BLOCK, count, zeros)):
-            place = at(builder, target, i, BLOCK * BYTES)
-            for part, value in enumerate(line):
-                stored(value, at(builder, place, part, wide * BYTES))
+    @llvm_intrinsic(4)
+    def multiply(builder: Any, panel: Any, block: Any, inputs: Any, target: Any) -> None:
+        """Write the products, summed over ``inputs`` channels, with the stride of a block."""
+        zeros = [[constant(builder, 0.0, lanes)] * (columns // lanes)] * PANEL_ROWS
+        for i, row in enumerate(multiply_panel(builder, panel, block, BLOCK, inputs, zeros)):
+            address = offset(builder, target, i, BLOCK * FLOAT_BYTES)
+            for part, value in enumerate(row):
+                store_vector(value, offset(builder, address, part, lanes * FLOAT_BYTES))
 
-    return product
-
-
-_whole_block, _half_block = _product(BLOCK), _product(LANES)
+    return multiply
 
 
-@written(5)
-def _transform(builder: Any, source: Any, count: Any, factors: Any, target: Any, step: Any) -> None:
-    """For each of ``count`` inputs a panel's nine weights, three rows of three: the rows' sum with
-    factors, at the points, a step apart."""
-    of = [everywhere(builder, at(builder, factors, i, BYTES), WIDE) for i in range(3)]
-    with repeated(builder, count) as number:
-        place = at_number(builder, source, number, 9 * ROWS)
-        nine = [loaded(builder, at(builder, place, i, ROWS * BYTES), WIDE) for i in range(9)]
-        rows = [(of[0] * nine[i] + of[1] * nine[3 + i]) + of[2] * nine[6 + i] for i in range(3)]
-        place = at_number(builder, target, number, ROWS)
-        # Where there are fewer than a vector's, the next ones are written over what is too much.
-        for point, values in enumerate(weights_of(rows)):
-            stored(values, at(builder, place, point, step))
+_multiply_block, _multiply_half_block = _micro_kernel(BLOCK), _micro_kernel(LANES)
+
+_point_stride = jit(point_stride)
+_count_strips = jit(count_strips)
+_count_panel_groups = jit(count_panel_groups)
+_panel_stride = jit(panel_stride)
 
 
-def room(blocks: int, channels: int) -> int:
-    """Numbers by which points are apart in a buffer for so many blocks of tiles.
-
-    More than there are: a power of two apart they would share few places of the cache, and of fewer
-    channels than are computed at once as many are written.
-    """
-    return BLOCK * (blocks * channels + ROWS + 1)
-
-
-class Plane(NamedTuple):
-    """Channels of rows of numbers, somewhere in memory."""
-
-    start: int
-    """Address of the first number."""
-
-    channel: int
-    """Bytes from one channel to the next."""
-
-    row: int
-    """Bytes from one row to the next."""
-
-    channels: int
-    rows: int
-    columns: int
-
-
-class Weights(NamedTuple):
-    """What the tiles are multiplied by, as it is read: in panels of :data:`ROWS` outputs, all of
-    them for each input.
-
-    For each point panels of transformed weights; or, where there are many channels, panels with the
-    definition's nine weights for each input.
-    """
-
-    start: int
-    """Address of the first number."""
-
-    point: int
-    """Bytes from the panels of one point to those of the next, where they are transformed."""
-
-    factors: int
-    """Address of the three that rows of the nine have at each row of points; 0 where they are
-    transformed."""
-
-
-class Buffers(NamedTuple):
-    """Memory to work in."""
-
-    seen: int
-    """Address of the transformed tiles of ``blocks``: :func:`room` for the inputs."""
-
-    found: int
-    """Address of their products: :func:`room` for the outputs."""
-
-    strip: int
-    """Address of :func:`work` numbers, of one thread."""
-
-    blocks: int
-    """Blocks of tiles that share a reading of the weights."""
-
-
-class Share(NamedTuple):
-    """What of a convolution is done: from a first one up to a last one, which is left out.
-
-    Its groups of tiles, ``blocks`` of them each, of which the inputs are transformed, multiplied by
-    the weights, eight points of a part of the outputs at a time, and of the products the outputs
-    transformed back.
-    """
-
-    group: int
-    last_group: int
-    input: int
-    last_input: int
-    part: int
-    last_part: int
-    output: int
-    last_output: int
-
-
-_room = compiled(room)
-_strips_of = compiled(strips_of)
-_parts_of = compiled(parts_of)
-_panel = compiled(panel)
-
-
-@compiled
-def _enter(  # type: ignore[no-untyped-def]
-    source, top, left, width, first, strips, begin, end, seen, point, strip_buffer
+@jit
+def _transform_inputs(  # type: ignore[no-untyped-def]
+    source, top, left, width, first, strips, begin, end, inputs, stride, strip_buffer
 ):
-    """Strips of tiles of some channels at the 64 points; around the source are zeros."""
-    in_row = (width + TILE - 1) // TILE
-    at_points, line_bytes = strip_buffer, _SEEN * BYTES
+    """Transform the input tiles of some strips, for channels ``begin`` to ``end``.
+
+    Pixels outside of the source are zeros.
+    """
+    tiles_per_row = (width + TILE - 1) // TILE
+    at_points, line_bytes = strip_buffer, STRIP_INPUT_COLUMNS * FLOAT_BYTES
     patch = at_points + SIDE * line_bytes
-    places = patch + SIDE * line_bytes
+    offsets = patch + SIDE * line_bytes
     for channel in range(begin, end):
         plane = source.start + channel * source.channel
-        down, tile = first * LANES // in_row * TILE, first * LANES % in_row
+        down, tile = first * LANES // tiles_per_row * TILE, first * LANES % tiles_per_row
         for strip in range(strips):
-            # Tiles beyond the last are of whatever lies there, and given to nobody.
+            # Tiles beyond the last one read arbitrary memory of the buffer; no output uses them.
             filled = used = 0
             while filled < LANES:
-                count = min(LANES - filled, in_row - tile)
+                count = min(LANES - filled, tiles_per_row - tile)
                 columns = TILE * count + 2
                 y, x = top + down, left + TILE * tile
-                rows, row = plane + y * source.row + x * BYTES, source.row
+                rows, row = plane + y * source.row + x * FLOAT_BYTES, source.row
                 if y < 0 or x < 0 or y + SIDE > source.rows or x + columns > source.columns:
-                    _clear(patch, SIDE * line_bytes)
+                    _clear_bytes(patch, SIDE * line_bytes)
                     start, stop = max(x, 0), min(x + columns, source.columns)
                     for line in range(max(y, 0), min(y + SIDE, source.rows)):
                         if stop > start:
                             copy_bytes(
-                                plane + line * source.row + start * BYTES,
-                                patch + (line - y) * line_bytes + (start - x) * BYTES,
-                                (stop - start) * BYTES,
+                                plane + line * source.row + start * FLOAT_BYTES,
+                                patch + (line - y) * line_bytes + (start - x) * FLOAT_BYTES,
+                                (stop - start) * FLOAT_BYTES,
                             )
                     rows, row = patch, line_bytes
                 for column in range(0, columns - LANES, LANES):
-                    place = at_points + (used + column) * BYTES
-                    _points(rows + column * BYTES, row, place, line_bytes)
-                # The last ones overlap: nothing is read beyond.
+                    target = at_points + (used + column) * FLOAT_BYTES
+                    transform_input_columns(rows + column * FLOAT_BYTES, row, target, line_bytes)
+                # The last vector overlaps the one before, so that nothing is read beyond the row.
                 column = columns - LANES
-                place = at_points + (used + column) * BYTES
-                _points(rows + column * BYTES, row, place, line_bytes)
+                target = at_points + (used + column) * FLOAT_BYTES
+                transform_input_columns(rows + column * FLOAT_BYTES, row, target, line_bytes)
                 for number in range(count):
-                    _put(places + (filled + number) * _PLACE, (used + TILE * number) * BYTES)
+                    store_address(
+                        offsets + (filled + number) * ADDRESS_BYTES,
+                        (used + TILE * number) * FLOAT_BYTES,
+                    )
                 filled, used, tile = filled + count, used + columns, tile + count
-                if tile == in_row:
+                if tile == tiles_per_row:
                     down, tile = down + TILE, 0
             block = (strip // 2 * source.channels + channel) * BLOCK + strip % 2 * LANES
             for number in range(SIDE):
-                _points_across(
+                transform_input_rows(
                     at_points + number * line_bytes,
-                    places,
-                    seen + block * BYTES + number * SIDE * point,
-                    point,
+                    offsets,
+                    inputs + block * FLOAT_BYTES + number * SIDE * stride,
+                    stride,
                 )
 
 
-@compiled
-def _multiply(  # type: ignore[no-untyped-def]
+@jit
+def _multiply_tiles(  # type: ignore[no-untyped-def]
     weights,
-    inputs,
+    channels,
     outputs,
     strips,
     begin,
     end,
-    seen,
-    seen_point,
-    found,
-    found_point,
-    work,
+    inputs,
+    input_stride,
+    products,
+    product_stride,
+    strip_buffer,
 ):
-    """Some parts of the products: the weights' matrices times those of the tiles."""
-    size, apart = inputs * ROWS * BYTES, _panel(inputs) * BYTES
-    panels, equal_chunks = (outputs + ROWS - 1) // ROWS, _parts_of(outputs)
+    """Multiply the weights by the transformed tiles, for parts ``begin`` to ``end``."""
+    panel_bytes = channels * PANEL_ROWS * FLOAT_BYTES
+    transformed_bytes = _panel_stride(channels) * FLOAT_BYTES
+    panels, groups = (outputs + PANEL_ROWS - 1) // PANEL_ROWS, _count_panel_groups(outputs)
     for part in range(begin, end):
-        line, first = part // equal_chunks, part % equal_chunks * _TOGETHER
-        last = min(first + _TOGETHER, panels)
+        line, first = part // groups, part % groups * PANELS_PER_GROUP
+        last = min(first + PANELS_PER_GROUP, panels)
         if weights.factors:
             for number in range(first, last):
-                _transform(
-                    weights.start + 9 * number * size,
-                    inputs,
-                    weights.factors + 3 * line * BYTES,
-                    work + (number - first) * SIDE * apart,
-                    apart,
+                transform_panel(
+                    weights.start + 9 * number * panel_bytes,
+                    channels,
+                    weights.factors + 3 * line * FLOAT_BYTES,
+                    strip_buffer + (number - first) * SIDE * transformed_bytes,
+                    transformed_bytes,
                 )
         for column in range(SIDE):
             point = SIDE * line + column
-            tiles, products = seen + point * seen_point, found + point * found_point
+            tiles, results = inputs + point * input_stride, products + point * product_stride
             for number in range(first, last):
                 if weights.factors:
-                    rows = work + ((number - first) * SIDE + column) * apart
+                    panel = strip_buffer + ((number - first) * SIDE + column) * transformed_bytes
                 else:
-                    rows = weights.start + point * weights.point + number * size
-                row = max(0, min(number * ROWS, outputs - ROWS))
+                    panel = weights.start + point * weights.point + number * panel_bytes
+                row = max(0, min(number * PANEL_ROWS, outputs - PANEL_ROWS))
                 for block in range((strips + 1) // 2):
-                    source = tiles + block * inputs * BLOCK * BYTES
-                    target = products + (block * outputs + row) * BLOCK * BYTES
+                    source = tiles + block * channels * BLOCK * FLOAT_BYTES
+                    target = results + (block * outputs + row) * BLOCK * FLOAT_BYTES
                     if 2 * block + 1 < strips:
-                        _whole_block(rows, source, inputs, target)
+                        _multiply_block(panel, source, channels, target)
                     else:
-                        _half_block(rows, source, inputs, target)
+                        _multiply_half_block(panel, source, channels, target)
 
 
-@compiled
-def _leave(  # type: ignore[no-untyped-def]
-    found, point, target, bias, least, first, strips, begin, end, strip_buffer
+@jit
+def _transform_outputs(  # type: ignore[no-untyped-def]
+    products, stride, target, bias, least, first, strips, begin, end, strip_buffer
 ):
-    """Some channels of the products at the points as pixels, with the bias, and not below the
-    least."""
-    in_row = (target.columns + TILE - 1) // TILE
-    wide = _STRIP * BYTES
-    square = strip_buffer + SIDE * wide
-    spare = square + TILE * wide
+    """Transform the products of some strips to pixels, for output channels ``begin`` to ``end``.
+
+    Adds the bias and raises pixels to at least ``least``.
+    """
+    tiles_per_row = (target.columns + TILE - 1) // TILE
+    line_bytes = STRIP_COLUMNS * FLOAT_BYTES
+    pixels = strip_buffer + SIDE * line_bytes
+    partial = pixels + TILE * line_bytes
     for channel in range(begin, end):
-        plane, added = target.start + channel * target.channel, bias + channel * BYTES
-        down, tile = first * LANES // in_row * TILE, first * LANES % in_row
+        plane, bias_address = target.start + channel * target.channel, bias + channel * FLOAT_BYTES
+        down, tile = first * LANES // tiles_per_row * TILE, first * LANES % tiles_per_row
         for strip in range(strips):
             block = (strip // 2 * target.channels + channel) * BLOCK + strip % 2 * LANES
             for number in range(SIDE):
-                _pixels(
-                    found + block * BYTES + number * SIDE * point,
-                    point,
-                    strip_buffer + number * wide,
-                    LANES * BYTES,
+                transform_output(
+                    products + block * FLOAT_BYTES + number * SIDE * stride,
+                    stride,
+                    strip_buffer + number * line_bytes,
+                    LANES * FLOAT_BYTES,
                 )
             for pixel in range(TILE):
-                column = pixel * LANES * BYTES
-                _pixels(strip_buffer + column, wide, square + column, wide)
+                column = pixel * LANES * FLOAT_BYTES
+                transform_output(strip_buffer + column, line_bytes, pixels + column, line_bytes)
             right = TILE * tile
-            if right + _STRIP <= target.columns:
-                place = plane + down * target.row + right * BYTES
+            if right + STRIP_COLUMNS <= target.columns:
+                corner = plane + down * target.row + right * FLOAT_BYTES
                 for line in range(min(TILE, target.rows - down)):
-                    _row(square + line * wide, added, least, place + line * target.row)
+                    write_output_row(
+                        pixels + line * line_bytes, bias_address, least, corner + line * target.row
+                    )
                 tile += LANES
-                if tile == in_row:
+                if tile == tiles_per_row:
                     down, tile = down + TILE, 0
                 continue
             for line in range(TILE):
-                _row(square + line * wide, added, least, spare + line * wide)
+                write_output_row(
+                    pixels + line * line_bytes, bias_address, least, partial + line * line_bytes
+                )
             filled = 0
             while filled < LANES and down < target.rows:
-                count = min(LANES - filled, in_row - tile)
+                count = min(LANES - filled, tiles_per_row - tile)
                 right = TILE * tile
-                place = plane + down * target.row + right * BYTES
+                corner = plane + down * target.row + right * FLOAT_BYTES
                 for line in range(min(TILE, target.rows - down)):
                     copy_bytes(
-                        spare + line * wide + filled * TILE * BYTES,
-                        place + line * target.row,
-                        min(TILE * count, target.columns - right) * BYTES,
+                        partial + line * line_bytes + filled * TILE * FLOAT_BYTES,
+                        corner + line * target.row,
+                        min(TILE * count, target.columns - right) * FLOAT_BYTES,
                     )
                 filled, tile = filled + count, tile + count
-                if tile == in_row:
+                if tile == tiles_per_row:
                     down, tile = down + TILE, 0
 
 
-@compiled
+@jit
 def convolve(  # type: ignore[no-untyped-def]
-    source, top, left, weights, bias, least, target, buffers, share
+    source, top, left, weights, bias, least, target, workspace, task
 ):
-    """A share of a convolution.
+    """Run a :class:`Task` of a convolution from one :class:`Plane` to another.
 
-    ``source``, ``target``: :class:`Plane`; the pixel at the top left of the target comes from the
-    source's 3x3 from row ``top`` and column ``left`` on, with zeros where there is nothing.
-    ``bias`` and ``least``, below which no pixel is: their addresses.
+    The first output pixel comes from the source's 3x3 at row ``top`` and column ``left``; pixels
+    outside of the source are zeros. ``bias`` and ``least``, the lower bound of pixels, are
+    addresses of floats.
     """
-    strips = _strips_of(target.rows, target.columns)
-    blocks, seen, found = buffers.blocks, buffers.composite, buffers.found
-    seen_point = _room(blocks, source.channels) * BYTES
-    found_point = _room(blocks, target.channels) * BYTES
-    for group in range(share.group, share.last_group):
+    strips = _count_strips(target.rows, target.columns)
+    blocks, inputs, products = workspace.blocks, workspace.inputs, workspace.products
+    input_stride = _point_stride(blocks, source.channels) * FLOAT_BYTES
+    product_stride = _point_stride(blocks, target.channels) * FLOAT_BYTES
+    for group in range(task.first_group, task.last_group):
         start = 2 * blocks * group
         count = min(2 * blocks, strips - start)
-        _enter(
+        _transform_inputs(
             source,
             top,
             left,
             target.columns,
             start,
             count,
-            share.input,
-            share.last_input,
-            seen,
-            seen_point,
-            buffers.strip,
+            task.first_input,
+            task.last_input,
+            inputs,
+            input_stride,
+            workspace.strip,
         )
-        _multiply(
+        _multiply_tiles(
             weights,
             source.channels,
             target.channels,
             count,
-            share.part,
-            share.last_part,
-            seen,
-            seen_point,
-            found,
-            found_point,
-            buffers.strip,
+            task.first_part,
+            task.last_part,
+            inputs,
+            input_stride,
+            products,
+            product_stride,
+            workspace.strip,
         )
-        _leave(
-            found,
-            found_point,
+        _transform_outputs(
+            products,
+            product_stride,
             target,
             bias,
             least,
             start,
             count,
-            share.output,
-            share.last_output,
-            buffers.strip,
+            task.first_output,
+            task.last_output,
+            workspace.strip,
         )

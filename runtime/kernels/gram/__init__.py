@@ -1,4 +1,4 @@
-"""The style loss's two matrix products: a Gram matrix, and what its gradient pulls features by."""
+"""The two matrix products of the style loss: Gram matrices, and their gradient at features."""
 
 from __future__ import annotations
 
@@ -6,38 +6,42 @@ from collections.abc import Callable
 from typing import Protocol
 
 from nstrt.runtime.arrays import Array
-from nstrt.runtime.kernels.compiled import working_loops
+from nstrt.runtime.kernels.compiled import load_compiled
 from nstrt.runtime.kernels.gram import plain
 
 __all__ = ["GramProducts", "GramSum", "products_for"]
 
 
 class GramSum(Protocol):
-    """A Gram matrix F F', channels x channels, from features F, channels x rows x columns, of one
-    place of a picture after another."""
+    """Gram matrix F F', channels x channels, summed over regions of a feature map."""
 
     def add(self, values: Array) -> None:
-        """More positions."""
+        """Add the features of a region, channels x rows x columns."""
 
     def matrix(self) -> Array:
-        """F F'."""
+        """Return F F' over all regions."""
 
 
 class GramProducts(Protocol):
-    """How they are computed."""
+    """Implementation of both products, a module."""
 
     @property
     def GramSum(self) -> Callable[[int, Array], GramSum]:  # noqa: N802 - a class
-        """From the number of channels, and an array like the features."""
+        """Class of :class:`GramSum`, built from the channels and an array like the features."""
 
-    def add_pull(self, gradient: Array, pull: Array, values: Array) -> None:
-        """gradient += D F for D, channels x channels; the gradient is like the features."""
+    def add_gram_gradient(self, gradient: Array, factor: Array, values: Array) -> None:
+        """Add factor · F to ``gradient``, for a factor of channels x channels.
+
+        ``gradient`` and the features F, ``values``, are channels x rows x columns.
+        """
 
 
 def products_for(values: Array, *, large: bool) -> GramProducts:
-    """Compiled loops where they work and the picture is large enough to pay for loading them; else
-    those of the arrays' own library."""
+    """Choose compiled loops for float32 features of a large image in main memory, if they work.
+
+    Otherwise the arrays' own library.
+    """
     single = getattr(values, "is_cpu", False) is True and values.element_size() == 4
     if large and single:
-        return working_loops("gram.compiled") or plain
+        return load_compiled("gram.compiled") or plain
     return plain

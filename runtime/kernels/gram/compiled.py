@@ -1,9 +1,9 @@
-"""The products by compiled loops, which read features where they lie.
+"""Gram matrices and their gradient by compiled loops, which read features without a copy of all.
 
-A Gram matrix is symmetric: half of its products are enough. Positions are added up a register at a
-time, some channels with six others, from a copy of a piece of the features that lies in the cache.
-The gradient's product takes some registers of positions of all channels from such a copy, a few
-channels at a time.
+A Gram matrix is symmetric, so only its lower half is computed. Its micro-kernel sums positions a
+register at a time, for some channels by six others, from a cached copy of a chunk of features.
+The gradient's micro-kernel multiplies a few rows of the factor by some registers of positions of
+all channels, from such a copy too.
 """
 
 from __future__ import annotations
@@ -18,261 +18,279 @@ from torch import Tensor
 from nstrt.runtime.kernels.gram import plain
 from nstrt.runtime.kernels.parallel import equal_chunks, guided_chunks, run_tasks
 from nstrt.runtime.kernels.simd import (
-    BYTES,
+    FLOAT_BYTES,
     LANES,
-    WIDE,
+    REGISTER_LANES,
     Vector,
-    at,
-    at_number,
-    compiled,
     constant,
     copy_bytes,
-    loaded,
-    multiplied,
-    repeated,
-    stored,
-    vectors_of,
-    written,
+    counted_loop,
+    jit,
+    llvm_intrinsic,
+    load_vector,
+    multiply_panel,
+    offset,
+    offset_floats,
+    store_vector,
+    vector_type,
 )
 
-__all__ = ["GramSum", "add_pull", "works"]
+__all__ = ["GramSum", "add_gram_gradient", "self_test"]
 
-_DOWN, _ACROSS = 2 if WIDE == LANES else 4, 6
-"""Channels by channels of a Gram matrix whose products are computed at once: as registers hold."""
+_TILE_ROWS, _TILE_COLUMNS = 2 if REGISTER_LANES == LANES else 4, 6
+"""Entries of a Gram matrix that one call of the micro-kernel computes, limited by the registers."""
 
-_SIDE = 5 * 12
-"""Channels of a part of it: whole ones of both, so that no two parts write the same numbers."""
+_BLOCK = 5 * 12
+"""Rows and columns of a block of the matrix: a multiple of both, so that blocks do not overlap."""
 
-_PIECE = 256 // WIDE
-"""Vectors of a piece of the features: the copy of 128 channels takes 132 KiB."""
+_CHUNK = 256 // REGISTER_LANES
+"""Vectors of a chunk of the features: the copy of 128 channels takes 132 KiB."""
 
-_APART = (_PIECE + 1) * WIDE
-"""Numbers between channels of its copy: a power of two apart they would share few places of the
-cache."""
+_COPY_STRIDE = (_CHUNK + 1) * REGISTER_LANES
+"""Floats from one channel to the next in the copy; a power of two would map to few cache sets."""
 
-_FEW = 128
-"""Channels all of whose rows of a Gram matrix are computed together; of more, parts are dealt
-out."""
+_WHOLE_ROWS = 128
+"""Most channels whose rows of a Gram matrix form one task; above, each block of rows does."""
 
-_SUMS = 8
-"""Sums of parts of the positions, at most. Neither how many threads there are nor which does what
-makes a difference to them."""
+_MAX_SUMS = 8
+"""Most partial sums. Their number does not depend on the threads, so results do not either."""
 
-_SUMMED = 1 << 19
-"""Numbers of all sums, where two do not have more."""
+_SUM_FLOATS = 1 << 19
+"""Floats of all partial sums together, if two of them do not exceed it."""
 
-_ROWS, _VECTORS = (4, 3) if WIDE == LANES else (8, 2)
-"""Channels of the gradient by vectors of its positions that are computed at once."""
+_ROWS, _VECTORS = (4, 3) if REGISTER_LANES == LANES else (8, 2)
+"""Channels and vectors of positions of the gradient that one call of the micro-kernel computes."""
 
-_POSITIONS = _VECTORS * WIDE
+_POSITIONS = _VECTORS * REGISTER_LANES
 
-_COPIED = 3 << 14
-"""Positions, times channels, that are copied at once: 192 KiB."""
+_COPY_FLOATS = 3 << 14
+"""Floats of the features that are copied at once: 192 KiB."""
 
 
 class GramSum:
-    """See :class:`GramSum`."""
+    """See :class:`nstrt.runtime.kernels.gram.GramSum`."""
 
     def __init__(self, channels: int, like: Tensor) -> None:
         self._channels = channels
-        self._room = -(-channels // _ACROSS) * _ACROSS
-        self._count = min(_SUMS, max(2, _SUMMED // channels**2))
-        # Beyond a row's end zeros are added to the next.
-        self._sums = torch.zeros((self._count, channels + 1, self._room))
-        self._rest = plain.GramSum(channels, like)
+        self._row_floats = -(-channels // _TILE_COLUMNS) * _TILE_COLUMNS
+        self._count = min(_MAX_SUMS, max(2, _SUM_FLOATS // channels**2))
+        # The micro-kernel adds zeros beyond a row's end, to the next row.
+        self._sums = torch.zeros((self._count, channels + 1, self._row_floats))
+        self._remainder = plain.GramSum(channels, like)
 
     def add(self, values: Tensor) -> None:
-        """More positions."""
-        channels, flat = self._channels, _flat(values)
-        spans = [] if channels % _DOWN else equal_chunks(flat.shape[1] // WIDE, self._count)
-        # Columns beyond the last channel are of whatever lies there, and not looked at.
-        copies = torch.empty((torch.get_num_threads(), self._room * _APART))
-        tall = channels if channels <= _FEW else _SIDE
-        # Long rows first: those below have more products.
-        shares = list(product(reversed(range(0, channels, tall)), range(len(spans))))
+        channels, flat = self._channels, _flatten(values)
+        divisible = channels % _TILE_ROWS == 0
+        chunks = equal_chunks(flat.shape[1] // REGISTER_LANES, self._count) if divisible else []
+        # Columns beyond the last channel come from arbitrary memory; matrix() ignores them.
+        copies = torch.empty((torch.get_num_threads(), self._row_floats * _COPY_STRIDE))
+        height = channels if channels <= _WHOLE_ROWS else _BLOCK
+        # The lower rows have more products and run first.
+        tasks = list(product(reversed(range(0, channels, height)), range(len(chunks))))
 
-        def do(thread: int, share: int) -> None:
-            top, number = shares[share]
-            places = copies[thread].data_ptr(), self._sums[number].data_ptr()
-            source = flat.data_ptr(), flat.stride(0) * BYTES
-            rows = top, min(top + tall, channels)
-            _gram(*source, *places, *rows, self._room, *spans[number])
+        def run(thread: int, task: int) -> None:
+            top, number = tasks[task]
+            targets = copies[thread].data_ptr(), self._sums[number].data_ptr()
+            source = flat.data_ptr(), flat.stride(0) * FLOAT_BYTES
+            rows = top, min(top + height, channels)
+            _add_gram(*source, *targets, *rows, self._row_floats, *chunks[number])
 
-        run_tasks(len(shares), do)
-        done = spans[-1][1] * WIDE if spans else 0
+        run_tasks(len(tasks), run)
+        done = chunks[-1][1] * REGISTER_LANES if chunks else 0
         if done < flat.shape[1]:
-            self._rest.add(flat[:, done:])
+            self._remainder.add(flat[:, done:])
 
     def matrix(self) -> Tensor:
-        """F F'."""
-        half = self._sums[:, : self._channels, : self._channels].sum(0)
-        found: Tensor = half.tril() + half.tril(-1).T + self._rest.matrix()
-        return found
+        lower = self._sums[:, : self._channels, : self._channels].sum(0)
+        gram: Tensor = lower.tril() + lower.tril(-1).T + self._remainder.matrix()
+        return gram
 
 
-def add_pull(gradient: Tensor, pull: Tensor, values: Tensor) -> None:
-    """See :class:`GramProducts`."""
-    flat = _flat(values)
+def add_gram_gradient(gradient: Tensor, factor: Tensor, values: Tensor) -> None:
+    """See :class:`nstrt.runtime.kernels.gram.GramProducts`."""
+    flat = _flatten(values)
     channels, positions = flat.shape
-    count = torch.get_num_threads()
-    spans = guided_chunks(positions // _POSITIONS)
-    if not spans or channels % _ROWS or not gradient.is_contiguous():
-        plain.add_pull(gradient, pull, values)
+    threads = torch.get_num_threads()
+    chunks = guided_chunks(positions // _POSITIONS)
+    if not chunks or channels % _ROWS or not gradient.is_contiguous():
+        plain.add_gram_gradient(gradient, factor, values)
         return
-    at_once = max(1, _COPIED // (channels * _POSITIONS))
-    copies = torch.empty((count, at_once * channels * _POSITIONS))
+    group = max(1, _COPY_FLOATS // (channels * _POSITIONS))
+    copies = torch.empty((threads, group * channels * _POSITIONS))
     target = gradient.view(channels, -1)
-    # Some rows at a time, all of them for each column.
-    panels = pull.view(-1, _ROWS, channels).transpose(1, 2).contiguous()
+    panels = factor.view(-1, _ROWS, channels).transpose(1, 2).contiguous()
 
-    def do(thread: int, number: int) -> None:
-        source = flat.data_ptr(), flat.stride(0) * BYTES
-        place = target.data_ptr(), target.stride(0) * BYTES
+    def run(thread: int, number: int) -> None:
+        source = flat.data_ptr(), flat.stride(0) * FLOAT_BYTES
+        destination = target.data_ptr(), target.stride(0) * FLOAT_BYTES
         copy = copies[thread].data_ptr()
-        _pull(panels.data_ptr(), *source, *place, copy, at_once, channels, *spans[number])
+        _add_product(
+            panels.data_ptr(), *source, *destination, copy, group, channels, *chunks[number]
+        )
 
-    run_tasks(len(spans), do)
-    done = spans[-1][1] * _POSITIONS
-    target[:, done:].addmm_(pull, flat[:, done:])
+    run_tasks(len(chunks), run)
+    done = chunks[-1][1] * _POSITIONS
+    target[:, done:].addmm_(factor, flat[:, done:])
 
 
-def _flat(values: Tensor) -> Tensor:
-    """Channels x positions that lie beside each other."""
+def _flatten(values: Tensor) -> Tensor:
+    """Reshape features to channels x positions, with contiguous positions."""
     flat = values.reshape(len(values), -1)
     return flat if flat.stride(1) == 1 else flat.contiguous()
 
 
-def works() -> bool:
-    """Whether what was compiled for this processor agrees with torch's products."""
+def self_test() -> bool:
+    """Return True if the compiled products agree with torch's on this processor."""
     source = torch.Generator().manual_seed(0)
     values = torch.rand((72, 5, 83), generator=source) - 0.5
-    flat, pull = values.flatten(1), torch.rand((72, 72), generator=source) - 0.5
+    flat, factor = values.flatten(1), torch.rand((72, 72), generator=source) - 0.5
     gram, gradient = GramSum(72, values), torch.ones_like(values)
     gram.add(values)
-    add_pull(gradient, pull, values)
+    add_gram_gradient(gradient, factor, values)
     return all(
-        torch.allclose(found, wanted, rtol=1e-3, atol=1e-3)
-        for found, wanted in (
+        torch.allclose(result, expected, rtol=1e-3, atol=1e-3)
+        for result, expected in (
             (gram.matrix(), flat @ flat.T),
-            (gradient, 1 + (pull @ flat).view_as(values)),
+            (gradient, 1 + (factor @ flat).view_as(values)),
         )
     )
 
 
-def _add_sums(builder: Any, vectors: Sequence[Vector], place: Any) -> None:
-    """Add the sums of four vectors' numbers to four numbers in memory."""
+def _add_lane_sums(builder: Any, vectors: Sequence[Vector], target: Any) -> None:
+    """Add the lane sums of four vectors to four floats in memory."""
     while vectors[0].value.type.count > len(vectors):
-        vectors = [vector.halved() for vector in vectors]
+        vectors = [vector.add_halves() for vector in vectors]
     pairs = [
-        vectors[i].mixed(vectors[i + 1], [0, 4, 1, 5])
-        + vectors[i].mixed(vectors[i + 1], [2, 6, 3, 7])
+        vectors[i].shuffle(vectors[i + 1], [0, 4, 1, 5])
+        + vectors[i].shuffle(vectors[i + 1], [2, 6, 3, 7])
         for i in (0, 2)
     ]
-    sums = pairs[0].mixed(pairs[1], [0, 1, 4, 5]) + pairs[0].mixed(pairs[1], [2, 3, 6, 7])
-    stored(loaded(builder, place, len(vectors)) + sums, place)
+    sums = pairs[0].shuffle(pairs[1], [0, 1, 4, 5]) + pairs[0].shuffle(pairs[1], [2, 3, 6, 7])
+    store_vector(load_vector(builder, target, len(vectors)) + sums, target)
 
 
-@written(6)
-def _dots(
-    builder: Any, rows: Any, others: Any, step: Any, count: Any, target: Any, target_step: Any
+@llvm_intrinsic(6)
+def _add_dot_products(
+    builder: Any, rows: Any, columns: Any, stride: Any, count: Any, target: Any, target_stride: Any
 ) -> None:
-    """Add the products of some rows, ``count`` vectors long, with six others to a matrix, and zeros
-    to the two numbers beside them."""
-    before, zero = builder.block, constant(builder, 0.0, WIDE)
-    with repeated(builder, count) as number:
-        sums = [[builder.phi(vectors_of(WIDE)) for _ in range(_DOWN)] for _ in range(_ACROSS)]
-        place, other = (at_number(builder, start, number, WIDE) for start in (rows, others))
-        left = [loaded(builder, at(builder, place, i, step), WIDE) for i in range(_DOWN)]
-        found = []
+    """Add the dot products of some channels with six others, ``count`` vectors long, to a matrix.
+
+    Adds zeros to the two floats after each row.
+    """
+    before, zero = builder.block, constant(builder, 0.0, REGISTER_LANES)
+    with counted_loop(builder, count) as number:
+        sums = [
+            [builder.phi(vector_type(REGISTER_LANES)) for _ in range(_TILE_ROWS)]
+            for _ in range(_TILE_COLUMNS)
+        ]
+        row, column = (
+            offset_floats(builder, base, number, REGISTER_LANES) for base in (rows, columns)
+        )
+        left = [
+            load_vector(builder, offset(builder, row, i, stride), REGISTER_LANES)
+            for i in range(_TILE_ROWS)
+        ]
+        results = []
         for i, line in enumerate(sums):
-            right = loaded(builder, at(builder, other, i, step), WIDE)
-            found.append(
+            right = load_vector(builder, offset(builder, column, i, stride), REGISTER_LANES)
+            results.append(
                 [
-                    Vector(builder, so_far) + part * right
-                    for so_far, part in zip(line, left, strict=True)
+                    Vector(builder, total) + part * right
+                    for total, part in zip(line, left, strict=True)
                 ]
             )
-        for so_far, value in zip(chain(*sums), chain(*found), strict=True):
-            so_far.add_incoming(zero.value, before)
-            so_far.add_incoming(value.value, builder.block)
-    for i, line in enumerate(map(list, zip(*found, strict=True))):
-        place = at(builder, target, i, target_step)
-        _add_sums(builder, line[:4], place)
-        _add_sums(builder, [*line[4:], zero, zero], at(builder, place, 4, BYTES))
+        for total, value in zip(chain(*sums), chain(*results), strict=True):
+            total.add_incoming(zero.value, before)
+            total.add_incoming(value.value, builder.block)
+    for i, line in enumerate(map(list, zip(*results, strict=True))):
+        address = offset(builder, target, i, target_stride)
+        _add_lane_sums(builder, line[:4], address)
+        _add_lane_sums(builder, [*line[4:], zero, zero], offset(builder, address, 4, FLOAT_BYTES))
 
 
-@written(5)
-def _add_rows(
-    builder: Any, panel: Any, columns: Any, count: Any, target: Any, target_step: Any
+@llvm_intrinsic(5)
+def _add_panel_product(
+    builder: Any, panel: Any, columns: Any, depth: Any, target: Any, target_stride: Any
 ) -> None:
-    """Add to some rows of a few vectors what ``count`` numbers of each row of a matrix, those of
-    all rows beside each other, make of as many vectors that lie close together."""
-    places = [
+    """Add a panel, times ``depth`` rows of copied positions, to some rows of the gradient."""
+    addresses = [
         [
-            at(builder, at(builder, target, i, target_step), part, WIDE * BYTES)
+            offset(
+                builder,
+                offset(builder, target, i, target_stride),
+                part,
+                REGISTER_LANES * FLOAT_BYTES,
+            )
             for part in range(_VECTORS)
         ]
         for i in range(_ROWS)
     ]
-    start = [[loaded(builder, place, WIDE) for place in line] for line in places]
-    found = multiplied(builder, panel, columns, _POSITIONS, count, start)
-    for place, value in zip(chain(*places), chain(*found), strict=True):
-        stored(value, place)
+    start = [
+        [load_vector(builder, address, REGISTER_LANES) for address in row] for row in addresses
+    ]
+    result = multiply_panel(builder, panel, columns, _POSITIONS, depth, start)
+    for address, value in zip(chain(*addresses), chain(*result), strict=True):
+        store_vector(value, address)
 
 
-@written(2)
+@llvm_intrinsic(2)
 def _copy_positions(builder: Any, source: Any, target: Any) -> None:
+    """Copy the positions of one call of the micro-kernel, of one channel."""
     for part in range(_VECTORS):
-        place = at(builder, target, part, WIDE * BYTES)
-        stored(loaded(builder, at(builder, source, part, WIDE * BYTES), WIDE), place)
+        address = offset(builder, target, part, REGISTER_LANES * FLOAT_BYTES)
+        value = load_vector(
+            builder, offset(builder, source, part, REGISTER_LANES * FLOAT_BYTES), REGISTER_LANES
+        )
+        store_vector(value, address)
 
 
-@compiled
-def _gram(  # type: ignore[no-untyped-def]
-    start, step, copy, sums, top, bottom, room, first, last
+@jit
+def _add_gram(  # type: ignore[no-untyped-def]
+    source, stride, copy, sums, top, bottom, row_floats, first, last
 ):
-    """The lower half of some rows of a Gram matrix and a little more, of the vectors from ``first``
-    on."""
-    apart = _APART * BYTES
-    for piece in range(first, last, _PIECE):
-        count = min(_PIECE, last - piece)
+    """Add the vectors from ``first`` to ``last`` to rows ``top`` to ``bottom`` of a Gram matrix.
+
+    Computes the lower half, up to the tiles that contain the diagonal.
+    """
+    copy_stride = _COPY_STRIDE * FLOAT_BYTES
+    for chunk in range(first, last, _CHUNK):
+        count = min(_CHUNK, last - chunk)
         for channel in range(bottom):
-            place = start + channel * step + piece * WIDE * BYTES
-            copy_bytes(place, copy + channel * apart, count * WIDE * BYTES)
-        for left in range(0, bottom, _SIDE):
-            for row in range(top, bottom, _DOWN):
-                # Up to the diagonal.
-                for column in range(left, min(left + _SIDE, row + _DOWN), _ACROSS):
-                    _dots(
-                        copy + row * apart,
-                        copy + column * apart,
-                        apart,
+            vectors = source + channel * stride + chunk * REGISTER_LANES * FLOAT_BYTES
+            copy_bytes(vectors, copy + channel * copy_stride, count * REGISTER_LANES * FLOAT_BYTES)
+        for left in range(0, bottom, _BLOCK):
+            for row in range(top, bottom, _TILE_ROWS):
+                for column in range(left, min(left + _BLOCK, row + _TILE_ROWS), _TILE_COLUMNS):
+                    _add_dot_products(
+                        copy + row * copy_stride,
+                        copy + column * copy_stride,
+                        copy_stride,
                         count,
-                        sums + (row * room + column) * BYTES,
-                        room * BYTES,
+                        sums + (row * row_floats + column) * FLOAT_BYTES,
+                        row_floats * FLOAT_BYTES,
                     )
 
 
-@compiled
-def _pull(  # type: ignore[no-untyped-def]
-    panels, start, step, target, target_step, copy, at_once, channels, first, last
+@jit
+def _add_product(  # type: ignore[no-untyped-def]
+    panels, source, stride, target, target_stride, copy, group, channels, first, last
 ):
-    """The gradient at the sets of positions from ``first`` on."""
-    wide = _POSITIONS * BYTES
-    for group in range(first, last, at_once):
-        count = min(at_once, last - group)
+    """Add the product to the gradient, for positions ``first`` to ``last``, in micro-kernels."""
+    width = _POSITIONS * FLOAT_BYTES
+    for start in range(first, last, group):
+        count = min(group, last - start)
         for channel in range(channels):
             for number in range(count):
                 _copy_positions(
-                    start + channel * step + (group + number) * wide,
-                    copy + (number * channels + channel) * wide,
+                    source + channel * stride + (start + number) * width,
+                    copy + (number * channels + channel) * width,
                 )
         for row in range(0, channels, _ROWS):
             for number in range(count):
-                _add_rows(
-                    panels + row * channels * BYTES,
-                    copy + number * channels * wide,
+                _add_panel_product(
+                    panels + row * channels * FLOAT_BYTES,
+                    copy + number * channels * width,
                     channels,
-                    target + row * target_step + (group + number) * wide,
-                    target_step,
+                    target + row * target_stride + (start + number) * width,
+                    target_stride,
                 )

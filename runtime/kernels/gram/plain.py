@@ -1,27 +1,25 @@
-"""The products by the library of the arrays."""
+"""Gram matrices and their gradient by NumPy or torch."""
 
 from __future__ import annotations
 
 from nstrt.runtime.arrays import Array, arrays_of
 
-__all__ = ["GramSum", "add_pull"]
+__all__ = ["GramSum", "add_gram_gradient"]
 
 
 class GramSum:
-    """See :class:`GramSum`."""
+    """See :class:`nstrt.runtime.kernels.gram.GramSum`."""
 
     def __init__(self, channels: int, like: Array) -> None:
         self._sum = arrays_of(like).zeros((channels, channels), like)
 
     def add(self, values: Array) -> None:
-        """More positions."""
         arrays_of(values).add_product(self._sum, values.reshape(len(values), -1))
 
     def matrix(self) -> Array:
-        """F F'."""
         return self._sum
 
 
-def add_pull(gradient: Array, pull: Array, values: Array) -> None:
-    """See :class:`GramProducts`."""
-    arrays_of(gradient).add_pull(gradient, pull, values.reshape(len(values), -1))
+def add_gram_gradient(gradient: Array, factor: Array, values: Array) -> None:
+    """See :class:`nstrt.runtime.kernels.gram.GramProducts`."""
+    arrays_of(gradient).add_gram_gradient(gradient, factor, values.reshape(len(values), -1))

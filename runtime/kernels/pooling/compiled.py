@@ -1,4 +1,4 @@
-"""Pooling by compiled loops: each number is read once and written once, eight windows at a time."""
+"""2x2 pooling by compiled loops, eight windows at a time: each number is read and written once."""
 
 from __future__ import annotations
 
@@ -12,216 +12,224 @@ from torch import Tensor
 
 from nstrt.runtime.kernels.parallel import parallel_for
 from nstrt.runtime.kernels.pooling import plain
-from nstrt.runtime.kernels.pooling.plain import NOWHERE
+from nstrt.runtime.kernels.pooling.plain import NO_GRADIENT
 from nstrt.runtime.kernels.simd import (
-    BYTES,
-    INT,
+    FLOAT_BYTES,
+    INT64,
     LANES,
     Vector,
-    at,
-    compiled,
+    broadcast,
     constant,
-    loaded,
-    repeat,
-    stored,
-    written,
+    jit,
+    llvm_intrinsic,
+    load_vector,
+    offset,
+    store_vector,
 )
 
-__all__ = ["pool", "unpool", "works"]
+__all__ = ["pool", "self_test", "unpool"]
 
 
 def pool(values: Tensor, pooled: Tensor | None, codes: Tensor | None, *, average: bool) -> None:
-    """See :class:`Pooling`."""
+    """See :class:`nstrt.runtime.kernels.pooling.Pooling`."""
     shape = values.shape[0], values.shape[1] // 2, values.shape[2] // 2
     source = values.numpy()
-    # A loop for each case would be four: what nobody wants is written to a line that is dropped.
-    means = np.empty((1, 1, shape[2]), np.float32) if pooled is None else pooled.numpy()
-    bytes_ = np.empty((1, 1, shape[2]), np.uint8) if codes is None else codes.numpy()
+    # Unwanted results go to one scratch row, which saves separate loops for each case.
+    target = np.empty((1, 1, shape[2]), np.float32) if pooled is None else pooled.numpy()
+    code_bytes = np.empty((1, 1, shape[2]), np.uint8) if codes is None else codes.numpy()
     wanted = pooled is not None, codes is not None
-    loop = _mean if average else _highest
-    parallel_for(shape[0], lambda *part: loop(source, means, bytes_, *wanted, shape[1], *part))
+    loop = _average_pool if average else _max_pool
+    parallel_for(shape[0], lambda *part: loop(source, target, code_bytes, *wanted, shape[1], *part))
 
 
 def unpool(gradient: Tensor, codes: Tensor, out: Tensor, low: int, *, average: bool) -> None:
-    """See :class:`Pooling`."""
+    """See :class:`nstrt.runtime.kernels.pooling.Pooling`."""
     if out.dtype != torch.float32:
         plain.unpool(gradient, codes, out, low, average=average)
         return
     source, code, target = gradient.numpy(), codes.numpy(), out.numpy()
-    parallel_for(len(source), lambda *part: _spread(source, code, target, low, average, *part))
+    parallel_for(len(source), lambda *part: _unpool(source, code, target, low, average, *part))
 
 
-def works() -> bool:
-    """Whether what was compiled for this processor agrees with torch's operations."""
+def self_test() -> bool:
+    """Return True if the compiled pooling agrees with torch's operations on this processor."""
     values = torch.rand((3, 5, 40), generator=torch.Generator().manual_seed(0)) - 0.5
     for average in (False, True):
-        found: list[list[Tensor]] = []
-        for here, there in ((pool, unpool), (plain.pool, plain.unpool)):
+        results: list[list[Tensor]] = []
+        for forward, backward in ((pool, unpool), (plain.pool, plain.unpool)):
             pooled, codes = torch.empty((3, 2, 20)), torch.empty((3, 2, 20), dtype=torch.uint8)
-            here(values, pooled, codes, average=average)
-            spread = torch.empty_like(values)
-            there(pooled, codes, spread, 0, average=average)
-            found.append([pooled, codes.float(), spread])
-        if not all(map(torch.allclose, *found)):
+            forward(values, pooled, codes, average=average)
+            gradient = torch.empty_like(values)
+            backward(pooled, codes, gradient, 0, average=average)
+            results.append([pooled, codes.float(), gradient])
+        if not all(map(torch.allclose, *results)):
             return False
     return True
 
 
 _ZERO, _QUARTER, _ONE = np.float32(0), np.float32(0.25), np.float32(1)
-_ALL = np.uint8(255)
+_ALL_BITS = np.uint8(255)
 
-_CODES = ir.VectorType(ir.IntType(8), LANES)
+_CODE_VECTOR = ir.VectorType(ir.IntType(8), LANES)
 _EVEN, _ODD = range(0, 2 * LANES, 2), range(1, 2 * LANES, 2)
-_IN_TURN = [number for pair in range(LANES) for number in (pair, LANES + pair)]
+_INTERLEAVED = [lane for pair in range(LANES) for lane in (pair, LANES + pair)]
 
 
-def _windows(builder: Any, upper: Any, lower: Any) -> list[Vector]:
-    """The four numbers of each of eight windows, row by row."""
-    found = []
+def _load_windows(builder: Any, upper: Any, lower: Any) -> list[Vector]:
+    """Load the four pixels of eight windows, as four vectors, row by row."""
+    corners = []
     for row in (upper, lower):
-        left, right = (loaded(builder, at(builder, row, i, LANES * BYTES)) for i in range(2))
-        found += [left.mixed(right, _EVEN), left.mixed(right, _ODD)]
-    return found
+        left, right = (
+            load_vector(builder, offset(builder, row, i, LANES * FLOAT_BYTES)) for i in range(2)
+        )
+        corners += [left.shuffle(right, _EVEN), left.shuffle(right, _ODD)]
+    return corners
 
 
-def _bits(builder: Any, condition: Any, bits: int) -> Any:
-    """A byte with some bits where the condition holds, else without."""
-    found, none = (ir.Constant(_CODES, [value] * LANES) for value in (bits, 0))
-    return builder.select(condition, found, none)
+def _select_bits(builder: Any, condition: Any, bits: int) -> Any:
+    """Bytes with some bits set where the condition holds, else zero."""
+    chosen, zero = (ir.Constant(_CODE_VECTOR, [value] * LANES) for value in (bits, 0))
+    return builder.select(condition, chosen, zero)
 
 
-def _keep(builder: Any, codes: Any, place: Any) -> None:
-    builder.store(codes, builder.inttoptr(place, _CODES.as_pointer()), align=1)
+def _store_codes(builder: Any, codes: Any, target: Any) -> None:
+    builder.store(codes, builder.inttoptr(target, _CODE_VECTOR.as_pointer()), align=1)
 
 
-@written(4)
-def _highest_of_eight(builder: Any, upper: Any, lower: Any, place: Any, code: Any) -> None:
+@llvm_intrinsic(4)
+def _max_pool_vector(builder: Any, upper: Any, lower: Any, target: Any, code: Any) -> None:
+    """Maxima and codes of eight windows."""
     zero = constant(builder, 0.0)
-    a, b, c, d = _windows(builder, upper, lower)
-    above, below = a.at_least(b), c.at_least(d)
-    highest = above.at_least(below)
-    stored(highest.at_least(zero), place)
+    a, b, c, d = _load_windows(builder, upper, lower)
+    above, below = a.maximum(b), c.maximum(d)
+    highest = above.maximum(below)
+    store_vector(highest.maximum(zero), target)
     # The first of equal values wins, as in torch.
-    is_below = above.compared("<", below)
-    right = builder.select(is_below, c.compared("<", d), a.compared("<", b))
-    number = builder.or_(_bits(builder, is_below, 2), _bits(builder, right, 1))
-    nowhere = _bits(builder, highest.compared("<=", zero), NOWHERE)
-    _keep(builder, builder.or_(number, nowhere), code)
+    is_below = above.compare("<", below)
+    is_right = builder.select(is_below, c.compare("<", d), a.compare("<", b))
+    number = builder.or_(_select_bits(builder, is_below, 2), _select_bits(builder, is_right, 1))
+    no_gradient = _select_bits(builder, highest.compare("<=", zero), NO_GRADIENT)
+    _store_codes(builder, builder.or_(number, no_gradient), code)
 
 
-@written(4)
-def _mean_of_eight(builder: Any, upper: Any, lower: Any, place: Any, code: Any) -> None:
+@llvm_intrinsic(4)
+def _average_pool_vector(builder: Any, upper: Any, lower: Any, target: Any, code: Any) -> None:
+    """Averages and codes of eight windows."""
     zero = constant(builder, 0.0)
-    corners = _windows(builder, upper, lower)
-    a, b, c, d = (corner.at_least(zero) for corner in corners)
-    stored(0.25 * ((a + b) + (c + d)), place)
-    bits = [_bits(builder, corner.compared(">", zero), 1 << i) for i, corner in enumerate(corners)]
-    _keep(builder, reduce(builder.or_, bits), code)
+    corners = _load_windows(builder, upper, lower)
+    a, b, c, d = (corner.maximum(zero) for corner in corners)
+    store_vector(0.25 * ((a + b) + (c + d)), target)
+    bits = [
+        _select_bits(builder, corner.compare(">", zero), 1 << i) for i, corner in enumerate(corners)
+    ]
+    _store_codes(builder, reduce(builder.or_, bits), code)
 
 
-@written(6)
-def _spread_eight(
-    builder: Any, source: Any, code: Any, left: Any, right: Any, average: Any, place: Any
+@llvm_intrinsic(6)
+def _unpool_vector(
+    builder: Any, source: Any, code: Any, left: Any, right: Any, average: Any, target: Any
 ) -> None:
+    """Gradient of one row of eight windows, whose columns have the codes ``left`` and ``right``."""
     byte = ir.IntType(8)
-    average = builder.icmp_signed("!=", average, ir.Constant(INT, 0))
-    value, zero = loaded(builder, source), constant(builder, 0.0)
+    average = builder.icmp_signed("!=", average, ir.Constant(INT64, 0))
+    value, zero = load_vector(builder, source), constant(builder, 0.0)
     share = builder.select(average, (0.25 * value).value, value.value)
-    codes = builder.load(builder.inttoptr(code, _CODES.as_pointer()), align=1)
-    sides = []
+    codes = builder.load(builder.inttoptr(code, _CODE_VECTOR.as_pointer()), align=1)
+    columns = []
     for side in (left, right):
         number = builder.trunc(side, byte)
-        seen = builder.select(average, number, ir.Constant(byte, 255))
-        bits = builder.and_(codes, repeat(builder, seen))
-        here = builder.icmp_unsigned("==", bits, repeat(builder, number))
-        sides.append(Vector(builder, builder.select(here, share, zero.value)))
-    for part, numbers in enumerate((_IN_TURN[:LANES], _IN_TURN[LANES:])):
-        stored(sides[0].mixed(sides[1], numbers), at(builder, place, part, LANES * BYTES))
+        mask = builder.select(average, number, ir.Constant(byte, 255))
+        bits = builder.and_(codes, broadcast(builder, mask))
+        receives = builder.icmp_unsigned("==", bits, broadcast(builder, number))
+        columns.append(Vector(builder, builder.select(receives, share, zero.value)))
+    for part, lanes in enumerate((_INTERLEAVED[:LANES], _INTERLEAVED[LANES:])):
+        address = offset(builder, target, part, LANES * FLOAT_BYTES)
+        store_vector(columns[0].shuffle(columns[1], lanes), address)
 
 
-@compiled
-def _eights(count):  # type: ignore[no-untyped-def]
+@jit
+def _whole_vectors(count):  # type: ignore[no-untyped-def]
     return count // LANES * LANES
 
 
-@compiled
-def _highest(  # type: ignore[no-untyped-def]
+@jit
+def _max_pool(  # type: ignore[no-untyped-def]
     values, pooled, codes, with_values, with_codes, rows, first, last
 ):
     for channel in range(first, last):
         for row in range(rows):
             upper, lower = values[channel, 2 * row], values[channel, 2 * row + 1]
-            place = pooled[channel, row] if with_values else pooled[0, 0]
+            target = pooled[channel, row] if with_values else pooled[0, 0]
             code = codes[channel, row] if with_codes else codes[0, 0]
-            eights = _eights(len(place))
-            for x in range(0, eights, LANES):
-                _highest_of_eight(
+            vectors_end = _whole_vectors(len(target))
+            for x in range(0, vectors_end, LANES):
+                _max_pool_vector(
                     upper[2 * x :].ctypes.data,
                     lower[2 * x :].ctypes.data,
-                    place[x:].ctypes.data,
+                    target[x:].ctypes.data,
                     code[x:].ctypes.data,
                 )
-            for x in range(eights, len(place)):
+            for x in range(vectors_end, len(target)):
                 a, b, c, d = upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1]
                 # The first of equal values wins, as in torch.
                 above, below = max(a, b), max(c, d)
-                place[x] = max(max(above, below), _ZERO)
+                target[x] = max(max(above, below), _ZERO)
                 number = (2 + (c < d)) if above < below else (0 + (a < b))
-                code[x] = number + NOWHERE * (max(above, below) <= _ZERO)
+                code[x] = number + NO_GRADIENT * (max(above, below) <= _ZERO)
 
 
-@compiled
-def _mean(  # type: ignore[no-untyped-def]
+@jit
+def _average_pool(  # type: ignore[no-untyped-def]
     values, pooled, codes, with_values, with_codes, rows, first, last
 ):
     for channel in range(first, last):
         for row in range(rows):
             upper, lower = values[channel, 2 * row], values[channel, 2 * row + 1]
-            place = pooled[channel, row] if with_values else pooled[0, 0]
+            target = pooled[channel, row] if with_values else pooled[0, 0]
             code = codes[channel, row] if with_codes else codes[0, 0]
-            eights = _eights(len(place))
-            for x in range(0, eights, LANES):
-                _mean_of_eight(
+            vectors_end = _whole_vectors(len(target))
+            for x in range(0, vectors_end, LANES):
+                _average_pool_vector(
                     upper[2 * x :].ctypes.data,
                     lower[2 * x :].ctypes.data,
-                    place[x:].ctypes.data,
+                    target[x:].ctypes.data,
                     code[x:].ctypes.data,
                 )
-            for x in range(eights, len(place)):
+            for x in range(vectors_end, len(target)):
                 a, b, c, d = upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1]
                 above = max(a, _ZERO) + max(b, _ZERO)
-                place[x] = _QUARTER * (above + (max(c, _ZERO) + max(d, _ZERO)))
+                target[x] = _QUARTER * (above + (max(c, _ZERO) + max(d, _ZERO)))
                 code[x] = (a > _ZERO) + 2 * (b > _ZERO) + 4 * (c > _ZERO) + 8 * (d > _ZERO)
 
 
-@compiled
-def _spread(gradient, codes, out, low, average, first, last):  # type: ignore[no-untyped-def]
+@jit
+def _unpool(gradient, codes, out, low, average, first, last):  # type: ignore[no-untyped-def]
     half_rows, half_columns = gradient.shape[1], gradient.shape[2]
     share = _QUARTER if average else _ONE
     for channel in range(first, last):
         for y in range(out.shape[1]):
-            place = out[channel, y]
+            target = out[channel, y]
             row, down = (low + y) // 2, (low + y) % 2
             if row >= half_rows:
-                place[:] = _ZERO
+                target[:] = _ZERO
                 continue
-            # A mean's code has a bit for each position, a maximum's is the position's number.
+            # An average's code has a bit for each pixel, a maximum's is the pixel's number.
             left = np.uint8(1 << (2 * down) if average else 2 * down)
             right = np.uint8(2 * left if average else left + 1)
-            at_left, at_right = (left, right) if average else (_ALL, _ALL)
+            left_mask, right_mask = (left, right) if average else (_ALL_BITS, _ALL_BITS)
             source, code = gradient[channel, row], codes[channel, row]
-            eights = _eights(half_columns)
-            for x in range(0, eights, LANES):
-                _spread_eight(
+            vectors_end = _whole_vectors(half_columns)
+            for x in range(0, vectors_end, LANES):
+                _unpool_vector(
                     source[x:].ctypes.data,
                     code[x:].ctypes.data,
                     left,
                     right,
                     average,
-                    place[2 * x :].ctypes.data,
+                    target[2 * x :].ctypes.data,
                 )
-            for x in range(eights, half_columns):
+            for x in range(vectors_end, half_columns):
                 value = share * source[x]
-                place[2 * x] = value if code[x] & at_left == left else _ZERO
-                place[2 * x + 1] = value if code[x] & at_right == right else _ZERO
-            place[2 * half_columns :] = _ZERO
+                target[2 * x] = value if code[x] & left_mask == left else _ZERO
+                target[2 * x + 1] = value if code[x] & right_mask == right else _ZERO
+            target[2 * half_columns :] = _ZERO

@@ -176,7 +176,7 @@ def use_torchs_own_convolution(patch: pytest.MonkeyPatch) -> None:
         choice_module,
         "candidates",
         lambda weights, scratch, *, transposed, precision, large: {
-            "direct": lambda: Direct(weights.one_way(transposed=transposed))
+            "direct": lambda: Direct(weights.directed_weight(transposed=transposed))
         },
     )
 
@@ -224,9 +224,7 @@ def test_nothing_is_computed_beyond_the_deepest_layer(models: ModelStore, photo:
     assert engine.taps == tuple(found)
 
 
-def test_observers_receive_only_their_layers(
-    default_network: Network, photo: Crop
-) -> None:
+def test_observers_receive_only_their_layers(default_network: Network, photo: Crop) -> None:
     for engine in (torch_engine(default_network.path), onnx_engine(default_network.path)):
         found = features(engine, photo(48, 48), ("relu3_1", "pool1"))
         assert set(found) == {"relu3_1", "pool1"}
@@ -341,7 +339,7 @@ def test_half_precision_gives_nearly_the_same_gradient(
     )
     found = half.activations(photo(64, 64))
     assert {value.dtype for value in found.values()} == {torch.float16}
-    assert set(half.kernels(*tiles_of(64, 64, None, WEIGHTS.layers)).values()) == {"half"}
+    assert set(half.kernels(*tiles_of(64, 64, None, WEIGHTS.layers)).values()) == {"fp16"}
     whole = onnx_engine(default_network.path)
     image = (photo(64, 64) * 0.7 + 0.1).clamp(0, 1)
     answers = []
@@ -377,7 +375,7 @@ def test_bf16_gives_nearly_the_same_gradient(
 ) -> None:
     rounded = TorchEngine(read_vgg(default_network.path), precision="bf16")
     whole = torch_engine(default_network.path)
-    assert "rounded" in rounded.kernels(*tiles_of(64, 64, None, WEIGHTS.layers)).values()
+    assert "bf16" in rounded.kernels(*tiles_of(64, 64, None, WEIGHTS.layers)).values()
     image = (photo(64, 64) * 0.7 + 0.1).clamp(0, 1)
     objective = objective_of(whole, photo(64, 64), painting(64, 64))
     terms, gradient = Evaluation(whole).loss_and_gradient(image, objective)

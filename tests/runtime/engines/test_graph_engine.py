@@ -85,7 +85,9 @@ def numbers(terms: Any) -> list[float]:
     ],
     ids=["max", "avg", "classic", "classic-max"],
 )
-def test_graph_engine_agrees_with_the_torch_engine(models: ModelStore, options: StylizeOptions) -> None:
+def test_graph_engine_agrees_with_the_torch_engine(
+    models: ModelStore, options: StylizeOptions
+) -> None:
     graph, mirrored = engines(models, options)
     weights = loss_weights(options)
     large = [(256, 260)] if options == DEFAULTS else []
@@ -146,7 +148,9 @@ def test_a_step_does_not_write_into_its_inputs(models: ModelStore) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_whole_run_ends_within_a_percent_of_the_torch_engine(models: ModelStore, optimizer: str) -> None:
+def test_whole_run_ends_within_a_percent_of_the_torch_engine(
+    models: ModelStore, optimizer: str
+) -> None:
     losses = {}
     for engine in ("torch", "graph"):
         options = StylizeOptions.of(
@@ -186,9 +190,7 @@ def test_graph_engine_refuses_bf16(models: ModelStore) -> None:
         StyleTransfer(options, store=models).plan((64, 64), (64, 64))
 
 
-def test_without_torch_bf16_is_refused(
-    models: ModelStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_torch_bf16_is_refused(models: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run must not say bf16 and compute in single precision."""
     monkeypatch.setattr("nstrt.runtime.planning.engine_choice.has_torch", lambda: False)
     with pytest.raises(ProviderUnavailableError, match="--precision fp32"):

@@ -1,7 +1,7 @@
-"""A step can be recorded and replayed: it is a fixed row of operations on fixed memory.
+"""A step can be captured as a CUDA graph: a fixed sequence of operations on fixed memory.
 
-No card is needed to see that: here a step's operations are written down as torch runs them, and run
-again on another picture, which is what a CUDA graph does.
+The tests need no GPU. They record a step's operations as torch runs them, and replay them on
+another image, as a CUDA graph would.
 """
 
 from __future__ import annotations
@@ -34,58 +34,59 @@ WEIGHTS = LossWeights(
     style_layers={"relu1_1": 1.0, "relu2_1": 0.5, "relu5_1": 0.25},
 )
 
-READS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero", "equal")
-"""Operations that wait for a card, because the processor needs what they give."""
+SYNCHRONIZING = ("_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero", "equal")
+"""Operations that wait for the GPU, because the CPU needs their result."""
 
 
-class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down operations, and runs them again into the memory that they used."""
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records operations, and replays them into the memory that they used."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._done: list[tuple[Any, Any, Any, list[Tensor]]] = []
+        self._operations: list[tuple[Any, Any, Any, list[Tensor]]] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> object:
         name = func.overloadpacket.__name__
-        assert name not in READS, f"{name} waits for the card"
-        found = func(*args, **(kwargs or {}))
-        outputs = [value for value in tree_flatten(found)[0] if isinstance(value, Tensor)]
-        self._done.append((func, args, kwargs or {}, outputs))
-        return found
+        assert name not in SYNCHRONIZING, f"{name} waits for the GPU"
+        result = func(*args, **(kwargs or {}))
+        outputs = [value for value in tree_flatten(result)[0] if isinstance(value, Tensor)]
+        self._operations.append((func, args, kwargs or {}, outputs))
+        return result
 
     def replay(self) -> None:
-        for func, args, kwargs, outputs in self._done:
-            again = [v for v in tree_flatten(func(*args, **kwargs))[0] if isinstance(v, Tensor)]
-            for value, place in zip(again, outputs, strict=True):
-                if value.data_ptr() != place.data_ptr():
-                    place.copy_(value)
+        for func, args, kwargs, outputs in self._operations:
+            result = tree_flatten(func(*args, **kwargs))[0]
+            values = [value for value in result if isinstance(value, Tensor)]
+            for value, output in zip(values, outputs, strict=True):
+                if value.data_ptr() != output.data_ptr():
+                    output.copy_(value)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_is_a_fixed_row_of_operations(
+def test_step_is_a_fixed_sequence_of_operations(
     network: Network, photo: Crop, painting: Crop, precision: str
 ) -> None:
     engine = TorchEngine(read_vgg(network.path), precision=precision)
     evaluation = Evaluation(engine)
     objective, _ = objective_for(evaluation, WEIGHTS, photo(66, 81), painting(64, 64))
-    given = photo(66, 81).mul(0.5)
-    # The first evaluation measures algorithms and takes memory, as the warm-up does on a card.
-    evaluation.loss_and_gradient(given, objective)
-    step = engine.step(objective, given)
-    with Tape() as tape:
-        values, gradient = step(given)
+    image = photo(66, 81).mul(0.5)
+    # The first evaluation measures algorithms and allocates memory, as the warm-up of a capture.
+    evaluation.loss_and_gradient(image, objective)
+    step = engine.step(objective, image)
+    with Recorder() as recorder:
+        values, gradient = step(image)
     before = gradient.clone()
-    given.copy_(painting(66, 81))
-    tape.replay()
+    image.copy_(painting(66, 81))
+    recorder.replay()
     assert not torch.equal(gradient, before)
-    expected, wanted = Evaluation(engine).loss_and_gradient(painting(66, 81), objective)
-    assert terms_of(values) == expected
-    assert torch.equal(gradient, wanted)
+    terms, expected = Evaluation(engine).loss_and_gradient(painting(66, 81), objective)
+    assert terms_of(values) == terms
+    assert torch.equal(gradient, expected)
 
 
-def test_what_a_card_computes_with_torch_alone_is_recorded(
+def test_only_the_torch_engine_on_a_gpu_is_capturable(
     default_network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vgg = read_vgg(default_network.path)
@@ -97,22 +98,22 @@ def test_what_a_card_computes_with_torch_alone_is_recorded(
     assert [engine.capturable for engine in engines] == [True, False]
 
 
-def test_a_recorded_step_is_recorded_once_for_an_objective(
+def test_step_is_captured_once_for_each_objective(
     default_network: Network, photo: Crop, painting: Crop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = []
+    captured = []
 
-    def record(compute: Any, example: Tensor) -> Any:
-        made.append(tuple(example.shape))
+    def capture(compute: Any, example: Tensor) -> Any:
+        captured.append(tuple(example.shape))
         return compute
 
     monkeypatch.setattr(TorchEngine, "capturable", True)
-    monkeypatch.setattr("nstrt.runtime.engines.torch_engine.capture_cuda_graph", record)
+    monkeypatch.setattr("nstrt.runtime.engines.torch_engine.capture_cuda_graph", capture)
     evaluation = Evaluation(TorchEngine(read_vgg(default_network.path)))
     objective, _ = objective_for(evaluation, WEIGHTS, photo(48, 64), painting(48, 64))
     for _ in range(3):
         evaluation.loss_and_gradient(photo(48, 64), objective)
-    assert made == [(1, 3, 48, 64)]
+    assert captured == [(1, 3, 48, 64)]
     other, _ = objective_for(evaluation, WEIGHTS, photo(48, 64), photo(48, 64))
     evaluation.loss_and_gradient(photo(48, 64), other)
-    assert len(made) == 2
+    assert len(captured) == 2

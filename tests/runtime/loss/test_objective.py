@@ -88,13 +88,17 @@ def test_content_and_style_losses_are_mean_squares_over_the_targets_energy(
 
 @given(shapes)
 @settings(max_examples=20, deadline=None)
-def test_total_variation_is_the_mean_over_all_neighbouring_pairs(shape: tuple[int, int, int]) -> None:
+def test_total_variation_is_the_mean_over_all_neighbouring_pairs(
+    shape: tuple[int, int, int],
+) -> None:
     image = noise(*shape)
     assert float(tv_loss(image)) == pytest.approx(looped_tv(double(image)))
 
 
 @pytest.mark.parametrize("numbers", [1, 3 * 5 * 2, 3 * 5 * 3, 3 * 5 * 7])
-def test_total_variation_does_not_depend_on_bands(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_total_variation_does_not_depend_on_bands(
+    numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of one row, of two with one left over, of three, and of all seven."""
     image = noise(3, 7, 5)
     leaf = image.clone().requires_grad_()
@@ -204,7 +208,9 @@ def terms_of(objective: Objective, image: Tensor, features: Mapping[str, Tensor]
 
 @every_kind
 @in_any_pieces
-def test_total_loss_is_the_weighted_sum_of_its_terms(pieces: Pieces, relative: bool, gram_mean: bool) -> None:
+def test_total_loss_is_the_weighted_sum_of_its_terms(
+    pieces: Pieces, relative: bool, gram_mean: bool
+) -> None:
     weights = LossWeights(**WEIGHTS, relative=relative, gram_mean=gram_mean)
     accumulator = LossAccumulator(objective_of(weights, CONTENT, STYLE))
     show(accumulator, FEATURES, pieces)
@@ -257,7 +263,9 @@ def plainly(
 
 @every_kind
 @in_any_pieces
-def test_gradient_at_features_matches_autograd(pieces: Pieces, relative: bool, gram_mean: bool) -> None:
+def test_gradient_at_features_matches_autograd(
+    pieces: Pieces, relative: bool, gram_mean: bool
+) -> None:
     weights = LossWeights(**WEIGHTS, relative=relative, gram_mean=gram_mean)
     leaves = {name: value.clone().requires_grad_() for name, value in FEATURES.items()}
     loss = plainly(weights, IMAGE, leaves, torch.float32)

@@ -347,7 +347,7 @@ def test_any_stages_and_layers_give_autograds_gradient(
     assert torch.allclose(found, gradient, rtol=1e-9, atol=1e-12 * float(gradient.abs().max()))
 
 
-@pytest.mark.parametrize("algorithm", ["winograd", "fused"])
+@pytest.mark.parametrize("algorithm", ["winograd4x4", "winograd6x6"])
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize(
     "layers", [("conv3",), ("relu3",), ("pool3",), ("relu1", "conv3"), ("conv2", "relu2", "conv3")]
@@ -355,8 +355,11 @@ def test_any_stages_and_layers_give_autograds_gradient(
 def test_winograd_in_bands_gives_autograds_gradient(
     algorithm: str, average: bool, layers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only(monkeypatch, *{"winograd": ("winograd", "products"), "fused": ("fused",)}[algorithm])
-    monkeypatch.setattr(passes_module, "is_large", lambda height, width: algorithm == "fused")
+    only(
+        monkeypatch,
+        *{"winograd4x4": ("winograd4x4", "im2col"), "winograd6x6": ("winograd6x6",)}[algorithm],
+    )
+    monkeypatch.setattr(passes_module, "is_large", lambda height, width: algorithm == "winograd6x6")
     vgg = thin_mirror(
         (16, 24, 32),
         (True, False, True),
@@ -404,7 +407,7 @@ class CoreOnlooker:
         gradient += self.at[layer][0][place]
 
 
-@pytest.mark.parametrize("algorithm", ["winograd", "fused"])
+@pytest.mark.parametrize("algorithm", ["winograd4x4", "winograd6x6"])
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize(
     "core",
@@ -424,8 +427,11 @@ def test_what_a_core_needs_is_enough_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Features in the core, and the gradient of what pulls there, are those of all of the part."""
-    only(monkeypatch, *{"winograd": ("winograd", "products"), "fused": ("fused",)}[algorithm])
-    monkeypatch.setattr(passes_module, "_is_large", lambda *_: algorithm == "fused")
+    only(
+        monkeypatch,
+        *{"winograd4x4": ("winograd4x4", "im2col"), "winograd6x6": ("winograd6x6",)}[algorithm],
+    )
+    monkeypatch.setattr(passes_module, "_is_large", lambda *_: algorithm == "winograd6x6")
     shape = (16, 24, 32, 16), (False, True, False, True)
     image = torch.rand(1, 3, 37, 43, generator=torch.Generator().manual_seed(1))
     leaf = image.double().requires_grad_()
@@ -485,8 +491,8 @@ class Counted:
 
     def __init__(self, kernel: Kernel, log: list[tuple[int, bool, int]], what: Any) -> None:
         self.kernel = kernel
-        self.multiple = kernel.multiple
-        self.rounded = kernel.rounded
+        self.tile_size = kernel.tile_size
+        self.band_dtype = kernel.band_dtype
         self.windowed = False
         self.log = log
         self.what = what
@@ -573,7 +579,7 @@ def test_kernels_are_named_for_each_convolution_and_way(default_network: Network
     found = passes.kernels(64, 64, ("relu2_1",))
     stages = [stage.conv for stage in passes.vgg.stages[:3]]
     assert set(found) == {f"{name} {way}" for name in stages for way in ("on", "back")}
-    assert set(found.values()) <= {"direct", "winograd", "products", "nnpack"}
+    assert set(found.values()) <= {"direct", "winograd4x4", "im2col", "nnpack"}
     back = passes.kernels(64, 64, ("relu2_1",), forward=False)
     assert back == {name: found[name] for name in found if name.endswith("back")}
     # Features and gradients are those algorithms' then.
@@ -593,7 +599,7 @@ def test_the_algorithms_that_are_named_are_those_that_are_used(
         self: Autotuner, weights: Filter, rows: int, columns: int, *, transposed: bool, large: bool
     ) -> tuple[str, Kernel]:
         asked.append((rows, columns, transposed))
-        makers = candidates(weights, self._scratch, transposed=transposed)
+        makers = candidates(weights, self._buffers, transposed=transposed)
         return "direct", makers["direct"]()
 
     monkeypatch.setattr(Autotuner, "kernel", kernel)
@@ -696,7 +702,7 @@ KEPT_BY_A_LOOK = 1100
 @pytest.fixture
 def kept(default_network: Network, monkeypatch: pytest.MonkeyPatch) -> BandedNetwork:
     """Of whose memory there is none yet."""
-    only(monkeypatch, "winograd", "products")
+    only(monkeypatch, "winograd4x4", "im2col")
     return BandedNetwork(read_vgg(default_network.path))
 
 

@@ -124,9 +124,7 @@ def test_tiles_make_memory_flat_but_for_the_pictures_themselves() -> None:
         ("graph", "adam", 2_000_000_000),
     ],
 )
-def test_refusal_names_a_size_that_fits(
-    engine: str, optimizer: str, available: int
-) -> None:
+def test_refusal_names_a_size_that_fits(engine: str, optimizer: str, available: int) -> None:
     demand = demand_of(size=6000, engine=engine, optimizer=optimizer)
     with pytest.raises(TooLargeError, match=r"use --size \d+") as caught:
         fit_to_memory(demand, available)

@@ -117,7 +117,9 @@ def test_resuming_from_any_step_gives_the_same_picture(
 
 
 @pytest.mark.parametrize("more", [{"average": False, "keep": "last"}, {"history": 2}])
-def test_resuming_gives_the_same_picture_for_every_kept_image(more: dict[str, Any], tmp_path: Path) -> None:
+def test_resuming_gives_the_same_picture_for_every_kept_image(
+    more: dict[str, Any], tmp_path: Path
+) -> None:
     work = transfer(**more, optimizer="lbfgs" if "history" in more else "adam")
     whole = work.stylize(CAT, NIGHT).to_array()
     for path in list(each_state(work, tmp_path))[2:8:2]:
@@ -248,9 +250,7 @@ def test_the_algorithms_are_those_of_the_first_part(
         remembered.write_text(before)
 
 
-def test_arrays_of_a_state_are_contiguous(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_arrays_of_a_state_are_contiguous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are restored so: another order in memory could round another way."""
     import torch
 
@@ -271,9 +271,7 @@ def test_arrays_of_a_state_are_contiguous(
     assert len(kept) == 2 * (2 * 4)
 
 
-def test_a_stopped_run_resumes(
-    small: tuple[NDArray[np.float32], Path], tmp_path: Path
-) -> None:
+def test_a_stopped_run_resumes(small: tuple[NDArray[np.float32], Path], tmp_path: Path) -> None:
     file = tmp_path / "c"
     for _ in range(5):
         # The last one has nothing to do but to see whether the last step was a good one.

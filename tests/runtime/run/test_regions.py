@@ -68,7 +68,9 @@ def guide_of(channel: Tensor, share: float = 0.5, layer: str = "one") -> RegionG
 
 
 @given(st.integers(16, 70), st.integers(16, 70), st.integers(0, 9))
-def test_masks_at_layers_are_means_over_receptive_fields(height: int, width: int, seed: int) -> None:
+def test_masks_at_layers_are_means_over_receptive_fields(
+    height: int, width: int, seed: int
+) -> None:
     """Through VGG19's feature layers (torchvision's numbers) with means for weights."""
     mask = np.random.default_rng(seed).random((height, width), np.float32)
     asked = {"relu1_1": 1, "relu3_1": 11, "conv4_2": 21, "pool4": 27}
@@ -529,7 +531,9 @@ def test_graph_engine_refuses_masks() -> None:
 # The command line.
 
 
-def test_region_flag_is_mask_colon_painting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_region_flag_is_mask_colon_painting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("mask.png", "a:b.png", "c.jpg"):
         (tmp_path / name).touch()
