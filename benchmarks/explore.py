@@ -1,9 +1,9 @@
-"""Whether a look chosen on a contact sheet holds at full size, and the picture of docs/explore.md.
+"""Comparison of contact sheet cells with large pictures, and the picture of docs/explore.md.
 
     python benchmarks/explore.py [--size 144] [--large 288] [--cells 1 9]
 
-Makes the sheet of examples/cat.jpg and examples/ember.jpg, paints some of its cells' commands
-large, shrinks each to a cell's size, and says how far it is from each cell (CIE76, mean).
+Makes the sheet of examples/cat.jpg and examples/ember.jpg, and paints some of its cells large.
+Prints the colour difference (CIE76, mean) of each large picture, shrunk, from each cell.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=144)
     parser.add_argument("--large", type=int, default=288)
     parser.add_argument("--cells", type=int, nargs="*", default=[1, 9])
-    given = parser.parse_args()
+    args = parser.parse_args()
 
-    exploration = Exploration(CONTENT, STYLE, [parse_axis(text) for text in VARY], size=given.size)
+    exploration = Exploration(CONTENT, STYLE, [parse_axis(text) for text in VARY], size=args.size)
     for _ in exploration:
         pass
     sheet = contact_sheet(exploration, content=CONTENT.name, style=STYLE.name, stem="cat")
     large: list[tuple[int, Picture]] = []
     transfer = StyleTransfer()
     for cell in exploration.cells:
-        if cell.number not in given.cells:
+        if cell.number not in args.cells:
             continue
-        options = StylizeOptions.of(**cell.changes, size=given.large)
+        options = StylizeOptions.of(**cell.changes, size=args.large)
         picture = transfer.with_options(options).stylize(CONTENT, STYLE).picture
         large.append((cell.number, picture))
         distances = {}
@@ -49,13 +49,13 @@ def main() -> None:
             small = result.picture
             shrunk = Picture(rgb=resize(picture.rgb, small.width, small.height))
             distances[number] = compare(shrunk, small).delta_e
-        shown = ", ".join(f"{number}: {value:.1f}" for number, value in distances.items())
-        print(f"cell {cell.number} at {given.large} pixels, from each cell: {shown}", flush=True)
-    save(_joined(sheet, large, given.large), SHEET, recipe=None, overwrite=True)
+        table = ", ".join(f"{number}: {value:.1f}" for number, value in distances.items())
+        print(f"cell {cell.number} at {args.large} pixels, from each cell: {table}", flush=True)
+    save(_joined(sheet, large, args.large), SHEET, recipe=None, overwrite=True)
 
 
 def _joined(sheet: Picture, large: list[tuple[int, Picture]], size: int) -> Picture:
-    """The sheet, and some cells' large pictures to its right."""
+    """The sheet with the large pictures to its right."""
     page = sheet.to_pillow()
     width = max(picture.width for _, picture in large)
     joined = Image.new("RGB", (page.width + width + 12, page.height), "white")

@@ -100,7 +100,7 @@ class StyleTransfer:
         preview_seconds: float | None = None,
         started: float | None = None,
         start: PictureSource | None = None,
-        moved: PreviousFrame | None = None,
+        previous: PreviousFrame | None = None,
         checkpoint: str | Path | None = None,
         resume: bool = False,
         checkpoint_seconds: float | None = None,
@@ -115,9 +115,9 @@ class StyleTransfer:
         - ``protect``: a mask, white where the result stays near the photo.
         - ``preview_steps``, ``preview_seconds``: interval of previews.
         - ``started``: when the command began, by ``time.perf_counter()``, if earlier than now.
-        - ``start``: a picture to start from in place of ``options.init``. ``moved`` is the
-        painting of a film's frame before, moved along (:func:`moved`), which
-        the picture is held to with ``options.temporal_weight``.
+        - ``start``: a picture to start from in place of ``options.init``.
+        - ``previous``: the painting of a film's previous frame, warped to this one by
+          :func:`warp_previous`, for the temporal loss (``options.temporal_weight``).
 
         The run writes its state to the file ``checkpoint`` every ``checkpoint_seconds`` (default
         30; 0: after each step), which takes at most 2 % of the time. With ``resume`` it resumes
@@ -137,7 +137,7 @@ class StyleTransfer:
             )
         return Run(
             self._planner,
-            InputSources.of(content, style, regions, protect, moved),
+            InputSources.of(content, style, regions, protect, previous),
             preview_steps=preview_steps,
             preview_seconds=preview_seconds,
             checkpoints=kept,

@@ -1,1 +1,1 @@
-"""Comparisons, grid searches, contact sheets and the report on this machine."""
+"""Picture comparison, grid search over options, contact sheets and the system report."""

@@ -1,4 +1,4 @@
-"""Two pictures side by side: how far apart they are, and what each one's loss is."""
+"""Comparison of two pictures: pixel differences, and the style transfer loss of each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CHANNELS = ("red", "green", "blue")
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelDifference:
-    """How far apart one channel of two pictures is; values are in 0..1."""
+    """Difference of one channel of two pictures with values in 0..1."""
 
     max: float
     """Largest absolute difference."""
@@ -51,16 +51,16 @@ class ChannelDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How far apart two pictures are; values are in 0..1, transparent parts count as white."""
+    """Difference of two pictures with values in 0..1; transparent parts count as white."""
 
     equal: bool
-    """Whether every value is the same, transparency too."""
+    """True if all values are equal, transparency included."""
 
     width: int
-    """At which they were compared, in pixels."""
+    """Width of the compared pictures in pixels."""
 
     height: int
-    """At which they were compared, in pixels."""
+    """Height of the compared pictures in pixels."""
 
     max: float
     """Largest absolute difference of any channel."""
@@ -79,24 +79,24 @@ class Difference:
     """Largest CIE76 colour difference of any pixel."""
 
     channels: Mapping[str, ChannelDifference]
-    """The same for ``red``, ``green`` and ``blue`` alone."""
+    """Difference of each channel, by the names ``red``, ``green`` and ``blue``."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, which has no infinity: None stands for it."""
-        found = asdict(self)
-        for part in (found, *found["channels"].values()):
+        """Plain values for JSON, with None for an infinite PSNR."""
+        facts = asdict(self)
+        for part in (facts, *facts["channels"].values()):
             part["psnr"] = part["psnr"] if math.isfinite(part["psnr"]) else None
-        return found
+        return facts
 
 
 def compare(a: PictureSource, b: PictureSource, *, size: int | None = None) -> Difference:
-    """How far apart two pictures are, at their own size or with ``size`` for the long side.
+    """The difference of two pictures, at their own size or with ``size`` for the long side.
 
-    Raises :class:`OptionError` where they differ in size or shape.
+    Raises :class:`OptionError` if they differ in size, or in shape when ``size`` is given.
     """
     first, second = as_picture(a), as_picture(b)
     equal = first.size == second.size and _equal(first, second)
-    x, y = (_sized(picture.opaque(), size).rgb for picture in (first, second))
+    x, y = (_resized(picture.opaque(), size).rgb for picture in (first, second))
     if x.shape != y.shape:
         sizes = " and ".join(f"{rgb.shape[1]}x{rgb.shape[0]}" for rgb in (x, y))
         advice = (
@@ -105,22 +105,22 @@ def compare(a: PictureSource, b: PictureSource, *, size: int | None = None) -> D
             else "name a --size to compare them at, if they have one shape"
         )
         raise OptionError(f"The pictures have {sizes} pixels; {advice}.")
-    apart = np.abs(x - y)
-    squares = np.square(apart, dtype=np.float64).mean(axis=(0, 1))
-    colours = delta_e(x, y)
+    absolute = np.abs(x - y)
+    squares = np.square(absolute, dtype=np.float64).mean(axis=(0, 1))
+    color_difference = delta_e(x, y)
     return Difference(
         equal=equal,
         width=x.shape[1],
         height=x.shape[0],
-        max=float(apart.max()),
-        mean=float(apart.mean(dtype=np.float64)),
+        max=float(absolute.max()),
+        mean=float(absolute.mean(dtype=np.float64)),
         psnr=_psnr(float(squares.mean())),
-        delta_e=float(colours.mean(dtype=np.float64)),
-        delta_e_max=float(colours.max()),
+        delta_e=float(color_difference.mean(dtype=np.float64)),
+        delta_e_max=float(color_difference.max()),
         channels={
             name: ChannelDifference(
-                max=float(apart[..., channel].max()),
-                mean=float(apart[..., channel].mean(dtype=np.float64)),
+                max=float(absolute[..., channel].max()),
+                mean=float(absolute[..., channel].mean(dtype=np.float64)),
                 psnr=_psnr(float(squares[channel])),
             )
             for channel, name in enumerate(CHANNELS)
@@ -130,34 +130,34 @@ def compare(a: PictureSource, b: PictureSource, *, size: int | None = None) -> D
 
 @dataclass(frozen=True, kw_only=True)
 class PictureLosses:
-    """The loss of a finished picture, layer by layer; see docs/method.md for the formulas."""
+    """Loss of a finished picture, by layer; docs/method.md has the formulas."""
 
     width: int
-    """At which it was measured, in pixels."""
+    """Width of the measured picture in pixels."""
 
     height: int
-    """At which it was measured, in pixels."""
+    """Height of the measured picture in pixels."""
 
     loss: float
-    """The weighted sum that painting minimises."""
+    """Weighted sum of the content, style and total variation losses."""
 
     content: float
-    """Sum of c_l C_l."""
+    """Content loss: the sum of c_l C_l over the layers."""
 
     style: float
-    """Sum of s_l S_l."""
+    """Style loss: the sum of s_l S_l over the layers."""
 
     tv: float
-    """TV."""
+    """Total variation."""
 
     content_layers: Mapping[str, float]
-    """C_l by layer."""
+    """Content term C_l of each layer."""
 
     style_layers: Mapping[str, float]
-    """S_l by layer."""
+    """Style term S_l of each layer."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values for JSON."""
         return asdict(self)
 
 
@@ -169,30 +169,31 @@ def losses_of(
     *,
     store: ModelStore | None = None,
 ) -> list[PictureLosses]:
-    """What the loss of ``options`` is at each of ``pictures``, against a photo and a painting.
+    """The losses of ``pictures`` for the photo ``content`` and the painting ``style``.
 
-    Each picture is measured at its own size, or with ``options.size`` for its long side; photo
-    and painting are brought to the sizes that they would have while it is painted. ONNX Runtime
-    computes the features, whole pictures at a time, with the network of the runs. Raises
-    :class:`TooLargeError` where memory does not suffice.
+    Each picture is measured at its own size, or with ``options.size`` for the long side. Photo and
+    painting get the sizes that a run at that size gives them. ONNX Runtime computes the features of
+    whole pictures, with the network of ``options``.
+
+    Raises :class:`TooLargeError` if the features do not fit into memory.
     """
     store = store or ModelStore()
     options, _ = choose_weights(options or StylizeOptions.of(), store)
-    colours = ColorMode(options, as_picture(content), as_picture(style).opaque())
-    found: list[PictureLosses] = []
-    against: dict[Scale, _Against] = {}
+    color = ColorMode(options, as_picture(content), as_picture(style).opaque())
+    losses: list[PictureLosses] = []
+    meters: dict[Scale, _LossMeter] = {}
     for source in pictures:
-        picture = colours.as_seen(as_picture(source).opaque())
-        scale = _scale(picture, colours.style, options)
-        if scale not in against:
-            # Most often all pictures have one size; others' targets are of no use any more.
-            against = {scale: _Against(colours.content, colours.style, scale, options, store)}
-        found.append(against[scale].losses(picture))
-    return found
+        picture = color.as_seen(as_picture(source).opaque())
+        scale = _scale(picture, color.style, options)
+        if scale not in meters:
+            # Holds the targets of one scale only: most often all pictures have one size.
+            meters = {scale: _LossMeter(color.content, color.style, scale, options, store)}
+        losses.append(meters[scale].measure(picture))
+    return losses
 
 
-class _Against:
-    """A photo and a painting at one scale, to measure pictures against."""
+class _LossMeter:
+    """Measures losses at one scale; holds the targets of a photo and a painting."""
 
     def __init__(
         self,
@@ -211,27 +212,27 @@ class _Against:
             options.spec, provider=options.provider, shapes=shapes, store=store
         )
         contents = ContentObserver(self._weights.content_layers, scale.height, scale.width)
-        self._look(_batch(photo, *self._size), contents)
+        self._observe(_batch(photo, *self._size), contents)
         grams = GramObserver(self._weights.style_layers)
-        self._look(_batch(painting, *scale.styles[0]), grams)
+        self._observe(_batch(painting, *scale.styles[0]), grams)
         self._objective = Objective(
             weights=self._weights,
             contents=contents.values,
             styles=(StyleTarget(grams=grams.matrices(mean=self._weights.gram_mean)),),
         )
 
-    def losses(self, picture: Picture) -> PictureLosses:
-        """The losses of a picture, which is brought to the scale's size."""
+    def measure(self, picture: Picture) -> PictureLosses:
+        """The losses of a picture, resized to the scale."""
         weights, image = self._weights, _batch(picture, *self._size)
         contents = ContentObserver(weights.content_layers, *image.shape[2:])
         grams = GramObserver(weights.style_layers)
-        self._look(image, ObserverGroup(contents, grams))
+        self._observe(image, ObserverGroup(contents, grams))
         content_terms = self._objective.content_terms(contents.values)
-        own = grams.matrices(mean=weights.gram_mean)
-        (style_terms,) = self._objective.style_terms(own)
+        matrices = grams.matrices(mean=weights.gram_mean)
+        (style_terms,) = self._objective.style_terms(matrices)
         shares = weights.normalized(weights.content_layers)
         content = sum(share * content_terms[layer] for layer, share in shares.items())
-        style, tv = self._objective.style_loss(own), float(total_variation(image))
+        style, tv = self._objective.style_loss(matrices), float(total_variation(image))
         return PictureLosses(
             width=self._size[0],
             height=self._size[1],
@@ -243,7 +244,8 @@ class _Against:
             style_layers=style_terms,
         )
 
-    def _look(self, image: NDArray[np.float32], observer: FeatureObserver) -> None:
+    def _observe(self, image: NDArray[np.float32], observer: FeatureObserver) -> None:
+        """Pass the features of an image to the observer."""
         if observer.layers:
             features = self._session.features(image, observer.layers)
             for layer, values in features.items():
@@ -251,13 +253,14 @@ class _Against:
 
 
 def _batch(picture: Picture, width: int, height: int) -> NDArray[np.float32]:
-    """1 x 3 x height x width."""
-    found: NDArray[np.float32] = resized(picture, width, height, PlainArrays())
-    return found
+    """The picture at a size, as 1 x 3 x height x width."""
+    batch: NDArray[np.float32] = resized(picture, width, height, PlainArrays())
+    return batch
 
 
 def _check_memory(width: int, height: int, layers: Iterable[str]) -> None:
-    # Fitted to what was measured: 2.2 GB for 1024 x 670 pixels, with 0.35 GB of libraries.
+    """Raise :class:`TooLargeError` if the features of an image do not fit into memory."""
+    # Fitted to a measurement: 2.2 GB for 1024 x 670 pixels, with 0.35 GB of libraries.
     numbers = 6 * 64 * width * height
     for name in layers:
         channels, rows, columns = shape_of(name, height, width)
@@ -270,15 +273,16 @@ def _check_memory(width: int, height: int, layers: Iterable[str]) -> None:
 
 
 def _scale(picture: Picture, painting: Picture, options: StylizeOptions) -> Scale:
-    """The size to measure a picture at, and the painting's size with it."""
-    alone = replace(options, size=options.size or max(picture.size), scales=1, iterations=(1,))
+    """The scale to measure a picture at, with the size of the painting."""
+    single = replace(options, size=options.size or max(picture.size), scales=1, iterations=(1,))
     (scale,) = plan_scales(
-        alone, photo=picture.size, painting=painting.size, default=max(picture.size)
+        single, photo=picture.size, painting=painting.size, default=max(picture.size)
     )
     return scale
 
 
-def _sized(picture: Picture, size: int | None) -> Picture:
+def _resized(picture: Picture, size: int | None) -> Picture:
+    """The picture with ``size`` pixels along the long side; as it is for None."""
     if size is None:
         return picture
     factor = size / max(picture.size)
@@ -294,5 +298,6 @@ def _equal(a: Picture, b: Picture) -> bool:
     return np.array_equal(a.rgb, b.rgb)
 
 
-def _psnr(squares: float) -> float:
-    return -10 * math.log10(squares) if squares else math.inf
+def _psnr(mean_square: float) -> float:
+    """PSNR in dB from the mean squared difference."""
+    return -10 * math.log10(mean_square) if mean_square else math.inf

@@ -1,4 +1,4 @@
-"""Contact sheets: an exploration's small pictures, each with what makes it underneath."""
+"""Contact sheets: a grid of an exploration's pictures with their options and commands."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from nstrt.runtime.pictures import Picture
 __all__ = ["contact_sheet"]
 
 _MARGIN = 12
-_TITLE, _LABEL, _COMMAND = 20, 15, 12
-"""Sizes of letters in pixels."""
+"""Space around the pictures, in pixels."""
 
-_PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
+_TITLE, _LABEL, _COMMAND = 20, 15, 12
+"""Font sizes in pixels."""
+
+_PAPER, _INK, _GRAY = (255, 255, 255), (20, 20, 20), (110, 110, 110)
 
 
 def contact_sheet(
     exploration: Exploration, page: int = 0, *, content: str, style: str, stem: str = "out"
 ) -> Picture:
-    """The sheet of one page: a grid of pictures, each labelled with its values and its command.
+    """The sheet of one page: a grid of pictures, each with its option values and its command.
 
-    ``content`` and ``style`` are the pictures' names, results are called ``stem`` and the cell's
-    number. Cells that were not painted stay empty.
+    ``content`` and ``style`` are file names for title and commands. A command's result is named
+    ``stem``, a hyphen and the cell's number. Cells without a result are empty frames.
     """
     cells = [cell for cell in exploration.cells if cell.page == page]
     pictures = {
@@ -37,64 +39,64 @@ def contact_sheet(
     width = max(width, 160)
     fonts = {size: ImageFont.load_default(size) for size in (_TITLE, _LABEL, _COMMAND)}
 
-    labels = {
-        cell.number: _fitted(_label(cell, exploration), fonts[_LABEL], width) for cell in cells
-    }
+    labels = {cell.number: _wrap(_label(cell, exploration), fonts[_LABEL], width) for cell in cells}
     commands = {
-        cell.number: _fitted(
+        cell.number: _wrap(
             cell.command(content, style, f"{stem}-{cell.number}.png"), fonts[_COMMAND], width
         )
         for cell in cells
     }
     title = _title(exploration, cells[0], content, style)
-    columns, rows = (1 + max(getattr(cell, way) for cell in cells) for way in ("column", "row"))
-    heading = _fitted(title, fonts[_TITLE], columns * (width + _MARGIN) - _MARGIN)
-    words = (
-        max(map(len, labels.values())) * _line(_LABEL)
-        + max(map(len, commands.values())) * _line(_COMMAND)
+    columns = 1 + max(cell.column for cell in cells)
+    rows = 1 + max(cell.row for cell in cells)
+    heading = _wrap(title, fonts[_TITLE], columns * (width + _MARGIN) - _MARGIN)
+    text_height = (
+        max(map(len, labels.values())) * _line_height(_LABEL)
+        + max(map(len, commands.values())) * _line_height(_COMMAND)
         + 6
     )
-    top = _MARGIN + len(heading) * _line(_TITLE) + 6
+    top = _MARGIN + len(heading) * _line_height(_TITLE) + 6
     sheet = Image.new(
         "RGB",
-        (_MARGIN + columns * (width + _MARGIN), top + rows * (height + words + _MARGIN)),
+        (_MARGIN + columns * (width + _MARGIN), top + rows * (height + text_height + _MARGIN)),
         _PAPER,
     )
     draw = ImageDraw.Draw(sheet)
     _write(draw, (_MARGIN, _MARGIN), heading, fonts[_TITLE], _INK, _TITLE)
     for cell in cells:
         x = _MARGIN + cell.column * (width + _MARGIN)
-        y = top + cell.row * (height + words + _MARGIN)
+        y = top + cell.row * (height + text_height + _MARGIN)
         if cell.number in pictures:
             sheet.paste(pictures[cell.number], (x, y))
         else:
-            draw.rectangle((x, y, x + width - 1, y + height - 1), outline=_FAINT)
+            draw.rectangle((x, y, x + width - 1, y + height - 1), outline=_GRAY)
         below = _write(draw, (x, y + height + 3), labels[cell.number], fonts[_LABEL], _INK, _LABEL)
-        _write(draw, (x, below), commands[cell.number], fonts[_COMMAND], _FAINT, _COMMAND)
+        _write(draw, (x, below), commands[cell.number], fonts[_COMMAND], _GRAY, _COMMAND)
     return Picture.from_array(np.asarray(sheet))
 
 
 def _label(cell: Cell, exploration: Exploration) -> str:
-    """The cell's number and the values that differ within its sheet."""
-    inside = [axis.option for axis in exploration.axes[:2]]
-    return f"{cell.number}  " + ", ".join(_named(name, cell.changes[name]) for name in inside)
+    """The cell's number and its values of the axes that vary within the sheet."""
+    names = [axis.option for axis in exploration.axes[:2]]
+    return f"{cell.number}  " + ", ".join(_option_text(name, cell.changes[name]) for name in names)
 
 
 def _title(exploration: Exploration, cell: Cell, content: str, style: str) -> str:
-    """Whose pictures these are, and the values that the whole sheet has."""
-    shared = [_named(axis.option, cell.changes[axis.option]) for axis in exploration.axes[2:]]
+    """The names of photo and painting, and the option values of the whole sheet."""
+    shared = [_option_text(axis.option, cell.changes[axis.option]) for axis in exploration.axes[2:]]
     return ", ".join([f"{content} in the style of {style}", *shared])
 
 
-def _named(option: str, value: Any) -> str:
+def _option_text(option: str, value: Any) -> str:
+    """An option and its value in short form, without the weights of layers."""
     if isinstance(value, tuple):
         value = ",".join(str(part[0] if isinstance(part, tuple) else part) for part in value)
-    shown = f"{value:g}" if isinstance(value, float) else value
-    return f"{option.replace('_', ' ')} {shown}"
+    text = f"{value:g}" if isinstance(value, float) else value
+    return f"{option.replace('_', ' ')} {text}"
 
 
-def _fitted(text: str, font: Any, width: int) -> list[str]:
-    """Lines that are at most ``width`` pixels wide; a longer word is broken."""
+def _wrap(text: str, font: Any, width: int) -> list[str]:
+    """Break text into lines of at most ``width`` pixels, within words that are longer."""
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
@@ -110,21 +112,21 @@ def _fitted(text: str, font: Any, width: int) -> list[str]:
     return lines
 
 
-def _line(size: int) -> int:
+def _line_height(size: int) -> int:
     return round(1.3 * size)
 
 
 def _write(
     draw: ImageDraw.ImageDraw,
-    place: tuple[int, int],
+    position: tuple[int, int],
     lines: list[str],
     font: Any,
     ink: tuple[int, int, int],
     size: int,
 ) -> int:
-    """Write lines from ``place`` down; gives where the next would begin."""
-    x, y = place
+    """Draw lines from ``position`` down; returns the y of the line after the last."""
+    x, y = position
     for line in lines:
         draw.text((x, y), line, font=font, fill=ink)
-        y += _line(size)
+        y += _line_height(size)
     return y

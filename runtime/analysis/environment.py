@@ -1,4 +1,4 @@
-"""What would run here: versions, providers that really load, devices, models."""
+"""System report: versions, working providers, the default device and the model files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["describe"]
 
 
 def describe() -> dict[str, Any]:
-    """Facts about this machine and installation, as plain values."""
+    """The report on this machine and installation, as plain values for JSON."""
     choice = choose_provider("auto", provider_serves)
     store = ModelStore()
     return {
@@ -58,10 +58,9 @@ def describe() -> dict[str, Any]:
 
 
 def _nodes(store: ModelStore, provider: str) -> dict[str, str]:
-    """Where ONNX Runtime places the nodes of the default models that are there, by its own
-    record."""
+    """Counts of nodes per provider, as ONNX Runtime reports them, for each stored default model."""
     options = StylizeOptions.of()
-    found: dict[str, str] = {}
+    placements: dict[str, str] = {}
     for spec in (options.spec, options.step_spec):
         model = store.find(spec)
         if model is None:
@@ -69,8 +68,8 @@ def _nodes(store: ModelStore, provider: str) -> dict[str, str]:
         try:
             session = Session(inference_session(model.path, provider=provider), provider)
         except NstrtError as error:
-            found[spec.variant] = str(error)
+            placements[spec.variant] = str(error)
         else:
             counts = session.nodes_by_provider()
-            found[spec.variant] = ", ".join(f"{n} on {name}" for name, n in counts.items())
-    return found
+            placements[spec.variant] = ", ".join(f"{n} on {name}" for name, n in counts.items())
+    return placements

@@ -1,4 +1,4 @@
-"""Which settings? A small picture for each combination of some options, on contact sheets."""
+"""Grid search: a small picture for each combination of some options' values."""
 
 from __future__ import annotations
 
@@ -21,29 +21,32 @@ from nstrt.runtime.run.result import Result
 __all__ = ["SIZE", "Axis", "Cell", "Exploration", "parse_axis", "sheet_paths"]
 
 SIZE = 192
-"""Long side in pixels of a cell's picture."""
+"""Default long side of a cell's picture, in pixels."""
 
-MOST_CELLS = 400
-"""More would be hours of work that nobody looks through."""
+MAX_CELLS = 400
+"""Most combinations; more would take hours."""
 
-_ACROSS = 4
-"""Cells beside each other where one option alone varies."""
+_COLUMNS = 4
+"""Columns of a sheet with a single axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """An option and the values that it takes in turn."""
+    """An option and its values in the grid."""
 
     option: str
-    """A field of :class:`StylizeOptions`."""
+    """Name of a field of :class:`StylizeOptions`."""
 
     values: tuple[Any, ...]
-    """In the order in which they are shown."""
+    """Values in the order of columns, rows or sheets."""
 
 
 def parse_axis(text: str) -> Axis:
-    """Read ``strength=0.2,0.5,0.8``. Values with commas of their own are separated by semicolons:
-    ``content-layers=relu3_1;relu3_1,relu4_2``."""
+    """Parse text such as ``strength=0.2,0.5,0.8``.
+
+    Values that contain commas are separated by semicolons, such as
+    ``content-layers=relu3_1;relu3_1,relu4_2``. Raises :class:`OptionError` for other text.
+    """
     name, equals, values = text.partition("=")
     if not equals or not values.strip():
         raise OptionError(
@@ -57,28 +60,28 @@ def parse_axis(text: str) -> Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One combination."""
+    """One combination of values, and its place on the sheets."""
 
     number: int
-    """From 1, along columns, rows and pages."""
+    """Number of the cell from 1, along columns, rows and sheets."""
 
     page: int
-    """Which sheet, from 0."""
+    """Index of the sheet, from 0."""
 
     row: int
-    """On the sheet, from 0."""
+    """Row on the sheet, from 0."""
 
     column: int
-    """On the sheet, from 0."""
+    """Column on the sheet, from 0."""
 
     changes: Mapping[str, Any]
-    """The options that vary, with this cell's values."""
+    """Values of the options that vary."""
 
     options: StylizeOptions
-    """How the small picture is painted."""
+    """Options of the small picture."""
 
     flags: tuple[str, ...]
-    """What to add to ``nstrt stylize CONTENT STYLE -o RESULT`` for this look at full size."""
+    """Flags for ``nstrt stylize CONTENT STYLE -o RESULT`` that give this look at full size."""
 
     def command(self, content: str, style: str, output: str) -> str:
         """The command line that paints this look at full size."""
@@ -86,15 +89,17 @@ class Cell:
 
 
 class Exploration:
-    """Paints ``content`` in the style of ``style`` once for each combination of the axes' values.
+    """Paints ``content`` in the style of ``style`` for each combination of the axes' values.
 
-    The first axis goes across, the second down, and each combination of the others has a sheet of
-    its own; a single axis fills rows of four. ``given`` are the options that all cells share, as
-    :meth:`StylizeOptions.of` takes them; ``size`` is the long side of the small pictures. They are
-    painted coarse to fine from the same start and seed as large ones, whose first scales they are.
+    The first axis varies along the columns of a sheet, the second along its rows. Each combination
+    of further axes has a sheet of its own. A single axis fills rows of four.
 
-    Iterate it for the events of each cell's run. Raises
-    :class:`OptionError` at once for values that an option cannot have.
+    ``given`` are the options of all cells, as :meth:`StylizeOptions.of` takes them. ``size`` is the
+    long side of the small pictures. Their start and seed are those of a large picture, so they
+    resemble its first scales.
+
+    Iterate it for pairs of a cell and an event of its run. Raises :class:`OptionError` at once for
+    values that an option cannot have.
     """
 
     def __init__(
@@ -114,37 +119,37 @@ class Exploration:
         self._store = store
         self._notify = notify
         self._stopped = False
-        self._leave: Callable[[], None] = lambda: None
+        self._cancel_run: Callable[[], None] = lambda: None
         self.results: dict[int, Result] = {}
-        """What was painted, by the cell's number."""
+        """Results of the finished cells, by cell number."""
 
     @property
     def pages(self) -> int:
-        """How many sheets there are."""
+        """Number of sheets."""
         return 1 + max(cell.page for cell in self.cells)
 
     @property
     def stopped(self) -> bool:
-        """Whether :meth:`stop` was called."""
+        """True after :meth:`stop`."""
         return self._stopped
 
     def stop(self) -> None:
-        """Paint no more cells once the one under way is left. From any thread."""
+        """Cancel the running cell and start no others. Callable from any thread."""
         self._stopped = True
-        self._leave()
+        self._cancel_run()
 
     def __iter__(self) -> Iterator[tuple[Cell, Event]]:
         from nstrt.runtime.style_transfer import StyleTransfer
         from nstrt.runtime.system.interrupt import Interrupted
 
-        # Decoded once for all cells.
+        # Decode the pictures once for all cells.
         content, style = (as_picture(source) for source in self._sources)
         first = StyleTransfer(self.cells[0].options, store=self._store, notify=self._notify)
         for cell in self.cells:
             if self._stopped:
                 return
             run = first.with_options(cell.options).run(content, style)
-            self._leave = run.cancel
+            self._cancel_run = run.cancel
             try:
                 for event in run:
                     if isinstance(event, Finished):
@@ -155,7 +160,7 @@ class Exploration:
 
 
 def sheet_paths(path: str | Path, pages: int) -> list[Path]:
-    """Where sheets go: ``path`` itself, or with more than one ``sheet-1.jpg``, ``sheet-2.jpg``."""
+    """The files of the sheets: ``path``, or with several ``sheet-1.jpg``, ``sheet-2.jpg``, ..."""
     path = Path(path)
     if pages == 1:
         return [path]
@@ -166,6 +171,7 @@ def sheet_paths(path: str | Path, pages: int) -> list[Path]:
 
 
 def _cells(axes: Sequence[Axis], given: dict[str, Any], size: int) -> tuple[Cell, ...]:
+    """The cells of the grid. Raises :class:`OptionError` for axes that make no grid."""
     if not axes:
         raise OptionError("Name at least one option to vary, such as --vary strength=0.2,0.5,0.8.")
     names = [axis.option for axis in axes]
@@ -177,23 +183,23 @@ def _cells(axes: Sequence[Axis], given: dict[str, Any], size: int) -> tuple[Cell
         if names.count(name) > 1 or not all(axis.values for axis in axes):
             raise OptionError(f"Vary '{name.replace('_', '-')}' once, with all its values.")
     count = math.prod(len(axis.values) for axis in axes)
-    if count > MOST_CELLS:
+    if count > MAX_CELLS:
         raise OptionError(
-            f"That would be {count} pictures, and {MOST_CELLS} are the most; try fewer values."
+            f"That would be {count} pictures, and {MAX_CELLS} are the most; try fewer values."
         )
     cells: list[Cell] = []
-    # The last of a product's factors runs fastest, and the first axis goes across.
+    # Reversed, since product() varies its last factor fastest and the first axis makes columns.
     for number, values in enumerate(
         itertools.product(*(axis.values for axis in reversed(axes))), start=1
     ):
         changes = dict(zip(names, reversed(values), strict=True))
-        whole = {**given, **changes}
-        # What varies comes first, to be seen; the seed is written down for the day when another
-        # is the default.
+        cell_options = {**given, **changes}
+        # The flags of the axes come first, to be seen. The seed is explicit, so that a command
+        # gives the same picture after a change of the default seed.
         seed = {"seed": StylizeOptions.of().seed}
-        rest = {name: value for name, value in whole.items() if name not in names}
-        flags = flags_of({**changes, **seed, **rest, **changes})
-        page, row, column = _place(number - 1, [len(axis.values) for axis in axes])
+        shared = {name: value for name, value in cell_options.items() if name not in names}
+        flags = flags_of({**changes, **seed, **shared, **changes})
+        page, row, column = _position(number - 1, [len(axis.values) for axis in axes])
         cells.append(
             Cell(
                 number=number,
@@ -201,16 +207,17 @@ def _cells(axes: Sequence[Axis], given: dict[str, Any], size: int) -> tuple[Cell
                 row=row,
                 column=column,
                 changes=changes,
-                options=StylizeOptions.of(**{**whole, "size": size, "original_size": False}),
+                options=StylizeOptions.of(**{**cell_options, "size": size, "original_size": False}),
                 flags=tuple(flags),
             )
         )
     return tuple(cells)
 
 
-def _place(index: int, lengths: list[int]) -> tuple[int, int, int]:
+def _position(index: int, lengths: list[int]) -> tuple[int, int, int]:
+    """The sheet, row and column of a cell; ``lengths`` are the numbers of the axes' values."""
     if len(lengths) == 1:
-        return 0, index // _ACROSS, index % _ACROSS
-    across, down = lengths[:2]
-    page, inside = divmod(index, across * down)
-    return page, inside // across, inside % across
+        return 0, index // _COLUMNS, index % _COLUMNS
+    columns, rows = lengths[:2]
+    page, index = divmod(index, columns * rows)
+    return page, index // columns, index % columns

@@ -1,1 +1,1 @@
-"""Many pictures: job lists, workers and processes."""
+"""Batches: job lists, the job runner and its worker processes."""

@@ -1,5 +1,4 @@
-"""Many pictures, one after the other: what they share is made once, and one that fails costs only
-itself."""
+"""A batch of jobs: shared networks and paintings, and failures that stop no other job."""
 
 from __future__ import annotations
 
@@ -16,19 +15,21 @@ Notify = Callable[[str], None]
 
 
 class Batch:
-    """Paints ``jobs``; iterate it for what becomes of them.
+    """Runs ``jobs``; iterate it for their events.
 
-    Networks, sessions and decoded paintings are shared. A result that is there already is skipped
-    if its recipe names the same photo, painting and options, and fails with what differs if not;
-    with ``force`` it is painted again. ``processes`` above 1 paint side by side, with the
-    processor's cores and the memory split among them: see docs/batch.md for when that helps.
+    Jobs share networks, sessions and decoded paintings. A job is skipped if its result exists and
+    the recipe in it names an equal photo, painting and options. It fails if the result exists and
+    differs, with the differences as reason. With ``force`` every job runs.
 
-    With ``frames`` the photos are frames of a film, in their order: each starts from the last
-    result, moved along, and after the first is painted as :func:`frame_options`
-    says. Behind one that is painted anew, no result counts as there already.
+    ``processes`` above 1 run jobs in parallel; cores and memory are divided among the processes.
+    See docs/batch.md for when that helps.
 
-    Raises :class:`OptionError` at once where two jobs would write one file,
-    or one would write over a picture that another reads.
+    With ``frames`` the photos are the frames of a film, in order. Each later frame starts from the
+    previous result, warped by optical flow, with the options of :func:`frame_options`. After a
+    frame is repainted, existing results of later frames count as different.
+
+    Raises :class:`OptionError` at once if two jobs have one output, or if an output is an input of
+    another job.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Batch:
             raise OptionError("A batch needs at least one process; --jobs must be 1 or more.")
         if frames and processes > 1:
             raise OptionError("Frames are painted one after the other; leave out --jobs.")
-        _check_apart(jobs)
+        _check_outputs(jobs)
         self.jobs = tuple(jobs)
         self._frames = frames
         self._force = force
@@ -53,42 +54,48 @@ class Batch:
         self._store = store
         self._notify: Notify = notify or (lambda line: None)
         self._stopped = False
-        self._stop: Callable[[], None] = lambda: None
+        self._stop_jobs: Callable[[], None] = lambda: None
 
     def stop(self) -> None:
-        """Leave the pictures under way and begin no other; what is saved stays. From any thread."""
+        """Stop the running jobs and start no others. Callable from any thread.
+
+        Saved results stay; the state of a running job is in its checkpoint.
+        """
         self._stopped = True
-        self._stop()
+        self._stop_jobs()
 
     @property
     def stopped(self) -> bool:
-        """Whether :meth:`stop` was called."""
+        """True after :meth:`stop`."""
         return self._stopped
 
     def __iter__(self) -> Iterator[BatchEvent]:
-        for index, event in self._side_by_side() if self._processes > 1 else self._in_turn():
+        events = self._run_in_pool() if self._processes > 1 else self._run_here()
+        for index, event in events:
             yield BatchEvent(
                 number=index + 1, total=len(self.jobs), job=self.jobs[index], event=event
             )
 
-    def _in_turn(self) -> Iterator[tuple[int, JobEvent]]:
+    def _run_here(self) -> Iterator[tuple[int, JobEvent]]:
+        """Run the jobs in this process, one after the other."""
         from nstrt.runtime.batch.job_runner import JobRunner
         from nstrt.runtime.system.interrupt import Interrupted
 
-        painter = JobRunner(
+        runner = JobRunner(
             force=self._force, frames=self._frames, store=self._store, notify=self._notify
         )
-        self._stop = painter.stop
+        self._stop_jobs = runner.stop
         try:
             for index, job in enumerate(self.jobs):
                 if self._stopped:
                     return
-                for event in painter.paint(job):
+                for event in runner.run(job):
                     yield index, event
         except Interrupted:
             return
 
-    def _side_by_side(self) -> Iterator[tuple[int, JobEvent]]:
+    def _run_in_pool(self) -> Iterator[tuple[int, JobEvent]]:
+        """Run the jobs in several processes."""
         from nstrt.runtime.batch.process_pool import ProcessPool
 
         with ProcessPool(
@@ -96,13 +103,14 @@ class Batch:
             force=self._force,
             store=None if self._store is None else self._store.folder,
             notify=self._notify,
-        ) as crew:
-            self._stop = crew.stop
+        ) as pool:
+            self._stop_jobs = pool.stop
             if not self._stopped:
-                yield from crew.paint(self.jobs)
+                yield from pool.run(self.jobs)
 
 
-def _check_apart(jobs: Sequence[Job]) -> None:
+def _check_outputs(jobs: Sequence[Job]) -> None:
+    """Raise :class:`OptionError` if there are no jobs, or if an output is written twice or read."""
     if not jobs:
         raise OptionError("There is nothing to paint; name photos, or folders that hold some.")
     writers: dict[Path, Job] = {}
@@ -115,9 +123,9 @@ def _check_apart(jobs: Sequence[Job]) -> None:
             )
         writers[target] = job
     for job in jobs:
-        # What init and weights name may be no file; no result has such a name either.
-        named = (Path(job.options.init), Path(job.options.weights))
-        for source in (job.content, job.style, *named):
+        # init and weights may be words such as "noise"; no output has such a path.
+        option_files = (Path(job.options.init), Path(job.options.weights))
+        for source in (job.content, job.style, *option_files):
             if source.resolve() in writers:
                 raise OptionError(
                     f"A result would be written over '{source}'; choose another folder for the "

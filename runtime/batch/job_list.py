@@ -1,4 +1,4 @@
-"""What a batch is to paint: from photos, folders and patterns, or from a table of pairs."""
+"""Job lists: from photos, folders and patterns, or from a CSV or TOML table."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.options.text import option_name, read_option
 from nstrt.runtime.pictures import SUFFIXES
 
-__all__ = ["TABLES", "jobs_from", "jobs_of_table"]
+__all__ = ["TABLE_SUFFIXES", "jobs_from", "jobs_from_table"]
 
-TABLES = (".csv", ".toml")
-"""Endings of files that list what to paint."""
+TABLE_SUFFIXES = (".csv", ".toml")
+"""File name endings of tables."""
 
-_PHOTOS = (*SUFFIXES, ".bmp", ".gif")
-"""Endings of what counts as a photo in a folder."""
+_PHOTO_SUFFIXES = (*SUFFIXES, ".bmp", ".gif")
+"""File name endings of the files in a folder that count as photos."""
 
 
 def jobs_from(
@@ -33,42 +33,43 @@ def jobs_from(
     suffix: str | None = None,
     **options: Any,
 ) -> list[Job]:
-    """What to paint of ``sources``, each a photo, a folder, a pattern such as ``trip/*.jpg``, or
-    a table (see :func:`jobs_of_table`).
+    """The jobs for ``sources``: photos, folders, patterns such as ``trip/*.jpg``, or tables.
 
-    Of a folder that is every picture right inside it. Results go into ``out_dir``, under the
-    photo's name, with ``suffix`` for its ending if one is given, and .png where the photo's own is
-    no format of results. ``options`` are those of :class:`StylizeOptions`. Raises
-    :class:`NstrtError` for what cannot be meant.
+    A folder stands for the pictures in it, without those of its subfolders; for tables see
+    :func:`jobs_from_table`. Results go into ``out_dir`` under the photo's name. Their file format
+    is ``suffix``, or else the photo's own, or .png if nstrt cannot write that. ``options`` are
+    those of :class:`StylizeOptions`.
+
+    Raises :class:`NstrtError` for a source, suffix or option that is not valid.
     """
     if suffix is not None and suffix.lower() not in SUFFIXES:
         raise OptionError(f"Results cannot end in '{suffix}'; choose one of {', '.join(SUFFIXES)}.")
     folder = Path(out_dir)
     jobs: list[Job] = []
-    seen: set[Path] = set()
+    listed: set[Path] = set()
     for source in sources:
-        if Path(source).suffix.lower() in TABLES:
-            jobs += jobs_of_table(source, out_dir=folder, style=style, suffix=suffix, **options)
+        if Path(source).suffix.lower() in TABLE_SUFFIXES:
+            jobs += jobs_from_table(source, out_dir=folder, style=style, suffix=suffix, **options)
             continue
         if style is None:
             raise OptionError("Name the painting that the photos are to be painted after: --style.")
-        for photo in _photos(source):
+        for photo in _find_photos(source):
             # Patterns may overlap; a photo is painted once.
-            if (resolved := photo.resolve()) in seen:
+            if (resolved := photo.resolve()) in listed:
                 continue
-            seen.add(resolved)
+            listed.add(resolved)
             jobs.append(
                 Job(
                     content=photo,
                     style=Path(style),
-                    output=folder / _named(photo, suffix),
+                    output=folder / _output_name(photo, suffix),
                     options=StylizeOptions.of(**options),
                 )
             )
     return jobs
 
 
-def jobs_of_table(
+def jobs_from_table(
     table: str | Path,
     *,
     out_dir: str | Path,
@@ -76,18 +77,19 @@ def jobs_of_table(
     suffix: str | None = None,
     **options: Any,
 ) -> list[Job]:
-    """What a CSV or TOML file lists: a row, or a ``[[picture]]``, for each result.
+    """The jobs of a CSV or TOML file: one for each row or ``[[picture]]``.
 
-    ``content`` names its photo, ``style`` its painting, ``output`` the result; files are sought
-    from the table's folder, results from ``out_dir``. Any option may stand beside them; it holds
-    for that row, before ``options``. In TOML, what stands above the first ``[[picture]]`` holds
-    for all.
+    ``content`` names the photo, ``style`` the painting, ``output`` the result. Inputs are relative
+    to the folder of the table, results to ``out_dir``. Every other key is an option; it overrides
+    ``options`` for its row. In TOML, keys above the first ``[[picture]]`` hold for all rows.
+
+    Raises :class:`OptionError` for a mistake in the table, naming the row.
     """
     path = Path(table)
     jobs: list[Job] = []
-    for number, row in _rows(path):
+    for number, row in _read_rows(path):
         try:
-            jobs.append(_job(row, path.parent, Path(out_dir), style, suffix, options))
+            jobs.append(_job_from_row(row, path.parent, Path(out_dir), style, suffix, options))
         except OptionError as error:
             raise OptionError(f"Picture {number} of '{path}': {error}") from error
     if not jobs:
@@ -95,14 +97,15 @@ def jobs_of_table(
     return jobs
 
 
-def _job(
+def _job_from_row(
     row: Mapping[str, Any],
-    home: Path,
     folder: Path,
+    out_dir: Path,
     style: str | Path | None,
     suffix: str | None,
     options: Mapping[str, Any],
 ) -> Job:
+    """The job of one row; ``folder`` is that of the table."""
     row = {key: value for key, value in row.items() if value not in ("", None)}
     names = {key: row.pop(key, None) for key in ("content", "style", "output")}
     for key, value in names.items():
@@ -110,36 +113,38 @@ def _job(
             raise OptionError(f"its '{key}' must be a file's name, not {value!r}.")
     if names["content"] is None:
         raise OptionError("it has no 'content', which names its photo.")
-    painting = home / names["style"] if names["style"] else style
+    painting = folder / names["style"] if names["style"] else style
     if painting is None:
         raise OptionError("it has no 'style', which names its painting; --style is for all.")
-    own: dict[str, Any] = {}
+    row_options: dict[str, Any] = {}
     for key, value in row.items():
         name = option_name(key)
-        own[name] = read_option(name, value) if isinstance(value, str) else value
-    for name, kept in (("init", INITS), ("weights", ())):
-        # A word, unless there is such a file beside the table.
-        if own.get(name) not in (None, *kept) and (home / str(own[name])).is_file():
-            own[name] = str(home / own[name])
-    content = home / names["content"]
+        row_options[name] = read_option(name, value) if isinstance(value, str) else value
+    for name, words in (("init", INITS), ("weights", ())):
+        word = row_options.get(name)
+        # A word is a file's name only if that file exists beside the table.
+        if word is not None and word not in words and (folder / str(word)).is_file():
+            row_options[name] = str(folder / word)
+    content = folder / names["content"]
     return Job(
         content=content,
         style=Path(painting),
-        output=folder / (names["output"] or _named(content, suffix)),
-        options=StylizeOptions.of(**{**options, **own}),
+        output=out_dir / (names["output"] or _output_name(content, suffix)),
+        options=StylizeOptions.of(**{**options, **row_options}),
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a table, numbered from 1."""
     try:
-        # Spreadsheets begin their CSV with a mark.
+        # Spreadsheets write a byte order mark at the start of CSV files.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PictureReadError(
             f"The list '{path}' cannot be read; check its name, and save it as UTF-8 text."
         ) from error
     if path.suffix.lower() == ".csv":
-        yield from enumerate(_of_csv(path, text), start=1)
+        yield from enumerate(_csv_rows(path, text), start=1)
         return
     try:
         content = tomllib.loads(text)
@@ -152,8 +157,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, {**content, **row}
 
 
-def _of_csv(path: Path, text: str) -> Iterator[dict[str, Any]]:
-    # Spreadsheets of half the world put semicolons between cells.
+def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
+    # The separator depends on the locale of the spreadsheet program.
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
@@ -173,26 +178,27 @@ def _of_csv(path: Path, text: str) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _photos(source: str | Path) -> list[Path]:
+def _find_photos(source: str | Path) -> list[Path]:
+    """The photos that a file name, folder or pattern stands for."""
     path = Path(source)
     if path.is_dir():
-        found = [
-            inside
-            for inside in sorted(path.iterdir())
-            if inside.suffix.lower() in _PHOTOS and not inside.name.startswith(".")
+        photos = [
+            file
+            for file in sorted(path.iterdir())
+            if file.suffix.lower() in _PHOTO_SUFFIXES and not file.name.startswith(".")
         ]
-        if not found:
+        if not photos:
             raise PictureReadError(f"There are no pictures in the folder '{path}'.")
-        return found
-    # A name with brackets may be a file's own.
+        return photos
+    # The name of an existing file may contain brackets.
     if not path.exists() and glob.has_magic(str(source)):
-        found = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
-        if not found:
+        matches = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
+        if not matches:
             raise PictureReadError(f"No file's name is like '{source}'; check the pattern.")
-        return [inside for inside in found if not inside.is_dir()]
+        return [match for match in matches if not match.is_dir()]
     return [path]
 
 
-def _named(photo: Path, suffix: str | None) -> str:
-    own = photo.suffix if photo.suffix.lower() in SUFFIXES else ".png"
-    return photo.stem + (suffix or own)
+def _output_name(photo: Path, suffix: str | None) -> str:
+    default = photo.suffix if photo.suffix.lower() in SUFFIXES else ".png"
+    return photo.stem + (suffix or default)

@@ -1,11 +1,11 @@
-"""One job of a batch after the other, in this process."""
+"""Runs the jobs of a batch in this process, one after the other."""
 
 from __future__ import annotations
 
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.pictures import check_writable, read_picture, read_recipe
 from nstrt.runtime.run.checkpointing import checkpoint_path
 from nstrt.runtime.run.events import Finished, Started, Step
+from nstrt.runtime.run.progress import Progress
 from nstrt.runtime.run.recipe import differences
 from nstrt.runtime.system.files import sha256_of
 from nstrt.runtime.system.interrupt import Interrupted
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["JobRunner"]
 
-STYLES = 2
-"""Decoded paintings that are kept: 12 bytes a pixel each."""
+_CACHED_STYLES = 2
+"""Decoded paintings in the cache, of 12 bytes a pixel each."""
 
 
 class JobRunner:
-    """Paints jobs with what they can share: see :class:`Batch`."""
+    """Runs jobs that share networks, sessions and decoded paintings; see :class:`Batch`."""
 
     def __init__(
         self,
@@ -52,63 +53,62 @@ class JobRunner:
         notify: Callable[[str], None],
     ) -> None:
         self._force = force
-        self._film = _Film() if frames else None
+        self._frames = _FrameSequence() if frames else None
         self._store = store
         self._notify = notify
         self._transfers: dict[StylizeOptions, StyleTransfer] = {}
-        self._style = lru_cache(maxsize=STYLES)(read_picture)
+        self._read_style = lru_cache(maxsize=_CACHED_STYLES)(read_picture)
         self._run: Run | None = None
         self._stopped = False
 
     def stop(self) -> None:
-        """End the picture under way; its state is kept in its checkpoint. From any thread."""
+        """Stop the running job; its checkpoint keeps its state. Callable from any thread."""
         self._stopped = True
         if self._run is not None:
             self._run.stop()
             self._run.cancel()
 
-    def paint(self, job: Job) -> Iterator[JobEvent]:
-        """Paint one job and save its result.
+    def run(self, job: Job) -> Iterator[JobEvent]:
+        """Paint the picture of one job and save the result.
 
-        What goes wrong is an event. Raises :class:`Interrupted` after
-        :meth:`stop`.
+        Errors become :class:`JobFailed` events. Raises :class:`Interrupted` after :meth:`stop`.
         """
         try:
-            yield from self._painted(job)
+            yield from self._run_job(job)
         except Interrupted:
             raise
         except NstrtError as error:
             yield JobFailed(reason=str(error), code=error.code)
         except Exception as error:
-            # A fault of nstrt's own with one picture must not cost the night's other ones.
+            # A fault in nstrt must not stop the jobs that follow.
             yield JobFailed(
                 reason=f"nstrt failed with {type(error).__name__}: {error}",
                 code="internal",
                 trace=traceback.format_exc(),
             )
 
-    def _painted(self, job: Job) -> Iterator[JobEvent]:
-        began = time.perf_counter()
-        film = self._film
-        if film is not None:
-            job = film.as_frame(job)
-        if not self._force and _is_done(job, film):
-            if film is not None:
-                film.follow(job, anew=False)
+    def _run_job(self, job: Job) -> Iterator[JobEvent]:
+        started = time.perf_counter()
+        frames = self._frames
+        if frames is not None:
+            job = frames.with_frame_options(job)
+        if not self._force and _is_done(job, frames):
+            if frames is not None:
+                frames.advance(job, repainted=False)
             yield JobSkipped()
             return
         check_writable(job.output, overwrite=self._force)
-        style = self._style(job.style)
+        style = self._read_style(job.style)
         content = read_picture(job.content)
-        start, moved = (None, None) if film is None else film.follower.carry(content)
+        start, previous = (None, None) if frames is None else frames.warper.warp_to(content)
 
-        def begun(*, resume: bool) -> Run:
+        def start_run(*, resume: bool) -> Run:
             self._run = self._transfer(job.options).run(
                 content,
                 style,
-                started=began,
+                started=started,
                 start=start,
-                moved=moved,
+                previous=previous,
                 checkpoint=checkpoint_path(job.output),
                 resume=resume,
             )
@@ -116,49 +116,47 @@ class JobRunner:
                 raise Interrupted
             return self._run
 
-        for event in self._gone_on(begun):
+        for event in self._resume_or_restart(start_run):
             if isinstance(event, Started):
                 finest = event.plan.scales[-1]
                 yield JobStarted(width=finest.width, height=finest.height, steps=event.plan.steps)
             elif isinstance(event, Step):
-                yield JobProgress(
-                    fraction=event.fraction,
-                    painted=event.painted,
-                    seconds_left=event.seconds_left,
-                )
+                # Leaves out the picture: a function cannot be sent to another process.
+                values = {field.name: getattr(event, field.name) for field in fields(Progress)}
+                yield JobProgress(**values)
             elif isinstance(event, Finished):
                 assert self._run is not None
                 result = event.result
-                if not self._force and _is_done(job, film):
-                    # Another batch with the same jobs was quicker.
+                if not self._force and _is_done(job, frames):
+                    # Another batch saved this job's result in the meantime.
                     self._run.remove_checkpoint()
                     yield JobSkipped()
                     return
                 notes = result.save_or_rescue(job.output, overwrite=self._force)
                 self._run.remove_checkpoint()
-                if film is not None:
-                    film.follow(job, anew=True)
+                if frames is not None:
+                    frames.advance(job, repainted=True)
                 yield JobDone(
-                    seconds=time.perf_counter() - began,
+                    seconds=time.perf_counter() - started,
                     steps=result.steps,
                     painted=result.painted,
                     loss=result.terms.loss,
                     notes=tuple(notes),
                 )
 
-    def _gone_on(self, begun: Callable[..., Run]) -> Iterator[Event]:
-        """The events of a run that goes on where an earlier batch was broken off, if it can."""
+    def _resume_or_restart(self, start_run: Callable[..., Run]) -> Iterator[Event]:
+        """The events of a run that resumes from its checkpoint, or else starts anew."""
         try:
-            yield from begun(resume=not self._force)
+            yield from start_run(resume=not self._force)
         except CheckpointError as error:
-            # Raised before there is any step.
+            # Raised before the first event.
             reason = str(error).partition(";")[0]
             self._notify(f"{reason}: the picture is painted from the beginning.")
-            yield from begun(resume=False)
+            yield from start_run(resume=False)
 
     def _transfer(self, options: StylizeOptions) -> StyleTransfer:
-        """The one for these options, which shares its networks with all others."""
-        # Finding that all is done already takes no torch, whose import alone takes seconds.
+        """The cached transfer for ``options``; all transfers share their networks."""
+        # Imported late: a batch of skipped jobs needs no torch, whose import takes seconds.
         from nstrt.runtime.style_transfer import StyleTransfer
 
         if options not in self._transfers:
@@ -171,35 +169,37 @@ class JobRunner:
         return self._transfers[options]
 
 
-class _Film:
-    """What a frame takes over from the ones before it."""
+class _FrameSequence:
+    """State that a film's frame takes over from the previous ones."""
 
     def __init__(self) -> None:
-        from nstrt.runtime.video.frames import Follower
+        from nstrt.runtime.video.frames import FrameWarper
 
-        self.follower = Follower()
-        self.begun = False
-        """Whether there is a frame before the next one."""
-        self.anew = False
-        """Whether a frame before the next one was painted in this batch."""
+        self.warper = FrameWarper()
+        self.has_previous = False
+        """True after the first frame."""
+        self.repainted = False
+        """True after a frame that was painted in this batch."""
 
-    def as_frame(self, job: Job) -> Job:
-        """The job with the options that it has as one of several frames."""
+    def with_frame_options(self, job: Job) -> Job:
+        """The job with :func:`frame_options`, unless it is the first frame."""
         from nstrt.runtime.video.frames import frame_options
 
-        return replace(job, options=frame_options(job.options)) if self.begun else job
+        return replace(job, options=frame_options(job.options)) if self.has_previous else job
 
-    def follow(self, job: Job, *, anew: bool) -> None:
-        """A frame has its painting, ``anew`` or from before. The next one goes on from its file,
-        so that it is the same whether or not the batch was broken off between the two."""
-        self.begun = True
-        self.anew = self.anew or anew
-        self.follower.follow(job.content, job.output)
+    def advance(self, job: Job, *, repainted: bool) -> None:
+        """Make the frame of ``job`` the previous one; ``repainted`` if this batch painted it."""
+        self.has_previous = True
+        self.repainted = self.repainted or repainted
+        # The next frame starts from the file, so that an interrupted batch gives equal pixels.
+        self.warper.set_previous(job.content, job.output)
 
 
-def _is_done(job: Job, film: _Film | None) -> bool:
-    """Whether the result is there already. Raises :class:`OutputExistsError` where something else
-    has its name."""
+def _is_done(job: Job, frames: _FrameSequence | None) -> bool:
+    """True if the result of the job exists.
+
+    Raises :class:`OutputExistsError` if the output is another file.
+    """
     if not job.output.is_file():
         return False
     try:
@@ -211,36 +211,39 @@ def _is_done(job: Job, film: _Film | None) -> bool:
             f"'{job.output}' exists and does not say how it was made; add --force to paint it "
             "again, or choose another folder."
         )
-    other = differences(
+    changes = differences(
         recipe,
         job.options,
         content=_checksum(job.content),
         style=_checksum(job.style),
-        start=_start_of(job, film, recipe),
+        start=_init_checksum(job, frames, recipe),
     )
-    if film is not None and film.anew:
-        other.append("the frame before it is painted anew")
-    if other:
+    if frames is not None and frames.repainted:
+        changes.append("the frame before it is painted anew")
+    if changes:
         raise OutputExistsError(
-            f"'{job.output}' exists and was made otherwise ({'; '.join(other)}); add --force to "
+            f"'{job.output}' exists and was made otherwise ({'; '.join(changes)}); add --force to "
             "paint it again, or choose another folder."
         )
     return True
 
 
-def _start_of(job: Job, film: _Film | None, recipe: Mapping[str, Any]) -> str | None:
-    """The checksum of what the job starts from, if that is a picture of its own."""
-    if film is not None and film.begun and isinstance(recipe.get("init"), dict):
-        # It came from the frames before, whose own recipes were looked at.
-        own: str | None = recipe["init"].get("sha256")
-        return own
+def _init_checksum(
+    job: Job, frames: _FrameSequence | None, recipe: Mapping[str, Any]
+) -> str | None:
+    """The checksum of the picture that the run starts from; None if it starts from no file."""
+    init = recipe.get("init")
+    if frames is not None and frames.has_previous and isinstance(init, dict):
+        # The start was warped from the previous frames, and their recipes were checked.
+        checksum: str | None = init.get("sha256")
+        return checksum
     return None if job.options.init in INITS else _checksum(Path(job.options.init))
 
 
 def _checksum(path: Path) -> str:
-    """Of a picture file, as :class:`Picture` has it."""
+    """The checksum of a picture file, equal to :attr:`Picture.sha256`."""
     try:
         return sha256_of(path)
     except OSError:
-        # Says in a sentence what is wrong with the file.
+        # Reading the picture raises an error that says what is wrong with the file.
         return read_picture(path).sha256

@@ -1,4 +1,4 @@
-"""A job of a batch, and the events of a batch."""
+"""Jobs of a batch, and the events that report on them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.run.progress import Progress
 
 __all__ = [
     "BatchEvent",
@@ -24,49 +25,40 @@ class Job:
     """One picture to paint."""
 
     content: Path
-    """The photo's file."""
+    """File of the photo."""
 
     style: Path
-    """The painting's file."""
+    """File of the painting."""
 
     output: Path
-    """Where the result goes; its folder exists."""
+    """File of the result; its folder exists."""
 
     options: StylizeOptions
-    """How it is painted."""
+    """Options of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobEvent:
-    """What became known of a job."""
+    """Base of the events of one job."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobStarted(JobEvent):
-    """Its pictures are read, and the first step comes next."""
+    """The pictures are read and the plan is made; the first step follows."""
 
     width: int
-    """Of the result as it is worked at, in pixels."""
+    """Width of the finest scale in pixels."""
 
     height: int
-    """Of the result as it is worked at, in pixels."""
+    """Height of the finest scale in pixels."""
 
     steps: int
-    """Steps at most, over all scales."""
+    """Most steps over all scales."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobProgress(JobEvent):
-    """A step was taken."""
-
-    fraction: float
-    """Of its work that is done, 0 to 1."""
-
-    painted: float
-    """How far the picture has come, as in :class:`Event`."""
-
-    seconds_left: float | None
-    """To go, as far as it can be told."""
+class JobProgress(JobEvent, Progress):
+    """One step was taken: the progress of the job's run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,52 +66,52 @@ class JobDone(JobEvent):
     """The result is saved."""
 
     seconds: float
-    """How long it took, from reading to saving."""
+    """Seconds from reading the pictures to saving the result."""
 
     steps: int
     """Steps that were taken."""
 
     painted: float
-    """How far the picture came, 0 to 1."""
+    """One minus the style loss over that of the photo itself, 0 to 1."""
 
     loss: float
-    """At the finest scale."""
+    """Loss at the finest scale."""
 
     notes: tuple[str, ...]
-    """What the file's format could not hold."""
+    """Properties of the picture that the file format cannot hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobSkipped(JobEvent):
-    """The result is there already, from the same photo, painting and options."""
+    """A result of equal photo, painting and options exists already."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobFailed(JobEvent):
-    """There is no result; the other jobs go on."""
+    """The job has no result; the other jobs go on."""
 
     reason: str
-    """In one sentence."""
+    """The error in one sentence."""
 
     code: str
-    """The kind of error: :attr:`NstrtError.code`, or ``internal`` for a fault of nstrt's own."""
+    """Kind of the error: :attr:`NstrtError.code`, or ``internal`` for a fault in nstrt."""
 
     trace: str = ""
-    """Where in the program, for ``internal``."""
+    """Traceback of an ``internal`` error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchEvent:
-    """What became known of one of a batch's jobs."""
+    """An event of one job, with the job and its place in the batch."""
 
     number: int
-    """Which, from 1, as they were given."""
+    """Position of the job in the batch, from 1."""
 
     total: int
-    """How many there are."""
+    """Number of jobs in the batch."""
 
     job: Job
-    """What was to be painted."""
+    """The job."""
 
     event: JobEvent
-    """What became known."""
+    """The event."""

@@ -1,4 +1,4 @@
-"""A batch in several processes side by side, each with its share of the cores and the memory."""
+"""A pool of worker processes for a batch, with equal shares of cores and memory."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from nstrt.runtime.system.host import available_memory, default_threads
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["ProcessPool", "serve"]
+__all__ = ["ProcessPool", "run_worker"]
 
-_START = (
+_WORKER_CODE = (
     "import sys; sys.path[:] = {path!r}; "
-    "from nstrt.runtime.batch.process_pool import serve; serve()"
+    "from nstrt.runtime.batch.process_pool import run_worker; run_worker()"
 )
 
 
 class ProcessPool:
-    """Processes that paint jobs: each takes the next one when it is done with its last."""
+    """Worker processes that run jobs; each takes the next job when its last one is done."""
 
     def __init__(
         self, size: int, *, force: bool, store: Path | None, notify: Callable[[str], None]
     ) -> None:
         self._size = size
-        self._setting = force, store
+        self._settings = force, store
         self._notify = notify
         self._threads = max(1, default_threads() // size)
         self._memory = SAFE_SHARE * available_memory() / size / 1e9
-        self._told: queue.Queue[tuple[int, JobEvent | str] | None] = queue.Queue()
+        self._events: queue.Queue[tuple[int, JobEvent | str] | None] = queue.Queue()
         self._stopped = False
         self._lock = threading.RLock()
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._workers: set[subprocess.Popen[bytes]] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -59,41 +59,41 @@ class ProcessPool:
     ) -> None:
         with self._lock:
             self._stopped = True
-            for process in self._running:
-                process.kill()
+            for worker in self._workers:
+                worker.kill()
 
     def stop(self) -> None:
-        """Ask all processes to end, with the states of their pictures in checkpoints."""
+        """Terminate all workers; checkpoints keep the state of their jobs."""
         with self._lock:
             self._stopped = True
-            for process in self._running:
-                process.terminate()
+            for worker in self._workers:
+                worker.terminate()
 
-    def paint(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JobEvent]]:
-        """Paint ``jobs``; gives each event with its job's index."""
-        waiting: queue.SimpleQueue[tuple[int, Job]] = queue.SimpleQueue()
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JobEvent]]:
+        """Run ``jobs``; yields each event with the index of its job."""
+        queued: queue.SimpleQueue[tuple[int, Job]] = queue.SimpleQueue()
         for index, job in enumerate(jobs):
-            waiting.put((index, self._shared(job)))
+            queued.put((index, self._with_resource_share(job)))
         threads = [
-            threading.Thread(target=self._lead, args=(waiting,), daemon=True)
+            threading.Thread(target=self._dispatch, args=(queued,), daemon=True)
             for _ in range(self._size)
         ]
         for thread in threads:
             thread.start()
-        left = len(threads)
-        while left:
-            told = self._told.get()
-            if told is None:
-                left -= 1
+        active = len(threads)
+        while active:
+            item = self._events.get()
+            if item is None:
+                active -= 1
                 continue
-            index, event = told
+            index, event = item
             if isinstance(event, str):
                 self._notify(event)
             else:
                 yield index, event
 
-    def _shared(self, job: Job) -> Job:
-        """The job with this process's share of the machine, unless more was asked for."""
+    def _with_resource_share(self, job: Job) -> Job:
+        """The job with one worker's threads and memory, unless its options set them."""
         options = job.options
         return replace(
             job,
@@ -104,69 +104,76 @@ class ProcessPool:
             ),
         )
 
-    def _lead(self, waiting: queue.SimpleQueue[tuple[int, Job]]) -> None:
-        """Hand jobs to a process until there are none; to a new one where it died."""
-        process: subprocess.Popen[bytes] | None = None
+    def _dispatch(self, queued: queue.SimpleQueue[tuple[int, Job]]) -> None:
+        """Send queued jobs to one worker, and start another worker when it dies."""
+        worker: subprocess.Popen[bytes] | None = None
         try:
             while not self._stopped:
                 try:
-                    index, job = waiting.get_nowait()
+                    index, job = queued.get_nowait()
                 except queue.Empty:
                     break
                 try:
-                    process = process or self._process()
+                    worker = worker or self._start_worker()
                 except OSError as error:
                     reason = f"No process could be started for it: {error.strerror}."
-                    self._told.put((index, JobFailed(reason=reason, code="internal")))
+                    self._events.put((index, JobFailed(reason=reason, code="internal")))
                     continue
-                if process is None:
+                if worker is None:
                     break
                 try:
-                    self._hand(process, index, job)
+                    self._run_job(worker, index, job)
                 except (OSError, EOFError, pickle.UnpicklingError):
-                    code = self._end(process)
+                    code = self._join(worker)
                     if not self._stopped:
-                        self._told.put((index, _died(code)))
-                    process = None
+                        self._events.put((index, _worker_died(code)))
+                    worker = None
         finally:
-            if process is not None:
-                self._end(process)
-            self._told.put(None)
+            if worker is not None:
+                self._join(worker)
+            self._events.put(None)
 
-    def _process(self) -> subprocess.Popen[bytes] | None:
+    def _start_worker(self) -> subprocess.Popen[bytes] | None:
+        """Start a worker, or return None after :meth:`stop`."""
         with self._lock:
             if self._stopped:
                 return None
-            process = subprocess.Popen(
-                [sys.executable, "-c", _START.format(path=sys.path)],
+            worker = subprocess.Popen(
+                [sys.executable, "-c", _WORKER_CODE.format(path=sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
-            self._running.add(process)
-            return process
+            self._workers.add(worker)
+            return worker
 
-    def _hand(self, process: subprocess.Popen[bytes], index: int, job: Job) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        pickle.dump((self._setting, job), process.stdin)
-        process.stdin.flush()
-        while (event := pickle.load(process.stdout)) is not None:
-            self._told.put((index, event))
+    def _run_job(self, worker: subprocess.Popen[bytes], index: int, job: Job) -> None:
+        """Send a job to a worker and queue its events.
 
-    def _end(self, process: subprocess.Popen[bytes]) -> int:
-        """Have the process end, and wait for it; gives its exit code."""
-        assert process.stdin is not None
-        assert process.stdout is not None
+        Raises :class:`OSError`, :class:`EOFError` or :class:`pickle.UnpicklingError` if the worker
+        dies.
+        """
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        pickle.dump((self._settings, job), worker.stdin)
+        worker.stdin.flush()
+        while (event := pickle.load(worker.stdout)) is not None:
+            self._events.put((index, event))
+
+    def _join(self, worker: subprocess.Popen[bytes]) -> int:
+        """Close the pipes of a worker, wait until it ends, and return its exit code."""
+        assert worker.stdin is not None
+        assert worker.stdout is not None
         with contextlib.suppress(OSError):
-            process.stdin.close()
-        process.stdout.close()
-        code = process.wait()
+            worker.stdin.close()
+        worker.stdout.close()
+        code = worker.wait()
         with self._lock:
-            self._running.discard(process)
+            self._workers.discard(worker)
         return code
 
 
-def _died(code: int) -> JobFailed:
+def _worker_died(code: int) -> JobFailed:
+    """The event for a job whose worker ended with exit code ``code``."""
     if code < 0:
         how = f"by signal {-code}" if -code != signal.SIGKILL else "from outside"
         reason = f"Its process was ended {how}, most likely for want of memory; use fewer --jobs."
@@ -175,47 +182,48 @@ def _died(code: int) -> JobFailed:
     return JobFailed(reason=reason, code="internal")
 
 
-def serve() -> None:
-    """Paint the jobs that come on standard input, and tell of them on standard output."""
+def run_worker() -> None:
+    """Main loop of a worker: read jobs from standard input, write events to standard output."""
     from nstrt.runtime.batch.job_runner import JobRunner
     from nstrt.runtime.system.interrupt import Interrupted
 
-    painter: JobRunner | None = None
-    painting = False
+    runner: JobRunner | None = None
+    running = False
 
-    def asked_to_end(number: int, frame: FrameType | None) -> None:
-        if painter is None or not painting:
+    def terminate(number: int, frame: FrameType | None) -> None:
+        if runner is None or not running:
             os._exit(0)
-        painter.stop()
+        runner.stop()
 
-    # Ctrl-C reaches all processes of a terminal; who started this one decides.
+    # Ctrl-C reaches every process of the terminal; the parent decides when workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, asked_to_end)
-    told = os.fdopen(os.dup(1), "wb")
-    # What libraries print must not come between.
+    signal.signal(signal.SIGTERM, terminate)
+    output = os.fdopen(os.dup(1), "wb")
+    # Output of libraries goes to standard error, so that it cannot mix with the events.
     os.dup2(2, 1)
     while True:
         try:
             (force, folder), job = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        if painter is None:
+        if runner is None:
             store = None if folder is None else ModelStore(folder)
-            painter = JobRunner(force=force, store=store, notify=lambda line: _tell(told, line))
-        painting = True
+            runner = JobRunner(force=force, store=store, notify=lambda line: _send(output, line))
+        running = True
         try:
-            for event in painter.paint(job):
-                _tell(told, event)
+            for event in runner.run(job):
+                _send(output, event)
         except Interrupted:
             return
-        painting = False
-        _tell(told, None)
+        running = False
+        _send(output, None)
 
 
-def _tell(told: IO[bytes], what: JobEvent | str | None) -> None:
+def _send(output: IO[bytes], message: JobEvent | str | None) -> None:
+    """Write an event, a line for ``notify``, or None at the end of a job."""
     try:
-        pickle.dump(what, told)
-        told.flush()
+        pickle.dump(message, output)
+        output.flush()
     except OSError:
-        # Whoever started this process is gone.
+        # The parent process is gone.
         os._exit(1)

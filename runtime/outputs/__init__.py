@@ -1,1 +1,1 @@
-"""Files written while a run goes on: previews and time lapses."""
+"""Files made from the events of a run: previews and time lapses."""

@@ -1,4 +1,4 @@
-"""A file that shows the picture as it is, rewritten while it is painted."""
+"""Preview file: the current picture of a run, rewritten at intervals."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from nstrt.runtime.run.events import Event, Finished, Started, Step
 __all__ = ["SECONDS", "PreviewFile"]
 
 SECONDS = 2.0
-"""Between one picture and the next."""
+"""Default seconds between two previews."""
 
-_SEEN = 3
-"""Steps after which there is something to see: the first two are nearly the photo."""
+_FIRST_STEP = 3
+"""Step of the first preview: earlier images are nearly the photo."""
 
 
 class PreviewFile:
-    """Keeps ``path`` showing the run whose events it is shown.
+    """Writes the current picture of a run to ``path``, and in the end the result.
 
-    The file is replaced as a whole, so that a viewer which reloads it never finds half a picture;
-    it has the size of the finest scale from the first picture on, and ends as the result. An
-    earlier preview is replaced without asking, any other file only with ``overwrite``. A picture
-    that cannot be written is told to ``notify``, once, and stops no run.
+    Pass each event of the run to :meth:`update`. Every preview has the size of the finest scale.
+    Files are replaced atomically, so that a viewer never reads half a picture.
+
+    An earlier preview is replaced in any case, another file only with ``overwrite``. If a preview
+    cannot be written, ``notify`` receives one line, previews end, and the run goes on.
+
+    Raises :class:`PictureWriteError` at once if ``path`` cannot be written.
     """
 
     def __init__(
@@ -43,35 +46,35 @@ class PreviewFile:
         check_writable(self.path, overwrite=overwrite or _is_preview(self.path))
         self._seconds = seconds
         self._notify = notify
-        self._shown: float | None = None
+        self._last_write: float | None = None
         self._size = (0, 0)
-        self._fails = False
+        self._failed = False
 
     def update(self, event: Event) -> None:
-        """Take in an event of the run."""
+        """Process an event of the run."""
         if isinstance(event, Started):
             finest = event.plan.scales[-1]
             self._size = finest.width, finest.height
         elif isinstance(event, Step) and self._due(event):
             self._write(Picture(rgb=resize(event.picture(), *self._size)))
-            # Counted from here: writing a large picture must not be all that is done.
-            self._shown = time.perf_counter()
+            # The interval starts after the write, so that a slow write cannot fill all the time.
+            self._last_write = time.perf_counter()
         elif isinstance(event, Finished):
             self._write(event.result.picture)
 
     def _due(self, event: Step) -> bool:
-        if self._shown is None:
-            return event.step >= _SEEN
-        return time.perf_counter() - self._shown >= self._seconds
+        if self._last_write is None:
+            return event.step >= _FIRST_STEP
+        return time.perf_counter() - self._last_write >= self._seconds
 
     def _write(self, picture: Picture) -> None:
-        if self._fails:
+        if self._failed:
             return
         try:
             recipe = {"nstrt": version("nstrt"), "preview": True}
             save(picture, self.path, recipe=recipe, overwrite=True)
         except PictureWriteError as error:
-            self._fails = True
+            self._failed = True
             self._notify(f"There are no more previews: {error}")
 
 

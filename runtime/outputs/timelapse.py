@@ -1,7 +1,7 @@
-"""The painting coming into being as a short film: animated WebP, GIF or MP4.
+"""Time lapse of a run: animated WebP, GIF or MP4.
 
-Frames wait on the disk until the run is over, each at the size of its scale, and are enlarged and
-encoded one after the other.
+Frames are stored on the disk during the run, at the sizes of their scales. At the end they are
+resized and encoded, with one frame in memory.
 """
 
 from __future__ import annotations
@@ -28,24 +28,27 @@ if TYPE_CHECKING:
 __all__ = ["FILM_SUFFIXES", "Timelapse", "check_film", "write_film"]
 
 FILM_SUFFIXES = (".webp", ".gif", ".mp4")
-"""The file name endings that films can have."""
+"""File name endings of films."""
 
-FRAMES = 120
-"""Most frames of a painting: long runs leave out steps, so that memory and file stay small."""
+MAX_FRAMES = 120
+"""Default for the most frames of a film; long runs leave out steps."""
 
-PER_SECOND = 15
-"""Frames a second."""
+FRAME_RATE = 15
+"""Frames per second."""
 
 HOLD = 2.0
-"""Seconds that the finished picture stays."""
+"""Default seconds for which the finished picture is shown."""
 
+# Pillow keeps all frames of a GIF in memory as 8-bit indices: about 35 MB for MAX_FRAMES of them.
 LONGEST_SIDE = {".webp": 1080, ".gif": 640, ".mp4": 1920}
-"""Most pixels along a film's long side: GIF, whose frames Pillow keeps in memory as 8-bit
-indices, then takes some 35 MB for :data:`FRAMES` of them."""
+"""Most pixels along a film's long side, by file name ending."""
 
 
 def check_film(path: str | Path, *, overwrite: bool) -> None:
-    """Refuse in one sentence a path where no film could be written. Called before the work."""
+    """Raise :class:`PictureWriteError` if no film can be written to ``path``.
+
+    Raises :class:`PackageMissingError` if the package for MP4 is not installed.
+    """
     target = Path(path)
     if target.suffix.lower() not in FILM_SUFFIXES:
         raise PictureWriteError(
@@ -58,32 +61,39 @@ def check_film(path: str | Path, *, overwrite: bool) -> None:
 
 
 class Timelapse:
-    """Collects the pictures of one run and makes a film of them.
+    """Collects the pictures of one run and writes them as a film.
 
-    Show it each event of the run with :meth:`update`, then :meth:`save`::
+    Pass each event of the run to :meth:`update`, then call :meth:`save`::
 
         with Timelapse("painting.webp") as film:
             for event in run:
-                film.see(event)
+                film.update(event)
             film.save()
 
-    The film has the size of the finest scale, within :data:`LONGEST_SIDE`; coarser scales are
-    enlarged to it, transparent parts are white, and the finished picture is held for ``hold``
-    seconds. Raises :class:`PictureWriteError` at once where the film could
-    not be written, and :class:`PackageMissingError` where MP4's package is
-    missing.
+    The film has the size of the finest scale, limited by :data:`LONGEST_SIDE`, and at most
+    ``frames`` pictures of steps. Transparent parts are white. The finished picture is shown for
+    ``hold`` seconds.
+
+    Raises :class:`PictureWriteError` at once if the film cannot be written, and
+    :class:`PackageMissingError` if the package for MP4 is not installed.
     """
 
     def __init__(
-        self, path: str | Path, *, overwrite: bool = False, frames: int = FRAMES, hold: float = HOLD
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        frames: int = MAX_FRAMES,
+        hold: float = HOLD,
     ) -> None:
         if frames < 1 or not hold >= 0:
             raise OptionError("A film has at least one of its frames, held for 0 seconds or more.")
         check_film(path, overwrite=overwrite)
         self.path = Path(path)
-        self._most = frames
+        self._max_frames = frames
         self._hold = hold
-        self._every = 1
+        self._interval = 1
+        """Steps from one frame to the next."""
         self._size = (0, 0)
         self._error: OSError | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="nstrt-", ignore_cleanup_errors=True)
@@ -91,21 +101,24 @@ class Timelapse:
         self._finished = False
 
     def update(self, event: Event) -> None:
-        """Take in an event of the run. A full disk stops no run: :meth:`save` tells of it."""
+        """Process an event of the run; :meth:`save` raises the error of a frame not stored."""
         if isinstance(event, Started):
             finest = event.plan.scales[-1]
             self._size = _film_size((finest.width, finest.height), self.path.suffix)
-            self._every = math.ceil(event.plan.steps / self._most)
-        elif isinstance(event, Step) and (event.step - 1) % self._every == 0:
-            self._keep(event.picture())
+            self._interval = math.ceil(event.plan.steps / self._max_frames)
+        elif isinstance(event, Step) and (event.step - 1) % self._interval == 0:
+            self._store(event.picture())
         elif isinstance(event, Finished):
             rgb = event.result.picture.opaque().rgb
-            # The photo's own size may be far more than a film has.
-            self._keep(resize(rgb, *self._size))
+            # With original_size the result is larger than the finest scale.
+            self._store(resize(rgb, *self._size))
             self._finished = True
 
     def save(self) -> None:
-        """Write the film, whole or not at all."""
+        """Write the film, whole or not at all.
+
+        Raises :class:`PictureWriteError` if that fails, or if the run did not finish.
+        """
         if not self._finished:
             raise PictureWriteError("There is no film of a painting that was not finished.")
         try:
@@ -114,13 +127,13 @@ class Timelapse:
             write_film(
                 self.path,
                 self._size,
-                [*self._frames, *self._frames[-1:] * round(self._hold * PER_SECOND)],
+                [*self._frames, *self._frames[-1:] * round(self._hold * FRAME_RATE)],
             )
         except OSError as error:
             raise PictureWriteError(why_not_written(self.path, error)) from error
 
     def close(self) -> None:
-        """Forget the frames."""
+        """Delete the stored frames."""
         self._folder.cleanup()
 
     def __enter__(self) -> Self:
@@ -134,7 +147,8 @@ class Timelapse:
     ) -> None:
         self.close()
 
-    def _keep(self, rgb: NDArray[np.float32]) -> None:
+    def _store(self, rgb: NDArray[np.float32]) -> None:
+        """Store a frame on the disk."""
         path = Path(self._folder.name) / f"{len(self._frames):05}.png"
         samples = np.empty(rgb.shape, np.uint8)
         quantised(rgb, samples)
@@ -149,10 +163,10 @@ class Timelapse:
 def write_film(target: Path, size: tuple[int, int], frames: list[Path]) -> None:
     """Write picture files as a film of ``size`` (width, height), whole or not at all.
 
-    Equal neighbours are stored once and shown for longer. Raises :class:`OSError` where the disk
-    is full or away.
+    Consecutive equal paths become one frame of a longer duration. Raises :class:`OSError` if the
+    disk is full or not there.
     """
-    sequence = _Sequence(size, frames)
+    sequence = _LazySequence(size, frames)
     with written_whole(target) as temporary:
         match target.suffix.lower():
             case ".mp4":
@@ -170,15 +184,15 @@ def write_film(target: Path, size: tuple[int, int], frames: list[Path]) -> None:
                 )
 
 
-class _Sequence(Image.Image):
-    """A picture of many frames, of which the one that was sought is in memory.
+class _LazySequence(Image.Image):
+    """Multi-frame image with only the current frame in memory.
 
-    Pillow's writers take a list of pictures, all in memory, or one that they seek in.
+    Pillow's writers accept a list of images, all in memory, or one image to seek in.
     """
 
     def __init__(self, size: tuple[int, int], frames: list[Path]) -> None:
         super().__init__()
-        # How Pillow has its own formats say what they hold.
+        # Pillow's own image plugins set these two attributes as well.
         self._mode = "RGB"
         self._size = size
         self.runs: list[tuple[Path, int]] = []
@@ -187,38 +201,38 @@ class _Sequence(Image.Image):
                 self.runs[-1] = path, self.runs[-1][1] + 1
             else:
                 self.runs.append((path, 1))
-        self._at = -1
+        self._index = -1
         self.seek(0)
 
     @property
     def n_frames(self) -> int:
-        """Different frames."""
+        """Number of frames, runs of equal ones counted once."""
         return len(self.runs)
 
     @property
     def milliseconds(self) -> list[int]:
-        """How long each is shown."""
-        return [round(1000 * count / PER_SECOND) for _, count in self.runs]
+        """Duration of each frame in milliseconds."""
+        return [round(1000 * count / FRAME_RATE) for _, count in self.runs]
 
     def seek(self, frame: int) -> None:
-        """Have another frame in memory."""
+        """Load a frame. Raises :class:`EOFError` beyond the last."""
         if not 0 <= frame < len(self.runs):
             raise EOFError
-        if frame != self._at:
+        if frame != self._index:
             with Image.open(self.runs[frame][0]) as stored:
                 self.im = stored.convert("RGB").resize(self.size, Image.Resampling.LANCZOS).im
-            self._at = frame
+            self._index = frame
 
     def tell(self) -> int:
-        """Which frame is in memory."""
-        return self._at
+        """Index of the current frame."""
+        return self._index
 
 
-def _write_mp4(path: Path, sequence: _Sequence) -> None:
+def _write_mp4(path: Path, sequence: _LazySequence) -> None:
     av = _av()
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream(codec, rate=PER_SECOND)
+        stream = container.add_stream(codec, rate=FRAME_RATE)
         stream.width, stream.height = sequence.size
         stream.pix_fmt = "yuv420p"
         if codec == "libx264":
@@ -231,11 +245,12 @@ def _write_mp4(path: Path, sequence: _Sequence) -> None:
 
 
 def _film_size(size: tuple[int, int], suffix: str) -> tuple[int, int]:
+    """``size`` (width, height) within the limits of the file format."""
     longest = LONGEST_SIDE[suffix.lower()]
     factor = min(1.0, longest / max(size))
     width, height = (max(1, round(side * factor)) for side in size)
     if suffix.lower() == ".mp4":
-        # Colours are stored for squares of two by two pixels.
+        # The pixel format yuv420p needs even sides.
         return max(2, width // 2 * 2), max(2, height // 2 * 2)
     return width, height
 

@@ -76,8 +76,8 @@ class InputSources:
     protect: PictureSource | None = None
     """Mask of the part that stays near the photo."""
 
-    moved: PreviousFrame | None = None
-    """The painting of a film's frame before, moved along."""
+    previous: PreviousFrame | None = None
+    """The painting of a film's previous frame, warped to this one."""
 
     @classmethod
     def of(
@@ -86,7 +86,7 @@ class InputSources:
         style: PictureSource | Sequence[PictureSource],
         regions: Sequence[RegionSource] = (),
         protect: PictureSource | None = None,
-        moved: PreviousFrame | None = None,
+        previous: PreviousFrame | None = None,
     ) -> InputSources:
         """Normalise the arguments; ``style`` is one painting, or a list or tuple of several."""
         several = tuple(style) if isinstance(style, list | tuple) else (style,)
@@ -100,7 +100,7 @@ class InputSources:
             styles=several,
             regions=tuple((mask, painting) for mask, painting in regions),
             protect=protect,
-            moved=moved,
+            previous=previous,
         )
 
 
@@ -126,8 +126,8 @@ class RunInputs:
     photo_stays: bool = False
     """The photo stays untouched outside the regions."""
 
-    moved: PreviousFrame | None = None
-    """The painting of a film's frame before, moved along."""
+    previous: PreviousFrame | None = None
+    """The painting of a film's previous frame, warped to this one."""
 
     temporal_weight: float = 0.0
     """Weight of the temporal loss."""
@@ -150,14 +150,14 @@ class RunInputs:
 
         ``as_seen`` converts a picture in the colours of a result.
         """
-        moved = self.moved
-        if moved is not None:
-            moved = replace(moved, warped=as_seen(Picture(rgb=moved.warped)).rgb)
+        previous = self.previous
+        if previous is not None:
+            previous = replace(previous, warped=as_seen(Picture(rgb=previous.warped)).rgb)
         return replace(
             self,
             content=content,
             paintings=tuple(paintings),
-            moved=moved,
+            previous=previous,
             around=as_seen(self.content) if self.photo_stays else None,
         )
 
@@ -182,8 +182,8 @@ class RunInputs:
                 checksums[f"painting of region {number}"] = self.paintings[index].sha256
         if self.protect is not None:
             checksums["mask of --protect"] = self.protect.sha256
-        if self.moved is not None:
-            checksums["painting of the frame before"] = self.moved.sha256
+        if self.previous is not None:
+            checksums["painting of the frame before"] = self.previous.sha256
         return checksums
 
     def identities(self) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
         regions=tuple(regions),
         protect=None if protect is None else MaskPicture.read(protect, content),
         photo_stays=options.rest == "photo",
-        moved=sources.moved,
+        previous=sources.previous,
         temporal_weight=options.temporal_weight,
     )
 

@@ -85,12 +85,12 @@ def _guidance(
 
 def _temporal_loss(inputs: RunInputs, scale: Scale, arrays: Arrays) -> TemporalLoss | None:
     """The loss against a film's previous frame, if there is one."""
-    if inputs.moved is None or not inputs.temporal_weight:
+    if inputs.previous is None or not inputs.temporal_weight:
         return None
     size = scale.width, scale.height
-    target = resize(inputs.moved.warped, *size).transpose(2, 0, 1)[None]
+    target = resize(inputs.previous.warped, *size).transpose(2, 0, 1)[None]
     return TemporalLoss(
         weight=inputs.temporal_weight,
         target=arrays.place(np.ascontiguousarray(target)),
-        root=arrays.place(np.sqrt(np.clip(resize(inputs.moved.weight, *size), 0, 1))),
+        root=arrays.place(np.sqrt(np.clip(resize(inputs.previous.weight, *size), 0, 1))),
     )

@@ -1,1 +1,1 @@
-"""Films: optical flow and frames that follow one another."""
+"""Film frames: optical flow, and the previous frame's painting warped to the next."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from nstrt.runtime.model import ModelSpec
 
 if TYPE_CHECKING:
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+CAT, NIGHT, EMBER = (EXAMPLES / name for name in ("cat.jpg", "night.jpg", "ember.jpg"))
+
+Capture = pytest.CaptureFixture[str]
+"""Captured standard output and standard error."""
 
 
 @dataclass(frozen=True)

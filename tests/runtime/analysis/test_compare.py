@@ -1,4 +1,4 @@
-"""Two pictures side by side: the numbers are those of plain formulas and of the run itself."""
+"""Differences of two pictures against plain formulas, and losses against those of the run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ from nstrt.runtime import OptionError, StyleTransfer, StylizeOptions, TooLargeEr
 from nstrt.runtime.analysis.compare import compare, losses_of
 from nstrt.runtime.pictures import read_picture
 
-from support import EXAMPLES
-
-CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"
-
-Capture = pytest.CaptureFixture[str]
+from support import CAT, NIGHT, Capture
 
 
 def pixels(name: Path, size: tuple[int, int] = (48, 32)) -> np.ndarray:
@@ -29,68 +25,68 @@ def pixels(name: Path, size: tuple[int, int] = (48, 32)) -> np.ndarray:
 
 def test_the_difference_is_that_of_plain_formulas() -> None:
     a, b = pixels(CAT), pixels(NIGHT)
-    found = compare(a, b)
+    difference = compare(a, b)
     x, y = a / 255, b / 255
-    apart = np.abs(x - y)
-    assert not found.equal
-    assert (found.width, found.height) == (48, 32)
-    assert found.max == pytest.approx(apart.max(), rel=1e-5)
-    assert found.mean == pytest.approx(apart.mean(), rel=1e-5)
-    assert found.psnr == pytest.approx(-10 * math.log10((apart**2).mean()), rel=1e-5)
-    green = found.channels["green"]
-    assert green.max == pytest.approx(apart[..., 1].max(), rel=1e-5)
-    assert green.mean == pytest.approx(apart[..., 1].mean(), rel=1e-5)
-    assert green.psnr == pytest.approx(-10 * math.log10((apart[..., 1] ** 2).mean()), rel=1e-5)
-    colours = deltaE_cie76(rgb2lab(x), rgb2lab(y))
-    assert found.delta_e == pytest.approx(colours.mean(), rel=5e-3)
-    assert found.delta_e_max == pytest.approx(colours.max(), rel=1e-2)
+    absolute = np.abs(x - y)
+    assert not difference.equal
+    assert (difference.width, difference.height) == (48, 32)
+    assert difference.max == pytest.approx(absolute.max(), rel=1e-5)
+    assert difference.mean == pytest.approx(absolute.mean(), rel=1e-5)
+    assert difference.psnr == pytest.approx(-10 * math.log10((absolute**2).mean()), rel=1e-5)
+    green = difference.channels["green"]
+    assert green.max == pytest.approx(absolute[..., 1].max(), rel=1e-5)
+    assert green.mean == pytest.approx(absolute[..., 1].mean(), rel=1e-5)
+    assert green.psnr == pytest.approx(-10 * math.log10((absolute[..., 1] ** 2).mean()), rel=1e-5)
+    color_difference = deltaE_cie76(rgb2lab(x), rgb2lab(y))
+    assert difference.delta_e == pytest.approx(color_difference.mean(), rel=5e-3)
+    assert difference.delta_e_max == pytest.approx(color_difference.max(), rel=1e-2)
 
 
 def test_equal_pictures_have_no_difference() -> None:
-    found = compare(pixels(CAT), pixels(CAT))
-    assert found.equal
-    assert found.max == found.mean == found.delta_e == 0
-    assert found.psnr == math.inf
-    facts = json.loads(json.dumps(found.as_dict()))
+    difference = compare(pixels(CAT), pixels(CAT))
+    assert difference.equal
+    assert difference.max == difference.mean == difference.delta_e == 0
+    assert difference.psnr == math.inf
+    facts = json.loads(json.dumps(difference.as_dict()))
     assert facts["psnr"] is None
     assert facts["channels"]["red"]["psnr"] is None
 
 
-def test_one_level_in_one_channel_is_seen() -> None:
+def test_one_level_in_one_channel_is_a_difference() -> None:
     a = pixels(CAT).copy()
     b = a.copy()
     b[5, 7, 2] ^= 1
-    found = compare(a, b)
-    assert not found.equal
-    assert found.channels["red"].max == 0
-    assert 255 * found.channels["blue"].max == pytest.approx(1, rel=1e-4)
+    difference = compare(a, b)
+    assert not difference.equal
+    assert difference.channels["red"].max == 0
+    assert 255 * difference.channels["blue"].max == pytest.approx(1, rel=1e-4)
 
 
-def test_transparency_counts() -> None:
+def test_a_difference_in_transparency_is_a_difference() -> None:
     rgba = np.dstack([pixels(CAT), np.full((32, 48), 255, np.uint8)])
     clear = rgba.copy()
     clear[:16, :, 3] = 0
     assert not compare(rgba, clear).equal
     white = clear.copy()
     white[:16, :, :3] = 255
-    # Under transparent parts nothing shows, but the files differ.
+    # Transparent parts count as white, but the values differ.
     assert compare(clear, white).max == 0
     assert not compare(clear, white).equal
 
 
-def test_other_sizes_need_one_to_compare_at() -> None:
+def test_pictures_of_two_sizes_need_a_size_to_compare_at() -> None:
     small, large = pixels(CAT), pixels(CAT, (96, 64))
     with pytest.raises(OptionError, match="--size"):
         compare(small, large)
-    found = compare(small, large, size=48)
-    assert (found.width, found.height) == (48, 32)
-    assert 0 < found.mean < 0.05
+    difference = compare(small, large, size=48)
+    assert (difference.width, difference.height) == (48, 32)
+    assert 0 < difference.mean < 0.05
     with pytest.raises(OptionError, match="one shape"):
         compare(small, pixels(CAT, (48, 48)), size=48)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "changes",
     [
         {},
         {"strength": 0.8, "style_scale": 0.7, "style_layers": "relu1_1:3,relu3_1", "tv_weight": 2},
@@ -99,17 +95,17 @@ def test_other_sizes_need_one_to_compare_at() -> None:
     ],
     ids=str,
 )
-def test_losses_are_those_that_the_run_ended_with(given: dict[str, object]) -> None:
+def test_losses_equal_those_at_the_end_of_the_run(changes: dict[str, object]) -> None:
     options = StylizeOptions.of(
-        size=64, scales=1, iterations=3, engine="torch", precision="fp32", **given
+        size=64, scales=1, iterations=3, engine="torch", precision="fp32", **changes
     )
     result = StyleTransfer(options).stylize(CAT, NIGHT)
     photo = read_picture(CAT)
     painted, untouched = losses_of([result.picture, photo], CAT, NIGHT, options)
     for name in ("loss", "content", "style", "tv"):
         measured, reported = getattr(painted, name), getattr(result.terms, name)
-        # The photo's colours at a new lightness are clipped where sRGB does not have them, so
-        # those pictures are near to what was painted, not equal.
+        # --color content clips colours outside of sRGB, so that result differs from the image that
+        # the run measured.
         if options.color == "style":
             assert measured == pytest.approx(reported, rel=2e-3), name
     assert (painted.width, painted.height) == (64, 43)
@@ -118,23 +114,23 @@ def test_losses_are_those_that_the_run_ended_with(given: dict[str, object]) -> N
     assert painted.style == pytest.approx(
         sum(weight / total * painted.style_layers[name] for name, weight in layers.items())
     )
-    # The photo is its own content, and no painting.
+    # The photo has no content loss, and a high style loss.
     assert untouched.content == pytest.approx(0, abs=1e-9)
     assert untouched.style > painted.style
 
 
 def test_a_picture_is_measured_at_its_own_size() -> None:
-    (found,) = losses_of([pixels(CAT, (60, 40))], CAT, NIGHT)
-    assert (found.width, found.height) == (60, 40)
+    (losses,) = losses_of([pixels(CAT, (60, 40))], CAT, NIGHT)
+    assert (losses.width, losses.height) == (60, 40)
 
 
-def test_what_memory_cannot_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_larger_than_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nstrt.runtime.analysis.compare.available_memory", lambda: 1000)
     with pytest.raises(TooLargeError, match="--size"):
         losses_of([pixels(CAT)], CAT, NIGHT)
 
 
-def test_the_command_shows_both(tmp_path: Path, capsys: Capture) -> None:
+def test_the_command_shows_differences_and_losses(tmp_path: Path, capsys: Capture) -> None:
     a, b = tmp_path / "a.png", tmp_path / "b.png"
     Image.fromarray(pixels(CAT)).save(a)
     Image.fromarray(pixels(NIGHT)).save(b)
@@ -142,9 +138,9 @@ def test_the_command_shows_both(tmp_path: Path, capsys: Capture) -> None:
     assert capsys.readouterr().out == "equal, 48x32 pixels\n"
     pair = ["--content", str(CAT), "--style", str(NIGHT)]
     assert run(["compare", str(a), str(b), *pair]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for words in ("different", "PSNR", "Delta E", "relu3_2", "relu5_1", "tv", "blue"):
-        assert words in said
+        assert words in output
     assert run(["compare", str(a), str(b), *pair, "--size", "40", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["equal"] is False
@@ -154,7 +150,7 @@ def test_the_command_shows_both(tmp_path: Path, capsys: Capture) -> None:
     assert set(facts["losses"]["a"]["style_layers"]) == {f"relu{n}_1" for n in range(1, 6)}
 
 
-def test_half_a_question_is_refused(capsys: Capture) -> None:
+def test_incomplete_arguments_are_refused(capsys: Capture) -> None:
     assert run(["compare", str(CAT), str(CAT), "--content", str(CAT)]) == 2
     assert "--content and --style" in capsys.readouterr().err
     assert run(["compare", str(CAT), "missing.png"]) == 2

@@ -1,4 +1,4 @@
-"""Sheets of small pictures: every cell is painted as its command says, and its look holds."""
+"""Grid search: axes, cells and their commands, contact sheets, and the look at full size."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from nstrt.runtime.analysis.grid_search import sheet_paths
 from nstrt.runtime.options.text import flags_of, read_option
 from nstrt.runtime.pictures import resize
 
-from support import EXAMPLES
+from support import CAT as CAT_PATH
+from support import NIGHT as NIGHT_PATH
+from support import Capture
+from support.batches import FLAGS
 
-CAT, NIGHT = str(EXAMPLES / "cat.jpg"), str(EXAMPLES / "night.jpg")
-QUICK = ["--size", "48", "--scales", "1", "--iterations", "2", "--engine", "onnx"]
-
-Capture = pytest.CaptureFixture[str]
+CAT, NIGHT = str(CAT_PATH), str(NIGHT_PATH)
 
 
 def axes(*texts: str) -> list[Axis]:
@@ -51,12 +51,14 @@ def axes(*texts: str) -> list[Axis]:
          ("relu4_2", "relu3_1,relu4_2:0.5")),
     ],
 )  # fmt: skip
-def test_axes_are_read(text: str, option: str, values: tuple[object, ...]) -> None:
+def test_parse_axis_reads_options_and_values(
+    text: str, option: str, values: tuple[object, ...]
+) -> None:
     assert parse_axis(text) == Axis(option=option, values=values)
 
 
 @pytest.mark.parametrize(
-    ("texts", "says"),
+    ("texts", "message"),
     [
         (["strength"], "strength=0.2"),
         (["strength="], "strength=0.2"),
@@ -70,13 +72,13 @@ def test_axes_are_read(text: str, option: str, values: tuple[object, ...]) -> No
     ],
     ids=str,
 )
-def test_what_cannot_be_varied_is_refused_at_once(texts: list[str], says: str) -> None:
-    with pytest.raises(OptionError) as refused:
+def test_invalid_axes_are_refused_at_once(texts: list[str], message: str) -> None:
+    with pytest.raises(OptionError) as error:
         Exploration(CAT, NIGHT, axes(*texts))
-    assert says in str(refused.value)
+    assert message in str(error.value)
 
 
-def test_the_first_goes_across_the_second_down_others_have_sheets_of_their_own() -> None:
+def test_axes_become_columns_rows_and_sheets() -> None:
     cells = Exploration(
         CAT, NIGHT, axes("strength=0.1,0.2,0.3", "style-scale=1,2", "preset=fast,best")
     ).cells
@@ -89,16 +91,16 @@ def test_the_first_goes_across_the_second_down_others_have_sheets_of_their_own()
     assert cells[3].changes["style_scale"] == 2.0
     assert cells[6].options.preset == "best"
     assert cells[6].options.history == 30
-    alone = Exploration(CAT, NIGHT, axes("seed=1,2,3,4,5")).cells
-    assert [" ".join(cell.flags) for cell in alone] == [f"--seed {n}" for n in range(1, 6)]
-    assert [(cell.row, cell.column) for cell in alone] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
+    single = Exploration(CAT, NIGHT, axes("seed=1,2,3,4,5")).cells
+    assert [" ".join(cell.flags) for cell in single] == [f"--seed {n}" for n in range(1, 6)]
+    assert [(cell.row, cell.column) for cell in single] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
     assert sheet_paths("a/s.jpg", 1) == [Path("a/s.jpg")]
     assert sheet_paths("a/s.jpg", 12)[0] == Path("a/s-01.jpg")
 
 
-def test_a_cell_s_command_asks_for_its_options_at_full_size() -> None:
-    given = {"preset": "fast", "style_layers": {"relu1_1": 1, "relu3_1": 0.5}, "average": False}
-    exploration = Exploration("my cat.jpg", NIGHT, axes("strength=0.2,0.8"), given=given, size=64)
+def test_a_cell_s_command_has_its_options_without_the_size() -> None:
+    shared = {"preset": "fast", "style_layers": {"relu1_1": 1, "relu3_1": 0.5}, "average": False}
+    exploration = Exploration("my cat.jpg", NIGHT, axes("strength=0.2,0.8"), given=shared, size=64)
     words = shlex.split(exploration.cells[1].command("my cat.jpg", NIGHT, "out.png"))
     assert words[:6] == ["nstrt", "stylize", "my cat.jpg", NIGHT, "-o", "out.png"]
     assert words[6:8] == ["--strength", "0.8"]
@@ -112,12 +114,12 @@ def test_a_cell_s_command_asks_for_its_options_at_full_size() -> None:
         else:
             name = flag.removeprefix("--").replace("-", "_")
             values[name] = read_option(name, next(rest))
-    wanted = StylizeOptions.of(**{**given, "strength": 0.8})
-    assert StylizeOptions.of(**values) == wanted
-    assert exploration.cells[1].options == StylizeOptions.of(**{**given, "strength": 0.8}, size=64)
+    expected = StylizeOptions.of(**{**shared, "strength": 0.8})
+    assert StylizeOptions.of(**values) == expected
+    assert exploration.cells[1].options == StylizeOptions.of(**{**shared, "strength": 0.8}, size=64)
 
 
-def test_flags_are_what_the_command_line_takes() -> None:
+def test_flags_of_options() -> None:
     assert flags_of({"original_size": True, "clamp": False, "size": None, "iterations": ()}) == [
         "--original-size",
         "--no-clamp",
@@ -128,59 +130,57 @@ def test_flags_are_what_the_command_line_takes() -> None:
     ]
 
 
-def test_a_chosen_look_holds_at_twice_the_size() -> None:
-    """Shrunk, the large picture is nearest to the cell that it was chosen by."""
-    given = {"iterations": (20, 12), "scales": 2, "engine": "onnx"}
+def test_a_large_picture_is_nearest_to_its_own_cell() -> None:
+    shared = {"iterations": (20, 12), "scales": 2, "engine": "onnx"}
     exploration = Exploration(
-        CAT, NIGHT, axes("strength=0,1", "style-scale=0.5,2"), given={**given, "scales": 1,
+        CAT, NIGHT, axes("strength=0,1", "style-scale=0.5,2"), given={**shared, "scales": 1,
         "iterations": (20,)}, size=64,
     )  # fmt: skip
     for _ in exploration:
         pass
     assert len(exploration.results) == 4
     for cell in (exploration.cells[0], exploration.cells[3]):
-        options = StylizeOptions.of(**given, **cell.changes, size=91)
+        options = StylizeOptions.of(**shared, **cell.changes, size=91)
         large = StyleTransfer(options).stylize(CAT, NIGHT).picture
-        apart = {}
+        distances = {}
         for number, result in exploration.results.items():
             small = result.picture
             shrunk = Picture(rgb=resize(large.rgb, small.width, small.height))
-            apart[number] = compare(shrunk, small).delta_e
-        assert min(apart, key=apart.__getitem__) == cell.number, apart
+            distances[number] = compare(shrunk, small).delta_e
+        assert min(distances, key=distances.__getitem__) == cell.number, distances
 
 
-def test_the_command_makes_a_sheet_and_says_each_cell_s_command(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_the_command_writes_a_sheet_and_prints_commands(tmp_path: Path, capsys: Capture) -> None:
     sheet = tmp_path / "sheet.png"
     vary = ["--vary", "strength=0.2,0.9", "--vary", "tv-weight=0,1"]
-    assert run(["explore", CAT, NIGHT, *vary, "-o", str(sheet), *QUICK, "--json"]) == 0
+    assert run(["explore", CAT, NIGHT, *vary, "-o", str(sheet), *FLAGS, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["sheets"] == [str(sheet)]
     assert [cell["options"]["tv_weight"] for cell in facts["cells"]] == [0, 0, 1, 1]
     picture = np.asarray(Image.open(sheet))
-    # Cells lie beside and below each other: between them is paper.
+    # White margins separate the cells.
     assert picture.shape[1] == 12 + 2 * (160 + 12)
     assert (picture[:, :12] == 255).all()
     assert (picture[80:, 12 + 160 : 12 + 172] == 255).all()
     command = shlex.split(facts["cells"][3]["command"])
-    # The cell's command is painted by the program that it names.
+    # The printed command paints the cell.
     out = tmp_path / "out.png"
     command[command.index("-o") + 1] = str(out)
     assert run([*command[1:], "--size", "48", "-q"]) == 0
-    made = np.asarray(Image.open(out))
-    top = next(y for y in range(60, 400) if _at(picture, made, 12 + 172, y))
+    cell = np.asarray(Image.open(out))
+    top = next(y for y in range(60, 400) if _at(picture, cell, 12 + 172, y))
     assert top > picture.shape[0] // 2
-    assert run(["explore", CAT, NIGHT, *vary, "-o", str(sheet), *QUICK]) == 2
+    assert run(["explore", CAT, NIGHT, *vary, "-o", str(sheet), *FLAGS]) == 2
     assert "--force" in capsys.readouterr().err
 
 
 def _at(sheet: np.ndarray, picture: np.ndarray, x: int, y: int) -> bool:
+    """True if the sheet shows the picture at (x, y)."""
     height, width = picture.shape[:2]
     return np.array_equal(sheet[y : y + height, x : x + width], picture)
 
 
-def test_stopping_leaves_cells_empty(tmp_path: Path) -> None:
+def test_cells_after_stop_stay_empty(tmp_path: Path) -> None:
     exploration = Exploration(
         CAT, NIGHT, axes("strength=0.2,0.9"),
         given={"scales": 1, "iterations": 3, "engine": "onnx"}, size=48,
@@ -193,20 +193,20 @@ def test_stopping_leaves_cells_empty(tmp_path: Path) -> None:
     assert sheet.width == 12 + 2 * 172
 
 
-def test_sheets_that_cannot_be_written_are_refused_first(
+def test_invalid_sheet_paths_are_refused_before_the_run(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def painted(*_: object, **__: object) -> None:
-        raise AssertionError("painting began")
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("the run started")
 
-    monkeypatch.setattr(StyleTransfer, "run", painted)
+    monkeypatch.setattr(StyleTransfer, "run", fail)
     (tmp_path / "s-2.jpg").write_bytes(b"precious")
     vary = ["--vary", "strength=0,1", "--vary", "tv-weight=0,1", "--vary", "seed=1,2"]
     several = ["explore", CAT, NIGHT, *vary]
-    for refused in (
+    for arguments in (
         [*several, "-o", str(tmp_path / "s.jpg")],
         [*several, "-o", str(tmp_path / "s.gif")],
         [*several[:-2], "-o", CAT, "--force"],
     ):
-        assert run(refused) == 2
+        assert run(arguments) == 2
         assert capsys.readouterr().err.count("\n") == 1

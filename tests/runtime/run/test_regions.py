@@ -315,7 +315,9 @@ def test_a_region_over_the_whole_image_gives_the_plain_loss(
         guide = RegionGuidance.of(np.ones((48, 64), np.float32), weights.style_layers, CPU)
         plain, before = objective_for(evaluation, weights, picture, image)
         grams = [gram_matrices(evaluation, weights, image)]
-        guided, same = objective_for(evaluation, weights, picture, grams, Guidance(guides=[guide]))
+        guided, same = build_objective(
+            evaluation, weights, picture, grams, Guidance(guides=[guide])
+        )
         assert same == pytest.approx(before, rel=1e-5)
         terms, gradient = evaluation.loss_and_gradient(picture, plain)
         found_terms, found = evaluation.loss_and_gradient(picture, guided)
@@ -422,9 +424,9 @@ def test_previous_frame_is_gray_when_the_network_sees_gray() -> None:
     warped = np.ascontiguousarray(read_picture(CAT).rgb[:48, :64])
     before = PreviousFrame(warped=warped, weight=np.ones((48, 64), np.float32))
     for color in ("style", "content"):
-        scene, _ = scene_of(color, moved=before)
-        assert scene.moved is not None
-        assert (np.ptp(scene.moved.warped, axis=2).max() < 1e-6) == (color == "content")
+        scene, _ = scene_of(color, previous=before)
+        assert scene.previous is not None
+        assert (np.ptp(scene.previous.warped, axis=2).max() < 1e-6) == (color == "content")
 
 
 @pytest.mark.parametrize("size", [(37, 41), (67, 71), (128, 90)], ids=str)
