@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nstrt.plugins.cli.console import print_err, print_out, printer
-from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, given_values, with_option_flags
+from nstrt.plugins.cli.flags import OUTPUT, Quiet, given_options, given_values, with_option_flags
 from nstrt.plugins.cli.interrupt import stop_on_sigint
 from nstrt.runtime.errors import PictureWriteError
 
@@ -88,7 +88,7 @@ def command(
     as_json: bool = typer.Option(
         False, "--json", help="Print one JSON object a picture on stdout.", rich_help_panel=OUTPUT
     ),
-    quiet: bool = QUIET,
+    quiet: Quiet = False,
     given: dict[str, Any] | None = None,
 ) -> int:
     """Repaint many photos, and skip those that are done already."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nstrt.plugins.cli.console import print_out, printer
-from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, given_values, with_option_flags
+from nstrt.plugins.cli.flags import OUTPUT, Quiet, given_options, given_values, with_option_flags
 from nstrt.plugins.cli.interrupt import stop_on_sigint
 from nstrt.runtime.errors import PictureWriteError
 
@@ -59,7 +59,7 @@ def command(
     as_json: bool = typer.Option(
         False, "--json", help="Print one JSON object on stdout.", rich_help_panel=OUTPUT
     ),
-    quiet: bool = QUIET,
+    quiet: Quiet = False,
     given: dict[str, Any] | None = None,
 ) -> int:
     """Try options on CONTENT at small size (--size, else 192), for a sheet to choose from."""
@@ -122,9 +122,9 @@ def _command(cell: Cell, content: Path, style: Path) -> str:
 
 
 def _words(cell: Cell) -> str:
-    from nstrt.runtime.options.text import flags_of
+    from nstrt.runtime.options.text import format_flags
 
-    return shlex.join(flags_of(cell.changes))
+    return shlex.join(format_flags(cell.changes))
 
 
 def _facts(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nstrt.plugins.cli.console import print_out, printer
-from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, with_option_flags
+from nstrt.plugins.cli.flags import OUTPUT, Quiet, given_options, with_option_flags
 from nstrt.plugins.cli.interrupt import stop_on_sigint
 from nstrt.plugins.cli.log import StepLog
 from nstrt.runtime.errors import OptionError, OutputExistsError, PictureWriteError
@@ -146,7 +146,7 @@ def command(
     as_json: bool = typer.Option(
         False, "--json", help="Print one JSON summary on stdout.", rich_help_panel=OUTPUT
     ),
-    quiet: bool = QUIET,
+    quiet: Quiet = False,
     given: dict[str, Any] | None = None,
 ) -> int:
     """Repaint the photo CONTENT in the style of the painting STYLE."""

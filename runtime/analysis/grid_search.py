@@ -13,7 +13,7 @@ from typing import Any
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
-from nstrt.runtime.options.text import flags_of, option_name, read_option
+from nstrt.runtime.options.text import format_flags, option_name, parse_option
 from nstrt.runtime.pictures import PictureSource, as_picture
 from nstrt.runtime.run.events import Event, Finished
 from nstrt.runtime.run.result import Result
@@ -52,7 +52,7 @@ def parse_axis(text: str) -> Axis:
         )
     option = option_name(name)
     parts = [part for part in values.split(";" if ";" in values else ",") if part.strip()]
-    return Axis(option=option, values=tuple(read_option(option, part) for part in parts))
+    return Axis(option=option, values=tuple(parse_option(option, part) for part in parts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +192,7 @@ def _cells(axes: Sequence[Axis], given: dict[str, Any], size: int) -> tuple[Cell
         # is the default.
         seed = {"seed": StylizeOptions.of().seed}
         rest = {name: value for name, value in whole.items() if name not in names}
-        flags = flags_of({**changes, **seed, **rest, **changes})
+        options = StylizeOptions.of(**{**whole, "size": size, "original_size": False})
         page, row, column = _place(number - 1, [len(axis.values) for axis in axes])
         cells.append(
             Cell(
@@ -201,8 +201,8 @@ def _cells(axes: Sequence[Axis], given: dict[str, Any], size: int) -> tuple[Cell
                 row=row,
                 column=column,
                 changes=changes,
-                options=StylizeOptions.of(**{**whole, "size": size, "original_size": False}),
-                flags=tuple(flags),
+                options=options,
+                flags=tuple(format_flags({**changes, **seed, **rest, **changes})),
             )
         )
     return tuple(cells)

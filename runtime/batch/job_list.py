@@ -13,7 +13,7 @@ from typing import Any
 from nstrt.runtime.batch.jobs import Job
 from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.options.options import INITS, StylizeOptions
-from nstrt.runtime.options.text import option_name, read_option
+from nstrt.runtime.options.text import option_name, parse_option
 from nstrt.runtime.pictures import SUFFIXES
 
 __all__ = ["TABLES", "jobs_from", "jobs_of_table"]
@@ -116,7 +116,7 @@ def _job(
     own: dict[str, Any] = {}
     for key, value in row.items():
         name = option_name(key)
-        own[name] = read_option(name, value) if isinstance(value, str) else value
+        own[name] = parse_option(name, value) if isinstance(value, str) else value
     for name, kept in (("init", INITS), ("weights", ())):
         # A word, unless there is such a file beside the table.
         if own.get(name) not in (None, *kept) and (home / str(own[name])).is_file():

@@ -23,7 +23,7 @@ from nstrt.runtime import (
 )
 from nstrt.runtime.analysis.compare import compare
 from nstrt.runtime.analysis.grid_search import sheet_paths
-from nstrt.runtime.options.text import flags_of, read_option
+from nstrt.runtime.options.text import format_flags, parse_option
 from nstrt.runtime.pictures import resize
 
 from support import EXAMPLES
@@ -111,18 +111,16 @@ def test_a_cell_s_command_asks_for_its_options_at_full_size() -> None:
             values["average"] = False
         else:
             name = flag.removeprefix("--").replace("-", "_")
-            values[name] = read_option(name, next(rest))
+            values[name] = parse_option(name, next(rest))
     wanted = StylizeOptions.of(**{**given, "strength": 0.8})
     assert StylizeOptions.of(**values) == wanted
     assert exploration.cells[1].options == StylizeOptions.of(**{**given, "strength": 0.8}, size=64)
 
 
 def test_flags_are_what_the_command_line_takes() -> None:
-    assert flags_of({"original_size": True, "clamp": False, "size": None, "iterations": ()}) == [
-        "--original-size",
-        "--no-clamp",
-    ]
-    assert flags_of({"style_layers": (("relu1_1", 1.0), ("relu2_1", 0.25))}) == [
+    values = {"original_size": True, "clamp": False, "size": None, "iterations": ()}
+    assert format_flags(values) == ["--original-size", "--no-clamp"]
+    assert format_flags({"style_layers": (("relu1_1", 1.0), ("relu2_1", 0.25))}) == [
         "--style-layers",
         "relu1_1,relu2_1:0.25",
     ]

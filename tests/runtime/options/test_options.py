@@ -9,7 +9,7 @@ import pytest
 
 from nstrt.runtime import PRESETS, StylizeOptions
 from nstrt.runtime.errors import LayerNameError, OptionError
-from nstrt.runtime.options.options import parse_layers
+from nstrt.runtime.options.spec import parse_layers
 
 
 def test_presets_are_where_options_start_from() -> None:
