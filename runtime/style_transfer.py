@@ -57,7 +57,7 @@ class StyleTransfer:
         from nstrt.runtime.engines.benchmark import measure_step
         from nstrt.runtime.planning.loss_weights import loss_weights
 
-        engine = self._planner.load()
+        engine = self._planner.load_small()
         measure_step(engine, loss_weights(self.options))
         engine.release()
 
@@ -76,7 +76,7 @@ class StyleTransfer:
         Raises what the run would raise.
         """
         masks = mask_count(regions, protect, stays=self.options.rest == "photo")
-        plan, engine = self._planner.prepare(photo, painting or photo, *more, masks=masks)
+        plan, engine = self._planner.load_and_plan(photo, painting or photo, *more, masks=masks)
         pace = known_pace(self._planner.pace_key(plan))
         if pace is None:
             from nstrt.runtime.engines.benchmark import SIDES, measure_step
@@ -161,7 +161,7 @@ class StyleTransfer:
 
         Raises :class:`NstrtError` if it cannot run here.
         """
-        return self._planner.prepare(photo, painting)[0]
+        return self._planner.load_and_plan(photo, painting)[0]
 
 
 def stylize(

@@ -23,8 +23,8 @@ from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.pictures.delta_e import delta_e
 from nstrt.runtime.planning.loss_weights import loss_weights
+from nstrt.runtime.planning.network import choose_weights
 from nstrt.runtime.planning.plan import Scale, plan_scales
-from nstrt.runtime.planning.planner import choose_weights
 from nstrt.runtime.run.color import ColorMode
 from nstrt.runtime.run.inputs import resized
 from nstrt.runtime.system.host import available_memory

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nstrt.runtime.arrays import Array
-from nstrt.runtime.engines import Engine, StepFunction
+from nstrt.runtime.engines.engine import Engine, StepFunction
 from nstrt.runtime.loss.accumulate import LossAccumulator, terms_of
 from nstrt.runtime.loss.objective import Objective
 from nstrt.runtime.loss.terms import LossTerms

@@ -1,4 +1,4 @@
-"""The pictures of a run: the photo, the paintings, and the masks that say what is where."""
+"""Pictures of a run: the photo, the paintings, and the masks of regions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.loss.guidance import (
     Mask,
-    shared_out,
+    partition,
 )
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
@@ -35,27 +35,27 @@ __all__ = [
 ]
 
 RegionSource: TypeAlias = "tuple[PictureSource, PictureSource | None]"
-"""A mask, and the painting of its region; None for the main one."""
+"""A mask and the painting of its region; None for the main painting."""
 
-_DARKEST = 0.01
-"""A mask whose lightest value is below this is black."""
+_BLACK = 0.01
+"""A mask whose largest value is below this counts as black."""
 
-_OUT_OF_SHAPE = 0.02
-"""How much a mask's proportions may differ from the photo's: sizes are whole pixels."""
+_ASPECT_TOLERANCE = 0.02
+"""Relative difference allowed between a mask's and the photo's proportions."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""ITU-R BT.601: the gray value of sRGB, as picture programs show it."""
+"""Luma weights of ITU-R BT.601, as picture programs use them for gray values."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreviousFrame:
-    """A painted frame as the next one shows it: the target of the temporal loss."""
+    """A film's previous result, warped to the current frame: target of the temporal loss."""
 
     warped: NDArray[np.float32]
-    """omega: height x width x 3 in 0..1, the last painting moved to where its things are now."""
+    """omega: height x width x 3 in 0..1, the previous result warped by the optical flow."""
 
     weight: NDArray[np.float32]
-    """c: height x width, 1 where the movement is known and 0 where something was hidden."""
+    """c: height x width, 1 where the flow is reliable and 0 at occlusions."""
 
     def __post_init__(self) -> None:
         if self.warped.shape != (*self.weight.shape, 3):
@@ -65,7 +65,7 @@ class PreviousFrame:
 
     @property
     def sha256(self) -> str:
-        """A checksum of both."""
+        """SHA-256 of both arrays."""
         digest = hashlib.sha256()
         for values in (self.warped, self.weight):
             digest.update(np.ascontiguousarray(values, np.float32).tobytes())
@@ -74,19 +74,19 @@ class PreviousFrame:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InputSources:
-    """The pictures of a run, as they were given."""
+    """Pictures of a run as the caller gave them."""
 
     content: PictureSource
     """The photo."""
 
     styles: tuple[PictureSource, ...]
-    """The main paintings, which are blended."""
+    """The main paintings, to be blended."""
 
     regions: tuple[RegionSource, ...] = ()
-    """Masks with paintings of their own."""
+    """Masks, each with the painting of its region."""
 
     protect: PictureSource | None = None
-    """The mask of what stays near the photo."""
+    """Mask of the part that stays near the photo."""
 
     moved: PreviousFrame | None = None
     """The painting of a film's frame before, moved along."""
@@ -100,7 +100,7 @@ class InputSources:
         protect: PictureSource | None = None,
         moved: PreviousFrame | None = None,
     ) -> InputSources:
-        """``style`` is one painting, or a list or tuple of several."""
+        """Normalise the arguments; ``style`` is one painting, or a list or tuple of several."""
         several = tuple(style) if isinstance(style, list | tuple) else (style,)
         if not several:
             raise OptionError("There is no painting; name one at least.")
@@ -138,7 +138,7 @@ class MaskPicture:
         picture = as_picture(source)
         name = f"The mask '{picture.name}'" if picture.name else "The mask"
         ratio = picture.width * photo.height / (picture.height * photo.width)
-        slack = _OUT_OF_SHAPE + 1 / min(*picture.size, *photo.size)
+        slack = _ASPECT_TOLERANCE + 1 / min(*picture.size, *photo.size)
         if not 1 / (1 + slack) <= ratio <= 1 + slack:
             raise OptionError(
                 f"{name} is {picture.width}x{picture.height} pixels and the photo "
@@ -149,7 +149,7 @@ class MaskPicture:
         values[values > 1 - 1e-6] = 1
         if picture.alpha is not None:
             values *= picture.alpha
-        if values.max() < _DARKEST:
+        if values.max() < _BLACK:
             raise OptionError(f"{name} is black all over; paint white what it is for.")
         return cls(values=values, name=picture.name, sha256=picture.sha256)
 
@@ -271,7 +271,7 @@ class RunInputs:
         """Masks of the regions at a size, and the rest that they leave; they sum to 1."""
         if not self.regions:
             return [], np.ones((height, width), np.float32)
-        return shared_out([mask.at(width, height) for mask, _ in self.regions])
+        return partition([mask.at(width, height) for mask, _ in self.regions])
 
 
 def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:

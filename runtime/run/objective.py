@@ -16,7 +16,7 @@ from nstrt.runtime.loss.guidance import (
     PhotoOverlay,
     RegionGuidance,
     at_layers,
-    covers,
+    is_empty,
 )
 from nstrt.runtime.loss.objective import LossWeights, Objective
 from nstrt.runtime.loss.temporal import TemporalLoss
@@ -71,7 +71,7 @@ def _guidance(
         if inputs.around is not None:
             photo = resized(inputs.around, scale.width, scale.height, arrays)
         overlay = PhotoOverlay(photo=photo, opacity=arrays.place(1 - rest))
-    elif covers(rest):
+    elif not is_empty(rest):
         masks.append(rest)
         owners.append(None)
     if inputs.protect is not None:

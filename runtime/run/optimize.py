@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, arrays_of
-from nstrt.runtime.engines import Engine
+from nstrt.runtime.engines.engine import Engine
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.loss.objective import Objective
 from nstrt.runtime.loss.terms import LossTerms

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nstrt.runtime.engines import Engine
+    from nstrt.runtime.engines.engine import Engine
 
 __all__ = ["Run"]
 
@@ -163,9 +163,9 @@ class Run:
             checkpoint = self._checkpoints.find(identity)
         if checkpoint is None:
             sizes = [painting.size for painting in inputs.paintings]
-            plan, engine = self._planner.prepare(content.size, *sizes, masks=inputs.masks)
+            plan, engine = self._planner.load_and_plan(content.size, *sizes, masks=inputs.masks)
         else:
-            plan, engine = checkpoint.plan, self._planner.carry_out(checkpoint.plan)
+            plan, engine = checkpoint.plan, self._planner.load_planned(checkpoint.plan)
             engine.pin_algorithms(checkpoint.algorithms)
         self._interrupt.check()
         return _Prepared(

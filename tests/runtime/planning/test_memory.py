@@ -16,13 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nstrt.runtime import StylizeOptions
+from nstrt.runtime.engines import footprint
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import TooLargeError
-from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network import banded as passes_module
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.planning import memory as memory_module
+from nstrt.runtime.planning.loss_weights import loss_weights
 from nstrt.runtime.planning.memory import MemoryDemand, fit_to_memory
 from nstrt.runtime.planning.plan import plan_scales
 
@@ -69,7 +71,7 @@ def test_the_shortest_history_is_the_same_for_all(history: int) -> None:
 def test_large_paintings_load_the_compiler_too() -> None:
     small = demand_of((200, 133), (300, 300), size=200, scales=1, style_scale=1.0)
     large = demand_of((200, 133), (300, 300), size=200, scales=1, style_scale=1.2)
-    assert large.peak - small.peak > memory_module._COMPILER
+    assert large.peak - small.peak > footprint._COMPILER
 
 
 def test_first_the_history_shrinks_then_come_tiles_then_a_refusal() -> None:
@@ -131,7 +133,7 @@ def test_what_does_not_fit_names_the_size_that_does(
     fits = int(str(caught.value).rpartition("--size ")[2].rstrip("."))
     smaller = demand_of(size=fits, engine=engine, optimizer=optimizer)
     assert fit_to_memory(smaller, available).peak <= available
-    # And not much smaller than what would have fit_to_memory.
+    # And not much smaller than what would have fitted.
     with pytest.raises(TooLargeError):
         fit_to_memory(
             demand_of(size=int(fits * 1.15), engine=engine, optimizer=optimizer), available
@@ -146,7 +148,9 @@ def test_an_enlargement_that_does_not_fit_is_named() -> None:
 
 def test_the_painting_counts_for_memory_too() -> None:
     small, large = demand_of(size=1000), demand_of(size=1000, style_scale=2)
-    assert large.peak - small.peak > 2 * 660_000 * small.bytes_per_pixel
+    assert large.peak - small.peak > 2 * small.footprint.network(
+        small.options.layers, small.images[:1]
+    )
 
 
 def test_onnx_runtime_takes_more() -> None:
@@ -170,13 +174,17 @@ def test_what_sections_keep_is_predicted(
         style_layers=dict.fromkeys(layers, 1.0),
     )
     tiled = replace(demand, scales=(replace(demand.scales[0], tile=304),))
-    engine, weights = TorchEngine(read_vgg(default_network.path)), LossWeights.of(demand.options)
+    engine, weights = TorchEngine(read_vgg(default_network.path)), loss_weights(demand.options)
     evaluation = Evaluation(engine, tile=304)
     image = torch.rand(1, 3, *size[::-1])
-    objective, _ = evaluation.objective(weights, image, image.flip(3))
-    evaluation.evaluate(image, objective)
+    objective, _ = objective_for(evaluation, weights, image, image.flip(3))
+    evaluation.loss_and_gradient(image, objective)
     # Of the features at the cut and their gradient, 32 bytes, 12 are those of the picture's own.
-    predicted = tiled._network - memory_module._BUFFERS - 480 * 384 * (32 - 12)
+    predicted = (
+        tiled.footprint.network(tiled.options.layers, tiled.images)
+        - footprint._BUFFERS
+        - 480 * 384 * (32 - 12)
+    )
     assert 0.6 * predicted < engine.passes.scratch.bytes < predicted
 
 
