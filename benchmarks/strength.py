@@ -66,8 +66,8 @@ def colors(size: int) -> None:
 
 
 def repaint(photo: Picture, painting: Picture, size: int, **options: Any) -> NDArray[np.float32]:
-    asked = StylizeOptions.of("fast", size=size, seed=1, engine="onnx", **options)
-    return StyleTransfer(asked, notify=print).stylize(photo, painting).picture.rgb
+    fast = StylizeOptions.of("fast", size=size, seed=1, engine="onnx", **options)
+    return StyleTransfer(fast, notify=print).stylize(photo, painting).picture.rgb
 
 
 def same_shape(painting: Picture, photo: Picture) -> NDArray[np.float32]:
