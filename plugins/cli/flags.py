@@ -11,16 +11,7 @@ import typer
 from nstrt.runtime.options.options import OPTIONS, StylizeOptions
 from nstrt.runtime.options.spec import NumberList, OptionSpec
 
-__all__ = ["OUTPUT", "Quiet", "given_options", "given_values", "with_option_flags"]
-
-OUTPUT = "Output"
-"""Panel of the help for files and messages that a command writes."""
-
-Quiet = Annotated[
-    bool,
-    typer.Option("-q", "--quiet", help="Print nothing but errors.", rich_help_panel=OUTPUT),
-]
-"""Flag that silences a command; False by default."""
+__all__ = ["given_options", "given_values", "with_option_flags"]
 
 _LONGEST_METAVAR = 40
 """Longest list of choices, in characters, that the help shows as a placeholder."""
