@@ -1,7 +1,7 @@
-"""What the filter's dialog offers: options of the runtime in a painter's words.
+"""The arguments of the filter's dialog: options of the runtime with labels and help.
 
-Defaults, ranges and choices come from :class:`StylizeOptions`; the list
-travels to the plug-in in ``nstrt.json``, because GIMP's own Python cannot import nstrt.
+Defaults, ranges and choices come from :data:`~nstrt.runtime.options.options.OPTIONS`. The plug-in
+reads the list from ``nstrt.json``, because GIMP's own Python cannot import nstrt.
 """
 
 from __future__ import annotations
@@ -18,49 +18,49 @@ from nstrt.runtime.planning.plan import default_size
 __all__ = ["Argument", "arguments"]
 
 LARGEST_INT = 2**31 - 1
-"""GIMP's whole numbers have 32 bits."""
+"""GIMP's integers have 32 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Argument:
-    """One argument of the procedure ``plug-in-nstrt-stylize``, one line of its dialog."""
+    """One argument of the procedure ``plug-in-nstrt-stylize``."""
 
     name: str
-    """The name in GIMP's procedure browser, with dashes."""
+    """Name in GIMP's procedure browser, with dashes."""
 
     option: str | None
-    """The option it sets; None for what the plug-in turns into options itself."""
+    """Option that it sets; None if the plug-in derives options from it."""
 
     kind: str
     """``double``, ``int`` or ``choice``."""
 
     label: str
-    """In the dialog, with an underscore before the key that leads to it."""
+    """Label in the dialog, with an underscore before its mnemonic."""
 
     help: str
-    """What shows when the pointer rests on it."""
+    """Tooltip."""
 
     default: float | int | str
-    """The value to begin with."""
+    """Initial value."""
 
     least: float | None = None
-    """Of numbers."""
+    """Smallest value of a number."""
 
     most: float | None = None
-    """Of numbers."""
+    """Largest value of a number."""
 
     choices: tuple[tuple[str, str], ...] = ()
-    """Of choices: the value, and its words."""
+    """Values of a choice, each with its label."""
 
     unset: int | None = None
-    """The value with which the option is left to the preset or the machine."""
+    """Value at which the option is not sent to the worker."""
 
     advanced: bool = False
-    """Whether it is folded away."""
+    """True if it is in the fold Advanced."""
 
 
 def arguments() -> list[dict[str, Any]]:
-    """All arguments but the picture, the layer and the painting, in the dialog's order."""
+    """All arguments but image, layer and painting, in the dialog's order."""
     return [asdict(item) for item in _ARGUMENTS]
 
 
