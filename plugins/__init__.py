@@ -1,1 +1,1 @@
-"""Hosts: the command line, and later a worker process and the GIMP filter."""
+"""Hosts of the runtime: command line, worker process and GIMP filter."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from nstrt.plugins.cli import calm_threads
+from nstrt.plugins.cli import limit_thread_spinning
 
 # nstrt's command line does this before it imports torch.
-calm_threads()
+limit_thread_spinning()
 
 from child import Child  # noqa: E402
 from objective import objective  # noqa: E402

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import sys
 
-import nstrt.plugins.cli.clock  # noqa: F401 starts the clock
+import nstrt.plugins.cli.clock  # noqa: F401 takes the time
 
-__all__ = ["calm_threads", "main"]
+__all__ = ["limit_thread_spinning", "main"]
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its code."""
     if sys.argv[1:] == ["--version"]:
-        # Before anything else is imported: scripts ask this often.
+        # Answered without further imports, because scripts ask for it often.
         from importlib.metadata import version
 
         print(f"nstrt {version('nstrt')}")
         sys.exit(0)
-    calm_threads()
+    limit_thread_spinning()
     try:
         from nstrt.plugins.cli.app import run
 
@@ -28,12 +28,12 @@ def main() -> None:
     sys.exit(code)
 
 
-def calm_threads() -> None:
-    """Have torch's threads wait for each other briefly, some 0.1 ms, before they sleep.
+def limit_thread_spinning() -> None:
+    """Let torch's threads spin for about 0.1 ms before they sleep, unless OMP_WAIT_POLICY is set.
 
-    Threads that spin for longer, as they do by default, cost a machine that has other work a
-    factor of ten; threads that sleep at once cost a quiet one a third. The OpenMP library reads
-    this when torch is loaded; who set something stays in charge.
+    The OpenMP library reads the setting when torch is loaded.
     """
+    # Spinning for longer, the default, made a busy machine ten times slower; sleeping at once
+    # made an idle one slower by a third.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -1,4 +1,4 @@
-"""``python -m nstrt.plugins.cli``."""
+"""Entry of ``python -m nstrt.plugins.cli``."""
 
 from nstrt.plugins.cli import main
 

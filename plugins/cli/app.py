@@ -1,4 +1,4 @@
-"""The commands, put together; each has a module of its own."""
+"""The application: all commands, and errors as one sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 
 @app.callback()
 def _nstrt(
-    version: bool = typer.Option(False, "--version", help="Show the version and exit."),
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     if version:
         from importlib.metadata import version as installed
@@ -38,7 +38,7 @@ def _nstrt(
 
 
 def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
-    """Ctrl-C that the command does not take itself ends it with a sentence."""
+    """Print a sentence and return 130 on a Ctrl-C that the command does not handle."""
 
     @wraps(command)
     def wrapper(*arguments: Any, **options: Any) -> int:
@@ -71,30 +71,30 @@ app.add_typer(group, name=gimp.NAME)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line; gives its exit code.
+    """Run a command line and return its exit code.
 
-    What people can mend is one sentence on stderr and exit code 2; anything else is a bug and
-    may show its trace.
+    An error that people can correct is one sentence on stderr and exit code 2. Other exceptions
+    are bugs and propagate.
     """
     try:
         code = app(list(arguments) or ["--help"], prog_name="nstrt", standalone_mode=False)
     except NstrtError as error:
-        return _refuse(str(error))
+        return _print_error(str(error))
     except Exception as error:
         # Usage errors come from typer's own copy of click, whose module differs by version.
         if not hasattr(error, "format_message"):
             if type(error).__name__ == "Abort":
-                return _refuse("Nothing was written.")
+                return _print_error("Nothing was written.")
             raise
-        return _refuse(_usage(error, arguments)) if error.format_message() else 2
+        return _print_error(_usage_message(error, arguments)) if error.format_message() else 2
     return code if isinstance(code, int) else 0
 
 
-def _usage(error: Any, arguments: Sequence[str]) -> str:
-    """A usage error in plain words, and where to look."""
+def _usage_message(error: Any, arguments: Sequence[str]) -> str:
+    """A usage error in plain words, with the command that shows the help."""
     message = str(error.format_message())
-    for technical, plain in _PLAIN_WORDS:
-        message = re.sub(technical, plain, message)
+    for pattern, plain in _PLAIN_WORDS:
+        message = re.sub(pattern, plain, message)
     context = getattr(error, "ctx", None)
     if "No such command" in message and os.path.exists(arguments[0]):
         return "Say what to do with the picture first: nstrt stylize PHOTO PAINTING -o RESULT.png"
@@ -111,6 +111,7 @@ _PLAIN_WORDS = (
 )
 
 
-def _refuse(sentence: str) -> int:
+def _print_error(sentence: str) -> int:
+    """Print an error on one line and return its exit code."""
     print_err(f"nstrt: {' '.join(sentence.split())}")
     return 2

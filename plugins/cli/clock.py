@@ -1,8 +1,8 @@
-"""Start of the command, before anything else is imported."""
+"""The time at which the command started; the command line imports this module first."""
 
 import time
 
 __all__ = ["STARTED"]
 
 STARTED = time.perf_counter()
-"""Seconds of the clock that a run's times count from."""
+"""Start of the command by ``time.perf_counter()``, in seconds."""

@@ -1,22 +1,22 @@
-"""``nstrt compare``: how far apart two results are, and what each one's loss is."""
+"""``nstrt compare``: differences of two pictures, and their losses."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from nstrt.plugins.cli.console import print_out
 from nstrt.plugins.cli.flags import given_options, with_option_flags
+from nstrt.plugins.cli.parameters import AsJson, input_argument, input_option, takes
 from nstrt.runtime.errors import OptionError
 
 if TYPE_CHECKING:
     from nstrt.runtime.analysis.compare import Difference, PictureLosses
 
-__all__ = ["EXAMPLES", "NAME", "command"]
+__all__ = ["EXAMPLES", "NAME", "Arguments", "command"]
 
 NAME = "compare"
 EXAMPLES = """
@@ -27,47 +27,45 @@ nstrt compare one.png other.png --content photo.jpg --style painting.jpg --json
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The command line, but for the flags of :class:`StylizeOptions`."""
+
+    a: Annotated[Path, input_argument(metavar="A", help="A picture.")]
+    b: Annotated[Path, input_argument(metavar="B", help="Another.")]
+    content: Annotated[
+        Path | None,
+        input_option(
+            metavar="FILE",
+            help="The photo of both: with the painting, the losses of A and B are shown.",
+        ),
+    ] = None
+    style: Annotated[Path | None, input_option(metavar="FILE", help="The painting of both.")] = None
+    as_json: AsJson = False
+
+
 @with_option_flags
-def command(
-    a: Path = typer.Argument(
-        ..., metavar="A", help="A picture.", show_default=False, rich_help_panel="Arguments"
-    ),
-    b: Path = typer.Argument(
-        ..., metavar="B", help="Another.", show_default=False, rich_help_panel="Arguments"
-    ),
-    content: Path = typer.Option(
-        None,
-        "--content",
-        metavar="FILE",
-        help="The photo of both: with the painting, the losses of A and B are shown.",
-        rich_help_panel="Arguments",
-        show_default=False,
-    ),
-    style: Path = typer.Option(
-        None,
-        "--style",
-        metavar="FILE",
-        help="The painting of both.",
-        rich_help_panel="Arguments",
-        show_default=False,
-    ),
-    as_json: bool = typer.Option(
-        False, "--json", help="Print one JSON object on stdout.", rich_help_panel="Output"
-    ),
-    given: dict[str, Any] | None = None,
-) -> int:
+@takes(Arguments)
+def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     """Show how far apart the pictures A and B are, at their own size or at --size."""
-    options = given_options(given or {})
+    options = given_options(given)
+    content, style = arguments.content, arguments.style
     if (content is None) != (style is None):
         raise OptionError("Losses need both a photo and a painting: --content and --style.")
     from nstrt.runtime.analysis.compare import compare, losses_of
     from nstrt.runtime.pictures import read_picture
 
-    pictures = [read_picture(path) for path in (a, b)]
+    pictures = [read_picture(path) for path in (arguments.a, arguments.b)]
     difference = compare(*pictures, size=options.size)
-    losses = None if content is None else losses_of(pictures, content, style, options)
-    if as_json:
-        facts: dict[str, Any] = {"a": str(a), "b": str(b), **difference.as_dict()}
+    losses = None
+    if content is not None and style is not None:
+        losses = losses_of(pictures, content, style, options)
+    if arguments.as_json:
+        facts: dict[str, Any] = {
+            "a": str(arguments.a),
+            "b": str(arguments.b),
+            **difference.as_dict(),
+        }
         if losses is not None:
             facts["losses"] = dict(zip("ab", (item.as_dict() for item in losses), strict=True))
         print_out(json.dumps(facts))
@@ -80,22 +78,23 @@ def command(
     return 0
 
 
-def _difference_lines(found: Difference) -> list[str]:
-    where = f"{found.width}x{found.height} pixels"
-    if found.equal:
-        return [f"equal, {where}"]
+def _difference_lines(difference: Difference) -> list[str]:
+    size = f"{difference.width}x{difference.height} pixels"
+    if difference.equal:
+        return [f"equal, {size}"]
     lines = [
-        f"different, {where}",
+        f"different, {size}",
         f"{'':8}{'largest':>9}{'mean':>9}{'PSNR':>12}",
     ]
-    rows = [("all", found.max, found.mean, found.psnr)]
-    rows += [(name, part.max, part.mean, part.psnr) for name, part in found.channels.items()]
+    rows = [("all", difference.max, difference.mean, difference.psnr)]
+    rows += [(name, part.max, part.mean, part.psnr) for name, part in difference.channels.items()]
     for name, largest, mean, psnr in rows:
         lines.append(f"{name:8}{255 * largest:>9.2f}{255 * mean:>9.3f}{psnr:>9.2f} dB")
     return [
         *lines,
         "differences are in levels of 255",
-        f"Delta E (CIE76): {found.delta_e:.2f} on average, {found.delta_e_max:.1f} at most",
+        f"Delta E (CIE76): {difference.delta_e:.2f} on average, "
+        f"{difference.delta_e_max:.1f} at most",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Telling people things, on consoles that may be narrow, foreign or gone."""
+"""Printing lines on consoles that may lack characters or be closed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def print_err(line: str) -> None:
 
 
 def printer(*, quiet: bool) -> Callable[[str], None]:
-    """What tells people of what goes on: :func:`print_err`, or nothing at all."""
+    """Return :func:`print_err`, or a function that prints nothing."""
     return (lambda line: None) if quiet else print_err
 
 
 def _write(line: str, stream: object) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    shown = line.encode(encoding, "backslashreplace").decode(encoding)
+    printable = line.encode(encoding, "backslashreplace").decode(encoding)
     try:
-        print(shown, file=stream, flush=True)  # type: ignore[call-overload]
+        print(printable, file=stream, flush=True)  # type: ignore[call-overload]
     except (OSError, ValueError):
-        # Nobody listens any more (nstrt ... | head): the picture matters more than the words.
-        # What is buffered must not fail again when the interpreter leaves.
+        # The reader is gone (nstrt ... | head): the run goes on without its messages. The
+        # buffered ones must not fail again when the interpreter exits.
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            silence = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(silence, stream.fileno())  # type: ignore[attr-defined]
-            os.close(silence)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())  # type: ignore[attr-defined]
+            os.close(null)

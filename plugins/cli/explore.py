@@ -1,23 +1,32 @@
-"""``nstrt explore``: which settings? Small pictures of many, on one sheet."""
+"""``nstrt explore``: small pictures of many settings, on contact sheets."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from nstrt.plugins.cli.console import print_out, printer
-from nstrt.plugins.cli.flags import OUTPUT, QUIET, given_options, given_values, with_option_flags
+from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
 from nstrt.plugins.cli.interrupt import stop_on_sigint
+from nstrt.plugins.cli.parameters import (
+    AsJson,
+    Content,
+    Quiet,
+    Style,
+    input_option,
+    output_option,
+    takes,
+)
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
     from nstrt.runtime.analysis.grid_search import Cell, Exploration
 
-__all__ = ["EXAMPLES", "NAME", "command"]
+__all__ = ["EXAMPLES", "NAME", "Arguments", "command"]
 
 NAME = "explore"
 EXAMPLES = """
@@ -27,108 +36,118 @@ nstrt explore photo.jpg painting.jpg --vary color=style,content --preset fast -o
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The command line, but for the flags of :class:`StylizeOptions`."""
+
+    content: Content
+    style: Style
+    vary: Annotated[
+        list[str],
+        input_option(
+            metavar="OPTION=X,Y...",
+            help="An option of nstrt stylize and the values to try. Given again: the first goes "
+            "across, the second down, each combination of further ones has a sheet of its own.",
+        ),
+    ]
+    output: Annotated[
+        Path,
+        output_option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="The sheet: .jpg, .png, .tif, .webp or .avif.",
+        ),
+    ]
+    force: Annotated[bool, output_option("--force", help="Replace the sheet if it exists.")] = False
+    as_json: AsJson = False
+    quiet: Quiet = False
+
+
 @with_option_flags
-def command(
-    content: Path = typer.Argument(
-        ..., metavar="CONTENT", help="The photo.", show_default=False, rich_help_panel="Arguments"
-    ),
-    style: Path = typer.Argument(
-        ..., metavar="STYLE", help="The painting.", show_default=False, rich_help_panel="Arguments"
-    ),
-    vary: list[str] = typer.Option(
-        ...,
-        "--vary",
-        metavar="OPTION=X,Y...",
-        help="An option of nstrt stylize and the values to try. Given again: the first goes "
-        "across, the second down, each combination of further ones has a sheet of its own.",
-        rich_help_panel="Arguments",
-        show_default=False,
-    ),
-    output: Path = typer.Option(
-        ...,
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="The sheet: .jpg, .png, .tif, .webp or .avif.",
-        rich_help_panel=OUTPUT,
-        show_default=False,
-    ),
-    force: bool = typer.Option(
-        False, "--force", help="Replace the sheet if it exists.", rich_help_panel=OUTPUT
-    ),
-    as_json: bool = typer.Option(
-        False, "--json", help="Print one JSON object on stdout.", rich_help_panel=OUTPUT
-    ),
-    quiet: bool = QUIET,
-    given: dict[str, Any] | None = None,
-) -> int:
+@takes(Arguments)
+def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     """Try options on CONTENT at small size (--size, else 192), for a sheet to choose from."""
-    given_options(given or {})
-    from nstrt.plugins.cli.progress import Item, counting_display
-    from nstrt.runtime.analysis.contact_sheet import contact_sheet
+    given_options(given)
     from nstrt.runtime.analysis.grid_search import SIZE, Exploration, parse_axis, sheet_paths
-    from nstrt.runtime.pictures import check_writable, save
-    from nstrt.runtime.run.events import Finished
 
-    values = given_values(given or {})
+    values = given_values(given)
     size = values.pop("size", SIZE)
-    say = printer(quiet=quiet)
-    axes = [parse_axis(text) for text in vary]
-    exploration = Exploration(content, style, axes, given=values, size=size, notify=say)
-    sheets = sheet_paths(output, exploration.pages)
-    for path in sheets:
-        if path.resolve() in (content.resolve(), style.resolve()):
-            raise PictureWriteError(
-                f"The sheet '{path}' would be written over its source; choose another name."
-            )
-        check_writable(path, overwrite=force)
-
-    with (
-        stop_on_sigint(exploration.stop, at_once=lambda: exploration.stopped),
-        counting_display(len(exploration.cells), quiet=quiet or as_json) as show,
-    ):
-        for cell, event in exploration:
-            over = None
-            if isinstance(event, Finished):
-                over = f"painted {100 * event.painted:.0f} %  {event.result.seconds:.0f} s"
-            show(
-                Item(
-                    number=cell.number,
-                    name=_words(cell),
-                    fraction=event.fraction,
-                    seconds_left=event.seconds_left,
-                    over=over,
-                )
-            )
+    exploration = Exploration(
+        arguments.content,
+        arguments.style,
+        [parse_axis(text) for text in arguments.vary],
+        given=values,
+        size=size,
+        notify=printer(quiet=arguments.quiet),
+    )
+    sheets = sheet_paths(arguments.output, exploration.pages)
+    _check_sheets(sheets, arguments)
+    _follow(exploration, quiet=arguments.quiet or arguments.as_json)
     if not exploration.results:
         raise KeyboardInterrupt
-    for page, path in enumerate(sheets):
-        sheet = contact_sheet(
-            exploration, page, content=content.name, style=style.name, stem=content.stem
-        )
-        save(sheet, path, recipe=None, overwrite=force)
-    if as_json:
-        print_out(json.dumps(_facts(exploration, content, style, sheets)))
-    elif not quiet:
+    _save_sheets(exploration, sheets, arguments)
+    if arguments.as_json:
+        print_out(json.dumps(_summary(exploration, sheets, arguments)))
+    elif not arguments.quiet:
         for cell in exploration.cells:
-            print_out(f"{cell.number:>3}  {_command(cell, content, style)}")
+            print_out(f"{cell.number:>3}  {_stylize_command(cell, arguments)}")
         for path in sheets:
             print_out(f"Saved {path}")
     return 130 if exploration.stopped else 0
 
 
-def _command(cell: Cell, content: Path, style: Path) -> str:
-    return cell.command(str(content), str(style), f"{content.stem}-{cell.number}.png")
+def _check_sheets(sheets: Sequence[Path], arguments: Arguments) -> None:
+    """Refuse sheets that cannot be written, before the work."""
+    from nstrt.runtime.pictures import check_writable
+
+    for path in sheets:
+        if path.resolve() in (arguments.content.resolve(), arguments.style.resolve()):
+            raise PictureWriteError(
+                f"The sheet '{path}' would be written over its source; choose another name."
+            )
+        check_writable(path, overwrite=arguments.force)
 
 
-def _words(cell: Cell) -> str:
-    from nstrt.runtime.options.text import flags_of
+def _follow(exploration: Exploration, *, quiet: bool) -> None:
+    """Paint all cells and show their progress."""
+    from nstrt.plugins.cli.progress import jobs_display
+    from nstrt.runtime.options.text import format_flags
+    from nstrt.runtime.run.events import Finished
 
-    return shlex.join(flags_of(cell.changes))
+    with (
+        stop_on_sigint(exploration.stop, exit_now=lambda: exploration.stopped),
+        jobs_display(len(exploration.cells), quiet=quiet) as display,
+    ):
+        for cell, event in exploration:
+            name = shlex.join(format_flags(cell.changes))
+            if isinstance(event, Finished):
+                painted, seconds = 100 * event.painted, event.result.seconds
+                display.finish(cell.number, name, f"painted {painted:.0f} %  {seconds:.0f} s")
+            else:
+                display.update(cell.number, name, event)
 
 
-def _facts(
-    exploration: Exploration, content: Path, style: Path, sheets: list[Path]
+def _save_sheets(exploration: Exploration, sheets: Sequence[Path], arguments: Arguments) -> None:
+    from nstrt.runtime.analysis.contact_sheet import contact_sheet
+    from nstrt.runtime.pictures import save
+
+    content, style = arguments.content, arguments.style
+    for page, path in enumerate(sheets):
+        sheet = contact_sheet(
+            exploration, page, content=content.name, style=style.name, stem=content.stem
+        )
+        save(sheet, path, recipe=None, overwrite=arguments.force)
+
+
+def _stylize_command(cell: Cell, arguments: Arguments) -> str:
+    """The command line that paints a cell at full size."""
+    content = arguments.content
+    return cell.command(str(content), str(arguments.style), f"{content.stem}-{cell.number}.png")
+
+
+def _summary(
+    exploration: Exploration, sheets: Sequence[Path], arguments: Arguments
 ) -> dict[str, Any]:
     cells = []
     for cell in exploration.cells:
@@ -140,7 +159,7 @@ def _facts(
                 "row": cell.row,
                 "column": cell.column,
                 "options": dict(cell.changes),
-                "command": _command(cell, content, style),
+                "command": _stylize_command(cell, arguments),
                 "painted": None if result is None else result.painted,
                 "loss": None if result is None else result.terms.loss,
             }

@@ -1,35 +1,44 @@
-"""Nested facts as lines that people read."""
+"""Nested facts as lines for people, and facts about installed weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["as_lines"]
+__all__ = ["available_weights", "format_facts"]
 
 
-def as_lines(facts: Mapping[str, Any], indent: int = 0) -> Iterator[str]:
-    """Each fact in a line, those inside another indented below it."""
+def format_facts(facts: Mapping[str, Any], indent: int = 0) -> Iterator[str]:
+    """One line for each fact; facts inside another are indented below it."""
     for name, value in facts.items():
         label = " " * indent + name.replace("_", " ")
         if isinstance(value, dict):
             yield label
-            yield from as_lines(value, indent + 2)
+            yield from format_facts(value, indent + 2)
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             yield label
             for item in value:
                 yield " " * (indent + 2) + ", ".join(f"{k} {v}" for k, v in item.items())
         elif isinstance(value, list):
-            yield f"{label}: {', '.join(_plain(item) for item in value) or 'none'}"
+            yield f"{label}: {', '.join(_format_value(item) for item in value) or 'none'}"
         else:
-            yield f"{label}: {_plain(value)}"
+            yield f"{label}: {_format_value(value)}"
 
 
-def _plain(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list):
-        return ":".join(_plain(item) for item in value)
+        return ":".join(_format_value(item) for item in value)
     if value is None:
         return "none"
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)
+
+
+def available_weights() -> dict[str, str]:
+    """The weights that can be exported here, as the exporter describes them."""
+    try:
+        from nstrt.exporter.weights import available_weights as from_exporter
+    except ImportError:
+        return {"exporter": 'not installed; add it with: pip install "nstrt[full]"'}
+    return from_exporter()

@@ -1,4 +1,4 @@
-"""``nstrt gimp``: the filter in GIMP put in place, taken away, looked at."""
+"""``nstrt gimp``: install, uninstall and check the filter in GIMP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,22 +23,26 @@ HELP = "The filter in GIMP 3: Filters > Artistic > Neural Style."
 
 MENU = "Filters > Artistic > Neural Style"
 
-_FOLDER = typer.Option(
-    None,
-    "--folder",
-    metavar="DIR",
-    help="The folder in which a GIMP 3 keeps its settings. Default: every one that is found.",
-    show_default=False,
-)
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--folder",
+        metavar="DIR",
+        help="The folder in which a GIMP 3 keeps its settings. Default: every one that is found.",
+        show_default=False,
+    ),
+]
 
 
 def install(
-    folder: Path = _FOLDER,
-    export: bool = typer.Option(
-        True,
-        "--export/--no-export",
-        help="Prepare the network too, so that the first picture starts at once.",
-    ),
+    folder: Folder = None,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export/--no-export",
+            help="Prepare the network too, so that the first picture starts at once.",
+        ),
+    ] = True,
 ) -> int:
     """Put the filter into GIMP 3.
 
@@ -78,7 +82,7 @@ def install(
     return 0
 
 
-def uninstall(folder: Path = _FOLDER) -> int:
+def uninstall(folder: Folder = None) -> int:
     """Take the filter out of GIMP 3."""
     from nstrt.plugins.gimp.find_gimp import find_gimp
     from nstrt.plugins.gimp.install import PluginPaths
@@ -96,8 +100,8 @@ def uninstall(folder: Path = _FOLDER) -> int:
 
 
 def status(
-    folder: Path = _FOLDER,
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    folder: Folder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Say whether the filter works.
 
@@ -133,7 +137,7 @@ def status(
 
 
 def status_lines(found: FoundGimp, states: list[Status]) -> list[str]:
-    """What was found, in lines for a person."""
+    """The programs, folders and faults that were found, for people."""
     lines = [f"{program.path} is GIMP {program.version}." for program in found.programs]
     if found.lack:
         lines.append(found.lack)
@@ -154,13 +158,13 @@ def _nothing_usable(found: FoundGimp) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Subcommand:
-    """One of the commands after ``nstrt gimp``."""
+    """A command of the group ``nstrt gimp``."""
 
     function: Callable[..., int]
-    """What it does."""
+    """The command itself; its docstring is the help."""
 
     examples: str
-    """Command lines for its help."""
+    """Examples at the end of its help, one a line."""
 
 
 COMMANDS: Mapping[str, Subcommand] = {

@@ -1,4 +1,4 @@
-"""Help in groups without rich, whose import alone would take longer than all the rest."""
+"""Help in groups, without rich: importing rich takes longer than all other imports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["GroupedCommand"]
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose ``--help`` lists its options under their panels' names."""
+    """Command whose ``--help`` lists the parameters of each ``rich_help_panel`` together."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

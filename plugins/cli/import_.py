@@ -1,8 +1,9 @@
-"""``nstrt import``: models that another machine exported."""
+"""``nstrt import``: copy models that another machine exported."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -18,14 +19,16 @@ nstrt import models
 
 
 def command(
-    folder: Path = typer.Argument(
-        metavar="FOLDER", help="What 'nstrt export --for lite --folder FOLDER' made."
-    ),
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="What 'nstrt export --for lite --folder FOLDER' made."
+        ),
+    ],
 ) -> int:
     """Take over models that were exported elsewhere; it needs neither torch nor onnx."""
     store = ModelStore()
-    taken = store.import_folder(folder)
-    for name, copied in taken.items():
+    for name, copied in store.import_folder(folder).items():
         print_out(f"{name}: {'copied' if copied else 'was there already'}")
     print_out(f"in {store.folder}")
     return 0

@@ -1,16 +1,15 @@
-"""``nstrt info``: what would run here, or how a picture was made."""
+"""``nstrt info``: facts about this machine, or how a picture was made."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from nstrt.plugins.cli.console import print_out
-from nstrt.plugins.cli.facts import as_lines
-from nstrt.plugins.cli.report import weights
+from nstrt.plugins.cli.facts import available_weights, format_facts
 from nstrt.runtime.errors import OptionError, PictureReadError
 
 __all__ = ["EXAMPLES", "NAME", "command"]
@@ -25,13 +24,20 @@ nstrt info --report
 
 
 def command(
-    picture: Path = typer.Argument(
-        None, metavar="[PICTURE]", help="A result: shows how it was made.", show_default=False
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
-    report: bool = typer.Option(
-        False, "--report", help="Print all that helps to find a fault, GIMP's part too, to paste."
-    ),
+    picture: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[PICTURE]", help="A result: shows how it was made.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Print all that helps to find a fault, GIMP's part too, to paste.",
+        ),
+    ] = False,
 ) -> int:
     """Show what would run on this machine, or how PICTURE was made."""
     if report:
@@ -48,13 +54,13 @@ def command(
     else:
         from nstrt.runtime.analysis.environment import describe
 
-        facts = {**describe(), "weights": weights()}
+        facts = {**describe(), "weights": available_weights()}
     if as_json:
         print_out(json.dumps(facts, indent=1))
         return 0
     if picture is not None:
-        print_out(_in_short(facts))
-    for line in as_lines(facts):
+        print_out(_headline(facts))
+    for line in format_facts(facts):
         print_out(line)
     return 0
 
@@ -75,8 +81,8 @@ def _recipe(picture: Path) -> dict[str, Any]:
     return recipe
 
 
-def _in_short(recipe: dict[str, Any]) -> str:
-    """What most people want to know of a picture, in one line."""
+def _headline(recipe: dict[str, Any]) -> str:
+    """Pictures, preset, size and time of a run, in one line."""
     finest = recipe["plan"]["scales"][-1]
     stopped = f", stopped after {recipe['steps']} steps" if recipe.get("stopped") else ""
     return (

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one is a wish, the second one an order."""
+"""Ctrl-C: the first one stops the work in good order, the second one ends the program."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ __all__ = ["stop_on_sigint"]
 
 
 @contextmanager
-def stop_on_sigint(stop: Callable[[], None], *, at_once: Callable[[], bool]) -> Iterator[None]:
-    """While the block runs, Ctrl-C calls ``stop``, which lets it end in good order; where
-    ``at_once`` says so, as after a first one, it ends the program."""
+def stop_on_sigint(stop: Callable[[], None], *, exit_now: Callable[[], bool]) -> Iterator[None]:
+    """Call ``stop`` on Ctrl-C while the block runs.
 
-    def stopping(number: int, frame: FrameType | None) -> None:
-        if at_once():
+    Raises :class:`KeyboardInterrupt` instead where ``exit_now`` returns true, as after a first
+    Ctrl-C.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if exit_now():
             raise KeyboardInterrupt
         stop()
 
-    earlier = signal.signal(signal.SIGINT, stopping)
+    previous = signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, earlier)
+        signal.signal(signal.SIGINT, previous)

@@ -5,39 +5,36 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from nstrt.runtime.errors import PictureWriteError
-
-if TYPE_CHECKING:
-    from nstrt.runtime.run.events import Event
+from nstrt.runtime.run.events import Event, Step
 
 __all__ = ["StepLog"]
 
 
 class StepLog:
-    """Writes a line for each step to ``path``, or nothing without one.
+    """Writes a line for each step of a run to ``path``, or adds it with ``append``.
 
-    The file is begun at the first step, so that a run that cannot start leaves none. A log that
-    cannot be continued (a full disk) ends with a complaint, and the picture goes on. With
-    ``further`` lines are added to those that the file has.
+    The first step creates the file, so that a run that cannot start leaves none. ``notify`` gets a
+    sentence when a line cannot be written (a full disk); the log then ends, and the run goes on.
+    Raises :class:`PictureWriteError` if ``path`` is a folder or is in none.
     """
 
-    def __init__(
-        self, path: Path | None, print_err: Callable[[str], None], *, further: bool = False
-    ) -> None:
-        self._path = path
-        self._complain = print_err
-        self._mode = "a" if further else "w"
-        self._file: IO[str] | None = None
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+    def __init__(self, path: Path, notify: Callable[[str], None], *, append: bool = False) -> None:
+        if path.is_dir() or not path.parent.is_dir():
             raise PictureWriteError(
                 f"The log '{path}' cannot be written; choose a file in a folder that exists."
             )
+        self._path = path
+        self._notify = notify
+        self._mode = "a" if append else "w"
+        self._file: IO[str] | None = None
+        self._failed = False
 
-    def write(self, event: Event) -> None:
-        """Add the line of one step."""
-        if self._path is None:
+    def update(self, event: Event) -> None:
+        """Write the line of a :class:`Step`; ignore other events."""
+        if self._failed or not isinstance(event, Step):
             return
         try:
             if self._file is None:
@@ -45,16 +42,16 @@ class StepLog:
                 self._file = self._path.open(self._mode, encoding="utf-8", buffering=1)
             self._file.write(json.dumps(_line(event)) + "\n")
         except OSError as error:
-            self._complain(f"The log '{self._path}' ends here: {error.strerror}.")
-            self._path = None
+            self._notify(f"The log '{self._path}' ends here: {error.strerror}.")
+            self._failed = True
 
     def close(self) -> None:
-        """Finish the file."""
+        """Close the file."""
         if self._file is not None:
             try:
                 self._file.close()
             except OSError as error:
-                self._complain(f"The log's last lines are lost: {error.strerror}.")
+                self._notify(f"The log's last lines are lost: {error.strerror}.")
 
 
 def _line(event: Event) -> dict[str, float | int]:

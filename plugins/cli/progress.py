@@ -1,4 +1,4 @@
-"""The progress bar: scale, how far the picture is painted, time to go."""
+"""Progress on stderr: a bar on a terminal, a line for each scale or picture elsewhere."""
 
 from __future__ import annotations
 
@@ -6,34 +6,50 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from nstrt.plugins.cli.console import print_err
 from nstrt.runtime.run.events import Event, ScaleDone, Started
 
-__all__ = ["Item", "counting_display", "progress_display"]
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
-Display = Callable[[Event], None]
+__all__ = ["JobsDisplay", "PictureProgress", "jobs_display", "run_display"]
+
+
+class PictureProgress(Protocol):
+    """Progress of one picture: the part that a run's events and a batch's have in common."""
+
+    @property
+    def fraction(self) -> float:
+        """Share of the work that is done, 0 to 1."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Predicted time to the end; None before the first step."""
+
+
+RunDisplay = Callable[[Event], None]
 
 
 @contextmanager
-def progress_display(*, quiet: bool) -> Iterator[Display]:
-    """Give a function that shows events: a bar on a terminal, a line for each scale elsewhere."""
+def run_display(*, quiet: bool) -> Iterator[RunDisplay]:
+    """Give a function that shows the events of one run."""
     if quiet:
         yield lambda event: None
     elif not sys.stderr.isatty():
-        yield _Lines().show
+        yield _RunLines().show
     else:
-        with _bar() as show:
+        with _run_bar() as show:
             yield show
 
 
 @contextmanager
-def _bar() -> Iterator[Display]:
+def _run_bar() -> Iterator[RunDisplay]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    progress = Progress(
+    bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TextColumn("{task.percentage:>3.0f} %"),
@@ -42,8 +58,8 @@ def _bar() -> Iterator[Display]:
         console=Console(stderr=True),
         transient=True,
     )
-    with progress:
-        task = progress.add_task("preparing", total=1.0, painted=0.0, left="")
+    with bar:
+        task = bar.add_task("preparing", total=1.0, painted=0.0, left="")
         scales = 0
 
         def show(event: Event) -> None:
@@ -51,19 +67,19 @@ def _bar() -> Iterator[Display]:
             if isinstance(event, Started):
                 scales = len(event.plan.scales)
             with contextlib.suppress(OSError):
-                progress.update(
+                bar.update(
                     task,
                     completed=event.fraction,
                     description=f"scale {event.scale}/{scales}  {event.width}x{event.height}",
                     painted=100 * event.painted,
-                    left=_left(event.seconds_left),
+                    left=_time_left(event),
                 )
 
         yield show
 
 
-class _Lines:
-    """A line for each scale, where no bar can be drawn."""
+class _RunLines:
+    """A line for each scale."""
 
     _scales = 0
 
@@ -71,7 +87,7 @@ class _Lines:
         if isinstance(event, Started):
             self._scales = len(event.plan.scales)
         elif isinstance(event, ScaleDone):
-            left = _left(event.seconds_left)
+            left = _time_left(event)
             steps = f"{event.iteration} step{'s' * (event.iteration != 1)}"
             print_err(
                 f"scale {event.scale} of {self._scales}  {event.width}x{event.height}  {steps}  "
@@ -80,83 +96,90 @@ class _Lines:
             )
 
 
-Count = Callable[["Item"], None]
+class JobsDisplay:
+    """Shows several pictures, numbered from 1; this one shows nothing."""
 
+    def update(self, number: int, name: str, progress: PictureProgress | None) -> None:
+        """Show a picture that is being painted; its progress is None before the first step."""
 
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """Where one of several pictures is."""
-
-    number: int
-    """Which, from 1."""
-
-    name: str
-    """What it is called."""
-
-    fraction: float = 0.0
-    """Of its work that is done."""
-
-    seconds_left: float | None = None
-    """To go."""
-
-    over: str | None = None
-    """What became of it, in words, once that is known."""
+    def finish(self, number: int, name: str, outcome: str) -> None:
+        """Show a picture that was painted, skipped or failed."""
 
 
 @contextmanager
-def counting_display(total: int, *, quiet: bool) -> Iterator[Count]:
-    """Give a function that shows where several pictures are: on a terminal a bar over all of them,
-    and a line for each one that is over."""
+def jobs_display(total: int, *, quiet: bool) -> Iterator[JobsDisplay]:
+    """Show the progress of ``total`` pictures: a line for each at its end, and on a terminal a bar
+    over all of them."""
     if quiet:
-        yield lambda item: None
+        yield JobsDisplay()
     elif not sys.stderr.isatty():
-        yield lambda item: print_err(_line(item, total)) if item.over is not None else None
+        yield _JobLines(total)
     else:
-        with _counting_bar(total) as show:
-            yield show
+        with _job_bar(total) as display:
+            yield display
+
+
+class _JobLines(JobsDisplay):
+    def __init__(self, total: int) -> None:
+        self._total = total
+
+    def finish(self, number: int, name: str, outcome: str) -> None:
+        print_err(_job_line(number, self._total, name, outcome))
 
 
 @contextmanager
-def _counting_bar(total: int) -> Iterator[Count]:
+def _job_bar(total: int) -> Iterator[JobsDisplay]:
     from rich.console import Console
-    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    progress = Progress(
+    bar = Progress(
         MofNCompleteColumn(),
         BarColumn(bar_width=None),
         TextColumn("{task.description}"),
         console=Console(stderr=True),
         transient=True,
     )
-    with progress:
-        task = progress.add_task("preparing", total=total)
-        running: dict[int, float] = {}
-        over = 0
-
-        def show(item: Item) -> None:
-            nonlocal over
-            words = escape(item.name)
-            if item.over is None:
-                running[item.number] = item.fraction
-                words += f"  {100 * item.fraction:.0f} %  {_left(item.seconds_left)}"
-            else:
-                running.pop(item.number, None)
-                over += 1
-            with contextlib.suppress(OSError):
-                if item.over is not None:
-                    progress.console.print(_line(item, total), markup=False, highlight=False)
-                # A picture under way counts as a part of one.
-                progress.update(task, completed=over + sum(running.values()), description=words)
-
-        yield show
+    with bar:
+        yield _JobBar(total, bar)
 
 
-def _line(item: Item, total: int) -> str:
-    return f"{item.number} of {total}  {item.name}  {item.over}"
+class _JobBar(JobsDisplay):
+    """A bar over all pictures, in which one that is being painted counts as a part of one."""
+
+    def __init__(self, total: int, bar: RichProgress) -> None:
+        self._total = total
+        self._bar = bar
+        self._task = bar.add_task("preparing", total=total)
+        self._running: dict[int, float] = {}
+        self._finished = 0
+
+    def update(self, number: int, name: str, progress: PictureProgress | None) -> None:
+        fraction = 0.0 if progress is None else progress.fraction
+        self._running[number] = fraction
+        self._draw(f"{name}  {100 * fraction:.0f} %  {_time_left(progress)}")
+
+    def finish(self, number: int, name: str, outcome: str) -> None:
+        self._running.pop(number, None)
+        self._finished += 1
+        with contextlib.suppress(OSError):
+            line = _job_line(number, self._total, name, outcome)
+            self._bar.console.print(line, markup=False, highlight=False)
+        self._draw(name)
+
+    def _draw(self, description: str) -> None:
+        from rich.markup import escape
+
+        completed = self._finished + sum(self._running.values())
+        with contextlib.suppress(OSError):
+            self._bar.update(self._task, completed=completed, description=escape(description))
 
 
-def _left(seconds: float | None) -> str:
+def _job_line(number: int, total: int, name: str, outcome: str) -> str:
+    return f"{number} of {total}  {name}  {outcome}"
+
+
+def _time_left(progress: PictureProgress | None) -> str:
+    seconds = None if progress is None else progress.seconds_left
     if not seconds or seconds < 1:
         return ""
     minutes, rest = divmod(round(seconds), 60)

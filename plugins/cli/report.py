@@ -1,4 +1,4 @@
-"""``nstrt info --report``: all that helps to find a fault, as one text that can be pasted."""
+"""``nstrt info --report``: facts that help to find a fault, as one text to paste."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from nstrt.plugins.cli.facts import as_lines
+from nstrt.plugins.cli.facts import available_weights, format_facts
 
-__all__ = ["LOG_LINES", "report_lines", "weights", "without_home"]
+__all__ = ["LOG_LINES", "report_lines", "without_home"]
 
 LOG_LINES = 60
-"""How much of the worker's log is shown."""
+"""Most lines of each of the worker's logs that are shown."""
 
 _PACKAGES = (
     ("nstrt",),
-    # One module in two packages, of which only one should be there.
+    # Two packages of one module; only one of them should be installed.
     ("onnxruntime", "onnxruntime-gpu"),
     *(("numpy",), ("onnx",), ("onnxscript",), ("pyvips",), ("torch",), ("torchvision",)),
 )
@@ -26,13 +26,13 @@ _VARIABLES = ("NSTRT_CACHE", "GIMP3_DIRECTORY", "XDG_CONFIG_HOME", "PYTHONPATH")
 
 
 def report_lines() -> Iterator[str]:
-    """The report, line by line; a part that cannot be had says so in a line."""
+    """Lines of the report; a part that fails is one line with its error."""
     homes = {str(Path.home()), os.path.realpath(Path.home())}
     parts: tuple[tuple[str, Callable[[], Iterable[str]]], ...] = (
         ("Versions", _versions),
         ("This machine", _machine),
         ("Weights", _weights),
-        # Looking at GIMP starts workers, which write into the log.
+        # The part about GIMP starts workers, which write into the log.
         ("The worker's log", _log),
         ("GIMP", _gimp),
     )
@@ -43,14 +43,14 @@ def report_lines() -> Iterator[str]:
         try:
             lines = list(part())
         except Exception as error:
-            # The report is for when things are broken; one of them must not hide the others.
+            # People ask for a report when something is broken: other parts must still appear.
             lines = [f"not to be had: {type(error).__name__}: {error}"]
         for line in lines:
             yield without_home(f"  {line}", homes)
 
 
 def without_home(line: str, homes: Iterable[str]) -> str:
-    """The line with a person's home folder, which has their name in it, as ``~``."""
+    """Replace home folders, which contain a person's name, by ``~``."""
     for home in sorted(homes, key=len, reverse=True):
         if len(home) > 1:
             # Logs and JSON write a backslash twice.
@@ -62,11 +62,11 @@ def _versions() -> Iterator[str]:
     from importlib.metadata import PackageNotFoundError, version
 
     for names in _PACKAGES:
-        there = []
+        installed = []
         for name in names:
             with suppress(PackageNotFoundError):
-                there.append(f"{name}: {version(name)}")
-        yield from there or [f"{names[0]}: not installed"]
+                installed.append(f"{name}: {version(name)}")
+        yield from installed or [f"{names[0]}: not installed"]
     yield f"python: {platform.python_version()} ({sys.executable})"
     yield f"system: {platform.platform()}"
     for name in _VARIABLES:
@@ -79,12 +79,11 @@ def _machine() -> Iterator[str]:
 
     facts = describe()
     del facts["versions"]
-    return as_lines(facts)
+    return format_facts(facts)
 
 
 def _weights() -> Iterator[str]:
-
-    return as_lines(weights())
+    return format_facts(available_weights())
 
 
 def _gimp() -> Iterator[str]:
@@ -102,7 +101,7 @@ def _log() -> Iterator[str]:
     paths = dict.fromkeys([log_file(), *_logs_of_filters()])
     for path in paths:
         yield str(path)
-        # What was written last may have been moved aside just now.
+        # The log may have been rotated just now.
         parts = [path.with_name(path.name + ".1"), path]
         lines = [
             line
@@ -114,26 +113,17 @@ def _log() -> Iterator[str]:
 
 
 def _logs_of_filters() -> Iterator[Path]:
-    """The logs that the installed filters' workers write, which may have another cache."""
+    """Logs of the installed filters' workers, whose cache may be another one."""
     from nstrt.plugins.gimp import settings
     from nstrt.plugins.gimp.find_gimp import find_gimp
 
     try:
         folders = find_gimp().folders
     except Exception:
-        # The part about GIMP says what is wrong.
+        # The part about GIMP shows the error.
         return
     for folder in folders:
         try:
             yield Path(settings.read(folder.path / "plug-ins" / "nstrt" / "nstrt.json").log)
         except settings.SettingsError:
             continue
-
-
-def weights() -> dict[str, str]:
-    """Which weights can be had here; only the exporter knows."""
-    try:
-        from nstrt.exporter.weights import available_weights
-    except ImportError:
-        return {"exporter": 'not installed; add it with: pip install "nstrt[full]"'}
-    return available_weights()

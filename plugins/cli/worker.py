@@ -1,8 +1,9 @@
-"""``nstrt worker``: paints for other programs."""
+"""``nstrt worker``: a process that paints for other programs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -17,37 +18,40 @@ nstrt worker --socket /run/user/1000/nstrt/worker.sock --host-pid 4711
 """
 
 IDLE = 900.0
+"""Default seconds without a connection or a job after which a worker ends."""
 
 
 def command(
-    socket: Path = typer.Option(
-        None,
-        "--socket",
-        metavar="FILE",
-        help="Listen at a Unix socket instead of standard input and output.",
-        show_default=False,
-    ),
-    loopback: Path = typer.Option(
-        None,
-        "--loopback",
-        metavar="FILE",
-        help="Listen on 127.0.0.1 instead, and write port and token to FILE.",
-        show_default=False,
-    ),
-    host_pid: int = typer.Option(
-        None,
-        "--host-pid",
-        metavar="PID",
-        help="End within a second of this process.",
-        show_default=False,
-    ),
-    idle: float = typer.Option(
-        IDLE,
-        "--idle",
-        metavar="SECONDS",
-        help="End when there was neither a connection nor a job for so long.",
-        show_default=False,
-    ),
+    socket: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Listen at a Unix socket instead of standard input and output.",
+            show_default=False,
+        ),
+    ] = None,
+    loopback: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Listen on 127.0.0.1 instead, and write port and token to FILE.",
+            show_default=False,
+        ),
+    ] = None,
+    host_pid: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PID", help="End within a second of this process.", show_default=False
+        ),
+    ] = None,
+    idle: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="End when there was neither a connection nor a job for so long.",
+            show_default=False,
+        ),
+    ] = IDLE,
 ) -> int:
     """Paint for other programs, over the protocol of docs/worker.md."""
     from nstrt.plugins.worker.listener import listen_loopback, listen_unix

@@ -1,16 +1,18 @@
 """The arguments of the filter's dialog: options of the runtime with labels and help.
 
-Defaults, ranges and choices come from :class:`~nstrt.runtime.options.StylizeOptions`. The plug-in
+Defaults, ranges and choices come from :data:`~nstrt.runtime.options.options.OPTIONS`. The plug-in
 reads the list from ``nstrt.json``, because GIMP's own Python cannot import nstrt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from nstrt.runtime.options.options import PRESETS, StylizeOptions
+from nstrt.runtime.options.options import OPTIONS
+from nstrt.runtime.options.presets import PRESETS
+from nstrt.runtime.options.spec import Integer
 from nstrt.runtime.planning.plan import default_size
 
 __all__ = ["Argument", "arguments"]
@@ -62,37 +64,33 @@ def arguments() -> list[dict[str, Any]]:
     return [asdict(item) for item in _ARGUMENTS]
 
 
-def _option(option: str) -> tuple[Any, Mapping[str, Any]]:
-    """An option's default, and its field's metadata."""
-    (item,) = (item for item in fields(StylizeOptions) if item.name == option)
-    return item.default, item.metadata
-
-
-def _number(option: str, label: str, help: str, *, kind: str = "double", **more: Any) -> Argument:
-    default, metadata = _option(option)
-    most = metadata["most"]
+def _number(option: str, label: str, help: str, **more: Any) -> Argument:
+    spec = OPTIONS[option]
+    kind, maximum = "double", spec.range.maximum
+    if isinstance(spec.kind, Integer):
+        kind, maximum = "int", min(maximum or LARGEST_INT, LARGEST_INT)
     return Argument(
-        name=option.replace("_", "-"),
+        name=spec.dashed_name,
         option=option,
         kind=kind,
         label=label,
         help=help,
-        default=default,
-        least=metadata["least"],
-        most=min(most, LARGEST_INT) if kind == "int" else most,
+        default=spec.default,
+        least=spec.range.minimum,
+        most=maximum,
         **more,
     )
 
 
 def _choice(option: str, label: str, help: str, words: Mapping[str, str], **more: Any) -> Argument:
-    default, _ = _option(option)
+    spec = OPTIONS[option]
     return Argument(
-        name=option.replace("_", "-"),
+        name=spec.dashed_name,
         option=option,
         kind="choice",
         label=label,
         help=help,
-        default=default,
+        default=spec.default,
         choices=tuple(words.items()),
         **more,
     )
@@ -156,7 +154,6 @@ _ARGUMENTS = (
         "S_eed",
         "Only for pictures that start from noise: each number gives another picture, the same "
         "number the same one.",
-        kind="int",
     ),
     Argument(
         name="size",
@@ -178,7 +175,7 @@ _ARGUMENTS = (
         help="Steps at each scale; 0 leaves them to Quality.",
         default=0,
         least=0,
-        most=_option("iterations")[1]["most"],
+        most=OPTIONS["iterations"].range.maximum,
         unset=0,
         advanced=True,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nstrt.plugins.worker.messages import RequestError, payload_size
@@ -26,7 +26,7 @@ from nstrt.plugins.worker.requests import (
     Stylize,
 )
 from nstrt.runtime.errors import NstrtError, OptionError, PictureReadError, TooLargeError
-from nstrt.runtime.options.options import INITS, StylizeOptions
+from nstrt.runtime.options.options import OPTIONS, StylizeOptions
 
 __all__ = ["MAX_PIXELS", "MIN_SIDE", "parse_id", "parse_op", "parse_request"]
 
@@ -44,8 +44,6 @@ MIN_SIDE = 16
 
 MAX_PICTURES = 16
 """The most additional style pictures, and the most regions."""
-
-_NAMED_WEIGHTS = ("oxford", "torchvision", "auto")
 
 
 def parse_id(header: Mapping[str, Any]) -> Id:
@@ -199,16 +197,18 @@ def _options(header: Mapping[str, Any]) -> StylizeOptions:
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         raise OptionError(f"The option {_invalid_option(given)} cannot have that value.") from error
-    for option, value, names in (
-        ("init", options.init, INITS),
-        ("weights", options.weights, _NAMED_WEIGHTS),
-    ):
-        if value not in names and ("\0" in value or not os.path.isabs(value)):
-            raise OptionError(
-                f"The option '{option}' is one of {', '.join(names)}, or a file by its whole "
-                f"path, not '{value}'."
-            )
+    for name, spec in OPTIONS.items():
+        if spec.file_words:
+            _check_file_option(name, getattr(options, name), spec.file_words)
     return options
+
+
+def _check_file_option(name: str, value: str, words: Sequence[str]) -> None:
+    if value not in words and ("\0" in value or not os.path.isabs(value)):
+        raise OptionError(
+            f"The option '{name}' is one of {', '.join(words)}, or a file by its whole path, "
+            f"not '{value}'."
+        )
 
 
 def _invalid_option(given: Mapping[str, Any]) -> str:

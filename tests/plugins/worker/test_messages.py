@@ -9,7 +9,6 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from nstrt.plugins.worker.request_parser import parse_request
 from nstrt.plugins.worker.requests import Prepare, Stylize
 from nstrt.runtime import errors
 from nstrt.runtime.errors import NstrtError
-from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.options.options import OPTIONS, StylizeOptions
 from nstrt.runtime.pictures import MAX_PIXELS, MIN_SIDE, Picture
 from nstrt.runtime.system.interrupt import Interrupted
 
@@ -213,10 +212,10 @@ def test_pictures_have_the_limits_of_picture_files() -> None:
 
 
 def test_the_page_lists_the_choices_of_every_option() -> None:
-    for option in fields(StylizeOptions):
-        if option.metadata["choices"]:
-            (row,) = re.findall(rf"^\| `{option.name}` \|.*\|(.*)\|.*\|$", PAGE, re.M)
-            assert re.findall(r"`([\w-]+)`", row) == list(option.metadata["choices"])
+    for name, spec in OPTIONS.items():
+        if spec.choices:
+            (row,) = re.findall(rf"^\| `{name}` \|.*\|(.*)\|.*\|$", PAGE, re.M)
+            assert re.findall(r"`([\w-]+)`", row) == list(spec.choices)
 
 
 def test_every_error_that_people_can_cause_has_a_code_of_the_page() -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.plugins.cli.stylize import _region as read_region
+from nstrt.plugins.cli.stylize import parse_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.evaluation import Evaluation
@@ -546,7 +546,7 @@ def test_region_flag_is_mask_colon_painting(
         "a:b.png:c.jpg": ("a:b.png", "c.jpg"),
         "missing.png:c.jpg": ("missing.png", "c.jpg"),
     }.items():
-        mask, painting = read_region(text)
+        mask, painting = parse_region(text)
         assert (str(mask), painting and str(painting)) == expected
     with pytest.raises(OptionError, match=r"mask\.png:painting\.jpg"):
-        read_region("mask.png:")
+        parse_region("mask.png:")
