@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from quality import border_ratio, chroma_noise, chroma_noise_ratio
 
-from nstrt.runtime import Picture, Result, StyleTransfer, StylizeOptions
+from nstrt.runtime import PRESETS, Picture, Result, StyleTransfer, StylizeOptions
 from nstrt.runtime.pictures import resize
 from nstrt.runtime.system.host import processor_name, versions
 
 ROOT = Path(__file__).parents[1]
 PAIRS = (("cat", "night"), ("astronaut", "ember"), ("coffee", "garden"))
-PRESETS = ("fast", "balanced", "best", "classic")
 CLASSIC_SIZE = 160
 CELL = 300
 """Width in pixels of a picture in a sheet."""

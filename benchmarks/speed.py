@@ -15,7 +15,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from spawn import Outcome, ProgramError, spawn
 
 from nstrt.runtime import StylizeOptions
 from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.options.options import OPTIONS
+from nstrt.runtime.options.text import parse_option
 from nstrt.runtime.planning.plan import plan_scales
 from nstrt.runtime.system.host import default_threads
 
@@ -156,16 +158,11 @@ def parse_options(words: str) -> dict[str, Any]:
     return options
 
 
-def _value(name: str, value: str) -> Any:
-    if name == "iterations":
-        return [int(number) for number in value.split(",")]
-    kinds = {item.name: str(item.type) for item in fields(StylizeOptions)}
-    if kinds.get(name, "str").startswith(("str", "LayerWeights")):
-        return value
-    try:
-        return json.loads(value.lower())
-    except ValueError:
-        return value
+def _value(name: str, text: str) -> Any:
+    if name not in OPTIONS:
+        return text
+    value = parse_option(name, text)
+    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass

@@ -11,7 +11,7 @@ and to the job's ``cancelled``.
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import queue
 import random
 import subprocess
@@ -24,6 +24,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from nstrt.plugins.worker.client import Client
+from nstrt.plugins.worker.messages import EndOfStream
+from nstrt.plugins.worker.streams import PipeStream
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PATIENCE = 300.0
@@ -100,7 +104,6 @@ def stylize(host: Host, photo: np.ndarray[Any, Any], *, previews: float, **optio
             "style": {"file": str(EXAMPLES / "night.jpg")},
             "options": {**FAST, **options},
             "previews": previews,
-            "nbytes": photo.nbytes,
         },
         photo.tobytes(),
     )
@@ -115,22 +118,27 @@ class Host:
             [sys.executable, "-m", "nstrt.plugins.cli", "worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._client = Client(
+            PipeStream(self._process.stdout.fileno(), self._process.stdin.fileno())
         )
         self._events: queue.Queue[tuple[float, dict[str, Any]]] = queue.Queue()
-        self._job = 0
+        hello = self._client.handshake()
+        if hello["event"] != "hello":
+            raise SystemExit(hello["message"])
+        self.started = time.perf_counter() - started
         threading.Thread(target=self._read, daemon=True).start()
-        self.send({"op": "hello", "id": 0, "protocol": 1})
-        self.started = self.until("hello")[0] - started
 
-    def send(self, request: dict[str, Any], pixels: bytes = b"") -> None:
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(request).encode() + b"\n" + pixels)
-        self._process.stdin.flush()
+    def send(self, request: dict[str, Any], pixels: bytes | None = None) -> None:
+        self._client.send(pixels, **request)
 
-    def job(self, request: dict[str, Any], pixels: bytes = b"") -> int:
-        self._job += 1
-        self.send({"id": self._job, **request}, pixels)
-        return self._job
+    def job(self, request: dict[str, Any], pixels: bytes | None = None) -> int:
+        id = self._client.new_id()
+        self.send({"id": id, **request}, pixels)
+        return id
 
     def until(self, kind: str) -> tuple[float, dict[str, Any]]:
         """Return the next event of a kind and its time."""
@@ -158,11 +166,10 @@ class Host:
         self._process.wait(10)
 
     def _read(self) -> None:
-        assert self._process.stdout
-        while line := self._process.stdout.readline():
-            event = json.loads(line)
-            self._process.stdout.read(event.get("nbytes", 0))
-            self._events.put((time.perf_counter(), event))
+        with contextlib.suppress(EndOfStream, OSError):
+            while True:
+                event = self._client.receive()
+                self._events.put((time.perf_counter(), event))
 
 
 if __name__ == "__main__":

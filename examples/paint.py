@@ -1,8 +1,8 @@
-"""Paint the example pictures: three procedural "oil paintings" and a copy of the cat photo.
+"""Paint the example pictures: three procedural "oil paintings" and copies of four photos.
 
-Run `python examples/paint.py` to regenerate every picture beside this file, or name some:
-`python examples/paint.py night ember`. Only numpy and Pillow are needed (the cat photo is
-copied only where scikit-image is installed). The result depends on the seeds alone.
+Run `python examples/paint.py` to regenerate these pictures beside this file, or name some:
+`python examples/paint.py night ember`. Only numpy and Pillow are needed (photos are copied
+only where scikit-image is installed). The paintings depend on the seeds alone.
 
 The method is painterly rendering with curved brush strokes (A. Hertzmann, 1998):
 
@@ -750,27 +750,37 @@ def paint(name: str) -> Image.Image:
     return painter.finish()
 
 
-def copy_cat(target: Path) -> bool:
-    """Save scikit-image's photo of Chelsea the cat (CC0); say whether that was possible."""
+PHOTOS = {
+    "cat": ("chelsea.png", 95),
+    "astronaut": ("astronaut.png", 90),
+    "coffee": ("coffee.png", 90),
+    "rocket": ("rocket.jpg", 90),
+}
+"""Photos of scikit-image, each with its file there and the quality of the JPEG here."""
+
+
+def copy_photo(name: str, target: Path) -> bool:
+    """Save one of scikit-image's photos (see PHOTOS). False if scikit-image is not installed."""
     found = importlib.util.find_spec("skimage")
     if found is None or found.origin is None:
         return False
-    photo = Path(found.origin).parent / "data" / "chelsea.png"
+    source, quality = PHOTOS[name]
+    photo = Path(found.origin).parent / "data" / source
     if not photo.exists():
         return False
     with Image.open(photo) as image:
-        image.convert("RGB").save(target, quality=95, optimize=True)
+        image.convert("RGB").save(target, quality=quality, optimize=True)
     return True
 
 
 def main(names: Sequence[str]) -> None:
     """Regenerate the named pictures, or all of them."""
-    for name in names or [*GALLERY, "cat"]:
+    for name in names or [*GALLERY, *PHOTOS]:
         began = time.perf_counter()
         target = HERE / f"{name}.jpg"
-        if name == "cat":
-            if not copy_cat(target):
-                print("cat: scikit-image is not installed; left as is")
+        if name in PHOTOS:
+            if not copy_photo(name, target):
+                print(f"{name}: scikit-image is not installed; left as is")
                 continue
         else:
             paint(name).save(target, quality=92, optimize=True)

@@ -106,10 +106,10 @@ from .model.store import (
     ModelStore as ModelStore,
 )
 from .options.options import (
-    PRESETS as PRESETS,
-)
-from .options.options import (
     StylizeOptions as StylizeOptions,
+)
+from .options.presets import (
+    PRESETS as PRESETS,
 )
 from .ort.features import (
     features as features,

@@ -112,7 +112,7 @@ def _check_sheets(sheets: Sequence[Path], arguments: Arguments) -> None:
 def _follow(exploration: Exploration, *, quiet: bool) -> None:
     """Paint all cells and show their progress."""
     from nstrt.plugins.cli.progress import jobs_display
-    from nstrt.runtime.options.text import flags_of
+    from nstrt.runtime.options.text import format_flags
     from nstrt.runtime.run.events import Finished
 
     with (
@@ -120,7 +120,7 @@ def _follow(exploration: Exploration, *, quiet: bool) -> None:
         jobs_display(len(exploration.cells), quiet=quiet) as display,
     ):
         for cell, event in exploration:
-            name = shlex.join(flags_of(cell.changes))
+            name = shlex.join(format_flags(cell.changes))
             if isinstance(event, Finished):
                 painted, seconds = 100 * event.painted, event.result.seconds
                 display.finish(cell.number, name, f"painted {painted:.0f} %  {seconds:.0f} s")

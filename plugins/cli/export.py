@@ -16,7 +16,8 @@ from nstrt.runtime.errors import OptionError, PackageMissingError
 from nstrt.runtime.model.layers import in_network_order
 from nstrt.runtime.model.spec import PADDINGS, POOLINGS, STEP_VARIANTS, VARIANTS, ModelSpec
 from nstrt.runtime.model.store import ModelStore
-from nstrt.runtime.options.options import StylizeOptions, parse_layers
+from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.options.spec import parse_layers
 
 if TYPE_CHECKING:
     from nstrt.exporter import Export

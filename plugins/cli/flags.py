@@ -1,120 +1,82 @@
-"""Command-line flags made from :class:`StylizeOptions`: no default stands here a second time."""
+"""Command-line flags of the options, made from their specifications."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from nstrt.runtime.errors import OptionError
-from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.options.options import OPTIONS, StylizeOptions
+from nstrt.runtime.options.spec import NumberList, OptionSpec
 
 __all__ = ["given_options", "given_values", "with_option_flags"]
+
+_LONGEST_METAVAR = 40
+"""Longest list of choices, in characters, that the help shows as a placeholder."""
 
 
 def with_option_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command one flag for each option, passed on as its keyword argument ``given``.
 
-    ``given`` holds only what was named on the command line, so that presets fill in the rest.
+    ``given`` holds only the flags of the command line, so that presets supply the other values.
     """
-    own = [
-        p
-        for p in inspect.signature(command, eval_str=True).parameters.values()
-        if p.name != "given"
+    parameters = [
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.name != "given"
     ]
-    flags = [_parameter(item) for item in fields(StylizeOptions)]
-    names = [flag.name for flag in flags]
+    parameters += [_parameter(spec) for spec in OPTIONS.values()]
 
     def wrapper(**values: Any) -> Any:
-        given = {name: values.pop(name) for name in names}
-        return command(**values, given={k: v for k, v in given.items() if v is not None})
+        flags = {name: values.pop(name) for name in OPTIONS}
+        return command(**values, given={k: v for k, v in flags.items() if v is not None})
 
     wrapper.__doc__ = command.__doc__
     wrapper.__name__ = command.__name__
-    wrapper.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
 
 
 def given_options(given: dict[str, Any]) -> StylizeOptions:
-    """Validated options from the flags that were named."""
+    """Validated options from the flags of the command line."""
     return StylizeOptions.of(**given_values(given))
 
 
 def given_values(given: dict[str, Any]) -> dict[str, Any]:
-    """The flags that were named, as :meth:`StylizeOptions.of` takes them."""
-    values = dict(given)
-    if "iterations" in values:
-        values["iterations"] = _numbers(values["iterations"])
-    if "style_blend" in values:
-        values["style_blend"] = _weights(values["style_blend"])
-    return values
+    """The flags of the command line as arguments of :meth:`StylizeOptions.of`."""
+    return {name: _value(OPTIONS[name], argument) for name, argument in given.items()}
 
 
-def _parameter(item: Any) -> inspect.Parameter:
-    rule = item.metadata
-    flag = "--" + item.name.replace("_", "-")
-    kind, metavar = _kind(item)
-    names = [f"{flag}/--no-{flag[2:]}"] if item.default is True else [flag]
-    choices = "|".join(rule["choices"])
+def _value(spec: OptionSpec, argument: Any) -> Any:
+    if isinstance(spec.kind, NumberList):
+        return spec.parse(argument, advice=spec.flag_advice)
+    return argument
+
+
+def _parameter(spec: OptionSpec) -> inspect.Parameter:
+    flags = f"{spec.flag}/--no-{spec.dashed_name}" if spec.default is True else spec.flag
+    choices = "|".join(spec.choices)
     option = typer.Option(
-        None,
-        *names,
-        help=_help(item),
-        rich_help_panel=rule["group"],
-        metavar=choices if choices and len(choices) < 40 else metavar,
+        flags,
+        help=_help(spec),
+        rich_help_panel=spec.group,
+        metavar=choices if 0 < len(choices) < _LONGEST_METAVAR else spec.kind.metavar,
         show_default=False,
     )
     return inspect.Parameter(
-        item.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind | None
+        spec.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[spec.kind.flag_type | None, option],
     )
 
 
-def _kind(item: Any) -> tuple[Any, str | None]:
-    match item.type:
-        case "bool":
-            return bool, None
-        case "int" | "int | None":
-            return int, "N"
-        case "float" | "float | None":
-            return float, "X"
-        case "LayerWeights":
-            return str, "LAYERS"
-        case "tuple[int, ...]":
-            return str, "N[,N...]"
-        case "tuple[float, ...]":
-            return str, "X[,X...]"
-    return str, "TEXT"
-
-
-def _help(item: Any) -> str:
-    """The option's words, with its default where one value is it."""
-    text: str = item.metadata["help"]
-    default = item.default
-    if default is None or default == () or isinstance(default, bool) or "Default:" in text:
-        return text
-    if isinstance(default, tuple):
-        default = ",".join(name for name, _ in default)
-    shown = f"{default:g}" if isinstance(default, float) else default
-    return f"{text} [{shown}]"
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise OptionError(
-            f"--iterations cannot be '{text}'; give one number, or a list such as 100,50,25."
-        ) from error
-
-
-def _weights(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise OptionError(
-            f"--style-blend cannot be '{text}'; give a weight for each painting, such as 2,1,1."
-        ) from error
+def _help(spec: OptionSpec) -> str:
+    """The help text, with the default in brackets if it is one value."""
+    chosen_at_run = spec.default is None or spec.default == ()
+    if chosen_at_run or isinstance(spec.default, bool) or "Default:" in spec.help:
+        return spec.help
+    return f"{spec.help} [{spec.format(spec.default)}]"

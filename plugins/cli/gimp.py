@@ -13,8 +13,8 @@ import typer
 from nstrt.plugins.cli.console import print_out
 
 if TYPE_CHECKING:
+    from nstrt.plugins.gimp.find_gimp import FoundGimp
     from nstrt.plugins.gimp.status import Status
-    from nstrt.plugins.gimp.survey import Survey
 
 __all__ = ["COMMANDS", "HELP", "NAME", "status_lines"]
 
@@ -50,28 +50,28 @@ def install(
     it, to see whether it answers.
     """
     from nstrt.plugins.gimp.errors import GimpError
-    from nstrt.plugins.gimp.greeting import greet
-    from nstrt.plugins.gimp.install import Place, filter_source
+    from nstrt.plugins.gimp.find_gimp import find_gimp
+    from nstrt.plugins.gimp.handshake import handshake
+    from nstrt.plugins.gimp.install import PluginPaths, filter_sources
     from nstrt.plugins.gimp.install import install as put
     from nstrt.plugins.gimp.settings import current
-    from nstrt.plugins.gimp.survey import survey
 
-    found = survey(folder, start=True)
+    found = find_gimp(folder, start=True)
     if not found.usable:
         raise GimpError(_nothing_usable(found))
-    source, settings = filter_source(), current()
+    sources, settings = filter_sources(), current()
     for item in found.folders:
         if item.obstacle:
             print_out(f"{item.owner}: left alone, because {item.obstacle}")
             continue
-        place = Place(gimp=item.path)
-        put(place, source, settings)
-        linked = " (a link, whose nstrt.py stays as it is)" if place.linked else ""
-        print_out(f"{item.owner}: the filter is in {place.folder}{linked}.")
-    greeting = greet(settings.command, settings.environment, protocol=settings.protocol)
-    if greeting.fault:
+        paths = PluginPaths(gimp=item.path)
+        put(paths, sources, settings)
+        linked = " (a link, whose nstrt.py stays as it is)" if paths.linked else ""
+        print_out(f"{item.owner}: the filter is in {paths.folder}{linked}.")
+    outcome = handshake(settings.command, settings.environment, protocol=settings.protocol)
+    if outcome.fault:
         raise GimpError(
-            f"The filter is in place, but its worker does not answer: {greeting.fault}; more may "
+            f"The filter is in place, but its worker does not answer: {outcome.fault}; more may "
             f"stand in {settings.log}."
         )
     if export:
@@ -84,14 +84,14 @@ def install(
 
 def uninstall(folder: Folder = None) -> int:
     """Take the filter out of GIMP 3."""
-    from nstrt.plugins.gimp.install import Place
+    from nstrt.plugins.gimp.find_gimp import find_gimp
+    from nstrt.plugins.gimp.install import PluginPaths
     from nstrt.plugins.gimp.install import uninstall as take
-    from nstrt.plugins.gimp.survey import survey
 
-    found = survey(folder)
-    done = [place for item in found.folders if take(place := Place(gimp=item.path))]
-    for place in done:
-        print_out(f"The filter is gone from {place.folder}.")
+    found = find_gimp(folder)
+    done = [paths for item in found.folders if take(paths := PluginPaths(gimp=item.path))]
+    for paths in done:
+        print_out(f"The filter is gone from {paths.folder}.")
     if done:
         print_out("Restart GIMP if it is open.")
     else:
@@ -110,10 +110,10 @@ def status(
     """
     from importlib.metadata import version
 
+    from nstrt.plugins.gimp.find_gimp import find_gimp
     from nstrt.plugins.gimp.status import status as look
-    from nstrt.plugins.gimp.survey import survey
 
-    found = survey(folder)
+    found = find_gimp(folder)
     states = [look(item) for item in found.folders]
     fine = any(state.fine for state in states)
     if as_json:
@@ -136,7 +136,7 @@ def status(
     return 0 if fine else 1
 
 
-def status_lines(found: Survey, states: list[Status]) -> list[str]:
+def status_lines(found: FoundGimp, states: list[Status]) -> list[str]:
     """The programs, folders and faults that were found, for people."""
     lines = [f"{program.path} is GIMP {program.version}." for program in found.programs]
     if found.lack:
@@ -149,7 +149,7 @@ def status_lines(found: Survey, states: list[Status]) -> list[str]:
     return lines
 
 
-def _nothing_usable(found: Survey) -> str:
+def _nothing_usable(found: FoundGimp) -> str:
     if not found.folders:
         return found.lack
     first = found.folders[0]

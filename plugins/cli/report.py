@@ -88,10 +88,10 @@ def _weights() -> Iterator[str]:
 
 def _gimp() -> Iterator[str]:
     from nstrt.plugins.cli.gimp import status_lines
+    from nstrt.plugins.gimp.find_gimp import find_gimp
     from nstrt.plugins.gimp.status import status
-    from nstrt.plugins.gimp.survey import survey
 
-    found = survey()
+    found = find_gimp()
     yield from status_lines(found, [status(folder) for folder in found.folders])
 
 
@@ -115,10 +115,10 @@ def _log() -> Iterator[str]:
 def _logs_of_filters() -> Iterator[Path]:
     """Logs of the installed filters' workers, whose cache may be another one."""
     from nstrt.plugins.gimp import settings
-    from nstrt.plugins.gimp.survey import survey
+    from nstrt.plugins.gimp.find_gimp import find_gimp
 
     try:
-        folders = survey().folders
+        folders = find_gimp().folders
     except Exception:
         # The part about GIMP shows the error.
         return

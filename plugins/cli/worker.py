@@ -54,7 +54,7 @@ def command(
     ] = IDLE,
 ) -> int:
     """Paint for other programs, over the protocol of docs/worker.md."""
-    from nstrt.plugins.worker.listen import loopback_door, unix_door
+    from nstrt.plugins.worker.listener import listen_loopback, listen_unix
     from nstrt.plugins.worker.serve import serve_socket, serve_standard_streams
 
     if socket is not None and loopback is not None:
@@ -64,9 +64,9 @@ def command(
     if host_pid is not None and host_pid < 1:
         raise OptionError("--host-pid must be the number of a process.")
     if socket is not None:
-        serve_socket(unix_door, socket, host_pid=host_pid, idle=idle)
+        serve_socket(listen_unix, socket, host_pid=host_pid, idle=idle)
     elif loopback is not None:
-        serve_socket(loopback_door, loopback, host_pid=host_pid, idle=idle)
+        serve_socket(listen_loopback, loopback, host_pid=host_pid, idle=idle)
     else:
         serve_standard_streams(host_pid=host_pid)
     return 0

@@ -1,1 +1,1 @@
-"""The GIMP 3 filter: the plug-in file, and putting it where GIMP finds it."""
+"""The GIMP 3 filter: the plug-in's files, and their installation where GIMP finds them."""

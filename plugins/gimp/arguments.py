@@ -1,98 +1,96 @@
-"""What the filter's dialog offers: options of the runtime in a painter's words.
+"""The arguments of the filter's dialog: options of the runtime with labels and help.
 
-Defaults, ranges and choices come from :class:`StylizeOptions`; the list
-travels to the plug-in in ``nstrt.json``, because GIMP's own Python cannot import nstrt.
+Defaults, ranges and choices come from :data:`~nstrt.runtime.options.options.OPTIONS`. The plug-in
+reads the list from ``nstrt.json``, because GIMP's own Python cannot import nstrt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from nstrt.runtime.options.options import PRESETS, StylizeOptions
+from nstrt.runtime.options.options import OPTIONS
+from nstrt.runtime.options.presets import PRESETS
+from nstrt.runtime.options.spec import Integer
 from nstrt.runtime.planning.plan import default_size
 
 __all__ = ["Argument", "arguments"]
 
 LARGEST_INT = 2**31 - 1
-"""GIMP's whole numbers have 32 bits."""
+"""GIMP's integers have 32 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Argument:
-    """One argument of the procedure ``plug-in-nstrt-stylize``, one line of its dialog."""
+    """One argument of the procedure ``plug-in-nstrt-stylize``."""
 
     name: str
-    """The name in GIMP's procedure browser, with dashes."""
+    """Name in GIMP's procedure browser, with dashes."""
 
     option: str | None
-    """The option it sets; None for what the plug-in turns into options itself."""
+    """Option that it sets; None if the plug-in derives options from it."""
 
     kind: str
     """``double``, ``int`` or ``choice``."""
 
     label: str
-    """In the dialog, with an underscore before the key that leads to it."""
+    """Label in the dialog, with an underscore before its mnemonic."""
 
     help: str
-    """What shows when the pointer rests on it."""
+    """Tooltip."""
 
     default: float | int | str
-    """The value to begin with."""
+    """Initial value."""
 
     least: float | None = None
-    """Of numbers."""
+    """Smallest value of a number."""
 
     most: float | None = None
-    """Of numbers."""
+    """Largest value of a number."""
 
     choices: tuple[tuple[str, str], ...] = ()
-    """Of choices: the value, and its words."""
+    """Values of a choice, each with its label."""
 
     unset: int | None = None
-    """The value with which the option is left to the preset or the machine."""
+    """Value at which the option is not sent to the worker."""
 
     advanced: bool = False
-    """Whether it is folded away."""
+    """True if it is in the fold Advanced."""
 
 
 def arguments() -> list[dict[str, Any]]:
-    """All arguments but the picture, the layer and the painting, in the dialog's order."""
+    """All arguments but image, layer and painting, in the dialog's order."""
     return [asdict(item) for item in _ARGUMENTS]
 
 
-def _rule(option: str) -> tuple[Any, Mapping[str, Any]]:
-    """The default of an option, and what its field says of it."""
-    (item,) = (item for item in fields(StylizeOptions) if item.name == option)
-    return item.default, item.metadata
-
-
-def _number(option: str, label: str, help: str, *, kind: str = "double", **more: Any) -> Argument:
-    default, rule = _rule(option)
-    most = rule["most"]
+def _number(option: str, label: str, help: str, **more: Any) -> Argument:
+    spec = OPTIONS[option]
+    kind, maximum = "double", spec.range.maximum
+    if isinstance(spec.kind, Integer):
+        kind, maximum = "int", min(maximum or LARGEST_INT, LARGEST_INT)
     return Argument(
-        name=option.replace("_", "-"),
+        name=spec.dashed_name,
         option=option,
         kind=kind,
         label=label,
         help=help,
-        default=default,
-        least=rule["least"],
-        most=min(most, LARGEST_INT) if kind == "int" else most,
+        default=spec.default,
+        least=spec.range.minimum,
+        most=maximum,
         **more,
     )
 
 
 def _choice(option: str, label: str, help: str, words: Mapping[str, str], **more: Any) -> Argument:
-    default, _ = _rule(option)
+    spec = OPTIONS[option]
     return Argument(
-        name=option.replace("_", "-"),
+        name=spec.dashed_name,
         option=option,
         kind="choice",
         label=label,
         help=help,
-        default=default,
+        default=spec.default,
         choices=tuple(words.items()),
         **more,
     )
@@ -156,7 +154,6 @@ _ARGUMENTS = (
         "S_eed",
         "Only for pictures that start from noise: each number gives another picture, the same "
         "number the same one.",
-        kind="int",
     ),
     Argument(
         name="size",
@@ -178,7 +175,7 @@ _ARGUMENTS = (
         help="Steps at each scale; 0 leaves them to Quality.",
         default=0,
         least=0,
-        most=_rule("iterations")[1]["most"],
+        most=OPTIONS["iterations"].range.maximum,
         unset=0,
         advanced=True,
     ),

@@ -1,4 +1,4 @@
-"""What can go wrong with the GIMP filter and is for a person to mend."""
+"""Errors of the GIMP filter's installation that the user can act on."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ __all__ = ["GimpError"]
 
 
 class GimpError(NstrtError):
-    """There is no GIMP that the filter can be put into, or it does not work from there."""
+    """The filter cannot be installed into a GIMP, or does not work from there."""

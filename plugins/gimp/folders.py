@@ -1,7 +1,7 @@
-"""Where GIMP 3 keeps what belongs to its user: one folder for each version and kind of package.
+"""GIMP 3's folders of a user: one for each version and kind of package.
 
-GIMP looks for plug-ins in ``plug-ins`` in that folder. Nothing here touches the disk; what exists
-is asked of a ``listing`` of the folder names in a folder.
+GIMP loads plug-ins from ``plug-ins`` in that folder. Nothing here reads the disk: the caller gives
+a function that lists folders.
 """
 
 from __future__ import annotations
@@ -17,61 +17,61 @@ __all__ = [
     "GimpFolder",
     "Listing",
     "default_folder",
-    "flatpak_signs",
+    "flatpak_paths",
     "gimp_folders",
+    "mark_flatpak",
     "named_folder",
-    "snap_signs",
-    "without_flatpak",
+    "snap_paths",
 ]
 
 Listing = Callable[[Path], Sequence[str]]
-"""The names of the folders in a folder; none if it is not there."""
+"""Returns the names of the folders in a folder; none if it does not exist."""
 
 FLATPAK = (
     "a GIMP installed as a Flatpak may not start programs outside its own box, so the filter "
     "cannot reach nstrt; install GIMP from your distribution or as an AppImage, and name that "
     "GIMP's folder with --folder if it is not found."
 )
-"""Why a Flatpak's GIMP gets no filter."""
+"""The reason why the filter cannot work in a Flatpak."""
 
 SNAP = (
     "a GIMP installed as a Snap may not start programs outside its own box, so the filter cannot "
     "reach nstrt; install GIMP from your distribution or as an AppImage."
 )
-"""Why a Snap's GIMP gets no filter."""
+"""The reason why the filter cannot work in a Snap."""
 
 _VERSION = re.compile(r"3\.\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GimpFolder:
-    """A folder in which a GIMP keeps settings and plug-ins."""
+    """A folder with a GIMP's settings and plug-ins."""
 
     path: Path
-    """The folder; the filter goes into ``plug-ins/nstrt`` in it."""
+    """The folder; the filter is installed into ``plug-ins/nstrt`` in it."""
 
     owner: str
-    """Whose it is, in words for a person: ``GIMP 3.0``, ``GIMP 3.0 (Snap)``."""
+    """The GIMP's name for the user: ``GIMP 3.0``, ``GIMP 3.0 (Snap)``."""
 
     obstacle: str = ""
-    """Why the filter cannot work from there, as a clause; empty where it can."""
+    """Why the filter cannot work there, as a clause; empty if it can."""
 
 
 def gimp_folders(
     system: str, home: Path, environment: Mapping[str, str], listing: Listing
 ) -> tuple[GimpFolder, ...]:
-    """The folders of every GIMP 3 that was started once, on ``linux``, ``darwin`` or ``win32``.
+    """The folders of every GIMP 3 that was ever started, on ``linux``, ``darwin`` or ``win32``.
 
-    ``GIMP3_DIRECTORY`` counts alone if it is set, as it does for GIMP.
+    If ``GIMP3_DIRECTORY`` is set it is the only one, as for GIMP itself.
     """
     chosen = environment.get("GIMP3_DIRECTORY")
     if chosen:
-        # A relative one is in the home folder, as GIMP reads it.
+        # GIMP reads a relative path from the home folder.
         path = home / chosen
         return (named_folder(path),) if path.name in listing(path.parent) else ()
     found = []
     for base, package, obstacle in _bases(system, home, environment):
-        versions = sorted(filter(_VERSION.fullmatch, listing(base)), key=_numbers)
+        versions = sorted(filter(_VERSION.fullmatch, listing(base)), key=_version_key)
         for version in versions:
             owner = f"GIMP {version}" + (f" ({package})" if package else "")
             found.append(GimpFolder(path=base / version, owner=owner, obstacle=obstacle))
@@ -79,24 +79,24 @@ def gimp_folders(
 
 
 def named_folder(path: Path) -> GimpFolder:
-    """A folder that a person named as a GIMP's."""
+    """A folder that the user named."""
     known = _VERSION.fullmatch(path.name)
     return GimpFolder(path=path, owner=f"GIMP {path.name}" if known else "GIMP")
 
 
 def default_folder(system: str, home: Path, environment: Mapping[str, str], version: str) -> Path:
-    """Where a GIMP that is not in a box, such as ``3.0.4``, keeps its user's things."""
+    """The folder of a GIMP ``version``, such as ``3.0.4``, outside Flatpak and Snap."""
     base, *_ = _bases(system, home, environment)[0]
     return base / ".".join(version.split(".")[:2])
 
 
-def without_flatpak(
+def mark_flatpak(
     folders: Sequence[GimpFolder], *, flatpak: bool, program: bool
 ) -> tuple[GimpFolder, ...]:
-    """The folders, refused where a Flatpak is the only GIMP 3 to be seen.
+    """The folders, with an obstacle if a Flatpak is the only GIMP 3.
 
-    Its manifest shares ``~/.config/GIMP`` with the system's GIMP, so that the folder alone does
-    not say whose it is; a ``program`` outside the box does.
+    A Flatpak shares ``~/.config/GIMP`` with the system's GIMP. The folder is the system's if there
+    is a ``program`` outside the Flatpak.
     """
     if not flatpak or program:
         return tuple(folders)
@@ -105,25 +105,25 @@ def without_flatpak(
     )
 
 
-def flatpak_signs(home: Path) -> tuple[Path, ...]:
-    """Folders of which one is there where GIMP is installed as a Flatpak."""
+def flatpak_paths(home: Path) -> tuple[Path, ...]:
+    """Folders of which one exists if GIMP is installed as a Flatpak."""
     return (
         home / ".local/share/flatpak/app/org.gimp.GIMP",
         Path("/var/lib/flatpak/app/org.gimp.GIMP"),
     )
 
 
-def snap_signs() -> tuple[Path, ...]:
-    """Folders of which one is there where GIMP is installed as a Snap."""
+def snap_paths() -> tuple[Path, ...]:
+    """Folders of which one exists if GIMP is installed as a Snap."""
     return (Path("/snap/gimp"), Path("/var/lib/snapd/snap/gimp"))
 
 
 def _bases(
     system: str, home: Path, environment: Mapping[str, str]
 ) -> tuple[tuple[Path, str, str], ...]:
-    """Folders of GIMP's folders, the kind of package they are of, and what keeps it from working.
+    """The parents of GIMP's folders, each with its kind of package and its obstacle.
 
-    The first is that of a GIMP that is in no box.
+    The first is that of a GIMP outside Flatpak and Snap.
     """
     if system == "win32":
         roaming = environment.get("APPDATA")
@@ -138,5 +138,5 @@ def _bases(
     )
 
 
-def _numbers(version: str) -> list[int]:
+def _version_key(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]

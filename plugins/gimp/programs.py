@@ -1,4 +1,4 @@
-"""Which GIMP programs are here, asked of themselves."""
+"""Finds GIMP programs and asks them for their versions."""
 
 from __future__ import annotations
 
@@ -11,43 +11,44 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GimpProgram", "find_programs", "make_user_folder", "program_names", "version_in"]
+__all__ = ["GimpProgram", "create_user_folder", "find_programs", "parse_version", "program_names"]
 
-_SECONDS = 20
-"""How long a GIMP may take to say its version: the first start of a machine reads many files."""
+_VERSION_SECONDS = 20
+"""Seconds that ``gimp --version`` may take; the first start after a boot is slow."""
 
 _FIRST_START_SECONDS = 120
+"""Seconds that GIMP may take to create its user's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GimpProgram:
-    """A GIMP that can be started."""
+    """A GIMP program."""
 
     path: Path
-    """Its program file."""
+    """The program file."""
 
     version: str
-    """What it said: ``3.0.4``."""
+    """Its version: ``3.0.4``."""
 
     @property
-    def serves(self) -> bool:
-        """Whether the filter is made for it."""
+    def supported(self) -> bool:
+        """True if the filter works with its version."""
         return int(self.version.split(".")[0]) >= 3
 
 
 def program_names(system: str) -> tuple[str, ...]:
-    """What a GIMP may be called in PATH, or where it lies, the likeliest first."""
+    """Names that GIMP may have in PATH, and its paths on macOS, the likeliest first."""
     console = ("gimp-console", "gimp-console-3", "gimp-console-3.2", "gimp-console-3.0")
     if system == "win32":
-        # The windowed one opens a console of its own and waits for a key in it.
+        # The other one opens a console window and waits for a key in it.
         return console
     bundled = "/Applications/GIMP.app/Contents/MacOS/"
     apps = (bundled + "gimp-console", bundled + "gimp") if system == "darwin" else ()
     return ("gimp", "gimp-3", "gimp-3.2", "gimp-3.0", *console, *apps)
 
 
-def version_in(text: str) -> str:
-    """The version in the answer to ``gimp --version``; empty if there is none."""
+def parse_version(text: str) -> str:
+    """The version in the output of ``gimp --version``; empty if there is none."""
     found = re.search(r"\b\d+\.\d+(\.\d+)*", text)
     return found[0] if found else ""
 
@@ -55,20 +56,19 @@ def version_in(text: str) -> str:
 def find_programs(
     system: str, which: Callable[[str], str | None] = shutil.which
 ) -> tuple[GimpProgram, ...]:
-    """Every GIMP in PATH that answers, each once; those in a Snap's box are left out."""
+    """Every GIMP in PATH that prints a version, each once, except a Snap's."""
     files: dict[Path, str] = {}
-    for path in _places(system, which):
+    for path in _candidates(system, which):
         files.setdefault(Path(path).resolve(), path)
-    return tuple(_answering(files.values()))
+    return tuple(_running(files.values()))
 
 
-def make_user_folder(program: GimpProgram) -> None:
-    """Have a GIMP that was never started make its user's folder, if it can.
+def create_user_folder(program: GimpProgram) -> None:
+    """Start a GIMP without windows, so that it creates its user's folder; ignores its errors.
 
-    GIMP does it, not we: it brings over the settings of an older GIMP, and does so only where the
-    folder is not there yet.
+    GIMP itself must create it: only then does it import the settings of an older GIMP.
     """
-    # Only this one needs no display.
+    # Only gimp-console needs no display.
     name = program.path.name.replace("gimp-console", "gimp").replace("gimp", "gimp-console", 1)
     console = program.path.with_name(name)
     with suppress(OSError, subprocess.TimeoutExpired):
@@ -78,18 +78,18 @@ def make_user_folder(program: GimpProgram) -> None:
             capture_output=True,
             timeout=_FIRST_START_SECONDS,
             check=False,
-            env=_plain(),
+            env=_environment(),
         )
 
 
-def _places(system: str, which: Callable[[str], str | None]) -> Iterator[str]:
+def _candidates(system: str, which: Callable[[str], str | None]) -> Iterator[str]:
     for name in program_names(system):
         path = which(name)
         if path and not path.startswith(("/snap/", "/var/lib/snapd/")):
             yield path
 
 
-def _answering(paths: Iterable[str]) -> Iterator[GimpProgram]:
+def _running(paths: Iterable[str]) -> Iterator[GimpProgram]:
     seen = set()
     for path in paths:
         try:
@@ -99,20 +99,20 @@ def _answering(paths: Iterable[str]) -> Iterator[GimpProgram]:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=_SECONDS,
+                timeout=_VERSION_SECONDS,
                 check=False,
-                env=_plain(),
+                env=_environment(),
             )
         except (OSError, subprocess.TimeoutExpired):
             continue
-        version = version_in(done.stdout)
-        # gimp and gimp-console of one installation are one GIMP.
+        version = parse_version(done.stdout)
+        # gimp and gimp-console of one installation count once.
         if version and (Path(path).parent, version) not in seen:
             seen.add((Path(path).parent, version))
             yield GimpProgram(path=Path(path), version=version)
 
 
-def _plain() -> dict[str, str]:
-    """The environment, speaking English, with no Python of somebody else's in it."""
+def _environment() -> dict[str, str]:
+    """This process's environment in English and without Python's variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return {**kept, "LC_ALL": "C.UTF-8"}

@@ -1,7 +1,6 @@
-"""``nstrt.json``: what the plug-in in GIMP knows of this installation of nstrt.
+"""``nstrt.json``: tells the plug-in in GIMP how to start this installation's worker.
 
-The plug-in runs in GIMP's own Python and imports nothing of nstrt; it starts the command found
-here and speaks the worker's protocol.
+The plug-in runs in GIMP's own Python, which cannot import nstrt.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from nstrt.plugins.gimp.errors import GimpError
-from nstrt.plugins.worker.connection import PROTOCOL
 from nstrt.plugins.worker.log import log_file
+from nstrt.plugins.worker.messages import PROTOCOL
 
 __all__ = ["FORMAT", "Settings", "SettingsError", "current", "read"]
 
 FORMAT = 1
-"""The form of ``nstrt.json``; the plug-in refuses any other."""
+"""Version of the file's format; the plug-in refuses any other."""
 
 
 class SettingsError(GimpError):
-    """A file ``nstrt.json`` that is of no use."""
+    """``nstrt.json`` is missing, damaged or of another format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,22 +39,22 @@ class Settings:
     """The version of nstrt that wrote it."""
 
     protocol: int
-    """The worker's protocol."""
+    """Version of the worker's protocol."""
 
     command: tuple[str, ...]
-    """What starts the worker."""
+    """The worker's command line."""
 
     environment: Mapping[str, str]
-    """What the worker's environment has besides GIMP's."""
+    """Variables added to GIMP's environment for the worker."""
 
     log: str
-    """Where the worker writes its log."""
+    """Path of the worker's log."""
 
     mend: str
-    """The command that a person types if the worker is not to be found."""
+    """The command line that installs the filter again."""
 
     arguments: tuple[Mapping[str, Any], ...]
-    """What the dialog offers, as plain values."""
+    """The dialog's arguments, as plain values."""
 
     def as_bytes(self) -> bytes:
         """The file's content."""
@@ -73,27 +72,27 @@ class Settings:
 
 
 def current() -> Settings:
-    """The settings that this installation of nstrt would write."""
+    """The settings of this installation of nstrt."""
     from nstrt.plugins.gimp.arguments import arguments
 
-    # Not resolved: a virtual environment's Python is a link, and is that environment by its path.
+    # Links are kept: a virtual environment is known by the path of its Python, which is a link.
     python = os.path.abspath(sys.executable)
     cache = os.environ.get("NSTRT_CACHE")
     return Settings(
         version=version("nstrt"),
         protocol=PROTOCOL,
-        command=(python, *_isolated(), "-m", "nstrt.plugins.cli", "worker"),
+        command=(python, *_isolation_flags(), "-m", "nstrt.plugins.cli", "worker"),
         environment={"NSTRT_CACHE": str(Path(cache).expanduser().absolute())} if cache else {},
         log=str(log_file()),
-        mend=_mend(python),
+        mend=_install_command(python),
         arguments=tuple(arguments()),
     )
 
 
 def read(path: Path) -> Settings:
-    """The settings in a file.
+    """Read the settings in a file.
 
-    Raises :class:`SettingsError`, whose text goes on after "nstrt.json".
+    Raises :class:`SettingsError`; its text is a predicate whose subject is "nstrt.json".
     """
     try:
         content = json.loads(path.read_bytes())
@@ -122,16 +121,16 @@ def read(path: Path) -> Settings:
     return found
 
 
-def _isolated() -> tuple[str, ...]:
-    """Options with which Python finds this nstrt, and nothing that GIMP's environment names."""
-    place, own = Path(__file__).resolve(), site.getusersitepackages()
-    if site.ENABLE_USER_SITE and place.is_relative_to(Path(own).resolve()):
-        # Isolation would hide what pip installed for one user alone.
+def _isolation_flags() -> tuple[str, ...]:
+    """Options with which Python imports this nstrt, whatever GIMP's environment says."""
+    here, user_site = Path(__file__).resolve(), site.getusersitepackages()
+    if site.ENABLE_USER_SITE and here.is_relative_to(Path(user_site).resolve()):
+        # -I would hide the user's own site-packages.
         return ("-E", "-P")
     return ("-I",)
 
 
-def _mend(python: str) -> str:
+def _install_command(python: str) -> str:
     beside = Path(python).with_name("nstrt.exe" if sys.platform == "win32" else "nstrt")
     command = [str(beside) if beside.is_file() else "nstrt", "gimp", "install"]
     return subprocess.list2cmdline(command) if sys.platform == "win32" else shlex.join(command)

@@ -1,4 +1,4 @@
-"""Whether the filter is in a GIMP's folder, whether GIMP would load it, and why not."""
+"""Checks that the filter is installed, that GIMP loads it, and that its worker answers."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nstrt.plugins.gimp.errors import GimpError
+from nstrt.plugins.gimp.find_gimp import as_sentence
 from nstrt.plugins.gimp.folders import GimpFolder
-from nstrt.plugins.gimp.greeting import greet
-from nstrt.plugins.gimp.install import Place, filter_source
+from nstrt.plugins.gimp.handshake import handshake
+from nstrt.plugins.gimp.install import ENTRY, PluginPaths, filter_sources
 from nstrt.plugins.gimp.settings import Settings, SettingsError, read
-from nstrt.plugins.gimp.survey import as_sentence
-from nstrt.plugins.worker.connection import PROTOCOL
+from nstrt.plugins.worker.messages import PROTOCOL
 
 __all__ = ["PROCEDURE", "Status", "registration", "status"]
 
 PROCEDURE = "plug-in-nstrt-stylize"
-"""What the filter is called in GIMP's procedure database."""
+"""The filter's name in GIMP's procedure database."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """How the filter fares in one folder of a GIMP."""
+    """State of the filter in one GIMP's folder."""
 
     owner: str
-    """Whose folder it is: ``GIMP 3.0``."""
+    """The GIMP's name: ``GIMP 3.0``."""
 
     folder: Path
-    """The plug-in's folder in it."""
+    """The plug-in's folder."""
 
     installed: bool
-    """Whether any part of the filter is there."""
+    """True if any file of the filter is there."""
 
     version: str | None
-    """The version of nstrt that put it there."""
+    """The version of nstrt that installed it."""
 
     faults: tuple[str, ...]
-    """Why it does not work, in sentences; none if it does."""
+    """Why it does not work, as sentences; empty if it does."""
 
     notes: tuple[str, ...]
-    """What else is worth knowing, in sentences."""
+    """Other findings, as sentences."""
 
     @property
     def fine(self) -> bool:
-        """Whether it is there and works."""
+        """True if it is installed and works."""
         return self.installed and not self.faults
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values."""
+        """The state as plain values."""
         return {
             "owner": self.owner,
             "folder": str(self.folder),
@@ -63,35 +63,32 @@ class Status:
         }
 
 
-def status(folder: GimpFolder, source: bytes | None = None) -> Status:
-    """Look at the filter in a GIMP's folder, starting its worker to see whether it answers.
-
-    ``source`` is the plug-in's file as it should be; None for this installation's.
-    """
-    place = Place(gimp=folder.path)
+def status(folder: GimpFolder) -> Status:
+    """Check the filter in a GIMP's folder; starts its worker to see that it answers."""
+    paths = PluginPaths(gimp=folder.path)
     faults, notes = [], []
     if folder.obstacle:
         faults.append(as_sentence(folder.obstacle))
-    there = [path for path in (place.settings, place.plugin) if os.path.lexists(path)]
+    installed = any(map(os.path.lexists, (paths.settings, paths.plugin, *paths.modules)))
     found: Settings | None = None
-    if there:
-        faults += _plugin_faults(place)
-        found, fault = _settings(place)
-        faults += [fault] if fault else []
-        notes += _differences(place, found, source)
+    if installed:
+        found, fault = _settings(paths)
+        file_faults, file_notes = _check_files(paths, found)
+        faults += [*file_faults, *([fault] if fault else [])]
+        notes += file_notes
     if found:
-        greeting = greet(found.command, found.environment, protocol=found.protocol)
-        if greeting.fault:
-            faults.append(f"Its worker does not answer: {greeting.fault}.")
+        outcome = handshake(found.command, found.environment, protocol=found.protocol)
+        if outcome.fault:
+            faults.append(f"Its worker does not answer: {outcome.fault}.")
         elif found.protocol != PROTOCOL:
             notes.append(f"It speaks protocol {found.protocol}; this nstrt speaks {PROTOCOL}.")
-    if there and place.plugin.exists():
-        taken, sentence = registration(folder.path, place.plugin)
-        (notes if taken else faults).append(sentence)
+    if paths.plugin.exists():
+        accepted, sentence = registration(folder.path, paths.plugin)
+        (notes if accepted else faults).append(sentence)
     return Status(
         owner=folder.owner,
-        folder=place.folder,
-        installed=bool(there),
+        folder=paths.folder,
+        installed=installed,
         version=found.version if found else None,
         faults=tuple(faults),
         notes=tuple(notes),
@@ -99,10 +96,10 @@ def status(folder: GimpFolder, source: bytes | None = None) -> Status:
 
 
 def registration(gimp: Path, plugin: Path) -> tuple[bool, str]:
-    """Whether GIMP's own list of plug-ins speaks for the file or not at all, and what it says.
+    """Look the plug-in up in GIMP's list of plug-ins; returns False if GIMP refused it.
 
-    GIMP writes the list when it finds a file that is new to it, and leaves out files that it
-    could not run.
+    The second value is the finding as a sentence. GIMP writes its list when it starts with a new
+    plug-in, and leaves out files that it could not run.
     """
     try:
         listed = gimp.joinpath("pluginrc").read_text(errors="replace")
@@ -124,33 +121,44 @@ def registration(gimp: Path, plugin: Path) -> tuple[bool, str]:
     return True, "GIMP has not seen this file yet; restart GIMP."
 
 
-def _plugin_faults(place: Place) -> list[str]:
-    if not place.plugin.exists():
-        return ["nstrt.py is missing."]
-    # Windows goes by the file's ending.
-    if sys.platform != "win32" and not os.access(place.plugin, os.X_OK):
-        return ["nstrt.py is not executable, so GIMP passes it over."]
-    return []
-
-
-def _settings(place: Place) -> tuple[Settings | None, str]:
+def _settings(paths: PluginPaths) -> tuple[Settings | None, str]:
     try:
-        return read(place.settings), ""
+        return read(paths.settings), ""
     except SettingsError as error:
         return None, f"nstrt.json {error}."
 
 
-def _differences(place: Place, found: Settings | None, source: bytes | None) -> list[str]:
-    own, notes = version("nstrt"), []
+def _check_files(paths: PluginPaths, found: Settings | None) -> tuple[list[str], list[str]]:
+    """Faults and notes on the plug-in's files: missing, not executable, changed."""
+    if not paths.plugin.exists():
+        return [f"{ENTRY} is missing."], []
+    faults, notes = [], []
+    # Windows goes by the file's ending.
+    if sys.platform != "win32" and not os.access(paths.plugin, os.X_OK):
+        faults.append(f"{ENTRY} is not executable, so GIMP passes it over.")
+    own = version("nstrt")
     other = found is not None and found.version != own
     if found and other:
         notes.append(f"It is of nstrt {found.version}, and this is nstrt {own}.")
-    if place.linked:
+    if paths.linked:
         notes.append("It is a link, left as it is.")
+    # Another version has other files.
+    for name, source in {} if other else _sources().items():
+        try:
+            if paths.source(name).read_bytes() != source:
+                notes.append(f"{name} was changed: it is not this nstrt's file.")
+        except FileNotFoundError:
+            # A linked checkout may have other modules.
+            if not paths.linked:
+                faults.append(f"{name} is missing.")
+        except OSError as error:
+            faults.append(f"{name} cannot be read ({error.strerror}).")
+    return faults, notes
+
+
+def _sources() -> dict[str, bytes]:
     try:
-        if place.plugin.read_bytes() != (filter_source() if source is None else source):
-            # Another version's file is bound to differ.
-            notes += [] if other else ["nstrt.py was changed: it is not this nstrt's file."]
-    except (OSError, GimpError):
-        pass
-    return notes
+        return filter_sources()
+    except GimpError:
+        # An incomplete installation of nstrt says nothing against the plug-in.
+        return {}

@@ -1,4 +1,4 @@
-"""One host: its requests are read, checked, answered or handed to the queue."""
+"""One host's connection: reads its requests, checks them, answers or queues them."""
 
 from __future__ import annotations
 
@@ -9,48 +9,44 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from nstrt.plugins.worker.jobs import Job, Queue, error_event
-from nstrt.plugins.worker.messages import (
-    EndOfStream,
-    MessageReader,
-    RequestError,
-)
+from nstrt.plugins.worker.job_queue import JobQueue
+from nstrt.plugins.worker.jobs import Job, error_event
+from nstrt.plugins.worker.messages import PROTOCOL, EndOfStream, MessageReader, RequestError
 from nstrt.plugins.worker.outbox import Outbox
+from nstrt.plugins.worker.request_parser import parse_id, parse_op, parse_request
 from nstrt.plugins.worker.requests import (
     Cancel,
     Estimate,
     Hello,
     Id,
+    JobRequest,
     Prepare,
     Quit,
     Request,
     Stop,
     Stylize,
-    id_of,
-    op_of,
-    request_of,
 )
 from nstrt.plugins.worker.streams import Stream
 from nstrt.runtime.errors import NstrtError, TooLargeError
 
-__all__ = ["PROTOCOL", "Connection", "House"]
-
-PROTOCOL = 1
-"""The protocol that is spoken here."""
+__all__ = ["Connection", "WorkerContext"]
 
 LOG = logging.getLogger("nstrt.worker")
 
-LAST_WORDS = 0.4
-"""Seconds for a host that has said all to read what it was told."""
+CLOSE_SECONDS = 0.4
+"""Seconds to send what waits when a host has closed its side."""
+
+DENIED_SECONDS = 1.0
+"""Seconds to send the error to a host without the token."""
 
 _BYTES_PER_PIXEL = 32
-"""What a picture takes besides its bytes while it is made of them."""
+"""Memory that decoding takes for each pixel, besides the payload."""
 
 
-class House(Protocol):
-    """What all connections of a worker share."""
+class WorkerContext(Protocol):
+    """State that all connections of a worker share."""
 
-    queue: Queue
+    queue: JobQueue
     log: str
     version: str
 
@@ -59,22 +55,22 @@ class House(Protocol):
 
 
 class Connection:
-    """A conversation with one host."""
+    """The worker's end of a connection to one host."""
 
-    def __init__(self, stream: Stream, house: House, *, token: str | None = None) -> None:
+    def __init__(self, stream: Stream, worker: WorkerContext, *, token: str | None = None) -> None:
         self._stream = stream
-        self._house = house
+        self._worker = worker
         self._token = token
         self._reader = MessageReader(stream.receive)
         self._outbox = Outbox(stream.send)
         self._jobs: dict[Id, Job] = {}
-        self.greeted = False
-        """Whether the host said hello, and may ask for things."""
+        self.accepted = False
+        """True once the host's hello was accepted."""
 
     def serve(self) -> None:
-        """Answer the host until it goes, and take its jobs with it."""
+        """Answer requests until the host closes the connection, then cancel its jobs."""
         try:
-            while self._answer_one() and self._outbox.wait_for_room():
+            while self._handle_request() and self._outbox.wait_for_room():
                 pass
         except (EndOfStream, OSError):
             pass
@@ -83,45 +79,46 @@ class Connection:
         finally:
             for job in list(self._jobs.values()):
                 job.cancel()
-            self.close(LAST_WORDS)
+            self.close(CLOSE_SECONDS)
 
     def close(self, drain: float = 0.0) -> None:
-        """End the conversation; what waits to be sent has so many seconds."""
+        """Close the connection after up to ``drain`` seconds for what waits to be sent."""
         self._outbox.drain(drain)
         self._outbox.close()
         self._stream.close()
 
     def drain(self, seconds: float) -> None:
-        """Wait until the host has what it was told, so long at most."""
+        """Wait up to ``seconds`` until everything is sent."""
         self._outbox.drain(seconds)
 
-    def _answer_one(self) -> bool:
-        """Answer one request; whether there may be another."""
+    def _handle_request(self) -> bool:
+        """Read and handle one request; returns False if the connection must be closed."""
         header: dict[str, Any] = {}
         try:
             header = self._reader.header()
-            if self._token is not None and not self.greeted:
+            if self._token is not None and not self.accepted:
                 self._check_token(header)
-            id_of(header)
-            if not self.greeted and op_of(header) != "hello":
+            parse_id(header)
+            if not self.accepted and parse_op(header) != "hello":
                 raise RequestError("hello-first", "The first request must be 'hello'.")
-            self._act(request_of(header), time.perf_counter())
+            self._dispatch(parse_request(header), time.perf_counter())
         except RequestError as error:
-            if self._token is not None and not self.greeted:
-                self._refuse(header, "denied", "Only who has the worker's token may talk to it.")
-                self._outbox.drain(1.0)
+            if self._token is not None and not self.accepted:
+                message = "Only who has the worker's token may talk to it."
+                self._send_error(header, "denied", message)
+                self._outbox.drain(DENIED_SECONDS)
                 return False
-            self._refuse(header, error.code, error)
+            self._send_error(header, error.code, error)
         except NstrtError as error:
-            self._refuse(header, error.code, error)
+            self._send_error(header, error.code, error)
         except MemoryError:
-            self._refuse(header, "too-large", "This machine's memory does not suffice.")
+            self._send_error(header, "too-large", "This machine's memory does not suffice.")
         except (EndOfStream, OSError):
             raise
         except Exception:
             LOG.exception("a request failed")
             message = "Something went wrong in nstrt; please send its makers the log"
-            self._refuse(header, "internal", f"{message} {self._house.log}")
+            self._send_error(header, "internal", f"{message} {self._worker.log}")
         return True
 
     def _check_token(self, header: Mapping[str, Any]) -> None:
@@ -134,44 +131,44 @@ class Connection:
         if header.get("op") != "hello":
             raise RequestError("denied", "The first request must be 'hello'.")
 
-    def _refuse(self, header: Mapping[str, Any], code: str, message: object) -> None:
+    def _send_error(self, header: Mapping[str, Any], code: str, message: object) -> None:
         try:
-            id: Id | None = id_of(header)
+            id: Id | None = parse_id(header)
         except RequestError:
             id = None
-        if id in self._jobs and not self._jobs[id].over:
-            # Under its id this would be read as the end of the job that has it.
+        if id in self._jobs and not self._jobs[id].ended:
+            # Under this id the host would read it as the end of the job that has it.
             id = None
-        self._outbox.put(error_event(id, code, message, self._house.log))
+        self._outbox.put(error_event(id, code, message, self._worker.log))
 
-    def _act(self, request: Request, asked: float) -> None:
+    def _dispatch(self, request: Request, requested: float) -> None:
         match request:
             case Hello():
-                self._hello(request)
+                self._accept(request)
             case Cancel() | Stop():
                 self._end_job(request)
             case Quit():
                 self._outbox.put({"event": "ok", "id": request.id})
-                self._house.quit()
+                self._worker.quit()
             case Prepare() | Estimate() | Stylize():
-                self._take(request, asked)
+                self._queue_job(request, requested)
 
-    def _hello(self, request: Hello) -> None:
+    def _accept(self, request: Hello) -> None:
         if request.protocol != PROTOCOL:
             raise RequestError(
                 "protocol",
-                f"This nstrt ({self._house.version}) speaks protocol {PROTOCOL}, and the program "
+                f"This nstrt ({self._worker.version}) speaks protocol {PROTOCOL}, and the program "
                 "that asked another one; update the older of the two.",
             )
-        self.greeted = True
+        self.accepted = True
         self._outbox.put(
             {
                 "event": "hello",
                 "id": request.id,
                 "protocol": PROTOCOL,
-                "nstrt": self._house.version,
+                "nstrt": self._worker.version,
                 "pid": os.getpid(),
-                "log": self._house.log,
+                "log": self._worker.log,
             }
         )
 
@@ -189,30 +186,30 @@ class Connection:
         else:
             job.stop(acknowledge)
 
-    def _take(self, request: Prepare | Estimate | Stylize, asked: float) -> None:
-        """Hand a job to the queue, with its pixels if there is room for them."""
-        self._jobs = {id: job for id, job in self._jobs.items() if not job.over}
+    def _queue_job(self, request: JobRequest, requested: float) -> None:
+        """Queue a job; reads its pixels only if queue and memory have room."""
+        self._jobs = {id: job for id, job in self._jobs.items() if not job.ended}
         if request.id in self._jobs:
             raise RequestError("malformed", "A job with this id has not ended yet.")
         if self._outbox.full:
             raise RequestError("busy", "Read the earlier results first.")
-        self._house.queue.check_room()
+        self._worker.queue.check_room()
         payload = None
         if isinstance(request, Stylize) and request.nbytes:
             _check_memory(request)
             payload = self._reader.payload()
-        job = Job(request, payload, self._outbox, log=self._house.log, asked=asked)
-        self._house.queue.add(job)
+        job = Job(request, payload, self._outbox, log=self._worker.log, requested=requested)
+        self._worker.queue.add(job)
         self._jobs[request.id] = job
 
 
 def _check_memory(request: Stylize) -> None:
-    """Refuse pixels that would not fit, before memory is taken for them."""
+    """Raise :class:`TooLargeError` if the request's pictures do not fit into free memory."""
     import psutil
 
     from nstrt.runtime.system.host import available_memory
 
-    # What the process has already is taken.
+    # ``available_memory`` counts what this process has already.
     free = max(0, available_memory() - int(psutil.Process().memory_info().rss))
     pixels = sum(picture.width * picture.height for picture in request.pixels)
     needed = request.nbytes + pixels * _BYTES_PER_PIXEL

@@ -1,7 +1,7 @@
-"""Messages on a stream of bytes: one line of JSON, then as many raw bytes as it announced.
+"""Messages on a byte stream: one line of JSON, then the payload whose size it announced.
 
-What arrives is nobody's friend: lines of any length, any JSON, any number. Nothing here takes
-more memory than a line's limit before somebody asks for the payload.
+The input is untrusted: lines of any length, any JSON, any number. Reading takes no more memory
+than the longest line until the caller asks for the payload.
 """
 
 from __future__ import annotations
@@ -13,67 +13,71 @@ from typing import Any
 
 __all__ = [
     "MAX_LINE",
+    "PROTOCOL",
     "EndOfStream",
     "MessageReader",
     "RequestError",
-    "announced",
     "encode",
-    "one_sentence",
+    "payload_size",
+    "single_line",
 ]
+
+PROTOCOL = 1
+"""Version of the protocol in docs/worker.md."""
 
 MAX_LINE = 64 * 1024
 """Bytes of a line, its newline included."""
 
 _CHUNK = 1 << 20
-"""Bytes taken from the stream at a time."""
+"""Bytes received at a time."""
 
-_LONGEST_SENTENCE = 600
+_MAX_TEXT = 600
 """Characters of a message for people: some quote what the host sent, which may be long."""
 
 
 class RequestError(Exception):
-    """A request that the protocol refuses, with its stable code."""
+    """A message that the protocol refuses, with its stable code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-class EndOfStream(Exception):  # noqa: N818 - how every connection ends
-    """The host will send nothing more."""
+class EndOfStream(Exception):  # noqa: N818 - every connection ends with it
+    """The other side sends nothing more."""
 
 
 class MessageReader:
-    """Takes messages from a stream.
+    """Reads messages from a stream.
 
-    ``receive(n)`` gives up to ``n`` bytes, none at the end.
+    ``receive(n)`` returns up to ``n`` bytes, none at the end of the stream.
     """
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
         self._receive = receive
         self._buffer = bytearray()
-        self._announced = 0
+        self._remaining = 0
 
     def header(self) -> dict[str, Any]:
-        """The next message's JSON object; what the last one announced and nobody took is dropped.
+        """Read the next message's JSON object; discards a payload that was not read.
 
-        Raises :class:`RequestError` for what is no message; the next call goes on behind it.
+        Raises :class:`RequestError` for an invalid line; the next call reads the line after it.
         """
-        self._forget_payload()
-        header = _parsed(self._line())
+        self._discard_payload()
+        header = _parse(self._line())
         with contextlib.suppress(RequestError):
-            self._announced = announced(header)
+            self._remaining = payload_size(header)
         return header
 
     def payload(self) -> bytearray:
-        """The bytes that the last header announced. May raise MemoryError, before it reads."""
-        payload = bytearray(self._announced)
+        """Read the payload of the last header. May raise MemoryError before it reads."""
+        payload = bytearray(self._remaining)
         filled = 0
         with memoryview(payload) as view:
-            while self._announced:
-                piece = self._take()
-                view[filled : filled + len(piece)] = piece
-                filled += len(piece)
+            while self._remaining:
+                chunk = self._payload_chunk()
+                view[filled : filled + len(chunk)] = chunk
+                filled += len(chunk)
         return payload
 
     def _line(self) -> bytes:
@@ -85,7 +89,7 @@ class MessageReader:
                 raise RequestError(
                     "malformed", f"A message's line is longer than {MAX_LINE // 1024} KiB."
                 )
-            self._buffer += self._more(MAX_LINE)
+            self._buffer += self._receive_some(MAX_LINE)
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         return line
@@ -93,57 +97,57 @@ class MessageReader:
     def _skip_line(self) -> None:
         while (end := self._buffer.find(b"\n")) < 0:
             self._buffer.clear()
-            self._buffer += self._more(_CHUNK)
+            self._buffer += self._receive_some(_CHUNK)
         del self._buffer[: end + 1]
 
-    def _forget_payload(self) -> None:
-        while self._announced:
-            self._take()
+    def _discard_payload(self) -> None:
+        while self._remaining:
+            self._payload_chunk()
 
-    def _take(self) -> bytes:
-        """Some of the announced bytes: those that came with the line first."""
+    def _payload_chunk(self) -> bytes:
+        """Some bytes of the payload; those received with the line come first."""
         if self._buffer:
-            piece = bytes(self._buffer[: self._announced])
-            del self._buffer[: len(piece)]
+            chunk = bytes(self._buffer[: self._remaining])
+            del self._buffer[: len(chunk)]
         else:
-            piece = self._more(min(_CHUNK, self._announced))
-        self._announced -= len(piece)
-        return piece
+            chunk = self._receive_some(min(_CHUNK, self._remaining))
+        self._remaining -= len(chunk)
+        return chunk
 
-    def _more(self, most: int) -> bytes:
-        piece = self._receive(most)
-        if not piece:
+    def _receive_some(self, limit: int) -> bytes:
+        data = self._receive(limit)
+        if not data:
             raise EndOfStream
-        return piece
+        return data
 
 
-def announced(header: Mapping[str, Any]) -> int:
-    """How many bytes follow a header."""
+def payload_size(header: Mapping[str, Any]) -> int:
+    """Bytes that follow a header."""
     size = header.get("nbytes", 0)
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
         raise RequestError("malformed", "'nbytes' must be a whole number, 0 or more.")
     return size
 
 
-def encode(event: Mapping[str, Any]) -> bytes:
-    """An event as a line."""
-    # ASCII: names of files can hold what UTF-8 has no bytes for.
-    line = json.dumps(event, separators=(", ", ": "), allow_nan=False).encode("ascii") + b"\n"
-    if len(line) > MAX_LINE and "recipe" in event:
+def encode(message: Mapping[str, Any]) -> bytes:
+    """A message's header as a line."""
+    # ASCII: file names may hold characters that UTF-8 cannot encode.
+    line = json.dumps(message, separators=(", ", ": "), allow_nan=False).encode("ascii") + b"\n"
+    if len(line) > MAX_LINE and "recipe" in message:
         # Only absurd options make a recipe that long.
-        return encode({**event, "recipe": {}})
+        return encode({**message, "recipe": {}})
     return line
 
 
-def one_sentence(message: object) -> str:
-    """A message on one line, of a length that can be shown."""
+def single_line(message: object) -> str:
+    """A text on one line, cut to a length that can be shown."""
     line = " ".join(str(message).split())
-    return line if len(line) <= _LONGEST_SENTENCE else line[: _LONGEST_SENTENCE - 1] + "…"
+    return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _parse(line: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        header = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise RequestError("malformed", "A message must be a line of JSON in UTF-8.") from error
     if not isinstance(header, dict):
@@ -151,5 +155,5 @@ def _parsed(line: bytes) -> dict[str, Any]:
     return header
 
 
-def _no_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")

@@ -1,7 +1,6 @@
-"""What a host is told, in order, without anybody waiting for the host.
+"""Events waiting to be sent to one host, so that no job waits for a host that does not read.
 
-A host that does not read must not keep the painter from painting. So events wait here; progress
-and previews replace the ones of the same job that nobody has read yet.
+Progress and previews replace an unsent one of the same job.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from nstrt.plugins.worker.messages import encode
 
 __all__ = ["Outbox"]
 
-MOST_EVENTS = 1000
-"""Events that may wait before the host's own requests wait too."""
+MAX_EVENTS = 1000
+"""Events that may wait before the host's requests wait too."""
 
-MOST_BYTES = 1 << 30
-"""Bytes of results that may wait before no more jobs are taken."""
+MAX_BYTES = 1 << 30
+"""Bytes of results that may wait before the host's jobs are refused."""
 
-PATIENCE = 30.0
-"""Seconds that a host's requests wait for it to read, before it is cut off."""
+ROOM_SECONDS = 30.0
+"""Seconds that a host's requests wait for it to read before the connection is closed."""
 
 Send = Callable[[memoryview], None]
 
@@ -49,7 +48,7 @@ class Outbox:
         *,
         replacing: Hashable = None,
     ) -> None:
-        """Have an event sent. ``replacing`` names what only the last of is worth sending."""
+        """Add an event; it replaces an unsent one with an equal ``replacing``."""
         line = encode(event)
         with self._changed:
             if self._closed:
@@ -64,25 +63,25 @@ class Outbox:
 
     @property
     def full(self) -> bool:
-        """Whether the host has so much to read that it gets no more to do."""
-        return self._bytes > MOST_BYTES
+        """True if more than :data:`MAX_BYTES` of results wait."""
+        return self._bytes > MAX_BYTES
 
     def wait_for_room(self) -> bool:
-        """Wait while the host has too much to read; whether it read in time."""
+        """Wait while more than :data:`MAX_EVENTS` wait; False after :data:`ROOM_SECONDS`."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._closed or self._kept <= MOST_EVENTS, PATIENCE
+                lambda: self._closed or self._kept <= MAX_EVENTS, ROOM_SECONDS
             )
 
     def drain(self, seconds: float) -> bool:
-        """Wait until all is sent, so long at most; whether it was."""
+        """Wait up to ``seconds`` until everything is sent; False if it is not."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: self._closed or not (self._waiting or self._sending), seconds
             )
 
     def close(self) -> None:
-        """Send nothing more, and forget what waits."""
+        """Drop the events that wait, and send nothing more."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -102,7 +101,7 @@ class Outbox:
                 if payload is not None:
                     self._send(payload)
             except OSError:
-                # The host is gone; whoever reads from it learns that as well.
+                # The host is gone; the thread that reads from it gets the same error.
                 self.close()
             with self._changed:
                 self._sending = False

@@ -1,4 +1,4 @@
-"""Pixels as they travel, and pictures."""
+"""Converts between pictures and the protocol's pixel formats."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["FORMATS", "PixelFormat", "from_pixels", "to_pixels"]
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How a pixel travels."""
+    """A pixel format of the protocol."""
 
     channels: int
     """3, or 4 with transparency."""
 
     sample: str
-    """A channel's number, as NumPy writes it."""
+    """A channel's type, by NumPy's name."""
 
     @property
     def size(self) -> int:
@@ -41,7 +41,7 @@ FORMATS = {
 
 
 def from_pixels(pixels: memoryview, *, width: int, height: int, format: PixelFormat) -> Picture:
-    """The picture that came as ``pixels``; floats outside 0..1 are clipped, NaN is 0."""
+    """Decode pixels; floats outside 0..1 are clipped, NaN becomes 0."""
     import numpy as np
 
     from nstrt.runtime.pictures import Picture
@@ -57,9 +57,9 @@ def from_pixels(pixels: memoryview, *, width: int, height: int, format: PixelFor
 def to_pixels(
     rgb: NDArray[np.float32], alpha: NDArray[np.float32] | None, format: PixelFormat
 ) -> memoryview:
-    """A picture's colours and transparency as they travel.
+    """Encode colours and transparency.
 
-    Without transparency a picture is opaque; a format without it leaves it out.
+    A picture without transparency becomes opaque; a format without it drops it.
     """
     import numpy as np
 

@@ -1,8 +1,8 @@
-"""Loading large libraries while other threads go on.
+"""Loads large libraries while other threads go on.
 
-``import torch`` maps its libraries while it holds the interpreter's lock: for a quarter of a
-second from memory, longer from a disk, nobody hears a cancel. Loaded before, by a call that
-holds no lock, they take the import no time.
+``import torch`` maps its libraries while it holds the interpreter's lock: a quarter of a second
+from memory, longer from a disk. No thread can answer a cancel meanwhile. A call that holds no lock
+loads them before; the import then takes no time for it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["load_libraries"]
 
 
 def load_libraries() -> None:
-    """Load what torch will load; where that fails, torch says why."""
+    """Load torch's main library; errors are ignored here, since the import reports them."""
     name = {"linux": "libtorch.so", "darwin": "libtorch.dylib"}.get(sys.platform)
     spec = find_spec("torch")
     if name is None or spec is None or "torch" in sys.modules:
         return
     for folder in spec.submodule_search_locations or ():
-        # Not ctypes.CDLL(path), whose own loading holds the lock.
+        # ctypes.CDLL(path) would hold the lock while it loads.
         with contextlib.suppress(OSError, AttributeError):
             load = ctypes.CDLL(None).dlopen
             load.restype, load.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)

@@ -16,60 +16,68 @@ from types import FrameType
 from typing import NoReturn
 
 from nstrt.plugins.worker.connection import Connection
-from nstrt.plugins.worker.jobs import Queue
-from nstrt.plugins.worker.listen import Door
+from nstrt.plugins.worker.host_process import process_waiter
+from nstrt.plugins.worker.job_executor import JobExecutor
+from nstrt.plugins.worker.job_queue import JobQueue
+from nstrt.plugins.worker.listener import Listener
 from nstrt.plugins.worker.log import log_file, open_log
-from nstrt.plugins.worker.painter import Painter
-from nstrt.plugins.worker.streams import SocketStream, take_standard_streams
-from nstrt.plugins.worker.watch import end_of_process
+from nstrt.plugins.worker.streams import SocketStream, claim_standard_streams
 
 __all__ = ["Worker", "serve_socket", "serve_standard_streams"]
 
-MOST_CONNECTIONS = 64
+MAX_CONNECTIONS = 64
 """Hosts that may be connected at once."""
 
-GREETING = 30.0
-"""Seconds that a host has to say hello where others than the worker's user can connect."""
+HANDSHAKE_SECONDS = 30.0
+"""Seconds that a host has to say hello where other users can connect."""
+
+SHUTDOWN_SECONDS = 0.3
+"""Seconds that jobs and connections have when the worker ends."""
+
+QUIT_SECONDS = 1.5
+"""Seconds that they have when a host asked the worker to end."""
 
 NICENESS = 5
-"""How far the worker stands back behind the person who paints beside it."""
+"""Added to the process's niceness: the user's own programs come first."""
 
 LOG = logging.getLogger("nstrt.worker")
 
 
 class Worker:
-    """What all connections share, and how it all ends."""
+    """State that all connections share, and the process's end."""
 
     def __init__(self) -> None:
         path = log_file()
         self.log = str(path)
-        """The path of the log."""
+        """Path of the log."""
         self.version = version("nstrt")
-        """Of nstrt."""
-        self.queue = Queue(Painter(self._notice).do, log=self.log)
-        """The jobs of all connections."""
+        """Version of nstrt."""
+        executor = JobExecutor(self._notify)
+        self.queue = JobQueue(executor.execute, log=self.log)
+        """Jobs of all connections."""
         self._connections: dict[Connection, float] = {}
+        """Open connections and the times they were opened."""
         self._lock = threading.Lock()
-        self._last = time.monotonic()
+        self._last_closed = time.monotonic()
         self._ending = threading.Event()
-        self._patience = 0.0
-        self._door: Door | None = None
+        self._shutdown_seconds = 0.0
+        self._listener: Listener | None = None
         open_log(path)
         LOG.info("nstrt %s starts, Python %s", self.version, sys.version.split()[0])
 
     def quit(self) -> None:
-        """End the worker, with a moment for what is under way."""
-        self.end("asked to", patience=1.5)
+        """End the worker at a host's request."""
+        self.end("asked to", seconds=QUIT_SECONDS)
 
-    def end(self, why: str, *, patience: float = 0.3) -> None:
-        """End the worker: jobs and hosts have ``patience`` seconds for their last words."""
+    def end(self, why: str, *, seconds: float = SHUTDOWN_SECONDS) -> None:
+        """End the worker; jobs and connections have ``seconds`` to end."""
         if not self._ending.is_set():
             LOG.info("ends: %s", why)
-            self._patience = patience
+            self._shutdown_seconds = seconds
             self._ending.set()
 
-    def talk(self, connection: Connection) -> None:
-        """Serve a host until it goes."""
+    def serve(self, connection: Connection) -> None:
+        """Serve a connection until its host closes it."""
         with self._lock:
             self._connections[connection] = time.monotonic()
         try:
@@ -77,35 +85,35 @@ class Worker:
         finally:
             with self._lock:
                 del self._connections[connection]
-                self._last = time.monotonic()
+                self._last_closed = time.monotonic()
 
-    def let_in(self, door: Door) -> None:
-        """Serve whoever comes through the door, each in a thread."""
-        self._door = door
+    def accept_from(self, listener: Listener) -> None:
+        """Accept connections in a thread, and serve each in a thread of its own."""
+        self._listener = listener
 
         def run() -> None:
             while not self._ending.is_set():
                 try:
-                    stream = SocketStream(door.accept())
+                    stream = SocketStream(listener.accept())
                 except OSError as error:
                     if self._ending.is_set():
                         return
-                    # Too many files are open, or the host left already.
-                    LOG.info("nobody came in: %s", error)
+                    # Too many open files, or the host closed its side before.
+                    LOG.info("a connection was not accepted: %s", error)
                     time.sleep(0.1)
                     continue
-                if len(self._connections) >= MOST_CONNECTIONS:
+                if len(self._connections) >= MAX_CONNECTIONS:
                     stream.close()
                     continue
-                connection = Connection(stream, self, token=door.token)
+                connection = Connection(stream, self, token=listener.token)
                 threading.Thread(
-                    target=self.talk, args=(connection,), name="host", daemon=True
+                    target=self.serve, args=(connection,), name="host", daemon=True
                 ).start()
 
-        threading.Thread(target=run, name="door", daemon=True).start()
+        threading.Thread(target=run, name="listener", daemon=True).start()
 
     def end_after(self, wait: Callable[[], None], why: str) -> None:
-        """End when ``wait`` returns."""
+        """End the worker when ``wait`` returns; a thread calls it."""
 
         def run() -> None:
             wait()
@@ -113,45 +121,47 @@ class Worker:
 
         threading.Thread(target=run, name="watch", daemon=True).start()
 
-    def wait(self, *, idle: float | None = None) -> NoReturn:
-        """Wait for the end, and end the process."""
+    def run(self, *, idle: float | None = None) -> NoReturn:
+        """Run until the worker ends, by itself after ``idle`` seconds, then exit the process."""
         while not self._ending.wait(0.25):
-            if self._door is not None and self._door.token is not None:
-                self._show_strangers_out()
-            if idle is not None and self._idle_for() >= idle:
+            if self._listener is not None and self._listener.token is not None:
+                self._close_unaccepted()
+            if idle is not None and self._idle_seconds() >= idle:
                 self.end("nobody needs it")
-        self._leave()
+        self._exit()
 
-    def _notice(self, line: str) -> None:
-        self.queue.notice(line)
+    def _notify(self, line: str) -> None:
+        self.queue.report_preparation(line)
 
-    def _idle_for(self) -> float:
+    def _idle_seconds(self) -> float:
+        """Seconds without a connection and a job."""
         with self._lock:
-            if any(connection.greeted for connection in self._connections):
+            if any(connection.accepted for connection in self._connections):
                 return 0.0
-            last = self._last
-        done = self.queue.idle_since
-        return 0.0 if done is None else time.monotonic() - max(last, done)
+            last = self._last_closed
+        idle_since = self.queue.idle_since
+        return 0.0 if idle_since is None else time.monotonic() - max(last, idle_since)
 
-    def _show_strangers_out(self) -> None:
+    def _close_unaccepted(self) -> None:
+        """Close connections whose host said no hello within :data:`HANDSHAKE_SECONDS`."""
         with self._lock:
             late = [
                 connection
                 for connection, since in self._connections.items()
-                if not connection.greeted and time.monotonic() - since > GREETING
+                if not connection.accepted and time.monotonic() - since > HANDSHAKE_SECONDS
             ]
         for connection in late:
             connection.close()
 
-    def _leave(self) -> NoReturn:
-        # Libraries' threads do not end in good order while they compute: the process ends them.
+    def _exit(self) -> NoReturn:
+        # Libraries' threads cannot be ended while they compute: the process's end does it.
         with contextlib.suppress(BaseException):
-            if self._door is not None:
-                self._door.close()
-            end = time.monotonic() + self._patience
-            self.queue.end(self._patience)
+            if self._listener is not None:
+                self._listener.close()
+            deadline = time.monotonic() + self._shutdown_seconds
+            self.queue.cancel_all(self._shutdown_seconds)
             for connection in list(self._connections):
-                connection.drain(max(0.0, end - time.monotonic()))
+                connection.drain(max(0.0, deadline - time.monotonic()))
             LOG.info("ended")
             logging.shutdown()
         os._exit(0)
@@ -159,39 +169,39 @@ class Worker:
 
 def serve_standard_streams(*, host_pid: int | None) -> NoReturn:
     """Serve the host at standard input and output until its input ends."""
-    host = None if host_pid is None else end_of_process(host_pid)
+    wait_for_host = None if host_pid is None else process_waiter(host_pid)
     terminal = os.isatty(0)
-    stream = take_standard_streams()
+    stream = claim_standard_streams()
     worker = Worker()
-    _heed_signals(worker)
+    _end_on_signals(worker)
     if not terminal:
-        # Ctrl-C in the host's terminal is the host's to decide about: it closes the input.
+        # Ctrl-C in the host's terminal is the host's to handle: it closes the input.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(stream, worker)
-    worker.end_after(lambda: worker.talk(connection), "its input has ended")
-    if host is not None:
-        worker.end_after(host, "its host has ended")
-    worker.wait()
+    worker.end_after(lambda: worker.serve(connection), "its input has ended")
+    if wait_for_host is not None:
+        worker.end_after(wait_for_host, "its host has ended")
+    worker.run()
 
 
 def serve_socket(
-    opening: Callable[[Path], Door | None], file: Path, *, host_pid: int | None, idle: float
+    listen: Callable[[Path], Listener | None], file: Path, *, host_pid: int | None, idle: float
 ) -> None:
-    """Serve all hosts that come to a socket; returns at once if another worker does."""
-    host = None if host_pid is None else end_of_process(host_pid)
-    door = opening(file)
-    if door is None:
+    """Serve all hosts that connect; returns at once if another worker serves the file."""
+    wait_for_host = None if host_pid is None else process_waiter(host_pid)
+    listener = listen(file)
+    if listener is None:
         return
     worker = Worker()
-    worker.let_in(door)
-    _heed_signals(worker)
+    worker.accept_from(listener)
+    _end_on_signals(worker)
     _detach()
-    if host is not None:
-        worker.end_after(host, "its host has ended")
-    worker.wait(idle=idle)
+    if wait_for_host is not None:
+        worker.end_after(wait_for_host, "its host has ended")
+    worker.run(idle=idle)
 
 
-def _heed_signals(worker: Worker) -> None:
+def _end_on_signals(worker: Worker) -> None:
     def end(number: int, frame: FrameType | None) -> None:
         worker.end(f"signal {number}")
 
@@ -202,15 +212,15 @@ def _heed_signals(worker: Worker) -> None:
 
 
 def _detach() -> None:
-    """Leave the terminal, the group and the folder of whoever started the worker."""
+    """Leave the terminal, process group and working folder of the program that started it."""
     if hasattr(os, "setsid"):
         with contextlib.suppress(OSError):
             os.setsid()
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
     with contextlib.suppress(OSError):
         os.chdir(os.path.abspath(os.sep))

@@ -1,4 +1,4 @@
-"""Where bytes come from and go to: a socket, or standard input and output."""
+"""Byte streams in both directions: a socket, or standard input and output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import Protocol
 
-__all__ = ["PipeStream", "SocketStream", "Stream", "take_standard_streams"]
+__all__ = ["PipeStream", "SocketStream", "Stream", "claim_standard_streams"]
 
 _CHUNK = 1 << 20
 
@@ -16,14 +16,14 @@ _CHUNK = 1 << 20
 class Stream(Protocol):
     """Bytes in both directions."""
 
-    def receive(self, most: int) -> bytes:
-        """Wait for some bytes; none at the end."""
+    def receive(self, limit: int) -> bytes:
+        """Wait for up to ``limit`` bytes; returns none at the end."""
 
     def send(self, data: memoryview) -> None:
-        """Send them all."""
+        """Send all bytes."""
 
     def close(self) -> None:
-        """End both directions; who waits in them returns or raises OSError."""
+        """Close both directions; calls that wait in them return or raise OSError."""
 
 
 class SocketStream:
@@ -32,8 +32,8 @@ class SocketStream:
     def __init__(self, socket: socket.socket) -> None:
         self._socket = socket
 
-    def receive(self, most: int) -> bytes:
-        return self._socket.recv(most)
+    def receive(self, limit: int) -> bytes:
+        return self._socket.recv(limit)
 
     def send(self, data: memoryview) -> None:
         self._socket.sendall(data)
@@ -45,18 +45,17 @@ class SocketStream:
 
 
 class PipeStream:
-    """Two file descriptors.
+    """Two file descriptors, read and written with plain system calls.
 
-    Read and written with plain system calls: a thread that waits in one of Python's own buffered
-    files at exit brings the interpreter down.
+    A thread that waits in one of Python's buffered files at exit aborts the interpreter.
     """
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
 
-    def receive(self, most: int) -> bytes:
-        return os.read(self._incoming, most)
+    def receive(self, limit: int) -> bytes:
+        return os.read(self._incoming, limit)
 
     def send(self, data: memoryview) -> None:
         sent = 0
@@ -64,14 +63,14 @@ class PipeStream:
             sent += os.write(self._outgoing, data[sent : sent + _CHUNK])
 
     def close(self) -> None:
-        # Closing a descriptor that another thread waits in ends no wait: the process does.
+        # Closing a descriptor does not end another thread's wait in it; the process's end does.
         pass
 
 
-def take_standard_streams() -> PipeStream:
-    """Keep standard input and output for the protocol, out of everybody else's reach.
+def claim_standard_streams() -> PipeStream:
+    """Keep standard input and output for the protocol alone.
 
-    What libraries print goes to standard error from now on, and what they read is empty.
+    From then on libraries print to standard error, and read an empty input.
     """
     incoming, outgoing = os.dup(0), os.dup(1)
     for descriptor in (incoming, outgoing):
@@ -79,8 +78,8 @@ def take_standard_streams() -> PipeStream:
             import msvcrt
 
             msvcrt.setmode(descriptor, os.O_BINARY)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
     os.dup2(2, 1)
     return PipeStream(incoming, outgoing)

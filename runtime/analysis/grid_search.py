@@ -13,7 +13,7 @@ from typing import Any
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
-from nstrt.runtime.options.text import flags_of, option_name, read_option
+from nstrt.runtime.options.text import format_flags, option_name, parse_option
 from nstrt.runtime.pictures import PictureSource, as_picture
 from nstrt.runtime.run.events import Event, Finished
 from nstrt.runtime.run.result import Result
@@ -55,7 +55,7 @@ def parse_axis(text: str) -> Axis:
         )
     option = option_name(name)
     parts = [part for part in values.split(";" if ";" in values else ",") if part.strip()]
-    return Axis(option=option, values=tuple(read_option(option, part) for part in parts))
+    return Axis(option=option, values=tuple(parse_option(option, part) for part in parts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +198,7 @@ def _cells(axes: Sequence[Axis], given: dict[str, Any], size: int) -> tuple[Cell
         # gives the same picture after a change of the default seed.
         seed = {"seed": StylizeOptions.of().seed}
         shared = {name: value for name, value in cell_options.items() if name not in names}
-        flags = flags_of({**changes, **seed, **shared, **changes})
+        flags = format_flags({**changes, **seed, **shared, **changes})
         page, row, column = _position(number - 1, [len(axis.values) for axis in axes])
         cells.append(
             Cell(

@@ -13,7 +13,7 @@ from typing import Any
 from nstrt.runtime.batch.jobs import Job
 from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.options.options import INITS, StylizeOptions
-from nstrt.runtime.options.text import option_name, read_option
+from nstrt.runtime.options.text import option_name, parse_option
 from nstrt.runtime.pictures import SUFFIXES
 
 __all__ = ["TABLE_SUFFIXES", "jobs_from", "jobs_from_table"]
@@ -119,7 +119,7 @@ def _job_from_row(
     row_options: dict[str, Any] = {}
     for key, value in row.items():
         name = option_name(key)
-        row_options[name] = read_option(name, value) if isinstance(value, str) else value
+        row_options[name] = parse_option(name, value) if isinstance(value, str) else value
     for name, words in (("init", INITS), ("weights", ())):
         word = row_options.get(name)
         # A word is a file's name only if that file exists beside the table.

@@ -1,19 +1,19 @@
-"""The options of a run: one frozen, validated dataclass, from which every host takes its own.
+"""The options of a run: one frozen, validated dataclass, and the specification of each option.
 
-The command line's flags, a worker's messages and a dialog are made from :class:`StylizeOptions`
-or checked by it, so each default stands in one place.
+Command line, tables, worker and GIMP's dialog read :data:`OPTIONS`; no default is stated twice.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec, check_layer
+from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec
+from nstrt.runtime.options.presets import ADAM_STEPS, PRESETS
+from nstrt.runtime.options.spec import MAX_WEIGHT, LayerWeights, OptionSpec, option_field, specs_of
 from nstrt.runtime.ort.providers import PRECISIONS, PROVIDERS
 
 __all__ = [
@@ -21,13 +21,11 @@ __all__ = [
     "ENGINES",
     "INITS",
     "MATCHES",
+    "NAMED_WEIGHTS",
     "OPTIMIZERS",
-    "PRESETS",
+    "OPTIONS",
     "RESTS",
-    "LayerWeights",
-    "Preset",
     "StylizeOptions",
-    "parse_layers",
 ]
 
 ENGINES = ("auto", "onnx", "torch", "graph")
@@ -35,104 +33,51 @@ OPTIMIZERS = ("adam", "lbfgs")
 INITS = ("content", "noise", "gray")
 COLORS = ("style", "content", "match-style", "match-content")
 MATCHES = ("covariance", "histogram")
+NAMED_WEIGHTS = ("oxford", "torchvision", "auto")
 RESTS = ("style", "photo")
 
-LayerWeights = tuple[tuple[str, float], ...]
-"""Layers with the weight of each."""
-
-
-def parse_layers(text: str) -> LayerWeights:
-    """Read ``relu1_1,relu2_1:0.5``; a layer without a weight has 1."""
-    found: dict[str, float] = {}
-    for part in (part.strip() for part in text.split(",") if part.strip()):
-        name, _, weight = part.partition(":")
-        try:
-            found[check_layer(name.strip())] = float(weight or 1)
-        except ValueError as error:
-            if isinstance(error, OptionError):
-                raise
-            raise OptionError(
-                f"'{weight}' is not a weight for {name}; write layers as relu1_1 or relu1_1:0.5, "
-                "separated by commas."
-            ) from error
-    return tuple(found.items())
-
-
-def _option(
-    default: Any,
-    help: str,
-    *,
-    group: str,
-    choices: tuple[str, ...] = (),
-    least: float | None = None,
-    most: float | None = None,
-    above: float | None = None,
-) -> Any:
-    """A field with what a host needs to offer it: its words, its group and its range."""
-    metadata = {
-        "help": help,
-        "group": group,
-        "choices": choices,
-        "least": least,
-        "most": most,
-        "above": above,
-    }
-    return field(default=default, metadata=metadata)
-
-
-HEAVIEST = 1e6
-"""Largest weight: beyond it single precision has no room for the rest of the loss."""
-
-LAYER_RANGE: Mapping[str, float | None] = {"least": None, "most": HEAVIEST, "above": 0.0}
-
-PICTURE, LOOK, EFFORT, MACHINE, RECIPE = (
-    "Picture",
-    "Look",
-    "Effort",
-    "Machine",
-    "Published recipes",
-)
+PICTURE, LOOK, EFFORT = "Picture", "Look", "Effort"
+MACHINE, RECIPE = "Machine", "Published recipes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StylizeOptions:
-    """Everything that shapes a result. Make one with :meth:`of`, which starts from a preset."""
+    """All options of a run. Make one with :meth:`of`, which starts from a preset."""
 
-    preset: str = _option(
+    preset: str = option_field(
         "balanced",
         "Where the other options start from: fast, balanced, best, or classic (the simplest "
         "published recipe).",
         group=PICTURE,
-        choices=("fast", "balanced", "best", "classic"),
+        choices=tuple(PRESETS),
     )
-    """The preset that the other values started from."""
+    """Preset that the other values started from."""
 
-    size: int | None = _option(
+    size: int | None = option_field(
         None,
         "Long side of the result in pixels; more than the photo has enlarges it first. Default: "
         "what suits this machine, never more than the photo has.",
         group=PICTURE,
-        least=16,
-        most=1 << 16,
+        minimum=16,
+        maximum=1 << 16,
     )
-    """Long side in pixels of the finest scale; None for this machine's default."""
+    """Long side of the finest scale in pixels; None for the machine's default."""
 
-    original_size: bool = _option(
+    original_size: bool = option_field(
         False, "Bring the result up to the photo's own size.", group=PICTURE
     )
-    """Enlarge the result to the photo's own size."""
+    """Enlarge the result to the photo's size."""
 
-    strength: float = _option(
+    strength: float = option_field(
         0.5,
         "How strongly the painting takes hold, from 0 (barely touched) to 1 (all painting).",
         group=LOOK,
-        least=0,
-        most=1,
+        minimum=0,
+        maximum=1,
     )
-    """The content weight is multiplied by 10^(1 - 2 strength): tenfold at 0, as it is at a half,
-    a tenth at 1."""
+    """Multiplies the content weight by 10^(1 - 2 strength): 10 at 0, 1 at 0.5, 0.1 at 1."""
 
-    color: str = _option(
+    color: str = option_field(
         "style",
         "Whose colours the result has: the style's, or the content's (painted in lightness alone). "
         "match-style first gives the photo the painting's palette, for all of it even at a low "
@@ -140,262 +85,269 @@ class StylizeOptions:
         group=LOOK,
         choices=COLORS,
     )
-    """``style``; ``content``: see :func:`to_gray_pair`;
-    ``match-style`` or ``match-content``: see
-    :func:`match_colors`."""
+    """Picture that the result takes its colours from, or that is matched to the other before."""
 
-    color_match: str = _option(
+    color_match: str = option_field(
         "covariance",
         "With --color match-style or match-content: match the colours' mean and covariance "
         "(gentle), or their whole histogram (closer, with more contrast and grain).",
         group=LOOK,
         choices=MATCHES,
     )
-    """Which statistics of the colours are matched: ``covariance`` or ``histogram``."""
+    """Statistics of the colours that are matched: ``covariance`` or ``histogram``."""
 
-    style_blend: tuple[float, ...] = _option(
+    style_blend: tuple[float, ...] = option_field(
         (),
         "How much each of several paintings counts, such as 2,1,1: STYLE first, then each "
         "--add-style. Default: all the same.",
         group=LOOK,
-        least=0,
-        most=HEAVIEST,
+        minimum=0,
+        maximum=MAX_WEIGHT,
+        flag_advice="give a weight for each painting, such as 2,1,1",
     )
-    """Weight of each painting that is blended; empty for equal ones."""
+    """Weight of each blended painting; empty for equal weights."""
 
-    rest: str = _option(
+    rest: str = option_field(
         "style",
         "What is where no --region is: the main painting's style, or the untouched photo.",
         group=LOOK,
         choices=RESTS,
     )
-    """``style`` or ``photo``: what becomes of the picture outside of all regions."""
+    """Content outside all regions: ``style`` or ``photo``."""
 
-    content_weight: float = _option(
+    content_weight: float = option_field(
         0.15,
         "How much the photo counts; with style weight 1, from 0.03 (nearly all painting) to 1 "
         "(barely touched).",
         group=LOOK,
-        least=0,
-        most=HEAVIEST,
+        minimum=0,
+        maximum=MAX_WEIGHT,
     )
     """Weight of the content loss."""
 
-    style_weight: float = _option(
-        1.0, "How much the painting counts.", group=LOOK, least=0, most=HEAVIEST
+    style_weight: float = option_field(
+        1.0, "How much the painting counts.", group=LOOK, minimum=0, maximum=MAX_WEIGHT
     )
     """Weight of the style loss."""
 
-    tv_weight: float = _option(
-        1.0, "How much smoothness counts (total variation).", group=LOOK, least=0, most=HEAVIEST
+    tv_weight: float = option_field(
+        1.0,
+        "How much smoothness counts (total variation).",
+        group=LOOK,
+        minimum=0,
+        maximum=MAX_WEIGHT,
     )
     """Weight of the total variation."""
 
-    temporal_weight: float = _option(
+    temporal_weight: float = option_field(
         10.0,
         "How much a film's frame keeps of the one before (nstrt batch --frames).",
         group=LOOK,
-        least=0,
-        most=HEAVIEST,
+        minimum=0,
+        maximum=MAX_WEIGHT,
     )
-    """Weight of the temporal loss, of a film's frames alone."""
+    """Weight of the temporal loss; only film frames have one."""
 
-    style_scale: float = _option(
+    style_scale: float = option_field(
         1.0,
         "Size of the painting's strokes against the photo: 0.5 finer, 2 coarser.",
         group=LOOK,
-        least=0.1,
-        most=10,
+        minimum=0.1,
+        maximum=10,
     )
-    """The style picture's area is the content's times the square of this."""
+    """Scale of the style picture: its area is the content's area times the square."""
 
-    content_layers: LayerWeights = _option(
+    content_layers: LayerWeights = option_field(
         (("relu3_2", 1.0), ("relu4_2", 1.0)),
         "Layers that hold the photo, with optional weights: relu4_2 or relu3_1,relu4_2:0.5.",
         group=LOOK,
     )
     """Layers of the content loss and their weights."""
 
-    style_layers: LayerWeights = _option(
+    style_layers: LayerWeights = option_field(
         tuple((f"relu{block}_1", 1.0) for block in range(1, 6)),
         "Layers that hold the painting, with optional weights.",
         group=LOOK,
     )
     """Layers of the style loss and their weights."""
 
-    pooling: str = _option("max", "Pooling of the network.", group=LOOK, choices=POOLINGS)
-    """See :attr:`ModelSpec.pooling`."""
+    pooling: str = option_field("max", "Pooling of the network.", group=LOOK, choices=POOLINGS)
+    """Pooling of the network: :attr:`ModelSpec.pooling`."""
 
-    padding: str = _option(
+    padding: str = option_field(
         "replicate",
         "Beyond the picture's border: its own edge (no frames) or zeros, as VGG was trained.",
         group=LOOK,
         choices=PADDINGS,
     )
-    """See :attr:`ModelSpec.padding`."""
+    """Padding of the picture: :attr:`ModelSpec.padding`."""
 
-    init: str = _option(
+    init: str = option_field(
         "content",
         "What the painting starts from: content, noise, gray, or a picture file.",
         group=LOOK,
+        file_words=INITS,
     )
-    """``content``, ``noise``, ``gray`` or the path of a picture."""
+    """Start of the optimisation: ``content``, ``noise``, ``gray`` or the path of a picture."""
 
-    seed: int = _option(
-        0, "Same seed, same picture, on the same machine.", group=LOOK, least=0, most=2**63 - 1
+    seed: int = option_field(
+        0, "Same seed, same picture, on the same machine.", group=LOOK, minimum=0, maximum=2**63 - 1
     )
     """Seed of the noise."""
 
-    iterations: tuple[int, ...] = _option(
+    iterations: tuple[int, ...] = option_field(
         (),
         "Steps at each scale: one number, or a list from coarse to fine such as 100,50,25. "
         "Default: the preset's.",
         group=EFFORT,
-        least=1,
-        most=100_000,
+        minimum=1,
+        maximum=100_000,
+        flag_advice="give one number, or a list such as 100,50,25",
     )
-    """Steps at each scale, one number or one for each from coarse to fine; empty for the
-    preset's."""
+    """Steps of each scale from coarse to fine, or one number for all; empty for the preset's."""
 
-    tolerance: float = _option(
+    tolerance: float = option_field(
         2e-3,
         "Leave a scale when ten steps lower its loss by less than this share; 0 takes every step.",
         group=EFFORT,
-        least=0,
-        most=1,
+        minimum=0,
+        maximum=1,
     )
-    """Share of the loss that ten steps have to gain for a scale to go on."""
+    """A scale ends once ten steps lower its loss by less than this share; 0 for never."""
 
-    scales: int | None = _option(
+    scales: int | None = option_field(
         None,
         "How many scales, each the square root of 2 finer than the last; 1 for none. Default: "
         "from about 128 pixels up.",
         group=EFFORT,
-        least=1,
-        most=32,
+        minimum=1,
+        maximum=32,
     )
-    """Number of scales; None for as many as lead from about 128 pixels up."""
+    """Number of scales; None for a coarsest scale of about 128 pixels."""
 
-    optimizer: str = _option(
+    optimizer: str = option_field(
         "lbfgs", "How the picture is improved.", group=EFFORT, choices=OPTIMIZERS
     )
     """``lbfgs`` or ``adam``."""
 
-    learning_rate: float = _option(
-        0.02, "Adam's step, for pictures in 0..1.", group=EFFORT, above=0, most=10
+    learning_rate: float = option_field(
+        0.02, "Adam's step, for pictures in 0..1.", group=EFFORT, exclusive_minimum=0, maximum=10
     )
-    """Adam's learning rate for images in 0..1."""
+    """Adam's learning rate, for images in 0..1."""
 
-    adam_beta2: float = _option(
+    adam_beta2: float = option_field(
         0.99,
         "How long Adam remembers the size of gradients.",
         group=RECIPE,
-        above=0,
-        most=0.99999,
+        exclusive_minimum=0,
+        maximum=0.99999,
     )
-    """Adam's decay of the second moment."""
+    """Adam's decay rate of the second moment."""
 
-    history: int = _option(
+    history: int = option_field(
         20,
         "Steps that L-BFGS remembers; each takes two pictures of memory.",
         group=EFFORT,
-        least=1,
-        most=200,
+        minimum=1,
+        maximum=200,
     )
-    """Pairs in the history of L-BFGS."""
+    """Pairs of vectors in the history of L-BFGS."""
 
-    engine: str = _option(
+    engine: str = option_field(
         "auto",
         "What computes: auto measures once and takes the fastest; graph needs no torch.",
         group=MACHINE,
         choices=ENGINES,
     )
-    """``onnx``, ``torch``, ``graph`` or ``auto``."""
+    """Engine: ``onnx``, ``torch``, ``graph``, or ``auto`` for the fastest."""
 
-    provider: str = _option(
+    provider: str = option_field(
         "auto",
         "Where it computes: auto takes the best that is there.",
         group=MACHINE,
         choices=PROVIDERS,
     )
-    """ONNX Runtime's provider."""
+    """ONNX Runtime's execution provider; ``auto`` for the first that runs."""
 
-    precision: str = _option(
+    precision: str = option_field(
         "auto",
         "Number format of products: fp32; bf16 where the processor has it; tf32, bf16 and fp16 on "
         "NVIDIA cards.",
         group=MACHINE,
         choices=PRECISIONS,
     )
-    """``fp32``, ``tf32``, ``bf16``, ``fp16`` or ``auto``. Sums, losses and the optimiser are in
-    single precision with each."""
+    """Number format of products. Sums, losses and the optimiser use single precision."""
 
-    max_memory: float | None = _option(
+    max_memory: float | None = option_field(
         None,
         "Most memory to take, in GB; what does not fit is painted in tiles, with the same result. "
         "Default: a safe share of what is free.",
         group=MACHINE,
-        above=0,
-        most=1e6,
+        exclusive_minimum=0,
+        maximum=1e6,
     )
-    """Bytes of memory to take at most, in units of 10^9, 5 % of which are kept back; None for a
-    safe share of what is free, of the card's where the network runs there."""
+    """Limit of memory in units of 10^9 bytes; the planner uses 95 % of it.
 
-    threads: int = _option(
-        0, "Processor threads; 0 for one per core.", group=MACHINE, least=0, most=1024
+    None for a safe share of the free memory, on a card of the card's.
+    """
+
+    threads: int = option_field(
+        0, "Processor threads; 0 for one per core.", group=MACHINE, minimum=0, maximum=1024
     )
-    """Threads; 0 for one per physical core."""
+    """Processor threads; 0 for one per physical core."""
 
-    weights: str = _option(
+    weights: str = option_field(
         "oxford",
         "VGG19's weights: oxford (the original ones, 8-bit quantised), torchvision (a download), "
         "auto (torchvision where it can be had, else oxford), or a .pth, .safetensors or .h5 file.",
         group=RECIPE,
+        file_words=NAMED_WEIGHTS,
     )
-    """See :attr:`ModelSpec.weights`; ``auto`` takes torchvision's where they
-    can be had, and oxford's elsewhere."""
+    """VGG19's weights: :attr:`ModelSpec.weights`; ``auto`` for torchvision's if available."""
 
-    normalize: bool = _option(
+    normalize: bool = option_field(
         True, "Normalise the picture as the weights were trained.", group=RECIPE
     )
-    """See :attr:`ModelSpec.normalize`."""
+    """Normalise the picture: :attr:`ModelSpec.normalize`."""
 
-    relative: bool = _option(
+    relative: bool = option_field(
         True,
         "Divide each loss by its target's energy, so that weights mean the same everywhere.",
         group=RECIPE,
     )
-    """Relative losses and layer weights with sum 1, or the raw sums."""
+    """Relative losses, with layer weights that sum to 1; False for raw sums."""
 
-    gram_mean: bool = _option(
+    gram_mean: bool = option_field(
         True, "Divide Gram matrices by the number of positions.", group=RECIPE
     )
-    """Whether Gram matrices are divided by the number of positions."""
+    """Divide Gram matrices by the number of positions."""
 
-    square: bool = _option(False, "Squash photo and painting to squares of --size.", group=RECIPE)
-    """Squash both pictures to ``size`` x ``size``."""
+    square: bool = option_field(
+        False, "Squash photo and painting to squares of --size.", group=RECIPE
+    )
+    """Resize both pictures to ``size`` x ``size`` pixels."""
 
-    clamp: bool = _option(
+    clamp: bool = option_field(
         True, "Keep the picture in range at every step, not only when saved.", group=RECIPE
     )
     """Clamp the picture to 0..1 at every step."""
 
-    keep: str = _option(
+    keep: str = option_field(
         "best",
         "The picture of lowest loss, or the last one whatever its loss.",
         group=RECIPE,
         choices=("best", "last"),
     )
-    """Which picture a scale leaves: that of lowest loss, or the last."""
+    """Picture that a scale returns: ``best`` for the lowest loss, or ``last``."""
 
-    average: bool = _option(
+    average: bool = option_field(
         True, "With Adam: the result is the average of the last iterates.", group=RECIPE
     )
     """Average Adam's last iterates."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            _check(item.name, getattr(self, item.name), str(item.type), item.metadata)
+        for name, spec in OPTIONS.items():
+            spec.validate(getattr(self, name))
         if not self.content_layers and not self.style_layers:
             raise OptionError("There is nothing to paint for: name a content or a style layer.")
         if not self.content_layers and self.content_weight:
@@ -413,24 +365,26 @@ class StylizeOptions:
             )
 
     @classmethod
-    def of(cls, preset: str = "balanced", **given: Any) -> StylizeOptions:
-        """The options of a preset with those ``given`` in place of its own.
+    def of(cls, preset: str = "balanced", **values: Any) -> StylizeOptions:
+        """The options of a preset, with ``values`` in place of the preset's.
 
         Raises :class:`OptionError` for an unknown name or a bad value.
         """
         if preset not in PRESETS:
             raise OptionError(f"There is no preset '{preset}'; choose {', '.join(PRESETS)}.")
-        known = {item.name for item in fields(cls)}
-        for name in given:
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
+        for name in values:
+            if name not in OPTIONS:
+                near = get_close_matches(name, OPTIONS, n=1)
                 hint = f"; did you mean '{near[0]}'?" if near else "."
                 raise OptionError(f"There is no option '{name}'{hint}")
-        return cls(**{**PRESETS[preset].values, "preset": preset, **_as_fields(given)})
+        converted = {
+            name: spec.convert(values[name]) for name, spec in OPTIONS.items() if name in values
+        }
+        return cls(**{**PRESETS[preset].values, "preset": preset, **converted})
 
     @property
     def spec(self) -> ModelSpec:
-        """The model that these options need."""
+        """The model of the features that the losses need."""
         return ModelSpec.for_losses(
             [name for name, _ in (*self.content_layers, *self.style_layers)],
             weights=self.weights,
@@ -441,7 +395,7 @@ class StylizeOptions:
 
     @property
     def step_spec(self) -> ModelSpec:
-        """The model that computes the loss of these options, and its gradient, by itself."""
+        """The model that computes the loss and its gradient."""
         return ModelSpec.for_step(
             [name for name, _ in self.content_layers],
             [name for name, _ in self.style_layers],
@@ -453,136 +407,29 @@ class StylizeOptions:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers that the loss looks at."""
+        """The layers of the losses, each once."""
         return tuple(dict.fromkeys(name for name, _ in (*self.content_layers, *self.style_layers)))
 
     @property
     def effective_content_weight(self) -> float:
-        """The weight of the content loss: the content weight as ``strength`` changes it."""
+        """The content weight after ``strength``."""
         return self.content_weight * 10 ** (1 - 2 * self.strength)
 
     @property
     def schedule(self) -> tuple[int, ...]:
-        """Steps from coarse to fine: those asked for, or the preset's."""
+        """Steps from coarse to fine: ``iterations``, or the preset's."""
         if self.iterations:
             return self.iterations
-        schedule, own = PRESETS[self.preset].schedule, PRESETS[self.preset].values
-        if self.optimizer == "adam" and own.get("optimizer") != "adam":
-            # The preset counts in steps of L-BFGS.
-            return tuple(ADAM_STEPS * steps for steps in schedule)
-        return schedule
+        preset = PRESETS[self.preset]
+        if self.optimizer == "adam" and preset.values.get("optimizer") != "adam":
+            # The preset counts steps of L-BFGS.
+            return tuple(ADAM_STEPS * steps for steps in preset.schedule)
+        return preset.schedule
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as they are recorded in a result."""
+        """Plain values by name, for a result's recipe."""
         return asdict(self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """A named starting point."""
-
-    schedule: tuple[int, ...]
-    """Steps at the finest scales, the last number for the finest; coarser ones take the first."""
-
-    values: Mapping[str, Any]
-    """Options that differ from the defaults."""
-
-
-ADAM_STEPS = 3
-"""Steps of Adam that a preset takes for each step of L-BFGS: it gains less with each."""
-
-PRESETS: Mapping[str, Preset] = {
-    "fast": Preset(schedule=(60, 40, 25, 15), values={}),
-    "balanced": Preset(schedule=(100, 70, 50, 35), values={}),
-    "best": Preset(schedule=(200, 160, 120, 90), values={"history": 30}),
-    "classic": Preset(
-        schedule=(300,),
-        values={
-            "weights": "auto",
-            "precision": "fp32",
-            "normalize": False,
-            "padding": "zero",
-            "pooling": "avg-unscaled",
-            "size": 512,
-            "square": True,
-            "scales": 1,
-            "content_layers": tuple((f"relu{block}_1", 1.0) for block in range(2, 6)),
-            "style_layers": tuple((f"relu{block}_1", 0.2) for block in range(2, 6)),
-            "content_weight": 1.0,
-            "tv_weight": 0.0,
-            "style_weight": 3.0,
-            "relative": False,
-            "gram_mean": False,
-            "optimizer": "adam",
-            "learning_rate": 0.01,
-            "adam_beta2": 0.999,
-            "clamp": False,
-            "average": False,
-            "keep": "last",
-            "tolerance": 0.0,
-        },
-    ),
-}
-
-
-def _as_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as people write them in Python, turned into what the fields hold."""
-    values = dict(given)
-    for name in ("content_layers", "style_layers"):
-        if name in values:
-            values[name] = _layers(values[name])
-    if "iterations" in values and not isinstance(values["iterations"], tuple):
-        steps = values["iterations"]
-        values["iterations"] = tuple(steps) if isinstance(steps, list) else (steps,)
-    if isinstance(values.get("style_blend"), list):
-        values["style_blend"] = tuple(values["style_blend"])
-    return values
-
-
-def _layers(value: Any) -> LayerWeights:
-    if isinstance(value, str):
-        return parse_layers(value)
-    if isinstance(value, Mapping):
-        return tuple(value.items())
-    return tuple((item, 1.0) if isinstance(item, str) else (item[0], item[1]) for item in value)
-
-
-def _check(name: str, value: Any, kind: str, rule: Mapping[str, Any]) -> None:
-    """Raise :class:`OptionError` if a value is not of its field's kind, choices and range."""
-    flag = "--" + name.replace("_", "-")
-    if value is None and kind.endswith("| None"):
-        return
-    if kind == "bool":
-        if not isinstance(value, bool):
-            raise OptionError(f"{flag} must be True or False, not {value!r}.")
-    elif kind == "str":
-        if not isinstance(value, str):
-            raise OptionError(f"{flag} must be a word, not {value!r}.")
-        if rule["choices"] and value not in rule["choices"]:
-            raise OptionError(f"{flag} cannot be '{value}'; choose {', '.join(rule['choices'])}.")
-    elif kind == "LayerWeights":
-        for layer, weight in value:
-            check_layer(layer)
-            _check_number(f"The weight of {layer} in {flag}", weight, LAYER_RANGE)
-    else:
-        whole = "int" in kind
-        several = kind.startswith("tuple")
-        if several and not isinstance(value, tuple):
-            raise OptionError(f"{flag} must be a list of numbers, not {value!r}.")
-        for number in value if several else (value,):
-            _check_number(flag, number, rule, whole=whole)
-
-
-def _check_number(
-    what: str, number: Any, rule: Mapping[str, float | None], *, whole: bool = False
-) -> None:
-    kinds = (int,) if whole else (int, float)
-    if isinstance(number, bool) or not isinstance(number, kinds) or not math.isfinite(number):
-        raise OptionError(f"{what} must be a {'whole ' * whole}number, not {number!r}.")
-    least, most, above = rule["least"], rule["most"], rule["above"]
-    if least is not None and number < least:
-        raise OptionError(f"{what} must be at least {least:g}, not {number:g}.")
-    if above is not None and number <= above:
-        raise OptionError(f"{what} must be above {above:g}, not {number:g}.")
-    if most is not None and number > most:
-        raise OptionError(f"{what} must be at most {most:g}, not {number:g}.")
+OPTIONS: Mapping[str, OptionSpec] = specs_of(StylizeOptions)
+"""The specification of each option by its name, in the order of the help."""

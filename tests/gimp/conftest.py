@@ -1,4 +1,4 @@
-"""What the tests in GIMP share: the GIMP itself, the filter installed in it, photos."""
+"""Fixtures of the tests in GIMP: a GIMP with the filter installed, and photos."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from support.command_line import NSTRT
 
 
 def pytest_configure() -> None:
-    """End GIMP and the screen also when the tests are told to end."""
+    """End GIMP and the screen on SIGTERM too."""
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", 143))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache() -> Path:
-    """Unlike other tests these take the model from the user's cache, or from ``NSTRT_CACHE``."""
+    """The user's cache, or ``NSTRT_CACHE``: unlike other tests these do not export models anew."""
     return cache_folder().absolute()
 
 
@@ -42,7 +42,7 @@ def place() -> prepare.Place:
 def new_profile(
     place: prepare.Place, own_cache: Path
 ) -> Callable[[], AbstractContextManager[Profile]]:
-    """A profile with the filter in it, as ``nstrt gimp install`` puts it there."""
+    """A profile in which ``nstrt gimp install`` installed the filter."""
     if not ModelStore(own_cache / "models").list():
         _nstrt("export", cache=own_cache)
 
@@ -64,7 +64,7 @@ def profile(new_profile: Callable[[], AbstractContextManager[Profile]]) -> Itera
 
 @pytest.fixture(scope="session")
 def console(profile: Profile) -> Iterator[Gimp]:
-    """One GIMP without windows for all tests, and so one worker."""
+    """One GIMP without windows, with one worker, for all tests."""
     with Gimp.console(profile) as gimp:
         yield gimp
 

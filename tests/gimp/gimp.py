@@ -1,4 +1,4 @@
-"""A real GIMP 3 to test with: started in a profile of its own, asked through a probe inside it.
+"""A real GIMP 3 to test with, in a profile of its own, with a probe inside that answers requests.
 
 A :class:`Gimp` is a running program. Its batch interpreter executes ``inside.py``, which answers
 requests that are written as files, so ``gimp.do("layers", image)`` calls the function ``layers``
@@ -42,13 +42,13 @@ QUICK = {"size": 64, "iterations": 5, "seed": 1}
 """Options with which a picture takes about a second."""
 
 PLUGINS = ("python-eval", "file-png", "file-jpeg")
-"""Of GIMP's own plug-ins, the ones that the tests need: with all of them GIMP starts slowly."""
+"""GIMP's own plug-ins that the tests need; GIMP starts slowly with all of them."""
 
 PATIENCE = 60.0
-"""Seconds to wait for anything on a slow, busy machine before a test fails."""
+"""Seconds to wait on a slow, busy machine before a test fails."""
 
 MAIN = "– GIMP$"
-"""The title of the window with pictures ends so."""
+"""Pattern of the main window's title."""
 
 _T = TypeVar("_T")
 
@@ -66,10 +66,10 @@ mount -t tmpfs none "$root$venv/bin"
 for name in python python3; do ln -s "$python" "$root$venv/bin/$name"; done
 exec /usr/sbin/chroot "$root" "$@"
 """
-"""Enters the folder that GIMP is in. The mounts are this process's own and go with it.
+"""Enters GIMP's root folder. The mounts are private to this process and end with it.
 
 The environment's ``python`` may be a link through the system's ``python3``, which is another one
-in there, so it becomes a link to the interpreter itself."""
+in there. So it becomes a link to the interpreter itself."""
 
 
 _SESSION = """\
@@ -96,7 +96,7 @@ _SESSION = """\
             (dockable "gimp-channel-list" (tab-style icon-name)))))
 (single-window-mode yes)
 """
-"""One window as large as the screen, with the history of undo steps and the layers in view."""
+"""One window as large as the screen, which shows the undo history and the layers."""
 
 
 class GimpError(AssertionError):
@@ -106,7 +106,7 @@ class GimpError(AssertionError):
 def wait_for(
     condition: Callable[[], _T | None], what: str, timeout: float = PATIENCE, every: float = 0.05
 ) -> _T:
-    """The first answer of ``condition`` that counts as true."""
+    """Call ``condition`` until its result is true, and return that."""
     end = time.monotonic() + timeout
     while True:
         answer = condition()
@@ -131,8 +131,8 @@ class Profile:
     def temporary(
         cls, place: Place, cache: Path, plugins: Sequence[str] = PLUGINS
     ) -> Iterator[Profile]:
-        """A new profile. What still runs in it at the end is killed, the folder removed."""
-        # Short, because the paths of sockets may be: pytest's own folders are too deep.
+        """A new profile; at its end its processes are killed and its folder is removed."""
+        # Socket paths must be short: pytest's own folders are too deep.
         folder = Path(tempfile.mkdtemp(prefix="nstrt-gimp-"))
         profile = cls(place, folder, cache)
         try:
@@ -150,7 +150,7 @@ class Profile:
 
     @property
     def gimp_folder(self) -> Path:
-        """What ``GIMP3_DIRECTORY`` names."""
+        """The value of ``GIMP3_DIRECTORY``."""
         return self.folder / "gimp"
 
     @property
@@ -164,13 +164,13 @@ class Profile:
             "XDG_DATA_HOME": self.folder / "data",
             "XDG_RUNTIME_DIR": self.folder / "run",
         }
-        # Without a session's bus: no accessibility, settings of the desktop not kept.
+        # There is no session bus: no accessibility, no stored desktop settings.
         plain = {"PATH": PATH, "LC_ALL": "C.UTF-8", "NO_AT_BRIDGE": "1"}
         plain["GSETTINGS_BACKEND"] = "memory"
         return plain | {name: str(folder) for name, folder in folders.items()}
 
     def command(self, *command: str) -> list[str]:
-        """A command as it is run where GIMP is."""
+        """The command line that runs a command in GIMP's system."""
         if not self.place.root:
             return list(command)
         python = os.path.realpath(sys.executable)
@@ -186,7 +186,7 @@ class Profile:
         ]
 
     def run(self, *command: str, display: str = "", timeout: float = PATIENCE) -> str:
-        """Run a command where GIMP is to its end; returns what it printed."""
+        """Run a command in GIMP's system to its end; returns its output."""
         result = subprocess.run(
             self.command(*command),
             env=self.environment | ({"DISPLAY": display} if display else {}),
@@ -202,7 +202,7 @@ class Profile:
         return result.stdout
 
     def start(self, *command: str, log: Path, display: str = "") -> subprocess.Popen[bytes]:
-        """Start a command where GIMP is. The process that is returned is the command's own."""
+        """Start a command in GIMP's system; returns the command's own process."""
         with log.open("ab") as out:
             return subprocess.Popen(
                 self.command(*command),
@@ -214,7 +214,7 @@ class Profile:
             )
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that runs in this profile, or was started from it."""
+        """All processes that were started in this profile."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
@@ -252,7 +252,7 @@ class Profile:
 
 @dataclass
 class Asked:
-    """A request on its way."""
+    """A request without an answer yet."""
 
     gimp: Gimp
     what: str
@@ -262,7 +262,7 @@ class Asked:
         return self.answer_file.exists()
 
     def result(self, timeout: float = PATIENCE) -> Any:
-        """What the function inside GIMP returned."""
+        """Wait for the return value of the function inside GIMP."""
 
         def answered() -> bool:
             if not self.done() and self.gimp.process.poll() is not None:
@@ -278,7 +278,7 @@ class Asked:
 
 @dataclass
 class Gimp:
-    """A GIMP that runs and answers."""
+    """A running GIMP that answers requests."""
 
     profile: Profile
     process: subprocess.Popen[bytes]
@@ -323,11 +323,11 @@ class Gimp:
     def do(
         self, function: str, /, *args: object, timeout: float = PATIENCE, **kwargs: object
     ) -> Any:
-        """Call a function of ``inside.py``; returns what it returned."""
+        """Call a function of ``inside.py`` and wait for its return value."""
         return self.ask(function, *args, **kwargs).result(timeout)
 
     def pixels(self, item: int, *, mask: bool = False) -> NDArray[np.float32]:
-        """An item's pixels as floats, as the eye sees them: ``(height, width, 4)``, 1 if a mask."""
+        """An item's pixels as sRGB encoded floats: ``(height, width, 4)``, for a mask 1 channel."""
         file = self.questions / "pixels.raw"
         width, height = self.do("dump", item, file, "Y float" if mask else "R'G'B'A float")
         pixels = np.fromfile(file, np.float32).reshape(height, width, -1)
@@ -335,11 +335,11 @@ class Gimp:
         return pixels
 
     def output(self) -> str:
-        """What GIMP and its plug-ins have printed so far."""
+        """Output of GIMP and its plug-ins so far."""
         return self.log.read_text(errors="replace")
 
     def alive(self) -> bool:
-        """Whether GIMP runs and its probe answers."""
+        """True if GIMP runs and its probe answers."""
         return self.process.poll() is None and bool(self.do("pid"))
 
     def plugins(self) -> list[psutil.Process]:
@@ -358,7 +358,7 @@ class Gimp:
         return found
 
     def end(self) -> None:
-        """End GIMP: by itself if it does so soon."""
+        """Ask GIMP to quit, and kill it if it does not."""
         if self.process.poll() is None:
             self.ask("end")
             with suppress(subprocess.TimeoutExpired):
@@ -384,7 +384,7 @@ def _is_filter(process: psutil.Process) -> bool:
 
 
 SOON = 10.0
-"""Seconds for what takes one on a quiet machine: benchmarks/filter.py measures it."""
+"""Limit in seconds for what takes one second on an idle machine; see benchmarks/filter.py."""
 
 
 def wait_until_gone(processes: Sequence[psutil.Process], timeout: float = SOON) -> None:
@@ -394,7 +394,7 @@ def wait_until_gone(processes: Sequence[psutil.Process], timeout: float = SOON) 
         found = []
         for process in processes:
             with suppress(psutil.Error):
-                # One that ended may be kept by a system whose first process never asks for it.
+                # A zombie stays if the first process of the system never waits for it.
                 if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process.pid)
         return found
@@ -403,12 +403,12 @@ def wait_until_gone(processes: Sequence[psutil.Process], timeout: float = SOON) 
 
 
 def difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """How far two pictures are apart, on average."""
+    """Mean absolute difference of two pictures."""
     return float(np.abs(one - other).mean())
 
 
 def processor_seconds(processes: Sequence[psutil.Process], during: float) -> float:
-    """How much of a processor the processes use ``during`` so many seconds."""
+    """Processor seconds that the processes use ``during`` so many seconds."""
 
     def used() -> float:
         return sum(sum(process.cpu_times()[:2]) for process in processes)
@@ -419,7 +419,7 @@ def processor_seconds(processes: Sequence[psutil.Process], during: float) -> flo
 
 
 def is_sentence(text: str) -> bool:
-    """Whether a text is fit for the person at the screen: one line, whole, without traces."""
+    """True if a text is one sentence for a user, without a trace or an error class."""
     return (
         bool(re.fullmatch(r"[^\n]+\.", text))
         and (text[0].isupper() or text[0] in "/'\"“‘")
@@ -429,7 +429,7 @@ def is_sentence(text: str) -> bool:
 
 @dataclass
 class Photo:
-    """An image that is open in a GIMP, and the layer that is painted."""
+    """An open image, and the layer to be painted."""
 
     gimp: Gimp
     image: int
@@ -438,7 +438,7 @@ class Photo:
     @classmethod
     @contextmanager
     def loaded(cls, gimp: Gimp, path: Path) -> Iterator[Photo]:
-        """A photo from a file, open until the end; on a screen, in front."""
+        """Open a photo from a file until the end, in front if there is a screen."""
         image = gimp.do("load", path)
         if gimp.display:
             gimp.do("show", image)
@@ -468,13 +468,13 @@ class Photo:
         return next(layer for layer in layers if where.items() <= layer.items())
 
     def selection(self) -> NDArray[np.float32]:
-        """What is selected, of each pixel of the image, 0 to 1."""
+        """The selection's value at each pixel of the image, 0 to 1."""
         return self.gimp.pixels(self.gimp.do("selection", self.image), mask=True)[..., 0]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a run of the filter ended."""
+    """Outcome of a run of the filter."""
 
     status: str
     message: str
@@ -488,9 +488,9 @@ class Screen(Gimp):
     @classmethod
     @contextmanager
     def opened(cls, profile: Profile, *pictures: Path, size: str = "1280x800") -> Iterator[Screen]:
-        """An X server, a window manager, and GIMP with pictures open.
+        """Start an X server, a window manager, and GIMP with pictures open.
 
-        What GIMP would say in a window of its own, it prints.
+        GIMP prints the messages that it would show in windows.
         """
         with _display(profile, size) as display:
             screen = cls._started(
@@ -555,7 +555,7 @@ class Screen(Gimp):
         return left, top, left + numbers["WIDTH"], top + numbers["HEIGHT"]
 
     def rest_mouse(self) -> None:
-        """Put the mouse where it points at nothing."""
+        """Move the mouse off all widgets."""
         self.xdotool("mousemove", "640", "799")
 
     def screenshot(self, name: str, window: str = "root") -> Path:
@@ -592,7 +592,7 @@ def _display(profile: Profile, size: str) -> Iterator[str]:
 def batch(profile: Profile, script: str) -> Any:
     """Run a script in a GIMP without windows, to its end.
 
-    The script has the functions of ``inside.py`` and leaves what it found in ``result``.
+    The script has the functions of ``inside.py`` and sets ``result``.
     """
     file, answer = profile.folder / "batch.py", profile.folder / "batch.answer"
     answer.unlink(missing_ok=True)

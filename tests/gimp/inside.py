@@ -1,7 +1,7 @@
-"""Runs inside GIMP's own Python: the words in which tests ask, and a loop that answers.
+"""Runs in GIMP's own Python: functions that tests call, and a loop that answers requests.
 
-GIMP's batch interpreter executes this file. Images and items go by their ids; whatever a function
-returns becomes JSON. Standard library and gi, nothing else.
+GIMP's batch interpreter executes this file. Images and items are passed as ids, return values as
+JSON. It imports the standard library and gi only.
 """
 
 import array
@@ -24,11 +24,11 @@ PRECISIONS = {
 }
 
 displays = {}
-"""The tabs that show images, by the ids of the images."""
+"""Displays by the ids of their images."""
 
 
 def serve(folder):
-    """Answer the requests that appear as files in ``folder``, in their order, until told to end."""
+    """Answer requests that appear as files in ``folder``, in their order, until ``end``."""
     number = 0
     while True:
         asked = os.path.join(folder, f"{number:06}.ask")
@@ -60,19 +60,19 @@ def write_atomically(path, text):
 
 def load(path):
     image = Gimp.file_load(Gimp.RunMode.NONINTERACTIVE, Gio.File.new_for_path(path))
-    # Off for what a plug-in loads, on for what a person opens.
+    # Undo is off for images that a plug-in loads, on for those that a user opens.
     assert image.undo_is_enabled() or image.undo_enable()
     return image.get_id()
 
 
 def show(image):
-    """Open a tab for the image, in front."""
+    """Open a display for the image, in front."""
     displays[image] = Gimp.Display.new(_image(image))
     Gimp.displays_flush()
 
 
 def close(image):
-    """Close an image and its tab, if they still are open."""
+    """Close an image and its display, if they are open."""
     display = displays.pop(image, None)
     if display and display.is_valid():
         display.delete()
@@ -87,7 +87,7 @@ def images():
 
 
 def convert(image, precision="u8", gray=False, indexed=False):
-    """Bring an image to a precision and a colour model."""
+    """Convert an image to a precision and a colour model."""
     image = _image(image)
     image.undo_disable()
     if gray:
@@ -129,7 +129,7 @@ def layers(image):
         try:
             return _layers(image)
         except (AttributeError, TypeError):
-            # The filter took its picture on the way away while it was being described.
+            # The filter removed its preview meanwhile.
             time.sleep(0.05)
     return _layers(image)
 
@@ -174,7 +174,7 @@ def selected(image):
 
 
 def add_alpha_ramp(layer):
-    """Give a layer an alpha channel that grows from left to right."""
+    """Set a layer's alpha channel to a ramp from left to right."""
     layer = _item(layer)
     assert layer.has_alpha() or layer.add_alpha()
     width, height = layer.get_width(), layer.get_height()
@@ -223,7 +223,7 @@ def add_group(image, *layers):
 
 
 def add_mask(layer):
-    """Give a layer a white mask, as being edited."""
+    """Add a white mask to a layer, and edit it."""
     layer = _item(layer)
     mask = layer.create_mask(Gimp.AddMaskType.WHITE)
     assert layer.add_mask(mask)
@@ -259,7 +259,7 @@ def duplicate(layer):
 
 
 def rename(layer, name):
-    """One step of the undo history."""
+    """Rename a layer, which is one undo step."""
     assert _item(layer).set_name(name)
     Gimp.displays_flush()
 
@@ -286,7 +286,7 @@ def select_none(image):
 
 
 def selection(image):
-    """The item that is the selection: its pixels can be dumped."""
+    """The selection's item id."""
     return _image(image).get_selection().get_id()
 
 
@@ -294,7 +294,7 @@ def selection(image):
 
 
 def dump(item, path, format_name):
-    """Write an item's pixels as they are in memory; returns width and height."""
+    """Write an item's pixels to a file; returns width and height."""
     item = _item(item)
     rectangle = Gegl.Rectangle.new(0, 0, item.get_width(), item.get_height())
     pixels = item.get_buffer().get(rectangle, 1.0, format_name, Gegl.AbyssPolicy.NONE)
@@ -304,7 +304,7 @@ def dump(item, path, format_name):
 
 
 def fingerprint(item):
-    """Changes with any bit of an item's own pixels."""
+    """SHA-256 of an item's pixels in their own format."""
     item = _item(item)
     buffer = item.get_buffer()
     rectangle = Gegl.Rectangle.new(0, 0, item.get_width(), item.get_height())
@@ -365,14 +365,14 @@ def stylize(image, drawables, style=None, mode="noninteractive", name=FILTER, **
 
 
 def takes(option, value, name=FILTER):
-    """Whether GIMP lets an argument have a value."""
+    """True if GIMP accepts a value for an argument."""
     config = Gimp.get_pdb().lookup_procedure(name).create_config()
     config.set_property(option, value)
     return config.get_property(option) == value
 
 
 def pid():
-    """The process in which this runs, and GIMP's own."""
+    """The ids of this process and of GIMP's."""
     return os.getpid(), os.getppid()
 
 
@@ -401,7 +401,7 @@ def selected_layers(image):
 
 
 def paste_floating(layer):
-    """Copy a layer and paste it over itself; the piece floats."""
+    """Copy a layer and paste it over itself as a floating selection."""
     layer = _item(layer)
     assert Gimp.edit_copy([layer])
     return [piece.get_id() for piece in Gimp.edit_paste(layer, False)]

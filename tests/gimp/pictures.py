@@ -1,4 +1,4 @@
-"""Put the screenshots of the last ``make test-gimp`` into the docs, smaller."""
+"""Copy the screenshots of the last ``make test-gimp`` into the docs as JPEG."""
 
 from __future__ import annotations
 

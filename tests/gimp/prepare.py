@@ -1,9 +1,9 @@
-"""Finds a GIMP 3 with Python, and a screen to run it on; where there is none, builds one.
+"""Finds a GIMP 3 with Python and an X server; builds one if there is none.
 
-On a system that has GIMP 3, that one is used. Elsewhere, on systems with apt and as root, a Debian
-that has it is put into a folder of its own, once; the system itself only gets ``debootstrap``.
+A system's own GIMP 3 is used. Else, as root on a system with apt, a Debian with GIMP 3 is built
+once in a folder of its own; the system itself only gets ``debootstrap``.
 
-``python tests/gimp/prepare.py`` does that and says in one sentence what is missing if it cannot.
+``python tests/gimp/prepare.py`` does that, or prints one sentence on what is missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 SUITE = "trixie"
-"""The Debian whose GIMP is put into the folder."""
+"""The Debian release that is built."""
 
 PACKAGES = (
     *("gimp", "python3-gi", "gir1.2-gimp-3.0"),
@@ -30,10 +30,10 @@ PACKAGES = (
 )
 
 PATH = "/usr/bin:/bin"
-"""A Python that comes before the system's own one would break GIMP's Python plug-ins."""
+"""Excludes other Pythons than the system's, with which GIMP's Python plug-ins do not run."""
 
 MARKER = "etc/nstrt-gimp-root"
-"""Written last: a folder without it is not finished."""
+"""File that is written last: a folder without it is incomplete."""
 
 WHAT_TO_INSTALL = (
     "GIMP 3 with Python (gimp, python3-gi, gir1.2-gimp-3.0), Xvfb, openbox, xdotool, ImageMagick"
@@ -44,15 +44,15 @@ _IN_ROOT = ("gimp-console-3.0", "gimp-3.0")
 
 
 class CannotPrepareError(Exception):
-    """One sentence for the person who runs the tests."""
+    """GIMP 3 cannot be prepared; the text is one sentence."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where GIMP is."""
+    """A GIMP to test with."""
 
     root: Path | None
-    """The folder that is GIMP's whole system, or None for this system itself."""
+    """Root folder of GIMP's system; None for this system."""
 
     console: str
     """The command without windows."""
@@ -62,7 +62,7 @@ class Place:
 
     @property
     def system_plugins(self) -> Path:
-        """The folder with the plug-ins that came with GIMP, as GIMP sees it."""
+        """The folder of GIMP's own plug-ins, as a path in GIMP's system."""
         root = self.root or Path("/")
         for pattern in ("usr/lib/*/gimp/3.0/plug-ins", "usr/lib*/gimp/3.0/plug-ins"):
             for folder in root.glob(pattern):
@@ -71,7 +71,7 @@ class Place:
 
 
 def find() -> Place | None:
-    """The GIMP to test with, if there is one already."""
+    """The GIMP to test with; None if there is none."""
     commands = _system_commands()
     if commands:
         return Place(None, *commands)
@@ -82,7 +82,7 @@ def find() -> Place | None:
 
 
 def prepare() -> Place:
-    """The GIMP to test with, built first where there is none."""
+    """The GIMP to test with; builds it if there is none."""
     found = find()
     if found:
         return found
@@ -105,14 +105,14 @@ def prepare() -> Place:
 
 
 def root_folder() -> Path:
-    """Where the Debian with GIMP is, or would be built."""
+    """Root folder of the Debian with GIMP, built or not."""
     return Path(os.environ.get("NSTRT_GIMP_ROOT") or "/var/cache/nstrt/gimp-root").absolute()
 
 
 def mirror_for(sources: Iterable[tuple[str, str]], codename: str) -> str | None:
-    """The mirror that apt takes ``codename`` from.
+    """The mirror from which apt installs ``codename``.
 
-    ``sources`` are names and texts of apt's files of sources, in both of their forms.
+    ``sources`` are names and contents of apt's source files, in both formats.
     """
     for name, text in sources:
         for uri, suites in _entries(name, text):
@@ -178,7 +178,7 @@ def _build(root: Path) -> None:
 
 
 def _recipe() -> str:
-    """Changes when the folder would be built otherwise."""
+    """Hash of the release and the packages."""
     return hashlib.sha256(" ".join((SUITE, *PACKAGES)).encode()).hexdigest()
 
 

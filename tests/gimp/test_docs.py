@@ -14,7 +14,7 @@ from PIL import Image
 def test_the_printed_script_paints_a_photo(
     new_profile: Callable[[], AbstractContextManager[Profile]],
 ) -> None:
-    """In a GIMP with all of its plug-ins and none of the settings that the other tests have."""
+    """GIMP has all of its plug-ins here, and none of the other tests' settings."""
     page = (REPOSITORY / "docs" / "gimp.md").read_text()
     (script,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     with new_profile() as profile:

@@ -25,10 +25,10 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def paint(photo: Photo, drawable: int | None = None, **options: object) -> dict[str, Any]:
-    """Stylise; the new layer. Everything that was there must be as before."""
+    """Stylize and return the new layer; all other layers must be unchanged."""
     drawable = drawable or photo.layer
     before = photo.layers()
-    # A group looks like what is in it.
+    # A group's pixels change with its layers.
     group = next((layer["parent"] for layer in before if layer["id"] == drawable), None)
     kept = [layer["id"] for layer in before if layer["id"] != group]
     pixels = [photo.gimp.do("fingerprint", layer) for layer in kept]
@@ -38,7 +38,7 @@ def paint(photo: Photo, drawable: int | None = None, **options: object) -> dict[
     known = [layer["id"] for layer in before]
     new = [layer for layer in after if layer["id"] not in known]
     assert len(new) == 1
-    # GIMP numbers the layers whose name is taken.
+    # GIMP numbers layers of equal names.
     assert re.fullmatch(r"Neural Style: night( #\d+)?", new[0]["name"])
     assert [layer["id"] for layer in after if layer["id"] in known] == known
     assert [photo.gimp.do("fingerprint", layer) for layer in kept] == pixels
@@ -82,12 +82,12 @@ def test_every_kind_of_image_is_painted(open_photo: OpenPhoto, kind: str) -> Non
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("rgb-")][1:])
 def test_precision_does_not_change_the_picture(open_photo: OpenPhoto, kind: str) -> None:
-    """However the numbers are kept, linear or not, the eye sees the same painting."""
+    """The painting is equal in every precision, linear or not."""
     pictures = []
     for precision in ({}, KINDS[kind]):
         photo = open_photo(**precision)
         pictures.append(photo.gimp.pixels(paint(photo)["id"])[..., :3])
-    # Linear 8 bits are coarse in the dark.
+    # Linear 8 bits have few shades in shadows.
     assert difference(*pictures) < 0.02
 
 
@@ -122,7 +122,7 @@ def test_transparency_stays(console: Gimp, open_photo: OpenPhoto, kind: str) -> 
 
 
 def test_a_layer_that_sticks_out_of_the_canvas(console: Gimp, open_photo: OpenPhoto) -> None:
-    """All of it is painted, at its place."""
+    """The whole layer is painted, and the result has its offsets."""
     photo = open_photo()
     console.do("crop_canvas", photo.image, 300, 200, 80, 60)
     old = photo.layers()[0]
@@ -144,7 +144,7 @@ def test_a_layer_in_a_group(console: Gimp, open_photo: OpenPhoto) -> None:
 
 
 def test_a_group_is_painted_as_it_looks(console: Gimp, open_photo: OpenPhoto) -> None:
-    """The new layer is above the group, as large as what is in it."""
+    """The new layer is above the group and has its size."""
     photo = open_photo()
     console.do("grow_canvas", photo.image, 600, 400, 40, 30)
     group = console.do("add_group", photo.image, photo.layer)

@@ -1,4 +1,4 @@
-"""GIMP stays usable while the dialog is open and while it paints: what the painter does then."""
+"""The user changes the image while the dialog is open, or while the worker paints."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def stop(screen: Screen, window: str) -> None:
 
 
 def test_the_mask_is_the_selection_that_was_painted(wide: Screen, canvas: Photo) -> None:
-    """Not what is selected when the painting ends."""
+    """A selection made later does not count."""
     wide.do("select_ellipse", canvas.image, 60, 30, 300, 200, 30.0)
     selected = canvas.selection()
     window = start(wide, canvas)
@@ -79,7 +79,7 @@ def test_what_is_selected_while_the_dialog_is_open_counts(wide: Screen, canvas: 
 
 
 def test_the_layer_is_deleted_while_the_dialog_is_open(wide: Screen, canvas: Photo) -> None:
-    """One sentence, and GIMP does not end the plug-in for touching it."""
+    """The user gets one sentence, and GIMP does not kill the plug-in."""
     remember(wide.profile, style=NIGHT.as_uri(), **QUICK)
     wide.do("duplicate", canvas.layer)
     wide.do("select_layer", canvas.image, canvas.layer)
@@ -93,7 +93,7 @@ def test_the_layer_is_deleted_while_the_dialog_is_open(wide: Screen, canvas: Pho
 
 
 def test_a_layer_locked_while_it_paints_is_left_alone(wide: Screen, canvas: Photo) -> None:
-    """GIMP would end a plug-in that writes into it; the result comes all the same."""
+    """GIMP kills a plug-in that writes into a locked layer; the result comes all the same."""
     window = start(wide, canvas)
     preview = canvas.above(canvas.layer)["id"]
     wide.do("lock", preview)
@@ -106,7 +106,7 @@ def test_a_layer_locked_while_it_paints_is_left_alone(wide: Screen, canvas: Phot
 
 
 def test_the_photo_stays_the_layer_that_is_worked_on(wide: Screen, canvas: Photo) -> None:
-    """A stroke made meanwhile is not lost with the picture on the way."""
+    """The user's strokes go to the photo, not to the preview."""
     start(wide, canvas)
     assert wide.do("selected_layers", canvas.image) == [canvas.layer]
 
@@ -114,7 +114,7 @@ def test_the_photo_stays_the_layer_that_is_worked_on(wide: Screen, canvas: Photo
 def test_cancel_while_the_worker_starts(
     new_profile: Callable[[], AbstractContextManager[Profile]],
 ) -> None:
-    """A worker that never answers does not keep the painter waiting."""
+    """Cancel works while a worker does not answer."""
     with new_profile() as profile:
         settings = profile.gimp_folder / "plug-ins" / "nstrt" / "nstrt.json"
         content = json.loads(settings.read_text())
@@ -132,7 +132,7 @@ def test_cancel_while_the_worker_starts(
 
 
 def test_two_layers_at_once(wide: Screen, canvas: Photo) -> None:
-    """The second filter waits for the first one's picture, then paints its own."""
+    """The second run waits for the first one, then paints."""
     other = wide.do("duplicate", canvas.layer)
     wide.do("select_layer", canvas.image, canvas.layer)
     remember(wide.profile, style=NIGHT.as_uri(), **LONG)
@@ -151,7 +151,7 @@ def test_two_layers_at_once(wide: Screen, canvas: Photo) -> None:
 
 
 def test_another_version_has_a_worker_of_its_own(wide: Screen, canvas: Photo) -> None:
-    """After an update the filter does not take, or end, the worker of the version before."""
+    """An updated filter neither uses nor ends the worker of the version before."""
     assert canvas.stylize(style=NIGHT, **QUICK).status == "success"
     old = wait_for(wide.workers, "a worker")
     settings = wide.profile.gimp_folder / "plug-ins" / "nstrt" / "nstrt.json"

@@ -1,4 +1,4 @@
-"""The mirror for a GIMP of one's own is the one that the machine uses."""
+"""The Debian is built from the mirror of this machine."""
 
 from __future__ import annotations
 

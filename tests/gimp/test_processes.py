@@ -1,4 +1,4 @@
-"""One worker for one GIMP: warm between runs, gone with GIMP, and its end is no harm."""
+"""Each GIMP has one worker: warm between runs, ended with GIMP, replaced if it is killed."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def only_worker(gimp: Gimp) -> psutil.Process:
 
 
 def wait_until_painting(gimp: Gimp) -> psutil.Process:
-    """Wait until the worker has computed for some seconds; the worker."""
+    """Wait until the worker has computed for some seconds, and return it."""
     worker = only_worker(gimp)
-    # Starting takes some, too.
+    # Its start takes some of these seconds.
     wait_for(lambda: sum(worker.cpu_times()[:2]) > 6, "a worker that paints")
     return worker
 
 
 def test_the_worker_stays_warm_and_ends_with_gimp(own: Photo) -> None:
-    """The second run takes the first one's worker; when GIMP quits, it goes within a second."""
+    """The second run uses the first one's worker, which ends within a second of GIMP."""
     answers = [own.stylize(style=NIGHT, **QUICK)]
     worker = only_worker(own.gimp)
     answers.append(own.stylize(style=NIGHT, **QUICK))
     assert [answer.status for answer in answers] == ["success"] * 2
     assert own.gimp.workers() == [worker]
     assert answers[1].seconds < answers[0].seconds
-    # What it lets go of after a job may take a moment.
+    # Freeing a job's memory may take a moment.
     wait_for(lambda: processor_seconds([worker], during=1.0) < 0.1, "a worker that idles")
     own.gimp.end()
     assert own.gimp.process.returncode == 0
@@ -75,7 +75,7 @@ def test_gimp_is_killed_while_the_worker_paints(own: Photo) -> None:
 
 
 def test_the_worker_is_killed_while_it_paints(own: Photo) -> None:
-    """One sentence, no layer, and the next run starts a new worker."""
+    """The user gets one sentence and no layer; the next run starts a new worker."""
     before = own.layers()
     run = own.gimp.ask("stylize", own.image, [own.layer], style=NIGHT, **LONG)
     worker = wait_until_painting(own.gimp)
@@ -90,7 +90,7 @@ def test_the_worker_is_killed_while_it_paints(own: Photo) -> None:
 
 
 def test_the_worker_is_killed_while_it_idles(own: Photo) -> None:
-    """The next run does not even notice."""
+    """The next run succeeds."""
     own.stylize(style=NIGHT, **QUICK)
     worker = only_worker(own.gimp)
     worker.kill()
@@ -100,7 +100,7 @@ def test_the_worker_is_killed_while_it_idles(own: Photo) -> None:
 
 
 def test_the_plug_in_is_killed_while_the_worker_paints(own: Photo) -> None:
-    """As with GIMP's own Cancel: the worker drops the job, and is there for the next one."""
+    """The worker cancels the job, as after GIMP's own Cancel, and serves the next one."""
     before = own.layers()
     run = own.gimp.ask("stylize", own.image, [own.layer], style=NIGHT, **LONG)
     worker = wait_until_painting(own.gimp)

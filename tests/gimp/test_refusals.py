@@ -1,4 +1,4 @@
-"""What cannot be painted is refused with one sentence, and leaves no layer behind."""
+"""The filter refuses with one sentence, and leaves no layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OpenPhoto = Callable[..., Photo]
 
 
 def refused(photo: Photo, *drawables: int, **options: object) -> str:
-    """Run the filter, which must refuse; its sentence."""
+    """Run the filter, which must refuse, and return its sentence."""
     before = photo.layers()
     answer = photo.stylize(*drawables, **{**QUICK, **options})
     assert_refused(answer)
@@ -71,7 +71,7 @@ def test_a_painting_that_is_not_there(open_photo: OpenPhoto, profile: Profile) -
 
 @pytest.fixture
 def settings(profile: Profile) -> Iterator[Path]:
-    """The file beside the plug-in, which is as before after the test."""
+    """``nstrt.json``, restored after the test."""
     file = profile.gimp_folder / "plug-ins" / "nstrt" / "nstrt.json"
     text = file.read_text()
     yield file
@@ -79,7 +79,7 @@ def settings(profile: Profile) -> Iterator[Path]:
 
 
 def refused_afresh(profile: Profile) -> str:
-    """The refusal of a GIMP that has no worker yet."""
+    """The refusal in a GIMP without a worker."""
     with Gimp.console(profile) as gimp, Photo.loaded(gimp, CAT) as photo:
         message = refused(photo, style=NIGHT)
         assert not gimp.workers()
@@ -91,7 +91,7 @@ def refused_afresh(profile: Profile) -> str:
     [
         # The folder with the Python has moved.
         {"command": ["/nowhere/bin/python", "-I", "-m", "nstrt.plugins.cli", "worker"]},
-        # A Python that is there, and has no nstrt.
+        # A Python without nstrt.
         {"command": ["/usr/bin/python3", "-I", "-m", "nstrt.plugins.cli", "worker"]},
         {"protocol": 999},
         {"format": 999},
@@ -101,7 +101,7 @@ def refused_afresh(profile: Profile) -> str:
 def test_the_installation_is_not_what_it_was(
     profile: Profile, settings: Path, changes: dict[str, Any]
 ) -> None:
-    """The sentence names the command that mends it."""
+    """The sentence names the command that repairs it."""
     settings.write_text(json.dumps(json.loads(settings.read_text()) | changes))
     assert "nstrt gimp install" in refused_afresh(profile)
 
@@ -122,7 +122,7 @@ def test_the_installation_is_gone(profile: Profile, settings: Path) -> None:
 def test_values_out_of_range_are_not_taken(
     console: Gimp, open_photo: OpenPhoto, option: str, value: object
 ) -> None:
-    """GIMP itself keeps the old value: the arguments must have their ranges."""
+    """GIMP keeps the old value, because the arguments have ranges."""
     assert not console.do("takes", option, value)
 
 

@@ -1,6 +1,6 @@
-"""The filter as a painter sees it: menu, dialog, preview, Stop, Cancel, Undo.
+"""The filter with windows: menu, dialog, preview, Stop, Cancel, Undo.
 
-Screenshots go to ``out/gimp/``: they are for eyes, nothing compares them.
+Screenshots go to ``out/gimp/``; no test compares them.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from gimp import (
 from PIL import Image
 
 TITLE = "^Neural Style"
-"""The dialog and the window with the progress are called so."""
+"""Pattern of the titles of the dialog and the progress window."""
 
 LONG = {"size": 300, "iterations": 400, "seed": 1}
-"""Options with which there is a preview soon, and the end is minutes away."""
+"""Options with which the preview comes soon, and the end after minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def screen(profile: Profile) -> Iterator[Screen]:
 
 @pytest.fixture
 def photo(screen: Screen) -> Iterator[Photo]:
-    """A photo in front, with one step in its history: its layer got the name Photo."""
+    """A photo in front, with one undo step: its layer was renamed to Photo."""
     with Photo.loaded(screen, CAT) as photo:
         screen.do("rename", photo.layer, "Photo")
         said = len(screen.output())
@@ -70,7 +70,7 @@ def own(profile: Profile) -> Iterator[Photo]:
 
 
 def remember(profile: Profile, **options: object) -> None:
-    """Have the dialog open with these values, as if they were the last used ones."""
+    """Store these values as the last used ones, with which the dialog opens."""
     folder = profile.gimp_folder / "plug-in-settings"
     folder.mkdir(exist_ok=True)
     lines = [
@@ -110,7 +110,7 @@ def preview(photo: Photo, before: int = 1) -> dict[str, Any]:
 
 
 def start(screen: Screen, photo: Photo, **options: object) -> str:
-    """Start a run from the menu and wait for its preview; the window with the progress."""
+    """Start a run from the menu, wait for its preview, and return the progress window."""
     remember(screen.profile, style=NIGHT.as_uri(), **{**LONG, **options})
     dialog = open_dialog(screen)
     press_ok(screen, dialog)
@@ -120,7 +120,7 @@ def start(screen: Screen, photo: Photo, **options: object) -> str:
 
 
 def assert_over(screen: Screen, plugins: list[psutil.Process]) -> None:
-    """The plug-in is gone soon, and the worker is there and idle."""
+    """The plug-in ends soon, and the worker idles."""
     wait_until_gone(plugins)
     workers = screen.workers()
     assert workers
@@ -133,12 +133,12 @@ def undo(screen: Screen) -> None:
 
 
 def is_named(photo: Photo) -> bool:
-    """Whether the step that was in the history from the start still stands."""
+    """True if the first undo step is not undone."""
     return photo.names()[-1] == "Photo"
 
 
 def assert_one_step(screen: Screen, photo: Photo, before: int = 1) -> None:
-    """Ctrl+Z takes the new layer away and nothing else, Ctrl+Y brings it back as it was.
+    """Ctrl+Z removes the new layer and nothing else, Ctrl+Y restores it.
 
     ``before`` is how many steps were in the history.
     """
@@ -151,7 +151,7 @@ def assert_one_step(screen: Screen, photo: Photo, before: int = 1) -> None:
     wait_for(lambda: len(photo.layers()) == 2, "the layer after Ctrl+Y")
     again = photo.above(photo.layer)
     assert bool(again["mask"]) == bool(new["mask"])
-    # GIMP's own Ctrl+Y has the mask edited.
+    # GIMP's Ctrl+Y selects the mask for editing.
     same = set(new) - {"id", "mask", "edit_mask"}
     assert {key: again[key] for key in same} == {key: new[key] for key in same}
     assert screen.do("fingerprint", again["id"]) == pixels
@@ -164,7 +164,7 @@ def assert_one_step(screen: Screen, photo: Photo, before: int = 1) -> None:
 
 
 def assert_no_step(screen: Screen, photo: Photo) -> None:
-    """Nothing was added to the history: Ctrl+Z undoes the step that was there."""
+    """The history has no new step: Ctrl+Z undoes the first one."""
     assert len(photo.layers()) == 1
     assert is_named(photo)
     undo(screen)
@@ -172,7 +172,7 @@ def assert_no_step(screen: Screen, photo: Photo) -> None:
 
 
 def error_said(screen: Screen, since: int) -> str:
-    """What the filter's one error message says that GIMP has shown ``since`` then."""
+    """The one error message of the filter in GIMP's output from ``since``."""
     output = screen.output()[since:]
     messages = re.findall(r"Execution error for 'Neural Style':\s*(.+)", output)
     assert len(messages) == 1, output
@@ -185,7 +185,7 @@ def discard_changes(screen: Screen, title: str) -> None:
 
 
 def test_the_menu_opens_the_dialog(screen: Screen, photo: Photo) -> None:
-    """Escape closes it, and nothing has happened."""
+    """Escape closes it and changes nothing."""
     remember(screen.profile)
     screen.keys("alt+r", "a", "End", window=screen.window(MAIN))
     time.sleep(0.5)  # A menu has no title to wait for.
@@ -201,7 +201,7 @@ def test_the_menu_opens_the_dialog(screen: Screen, photo: Photo) -> None:
 
 
 def test_a_painter_paints_the_part_that_is_selected(screen: Screen, photo: Photo) -> None:
-    """From the menu over the dialog and the preview to the layer with its mask."""
+    """The whole path from the menu to the layer with its mask."""
     remember(screen.profile, preset="fast", detail="draft", seed=1)
     screen.do("select_ellipse", photo.image, 60, 30, 330, 240, 40.0)
     selected = photo.selection()
@@ -235,13 +235,13 @@ def test_a_painter_paints_the_part_that_is_selected(screen: Screen, photo: Photo
 
 
 def watch(screen: Screen, layer: int) -> list[bytes]:
-    """Take a picture of the screen at each preview until the run has ended."""
+    """Take a screenshot at each preview until the run has ended."""
     pictures: list[bytes] = []
     seen = None
 
     def over() -> bool:
         nonlocal seen
-        # The preview's layer goes when the finished one comes.
+        # The result's layer replaces the preview's.
         now = screen.do("fingerprint_if_there", layer)
         if now and now != seen:
             seen = now
@@ -253,7 +253,7 @@ def watch(screen: Screen, layer: int) -> list[bytes]:
 
 
 def wait_until_estimated(screen: Screen) -> None:
-    """Wait until the dialog shows how long it would take: the worker then has nothing to do."""
+    """Wait for the dialog's estimate: the worker idles from then on."""
     wait_for(screen.workers, "a worker")
     wait_for(lambda: processor_seconds(screen.workers(), during=1.0) < 0.1, "the estimate")
 
@@ -264,8 +264,8 @@ def choose_painting(screen: Screen, file: Path) -> None:
     screen.keys("alt+p", "space")
     chooser = screen.window(title)
     screen.focus(chooser)
-    # The slash makes the entry for the rest appear, which looks for completions in turn. Return
-    # only once: the button behind would open the chooser again.
+    # The slash opens an entry, which searches completions. A second Return would reach the button
+    # behind, which opens the chooser again.
     screen.type("/")
     time.sleep(0.5)
     screen.type(str(file).removeprefix("/"))
@@ -275,7 +275,7 @@ def choose_painting(screen: Screen, file: Path) -> None:
 
 
 def test_ctrl_f_repeats(screen: Screen, photo: Photo) -> None:
-    """With the values of the last run, without the dialog."""
+    """Ctrl+F uses the values of the last run, without the dialog."""
     remember(screen.profile, style=NIGHT.as_uri(), **QUICK)
     press_ok(screen, open_dialog(screen))
     wait_for(lambda: len(photo.layers()) == 2 and not screen.plugins(), "the first layer")
@@ -308,7 +308,7 @@ def test_ctrl_f_says_when_the_painting_is_gone(screen: Screen, photo: Photo) -> 
 
 
 def test_stop_keeps_the_layer(screen: Screen, photo: Photo) -> None:
-    """In one undo step."""
+    """The layer is one undo step."""
     window = start(screen, photo)
     plugins = screen.plugins()
     screen.keys("alt+s", window=window)
@@ -323,7 +323,7 @@ def test_stop_keeps_the_layer(screen: Screen, photo: Photo) -> None:
 
 @pytest.mark.parametrize("key", ["alt+c", "Escape", "alt+F4"])
 def test_cancel_leaves_nothing(screen: Screen, photo: Photo, key: str) -> None:
-    """No layer, no process, no busy worker, no undo step; Escape and closing the window alike."""
+    """No layer, process, busy worker or undo step stays; Escape and Alt+F4 cancel too."""
     window = start(screen, photo)
     plugins = screen.plugins()
     screen.keys(key, window=window)
@@ -333,7 +333,7 @@ def test_cancel_leaves_nothing(screen: Screen, photo: Photo, key: str) -> None:
 
 
 def test_undo_while_it_paints(screen: Screen, photo: Photo) -> None:
-    """Ctrl+Z undoes the painter's own last step; the run goes on."""
+    """Ctrl+Z undoes the user's own last step; the run goes on."""
     window = start(screen, photo)
     plugins = screen.plugins()
     undo(screen)
@@ -347,7 +347,7 @@ def test_undo_while_it_paints(screen: Screen, photo: Photo) -> None:
 
 
 def test_removing_the_preview_ends_the_run(screen: Screen, photo: Photo) -> None:
-    """Deleting the layer that is being painted is no harm."""
+    """The run ends without an error."""
     start(screen, photo)
     plugins = screen.plugins()
     screen.do("remove_layer", preview(photo)["id"])
@@ -369,7 +369,7 @@ def test_closing_the_image_while_it_paints(screen: Screen, photo: Photo) -> None
 
 
 def test_the_worker_is_killed_while_it_paints(screen: Screen, photo: Photo) -> None:
-    """One sentence, no layer, and the next run works."""
+    """The user gets one sentence and no layer; the next run succeeds."""
     start(screen, photo)
     plugins, said = screen.plugins(), len(screen.output())
     for worker in screen.workers():
@@ -385,7 +385,7 @@ def test_the_worker_is_killed_while_it_paints(screen: Screen, photo: Photo) -> N
 
 @pytest.mark.parametrize("last", ["nothing", "gone.jpg"])
 def test_ok_needs_a_painting(screen: Screen, photo: Photo, last: str) -> None:
-    """Without one, or if the last one was deleted since, OK waits for another."""
+    """OK is disabled without a painting, also if the last used one was deleted."""
     gone = {} if last == "nothing" else {"style": (screen.profile.folder / last).as_uri()}
     remember(screen.profile, **gone, **QUICK)
     dialog = open_dialog(screen)
@@ -420,7 +420,7 @@ def test_gimp_quits_while_it_paints(own: Photo) -> None:
 
 
 def test_the_first_preview_comes_long_before_the_end(profile: Profile) -> None:
-    """Of a photo of 1200 x 800, with a cold worker and with a warm one."""
+    """The photo has 1200 x 800 pixels; the worker is cold, then warm."""
     file = profile.folder / "large.png"
     with Image.open(CAT) as cat:
         cat.resize((1200, 800)).save(file)

@@ -1,4 +1,4 @@
-"""A selection becomes the mask of the new layer, and what is around it is taken into account."""
+"""A selection becomes the mask of the new layer, which extends round it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def painted(photo: Photo) -> dict[str, Any]:
 
 
 def mask_is_selection(photo: Photo, new: dict[str, Any]) -> None:
-    """Where the layer is, its mask is the selection; elsewhere on the drawable, nothing is."""
+    """The layer's mask is the selection; nothing else on the drawable is selected."""
     selected = photo.selection()
     height, width = selected.shape
     _, drawable = photo.layers()
@@ -108,7 +108,7 @@ def test_a_selection_on_a_layer_that_sticks_out(console: Gimp, open_photo: OpenP
 def test_a_selection_beside_a_layer_that_is_smaller_than_the_canvas(
     console: Gimp, open_photo: OpenPhoto
 ) -> None:
-    """Only the part on the layer counts."""
+    """The part of the selection beyond the layer is ignored."""
     photo = open_photo()
     console.do("grow_canvas", photo.image, 700, 500, 100, 100)
     console.do("select_rectangle", photo.image, 50, 50, 200, 150)

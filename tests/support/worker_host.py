@@ -1,10 +1,8 @@
-"""A host program as docs/worker.md alone would have it written: for the tests of the worker."""
+"""A host program for the tests of the worker."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import selectors
 import signal
 import socket
@@ -16,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from nstrt.plugins.worker.client import Client, Event, hello_request
+from nstrt.plugins.worker.streams import PipeStream
+
 from support.command_line import NSTRT
 
 PATIENCE = 60.0
@@ -26,17 +27,15 @@ SMALL: dict[str, Any] = {
     "scales": 1,
     "size": 48,
     "engine": "torch",
-    # Which one is quickest is measured by each process, of sizes that are smaller in this one.
+    # With "auto" each process measures, and this one measures smaller sizes.
     "precision": "fp32",
     "content_layers": "relu2_1",
     "style_layers": "relu1_1",
 }
-"""Options of a job that takes a moment."""
+"""Options of a job that takes a fraction of a second."""
 
 LONG = {**SMALL, "iterations": 100_000}
-"""Options of one that takes until it is ended."""
-
-Event = dict[str, Any]
+"""Options of a job that does not end by itself."""
 
 
 def start(*arguments: str, main: Sequence[str] = NSTRT, **more: Any) -> subprocess.Popen[bytes]:
@@ -53,82 +52,38 @@ def end(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-class Host:
-    """One conversation."""
+class PatientStream(PipeStream):
+    """File descriptors whose reads fail a test instead of hanging."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
-        self._incoming, self._outgoing = incoming, outgoing
-        self._buffer = bytearray()
+        super().__init__(incoming, outgoing)
         self._selector = selectors.DefaultSelector()
         self._selector.register(incoming, selectors.EVENT_READ)
-        self._number = 0
 
-    def number(self) -> int:
-        self._number += 1
-        return self._number
-
-    def send(self, payload: bytes | np.ndarray | None = None, /, **request: Any) -> None:
-        if payload is not None:
-            payload = bytes(memoryview(payload).cast("B"))
-            request.setdefault("nbytes", len(payload))
-        self.send_bytes(json.dumps(request).encode() + b"\n" + (payload or b""))
-
-    def send_bytes(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._outgoing, view[: 1 << 16]) :]
-
-    def receive(self) -> Event:
-        """The next event, with its pixels under ``pixels``. Raises EOFError at the end."""
-        while (newline := self._buffer.find(b"\n")) < 0:
-            assert len(self._buffer) <= 64 * 1024
-            self._more()
-        event: Event = json.loads(self._buffer[:newline].decode("utf-8"))
-        del self._buffer[: newline + 1]
-        if "nbytes" in event:
-            while len(self._buffer) < event["nbytes"]:
-                self._more()
-            event["pixels"] = bytes(self._buffer[: event["nbytes"]])
-            del self._buffer[: event["nbytes"]]
-        return event
-
-    def _more(self) -> None:
+    def receive(self, limit: int) -> bytes:
         if not self._selector.select(PATIENCE):
             raise TimeoutError("the worker says nothing")
         try:
-            data = os.read(self._incoming, 1 << 20)
+            return super().receive(limit)
         except ConnectionResetError:
-            data = b""
-        if not data:
-            raise EOFError
-        self._buffer += data
+            return b""
 
-    def until(self, id: object, *kinds: str) -> Event:
-        """The first event of a request that is of one of the kinds."""
-        while True:
-            event = self.receive()
-            if event["id"] == id and event["event"] in kinds:
-                return event
+    def close(self) -> None:
+        self._selector.close()
 
-    def answer(self, id: object) -> list[Event]:
-        """All events of a job up to its last one."""
-        events = []
-        while True:
-            event = self.receive()
-            if event["id"] == id:
-                events.append(event)
-                if event["event"] not in ("progress", "preview"):
-                    return events
+
+class Host(Client):
+    """A client that sends pictures as arrays."""
+
+    def __init__(self, incoming: int, outgoing: int) -> None:
+        self.stream = PatientStream(incoming, outgoing)
+        super().__init__(self.stream)
 
     def hello(self, **more: Any) -> Event:
-        id = self.number()
-        self.send(op="hello", id=id, protocol=1, **more)
-        return self.until(id, "hello", "error")
-
-    def ask(self, op: str, **more: Any) -> Event:
-        id = self.number()
-        self.send(op=op, id=id, **more)
-        return self.answer(id)[-1]
+        """Say hello, also again while jobs run."""
+        id = self.new_id()
+        self.send(**hello_request(id, **more))
+        return self.wait_for(id, "hello", "error")
 
     def begin(
         self,
@@ -137,7 +92,7 @@ class Host:
         options: Mapping[str, Any] = SMALL,
         **more: Any,
     ) -> int:
-        """Ask for a picture; gives the job's id."""
+        """Request a picture; returns the job's id."""
         pixels = b""
         request = {}
         for key, picture in (("content", content), ("style", style)):
@@ -147,15 +102,16 @@ class Host:
             height, width, _ = picture.shape
             pixels += picture.tobytes()
             request[key] = {"width": width, "height": height, "format": format_of(picture)}
-        id = self.number()
-        self.send(pixels or None, op="stylize", id=id, **request, options=dict(options), **more)
+        id = self.new_id()
+        payload = memoryview(pixels) if pixels else None
+        self.send(payload, op="stylize", id=id, **request, options=dict(options), **more)
         return id
 
     def paint(self, *arguments: Any, **more: Any) -> list[Event]:
-        return self.answer(self.begin(*arguments, **more))
+        return list(self.events_of(self.begin(*arguments, **more)))
 
     def close(self) -> None:
-        self._selector.close()
+        self.stream.close()
 
 
 def format_of(picture: np.ndarray) -> str:
@@ -192,13 +148,13 @@ def connect(address: str | tuple[str, int]) -> socket.socket:
     except OSError:
         connection.close()
         raise
-    # From here on the descriptor is read and written as it is; Host has its own patience.
+    # The descriptor is read and written directly; PatientStream has a timeout.
     connection.setblocking(True)
     return connection
 
 
 def reach(path: Path, process: subprocess.Popen[bytes]) -> socket.socket:
-    """Connect to a worker that is being started, as the page says."""
+    """Connect to a worker that starts, as docs/worker.md says."""
     deadline = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):

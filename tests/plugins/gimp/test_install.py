@@ -1,4 +1,4 @@
-"""The filter put into GIMP, looked at and taken away; a GIMP is a folder here."""
+"""Installing, checking and uninstalling the filter; a GIMP is only a folder here."""
 
 from __future__ import annotations
 
@@ -8,35 +8,38 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
 
 from nstrt.plugins.cli.app import run
 from nstrt.plugins.cli.report import report_lines, without_home
-from nstrt.plugins.gimp import greeting, programs, settings, survey
+from nstrt.plugins.gimp import find_gimp as finding
 from nstrt.plugins.gimp import install as installing
+from nstrt.plugins.gimp import programs, settings
 from nstrt.plugins.gimp import status as looking
+from nstrt.plugins.gimp.find_gimp import explain_lack, find_gimp
 from nstrt.plugins.gimp.folders import (
     FLATPAK,
     GimpFolder,
     default_folder,
     gimp_folders,
+    mark_flatpak,
     named_folder,
-    without_flatpak,
 )
-from nstrt.plugins.gimp.greeting import greet
-from nstrt.plugins.gimp.install import Place
-from nstrt.plugins.gimp.programs import GimpProgram, find_programs, version_in
+from nstrt.plugins.gimp.handshake import DROPPED_VARIABLES, handshake
+from nstrt.plugins.gimp.install import PluginPaths
+from nstrt.plugins.gimp.programs import GimpProgram, find_programs, parse_version
 from nstrt.plugins.gimp.status import PROCEDURE, registration
-from nstrt.plugins.gimp.survey import nothing_found
 
 Capture = pytest.CaptureFixture[str]
 FILTER = b"#!/usr/bin/env python3\n# the filter\n"
+MODULE = b"# a module of the filter\n"
+SOURCES = {"nstrt.py": FILTER, "nstrt_part.py": MODULE}
 HOME = Path("/home/ada")
 
-# What a worker says to hello, after the first line that it is sent.
+# A worker's answer to hello.
 HELLO = '{"event": "hello", "id": 0, "protocol": 1, "nstrt": "9.9", "pid": 1, "log": "x"}'
 
 
@@ -45,14 +48,14 @@ def fake_worker(answer: str) -> list[str]:
 
 
 @pytest.fixture
-def gimp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A GIMP that was started once, and a plug-in of the tests' own."""
+def gimp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginPaths:
+    """A GIMP's folder, and a plug-in with two files for the tests."""
     folder = tmp_path / "GIMP" / "3.0"
     folder.mkdir(parents=True)
     monkeypatch.setenv("GIMP3_DIRECTORY", str(folder))
     for module in (installing, looking):
-        monkeypatch.setattr(module, "filter_source", lambda: FILTER)
-    return Place(gimp=folder)
+        monkeypatch.setattr(module, "filter_sources", lambda: SOURCES)
+    return PluginPaths(gimp=folder)
 
 
 @pytest.fixture
@@ -68,13 +71,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "current", with_fake_worker)
 
 
-def change(place: Place, **values: object) -> None:
+def change(place: PluginPaths, **values: object) -> None:
     content = json.loads(place.settings.read_bytes())
     place.settings.write_text(json.dumps({**content, **values}))
 
 
 def faults(capsys: Capture) -> str:
-    """What ``status`` finds wrong, after it said that nothing works."""
+    """The faults that ``status`` prints; it must exit with 1."""
     capsys.readouterr()
     assert run(["gimp", "status", "--json"]) == 1
     (folder,) = json.loads(capsys.readouterr().out)["folders"]
@@ -82,7 +85,7 @@ def faults(capsys: Capture) -> str:
     return " ".join(folder["faults"])
 
 
-# Where GIMP keeps its things -------------------------------------------------------------------
+# GIMP's folders -------------------------------------------------------------------------------
 
 
 def listing(*paths: str) -> Callable[[Path], list[str]]:
@@ -140,11 +143,11 @@ def test_a_gimp_in_a_box_is_refused_with_the_reason() -> None:
     own, snap = gimp_folders("linux", HOME, {}, disk)
     assert own.obstacle == ""
     assert "Snap" in snap.obstacle
-    # A Flatpak shares the folder of a GIMP outside it: whose it is shows in the programs.
-    alone = without_flatpak((own, snap), flatpak=True, program=False)
+    # A Flatpak shares the folder of a GIMP outside it; a program tells that there is one.
+    alone = mark_flatpak((own, snap), flatpak=True, program=False)
     assert [folder.obstacle for folder in alone] == [FLATPAK, snap.obstacle]
-    assert without_flatpak((own, snap), flatpak=True, program=True) == (own, snap)
-    assert without_flatpak((own, snap), flatpak=False, program=False) == (own, snap)
+    assert mark_flatpak((own, snap), flatpak=True, program=True) == (own, snap)
+    assert mark_flatpak((own, snap), flatpak=False, program=False) == (own, snap)
 
 
 def test_a_gimp_that_never_ran_has_a_folder_to_come() -> None:
@@ -154,12 +157,12 @@ def test_a_gimp_that_never_ran_has_a_folder_to_come() -> None:
 
 
 def test_versions_are_read_from_what_programs_say() -> None:
-    assert version_in("GNU Image Manipulation Program version 3.0.4\n") == "3.0.4"
-    assert version_in("GNU Image Manipulation Program Version 2.10.34") == "2.10.34"
-    assert version_in("GIMP 3.2.0-RC1") == "3.2.0"
-    assert version_in("no idea") == ""
-    assert GimpProgram(path=Path("g"), version="3.0.4").serves
-    assert not GimpProgram(path=Path("g"), version="2.10.34").serves
+    assert parse_version("GNU Image Manipulation Program version 3.0.4\n") == "3.0.4"
+    assert parse_version("GNU Image Manipulation Program Version 2.10.34") == "2.10.34"
+    assert parse_version("GIMP 3.2.0-RC1") == "3.2.0"
+    assert parse_version("no idea") == ""
+    assert GimpProgram(path=Path("g"), version="3.0.4").supported
+    assert not GimpProgram(path=Path("g"), version="2.10.34").supported
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="programs are scripts here")
@@ -179,14 +182,14 @@ def test_programs_are_asked_once_and_those_in_boxes_are_not(tmp_path: Path) -> N
     assert set((tmp_path / "asked").read_text().split()) == {"--version"}
     assert find_programs("linux", {"gimp": here["old"]}.get)[0].version == "2.10.8"
     assert find_programs("linux", {}.get) == ()
-    # On Windows the windowed program waits for a key.
+    # On Windows the program with windows waits for a key.
     assert not any(name.endswith("gimp") for name in programs.program_names("win32"))
 
 
 def test_where_nothing_is_found_the_sentence_says_what_to_do() -> None:
     def lack(*versions: str, flatpak: bool = False, snap: bool = False, old: bool = False) -> str:
         here = [GimpProgram(path=Path("gimp"), version=version) for version in versions]
-        return nothing_found(here, flatpak=flatpak, snap=snap, old_folder=old)
+        return explain_lack(here, flatpak=flatpak, snap=snap, old_folder=old)
 
     assert lack().startswith("No GIMP 3 was found; if it is installed, start it once")
     assert lack("3.0.4", "2.10.34").startswith("GIMP 3.0.4 was never started")
@@ -213,19 +216,19 @@ def test_a_gimp_that_never_ran_makes_its_folder_itself(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    monkeypatch.setattr(survey, "flatpak_signs", lambda home: ())
+    monkeypatch.setattr(finding, "flatpak_paths", lambda home: ())
 
-    assert survey.survey().lack.startswith("GIMP 3.0.4 was never started")
-    found = survey.survey(start=True)
+    assert find_gimp().lack.startswith("GIMP 3.0.4 was never started")
+    found = find_gimp(start=True)
     assert found.usable == (GimpFolder(path=folder, owner="GIMP 3.0"),)
     assert found.lack == ""
 
 
-# Putting it there ------------------------------------------------------------------------------
+# Installation ----------------------------------------------------------------------------------
 
 
-def test_install_says_what_to_do_next(gimp: Place, capsys: Capture) -> None:
-    """With a real worker, started as GIMP will start it."""
+def test_install_says_what_to_do_next(gimp: PluginPaths, capsys: Capture) -> None:
+    """The worker is a real one, started as GIMP starts it."""
     assert run(["gimp", "install", "--no-export"]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert str(gimp.folder) in said
@@ -233,6 +236,7 @@ def test_install_says_what_to_do_next(gimp: Place, capsys: Capture) -> None:
     assert len(said.splitlines()) <= 4
 
     assert gimp.plugin.read_bytes() == FILTER
+    assert (gimp.folder / "nstrt_part.py").read_bytes() == MODULE
     written = json.loads(gimp.settings.read_bytes())
     assert written["format"] == written["protocol"] == 1
     python, *rest = written["command"]
@@ -243,17 +247,29 @@ def test_install_says_what_to_do_next(gimp: Place, capsys: Capture) -> None:
     assert written["mend"].endswith("gimp install")
     if sys.platform != "win32":
         assert gimp.plugin.stat().st_mode & 0o777 == 0o755
-    assert sorted(path.name for path in gimp.folder.iterdir()) == ["nstrt.json", "nstrt.py"]
+        # GIMP starts the executable files of a plug-in's folder.
+        assert not (gimp.folder / "nstrt_part.py").stat().st_mode & 0o111
+    assert sorted(path.name for path in gimp.folder.iterdir()) == ["nstrt.json", *SOURCES]
 
     assert run(["gimp", "status"]) == 0
     assert "GIMP 3.0: the filter works" in capsys.readouterr().out
 
 
-def test_installing_again_replaces_an_older_one(gimp: Place, quick: None, capsys: Capture) -> None:
+def test_installing_again_replaces_an_older_one(
+    gimp: PluginPaths, quick: None, capsys: Capture
+) -> None:
     assert run(["gimp", "install", "--no-export"]) == 0
     before = int(gimp.plugin.stat().st_mtime)
     gimp.plugin.write_bytes(FILTER + b"# older\n")
     os.utime(gimp.plugin, (before, before))
+    (gimp.folder / "nstrt_part.py").unlink()
+    (gimp.folder / "nstrt_older.py").write_bytes(b"# older\n")
+    compiled = gimp.folder / "__pycache__"
+    compiled.mkdir()
+    for name in ("nstrt", "nstrt_older", "nstrt_part"):
+        (compiled / f"{name}.cpython-313.pyc").write_bytes(b"")
+    theirs = gimp.folder / "notes.py"
+    theirs.write_text("mine")
     change(gimp, version="0.0.9")
     capsys.readouterr()
     assert run(["gimp", "status", "--json"]) == 0
@@ -263,12 +279,18 @@ def test_installing_again_replaces_an_older_one(gimp: Place, quick: None, capsys
 
     assert run(["gimp", "install", "--no-export"]) == 0
     assert gimp.plugin.read_bytes() == FILTER
-    # GIMP asks a file anew only if its time in whole seconds is another.
+    assert (gimp.folder / "nstrt_part.py").read_bytes() == MODULE
+    assert sorted(path.name for path in gimp.folder.iterdir()) == [
+        "notes.py",
+        "nstrt.json",
+        *SOURCES,
+    ]
+    # GIMP queries a file again only if its time in whole seconds changed.
     assert int(gimp.plugin.stat().st_mtime) > before
 
 
 def test_a_folder_can_be_named(
-    tmp_path: Path, quick: None, gimp: Place, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    tmp_path: Path, quick: None, gimp: PluginPaths, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     other, old = tmp_path / "other 3", tmp_path / "2.10"
     other.mkdir()
@@ -290,10 +312,10 @@ def test_a_folder_can_be_named(
 
 
 def test_a_gimp_in_a_box_is_left_alone(
-    gimp: Place, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    gimp: PluginPaths, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     boxed = GimpFolder(path=gimp.gimp, owner="GIMP 3.0", obstacle=FLATPAK)
-    monkeypatch.setattr(survey, "gimp_folders", lambda *_: (boxed,))
+    monkeypatch.setattr(finding, "gimp_folders", lambda *_: (boxed,))
     assert run(["gimp", "install", "--no-export"]) == 2
     said = capsys.readouterr().err
     assert "cannot be put into GIMP 3.0: a GIMP installed as a Flatpak" in said
@@ -302,7 +324,7 @@ def test_a_gimp_in_a_box_is_left_alone(
     assert "Flatpak" in faults(capsys)
 
 
-def test_a_folder_that_cannot_be_written_is_named(gimp: Place, capsys: Capture) -> None:
+def test_a_folder_that_cannot_be_written_is_named(gimp: PluginPaths, capsys: Capture) -> None:
     (gimp.gimp / "plug-ins").write_text("in the way")
     assert run(["gimp", "install", "--no-export"]) == 2
     said = capsys.readouterr().err
@@ -313,7 +335,7 @@ def test_a_folder_that_cannot_be_written_is_named(gimp: Place, capsys: Capture) 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 @pytest.mark.parametrize("whole_folder", [True, False])
 def test_a_link_made_for_development_stays(
-    gimp: Place, quick: None, tmp_path: Path, capsys: Capture, whole_folder: bool
+    gimp: PluginPaths, quick: None, tmp_path: Path, capsys: Capture, whole_folder: bool
 ) -> None:
     work = tmp_path / "work"
     work.mkdir()
@@ -335,13 +357,18 @@ def test_a_link_made_for_development_stays(
     assert not os.path.lexists(gimp.folder)
 
 
-def test_uninstall_takes_only_what_is_nstrts(gimp: Place, quick: None, capsys: Capture) -> None:
+def test_uninstall_takes_only_what_is_nstrts(
+    gimp: PluginPaths, quick: None, capsys: Capture
+) -> None:
     assert run(["gimp", "uninstall"]) == 0
     assert "was not installed" in capsys.readouterr().out
     assert run(["gimp", "install", "--no-export"]) == 0
     compiled = gimp.folder / "__pycache__"
     compiled.mkdir()
     (compiled / "nstrt.cpython-313.pyc").write_bytes(b"")
+    (compiled / "nstrt_part.cpython-313.pyc").write_bytes(b"")
+    # Left by a version that had this module.
+    (gimp.folder / "nstrt_older.py").write_bytes(b"")
     theirs = gimp.folder / "notes.txt"
     theirs.write_text("mine")
     assert run(["gimp", "uninstall"]) == 0
@@ -353,10 +380,12 @@ def test_uninstall_takes_only_what_is_nstrts(gimp: Place, quick: None, capsys: C
     assert (gimp.gimp / "plug-ins").is_dir()
 
 
-# What may be wrong -----------------------------------------------------------------------------
+# Faults ----------------------------------------------------------------------------------------
 
 
-def test_status_says_why_gimp_would_not_load_it(gimp: Place, quick: None, capsys: Capture) -> None:
+def test_status_says_why_gimp_would_not_load_it(
+    gimp: PluginPaths, quick: None, capsys: Capture
+) -> None:
     assert run(["gimp", "status"]) == 1
     assert "GIMP 3.0: the filter is not installed" in (said := capsys.readouterr().out)
     assert "nstrt gimp install" in said
@@ -371,10 +400,20 @@ def test_status_says_why_gimp_would_not_load_it(gimp: Place, quick: None, capsys
     gimp.plugin.write_bytes(FILTER + b"edited")
     gimp.plugin.chmod(0o755)
     assert run(["gimp", "status"]) == 0
-    assert "not this nstrt's file" in capsys.readouterr().out
+    assert "nstrt.py was changed: it is not this nstrt's file" in capsys.readouterr().out
+    module = gimp.folder / "nstrt_part.py"
+    module.write_bytes(MODULE[:-5])
+    assert run(["gimp", "status"]) == 0
+    assert "nstrt_part.py was changed: it is not this nstrt's file" in capsys.readouterr().out
+    module.unlink()
+    assert "nstrt_part.py is missing" in faults(capsys)
+    module.mkdir()
+    assert "nstrt_part.py cannot be read" in faults(capsys)
 
 
-def test_settings_that_are_of_no_use_are_a_fault(gimp: Place, quick: None, capsys: Capture) -> None:
+def test_settings_that_are_of_no_use_are_a_fault(
+    gimp: PluginPaths, quick: None, capsys: Capture
+) -> None:
     assert run(["gimp", "install", "--no-export"]) == 0
     whole = gimp.settings.read_bytes()
     for content in (whole[: len(whole) // 2], b"[]", b"{}", b"\xff\xfe", b'{"format": 1}'):
@@ -387,7 +426,7 @@ def test_settings_that_are_of_no_use_are_a_fault(gimp: Place, quick: None, capsy
     assert "nstrt.json is missing" in faults(capsys)
 
 
-def test_a_python_that_moved_is_a_fault(gimp: Place, quick: None, capsys: Capture) -> None:
+def test_a_python_that_moved_is_a_fault(gimp: PluginPaths, quick: None, capsys: Capture) -> None:
     assert run(["gimp", "install", "--no-export"]) == 0
     change(gimp, command=["/gone/bin/python", "-m", "nstrt.plugins.cli", "worker"])
     assert "its Python is not there any more (/gone/bin/python)" in faults(capsys)
@@ -406,9 +445,9 @@ def test_a_python_that_moved_is_a_fault(gimp: Place, quick: None, capsys: Captur
     ],
 )
 def test_a_worker_that_does_not_answer_is_named(worker: list[str], fault: str) -> None:
-    greeting = greet(worker, {}, protocol=1, seconds=1)
-    assert fault in greeting.fault
-    assert greeting.version == ""
+    outcome = handshake(worker, {}, protocol=1, seconds=1)
+    assert fault in outcome.fault
+    assert outcome.version == ""
 
 
 def test_a_worker_gets_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,12 +455,12 @@ def test_a_worker_gets_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv(name, "/nowhere")
     kept = "[n for n in os.environ if n.startswith(('PYTHON', 'GI_', 'NSTRT'))]"
     code = f"import os, json; print(json.dumps(dict(event='error', message=str({kept}))))"
-    greeting = greet([sys.executable, "-c", code], {"NSTRT_OWN": "1"}, protocol=1)
-    assert greeting.fault == "it refused: ['NSTRT_OWN']"
+    outcome = handshake([sys.executable, "-c", code], {"NSTRT_OWN": "1"}, protocol=1)
+    assert outcome.fault == "it refused: ['NSTRT_OWN']"
 
 
 def test_install_says_when_the_worker_does_not_answer(
-    gimp: Place, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    gimp: PluginPaths, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     from dataclasses import replace
 
@@ -434,7 +473,7 @@ def test_install_says_when_the_worker_does_not_answer(
     assert said.count("\n") == 1
 
 
-def test_gimps_own_list_is_read(gimp: Place) -> None:
+def test_gimps_own_list_is_read(gimp: PluginPaths) -> None:
     gimp.folder.mkdir(parents=True)
     gimp.plugin.write_bytes(FILTER)
     os.utime(gimp.plugin, (1000, 1000))
@@ -475,7 +514,7 @@ def test_what_people_type_after_gimp_is_answered(capsys: Capture) -> None:
 
 
 def test_report_is_one_text_without_the_home_folder(
-    gimp: Place, quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+    gimp: PluginPaths, quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
@@ -502,7 +541,7 @@ def test_report_survives_parts_that_fail(monkeypatch: pytest.MonkeyPatch, tmp_pa
         raise RuntimeError("it broke")
 
     monkeypatch.setattr(info, "describe", broken)
-    monkeypatch.setattr(survey, "survey", broken)
+    monkeypatch.setattr(finding, "find_gimp", broken)
     monkeypatch.setenv("NSTRT_CACHE", str(tmp_path))
     said = "\n".join(report_lines())
     assert said.count("not to be had: RuntimeError: it broke") == 2
@@ -525,13 +564,25 @@ def test_the_home_folder_is_hidden_however_it_is_written() -> None:
 
 
 def test_the_package_carries_the_filter() -> None:
-    assert installing.filter_source().startswith(b"#!")
+    sources = installing.filter_sources()
+    assert sources["nstrt.py"].startswith(b"#!")
+    modules = {name.removesuffix(".py") for name in sources} - {"nstrt"}
+    imported = {
+        name
+        for source in sources.values()
+        for name in re.findall(rb"^from (nstrt\w*)", source, re.M)
+    }
+    assert {name.decode() for name in imported} == modules
+    folder = files("nstrt.plugins.gimp").joinpath("filter")
+    for name in sources:
+        with as_file(folder.joinpath(name)) as path:
+            assert os.access(path, os.X_OK) == (name == "nstrt.py" or sys.platform == "win32")
 
 
 def test_report_shows_the_log_that_the_filter_writes(
-    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gimp: Place
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gimp: PluginPaths
 ) -> None:
-    """It was installed with another cache, and the log has just been rotated."""
+    """The filter has another cache, whose log has just been rotated."""
     monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / "other"))
     assert run(["gimp", "install", "--no-export"]) == 0
     logs = tmp_path / "other" / "logs"
@@ -546,8 +597,8 @@ def test_report_shows_the_log_that_the_filter_writes(
     assert "what came last" in said
 
 
-def test_the_worker_is_greeted_in_the_environment_that_the_filter_gives_it() -> None:
-    """The filter is a file of its own, so the list stands there a second time."""
-    text = files("nstrt.plugins.gimp").joinpath("filter/nstrt.py").read_text()
-    (listed,) = re.findall(r"^GIMPS_OWN = (\(.*?\))", text, re.MULTILINE | re.DOTALL)
-    assert ast.literal_eval(listed) == greeting.GIMPS_OWN
+def test_the_handshake_has_the_environment_that_the_filter_gives_the_worker() -> None:
+    """The filter cannot import nstrt, so it has a list of its own."""
+    text = files("nstrt.plugins.gimp").joinpath("filter/nstrt_process.py").read_text()
+    (listed,) = re.findall(r"^DROPPED_VARIABLES = (\(.*?\))", text, re.MULTILINE | re.DOTALL)
+    assert ast.literal_eval(listed) == DROPPED_VARIABLES

@@ -1,4 +1,4 @@
-"""Whole conversations with a real worker, by a host written from docs/worker.md alone."""
+"""Whole conversations with a real worker process."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from nstrt.plugins.worker.client import hello_request
 from nstrt.runtime import stylize
 
 from support import EXAMPLES, Network
@@ -26,7 +27,7 @@ PAINTING = PHOTO[::-1, ::-1, :3].copy()
 
 
 class Worker:
-    """One worker process for all tests here: it stays warm, as it would for a host."""
+    """One worker process, warm, for all tests of this file."""
 
     def __init__(self, host: Host, process: subprocess.Popen[bytes], cache: Path) -> None:
         self.host, self.process = host, process
@@ -46,7 +47,7 @@ def worker(own_cache: Path, small_network: Network) -> Iterator[Worker]:
 
 @pytest.fixture
 def host(worker: Worker) -> Host:
-    """The worker's host; each test begins where nothing runs."""
+    """A connection to the worker, on which no job runs."""
     hello = worker.host.hello()
     assert hello.items() >= {
         "event": "hello", "protocol": 1, "pid": worker.process.pid, "log": str(worker.log),
@@ -59,24 +60,24 @@ def test_a_job_is_dropped_at_once_while_it_gets_ready(small_network: Network) ->
     with standard_streams() as (host, _):
         host.hello()
         job = host.begin(PHOTO, PAINTING)
-        assert host.until(job, "progress")["message"] == "Getting ready"
-        assert host.ask("cancel", job=job)["running"] is True
-        # The first two seconds load torch: no step was taken that could have been left.
-        assert [event["event"] for event in host.answer(job)][-1] == "cancelled"
+        assert host.wait_for(job, "progress")["message"] == "Getting ready"
+        assert host.request("cancel", job=job)["running"] is True
+        # The first two seconds load torch: there is no step yet to interrupt.
+        assert [event["event"] for event in host.events_of(job)][-1] == "cancelled"
         assert host.paint(PHOTO, PAINTING)[-1]["event"] == "result"
 
 
 def test_nothing_goes_before_hello(own_cache: Path) -> None:
     with standard_streams() as (host, _):
         host.send(b"12345", op="stylize", id=1)
-        assert host.until(1, "error")["code"] == "hello-first"
-        host.send(op="hello", id="two", protocol=2)
-        error = host.until("two", "error")
+        assert host.wait_for(1, "error")["code"] == "hello-first"
+        host.send(**hello_request("two", protocol=2))
+        error = host.wait_for("two", "error")
         assert error["code"] == "protocol"
         assert Path(error["log"]).is_file()
-        assert host.ask("cancel", job=1)["code"] == "hello-first"
+        assert host.request("cancel", job=1)["code"] == "hello-first"
         assert host.hello()["event"] == "hello"
-        assert host.ask("cancel", job=1)["running"] is False
+        assert host.request("cancel", job=1)["running"] is False
 
 
 def test_a_job_from_pixels_to_pixels(host: Host) -> None:
@@ -119,7 +120,7 @@ def test_a_job_from_files_at_the_photos_own_size(host: Host, tmp_path: Path) -> 
 def test_a_job_with_several_paintings_regions_and_a_protected_part(
     host: Host, tmp_path: Path
 ) -> None:
-    """Pixels follow in the order of the page, with files between them."""
+    """Pixels follow in the documented order, with files between them."""
     left = np.zeros((32, 48, 3), np.uint8)
     left[:, :20] = 255
     low = np.zeros((32, 48), np.uint8)
@@ -134,7 +135,7 @@ def test_a_job_with_several_paintings_regions_and_a_protected_part(
         for n, values in enumerate(pictures)
     ]
     options = {**SMALL, "iterations": 4, "style_blend": [2, 1], "strength": 0.8}
-    job = host.number()
+    job = host.new_id()
     host.send(
         b"".join(values.tobytes() for values in pictures),
         op="stylize",
@@ -150,7 +151,7 @@ def test_a_job_with_several_paintings_regions_and_a_protected_part(
         options={**options, "style_blend": [2, 1, 1]},
         result="rgbf",
     )
-    result = host.answer(job)[-1]
+    result = host.last_event(job)
     assert result["event"] == "result", result
     own = stylize(
         PHOTO,
@@ -173,7 +174,7 @@ def test_every_format_both_ways(host: Host, name: str) -> None:
     assert len(values.tobytes()) == values.nbytes
     result = host.paint(values, PAINTING, result=name)[-1]
     assert (result["event"], result["format"]) == ("result", name)
-    # The same picture in any format is painted the same.
+    # The result does not depend on the format.
     plain = host.paint(PHOTO[..., :3].copy(), PAINTING, result="rgbf")[-1]
     painted = array_of(result)
     scale = 1 if name.endswith("f") else np.iinfo(painted.dtype).max
@@ -201,11 +202,11 @@ def test_every_format_both_ways(host: Host, name: str) -> None:
 def test_errors_are_one_sentence_and_the_conversation_goes_on(
     host: Host, change: dict[str, Any], code: str
 ) -> None:
-    id = host.number()
+    id = host.new_id()
     request = {"content": {"file": CAT}, "style": {"file": NIGHT}, "options": SMALL, **change}
     payload = b"x" * request.pop("nbytes", 0) or None
     host.send(payload, **{"op": "stylize", "id": id, **request})
-    error = host.answer(id)[-1]
+    error = host.last_event(id)
     assert (error["event"], error["code"]) == ("error", code)
     assert "\n" not in error["message"]
     assert error["message"][-1] in ".?"
@@ -215,10 +216,10 @@ def test_errors_are_one_sentence_and_the_conversation_goes_on(
 def test_bytes_of_a_refused_message_are_forgotten(host: Host) -> None:
     trap = b'\n{"op": "quit", "id": 99}\n' * 1000
     host.send(trap, op="stylize", id="refused", options={"sise": 3}, content=7)
-    assert host.until("refused", "error")["code"] == "malformed"
+    assert host.wait_for("refused", "error")["code"] == "malformed"
     host.send(trap, op="cancel", id="unasked", job=1)
-    assert host.until("unasked", "ok")["running"] is False
-    host.send_bytes(b"x" * 200_000 + b"\n" + b"[1]\n" + b'{"op": "hello"}\n')
+    assert host.wait_for("unasked", "ok")["running"] is False
+    host.stream.send(memoryview(b"x" * 200_000 + b"\n" + b"[1]\n" + b'{"op": "hello"}\n'))
     for _ in range(3):
         error = host.receive()
         assert (error["event"], error["id"], error["code"]) == ("error", None, "malformed")
@@ -226,11 +227,11 @@ def test_bytes_of_a_refused_message_are_forgotten(host: Host) -> None:
 
 
 def test_prepare_and_estimate(host: Host) -> None:
-    assert host.ask("prepare", options=SMALL)["event"] == "ready"
+    assert host.request("prepare", options=SMALL)["event"] == "ready"
     options = {**SMALL, "iterations": 7, "size": 60}
     size = {"width": 600, "height": 400}
     for style in ({}, {"style": size}, {"style": {"file": NIGHT}}):
-        estimate = host.ask("estimate", content=size, options=options, **style)
+        estimate = host.request("estimate", content=size, options=options, **style)
         assert (estimate["event"], estimate["steps"]) == ("estimate", 7)
         assert (estimate["width"], estimate["height"]) == (60, 40)
         assert estimate["seconds"] > 0
@@ -238,58 +239,60 @@ def test_prepare_and_estimate(host: Host) -> None:
         assert estimate["message"].endswith(".")
     more = {"regions": [{"style": size}, {}], "protect": {"file": NIGHT}, "add_styles": [size]}
     wide = {"content": size, "style": size, "options": {**options, "style_blend": [1, 1]}}
-    plain, masked = host.ask("estimate", **wide), host.ask("estimate", **wide, **more)
-    # Two paintings and four masks (with that of the rest) as they are read, 12 bytes a pixel.
+    plain, masked = host.request("estimate", **wide), host.request("estimate", **wide, **more)
+    # Two style pictures and four masks, one of them that of the rest: 12 bytes a pixel.
     assert masked["memory"] - plain["memory"] >= (2 + 4) * 600 * 400 * 12
-    assert host.ask("estimate", content={"file": "/nowhere"}, options=SMALL)["code"] == "picture"
+    assert (
+        host.request("estimate", content={"file": "/nowhere"}, options=SMALL)["code"] == "picture"
+    )
     large = {**SMALL, "size": 40_000}
-    assert host.ask("estimate", content=size, options=large)["code"] == "too-large"
-    assert host.ask("estimate", options=SMALL)["code"] == "malformed"
-    assert host.ask("prepare", options={"size": 3})["code"] == "option"
+    assert host.request("estimate", content=size, options=large)["code"] == "too-large"
+    assert host.request("estimate", options=SMALL)["code"] == "malformed"
+    assert host.request("prepare", options={"size": 3})["code"] == "option"
 
 
 def test_cancel_and_stop_while_it_paints(host: Host) -> None:
     for op, last in (("cancel", "cancelled"), ("stop", "result")):
         job = host.begin(PHOTO, PAINTING, LONG, previews=0.001)
-        host.until(job, "preview")
-        id = host.number()
+        host.wait_for(job, "preview")
+        id = host.new_id()
         host.send(op=op, id=id, job=job)
-        assert host.until(id, "ok").items() >= {"job": job, "running": True}.items()
-        ended = host.answer(job)[-1]
+        assert host.wait_for(id, "ok").items() >= {"job": job, "running": True}.items()
+        ended = host.last_event(job)
         assert ended["event"] == last
         if last == "result":
             assert ended["stopped"] is True
             assert array_of(ended).shape == PHOTO.shape
-        # It is over, once, and its id is free.
-        assert host.ask(op, job=job)["running"] is False
+        # The job has ended, and its id is free.
+        assert host.request(op, job=job)["running"] is False
         host.send(PHOTO, op="stylize", id=job, style={"file": NIGHT}, options=SMALL,
                   content={"width": 48, "height": 32, "format": "rgba8"})  # fmt: skip
-        assert host.answer(job)[-1]["event"] == "result"
+        assert host.last_event(job)["event"] == "result"
 
 
 def test_jobs_wait_for_each_other_and_what_waits_can_be_cancelled(host: Host) -> None:
     first = host.begin(PHOTO, PAINTING, LONG, previews=0.001)
-    host.until(first, "preview")
+    host.wait_for(first, "preview")
     second, third = host.begin(PHOTO, PAINTING), host.begin(CAT, NIGHT)
-    assert host.until(second, "progress")["message"] == "Waiting for another picture"
-    # The same id twice: the error must not read as the end of the job that has it.
+    assert host.wait_for(second, "progress")["message"] == "Waiting for another picture"
+    # The error of a second request with the id must not end the first job.
     host.send(op="prepare", id=second, options=SMALL)
     while (error := host.receive())["event"] != "error":
         pass
     assert (error["id"], error["code"]) == (None, "malformed")
     for op, job in (("stop", second), ("cancel", first)):
-        id = host.number()
+        id = host.new_id()
         host.send(op=op, id=id, job=job)
-        assert host.until(id, "ok")["running"] is True
-        assert host.answer(job)[-1]["event"] == "cancelled"
-    assert host.answer(third)[-1]["event"] == "result"
+        assert host.wait_for(id, "ok")["running"] is True
+        assert host.last_event(job)["event"] == "cancelled"
+    assert host.last_event(third)["event"] == "result"
 
 
 def test_too_many_jobs_are_refused(host: Host) -> None:
     jobs = [host.begin(PHOTO, PAINTING, LONG) for _ in range(40)]
     ended: dict[object, str] = {}
-    hello = host.number()
-    host.send(op="hello", id=hello, protocol=1)
+    hello = host.new_id()
+    host.send(**hello_request(hello))
     while (event := host.receive())["id"] != hello:
         if event["event"] == "error":
             ended[event["id"]] = event["code"]
@@ -308,10 +311,10 @@ def test_a_host_that_does_not_read_gets_the_same_result(host: Host) -> None:
     plain = host.paint(CAT, NIGHT, options)
     job = host.begin(CAT, NIGHT, options, previews=0.0001)
     time.sleep(2 * plain[-1]["seconds"])
-    late = host.answer(job)
+    late = list(host.events_of(job))
     assert late[-1]["event"] == plain[-1]["event"] == "result"
     assert late[-1]["pixels"] == plain[-1]["pixels"]
-    # What the pipe holds, and the last one.
+    # Those that the pipe holds, and the last one.
     assert 1 <= len([event for event in late if event["event"] == "preview"]) < 10
 
 
@@ -342,8 +345,8 @@ main()
     with standard_streams(main=(sys.executable, "-c", noisy)) as (host, _):
         log = Path(host.hello()["log"])
         for _ in range(20):
-            assert host.ask("cancel", job=1)["running"] is False
+            assert host.request("cancel", job=1)["running"] is False
             time.sleep(0.01)
-        assert host.ask("estimate", content={"file": CAT + "x"})["code"] == "picture"
+        assert host.request("estimate", content={"file": CAT + "x"})["code"] == "picture"
     assert "a library's print" in log.read_text()
     assert "another's" in log.read_text()

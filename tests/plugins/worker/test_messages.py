@@ -1,4 +1,4 @@
-"""The worker's protocol without a process: what arrives is nobody's friend."""
+"""The worker's protocol without a process: untrusted messages, pixels, jobs, the outbox."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nstrt.plugins.worker import requests
-from nstrt.plugins.worker.jobs import MOST_WAITING, Job, Queue
+from nstrt.plugins.worker import request_parser
+from nstrt.plugins.worker.job_queue import MAX_WAITING, JobQueue
+from nstrt.plugins.worker.jobs import Job
 from nstrt.plugins.worker.messages import (
     MAX_LINE,
     EndOfStream,
@@ -25,10 +26,11 @@ from nstrt.plugins.worker.messages import (
 )
 from nstrt.plugins.worker.outbox import Outbox
 from nstrt.plugins.worker.pixels import FORMATS, from_pixels, to_pixels
-from nstrt.plugins.worker.requests import Prepare, Stylize, request_of
+from nstrt.plugins.worker.request_parser import parse_request
+from nstrt.plugins.worker.requests import Prepare, Stylize
 from nstrt.runtime import errors
 from nstrt.runtime.errors import NstrtError
-from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.options.options import OPTIONS, StylizeOptions
 from nstrt.runtime.pictures import MAX_PIXELS, MIN_SIDE, Picture
 from nstrt.runtime.system.interrupt import Interrupted
 
@@ -66,7 +68,7 @@ def test_messages_are_found_however_the_bytes_arrive(at_a_time: int) -> None:
     assert stream.header() == {"id": 1, "nbytes": 5}
     assert stream.payload() == b"ab\ncd"
     assert stream.header()["id"] == 2
-    # Nobody took the payload of the second: it is forgotten.
+    # The payload of the second, which was not read, is discarded.
     assert stream.header()["id"] == 3
     with pytest.raises(EndOfStream):
         stream.header()
@@ -192,21 +194,28 @@ STYLIZE = {
 )  # fmt: skip
 def test_every_field_is_checked(change: dict[str, Any], code: str) -> None:
     with pytest.raises((RequestError, NstrtError)) as caught:
-        request_of({**STYLIZE, **change})
+        parse_request({**STYLIZE, **change})
     assert caught.value.code == code
     assert str(caught.value).endswith((".", "?"))
 
 
 def test_what_is_left_out_has_its_default() -> None:
     least = {key: STYLIZE[key] for key in ("op", "id", "nbytes", "content", "style")}
-    request = request_of({**least, "unknown": {"keys": "are ignored"}})
+    request = parse_request({**least, "unknown": {"keys": "are ignored"}})
     assert isinstance(request, Stylize)
     assert request.options == StylizeOptions.of()
     assert (request.previews, request.result) == (0, FORMATS["rgba8"])
 
 
 def test_pictures_have_the_limits_of_picture_files() -> None:
-    assert (requests.MAX_PIXELS, requests.MIN_SIDE) == (MAX_PIXELS, MIN_SIDE)
+    assert (request_parser.MAX_PIXELS, request_parser.MIN_SIDE) == (MAX_PIXELS, MIN_SIDE)
+
+
+def test_the_page_lists_the_choices_of_every_option() -> None:
+    for name, spec in OPTIONS.items():
+        if spec.choices:
+            (row,) = re.findall(rf"^\| `{name}` \|.*\|(.*)\|.*\|$", PAGE, re.M)
+            assert re.findall(r"`([\w-]+)`", row) == list(spec.choices)
 
 
 def test_every_error_that_people_can_cause_has_a_code_of_the_page() -> None:
@@ -282,7 +291,7 @@ def test_8000_mutated_messages_are_understood_or_refused() -> None:
         try:
             while True:
                 try:
-                    kind = type(request_of(stream.header())).__name__
+                    kind = type(parse_request(stream.header())).__name__
                 except (RequestError, NstrtError) as error:
                     kind = error.code
                     encode({"message": str(error)})
@@ -297,7 +306,7 @@ def test_8000_mutated_messages_are_understood_or_refused() -> None:
 
 
 class Slow:
-    """A host that reads only when it is allowed to."""
+    """A host that reads only when ``reads`` is set."""
 
     def __init__(self) -> None:
         self.reads = threading.Event()
@@ -341,7 +350,7 @@ def test_a_host_that_does_not_read_loses_previews_and_nothing_else(slow: Slow) -
 
 def job(outbox: Outbox, id: int = 1) -> Job:
     request = Prepare(id, StylizeOptions.of())
-    return Job(request, None, outbox, log="/worker.log", asked=time.perf_counter())
+    return Job(request, None, outbox, log="/worker.log", requested=time.perf_counter())
 
 
 @pytest.mark.parametrize(
@@ -367,7 +376,7 @@ def test_whatever_a_job_does_it_ends_with_its_code_and_the_next_has_its_turn(
             raise error
         job.finish("ready", {})
 
-    queue = Queue(do, log="/worker.log")
+    queue = JobQueue(do, log="/worker.log")
     queue.add(job(outbox, 1))
     queue.add(job(outbox, 2))
     deadline = time.monotonic() + 20
@@ -383,7 +392,7 @@ def test_whatever_a_job_does_it_ends_with_its_code_and_the_next_has_its_turn(
 def test_a_job_that_is_cancelled_as_it_begins_has_no_pixels_any_more(slow: Slow) -> None:
     slow.reads.set()
     dropped = job(Outbox(slow.send))
-    dropped.get_ready()
+    dropped.start()
     dropped.cancel()
     with pytest.raises(Interrupted):
         dropped.take_pixels()
@@ -400,8 +409,8 @@ def test_the_queue_ends(slow: Slow) -> None:
     slow.reads.set()
     outbox = Outbox(slow.send)
     go_on = threading.Event()
-    queue = Queue(lambda job: (job.get_ready(), go_on.wait(20)), log="")  # type: ignore[arg-type]
-    jobs = [job(outbox, id) for id in range(MOST_WAITING + 2)]
+    queue = JobQueue(lambda job: (job.start(), go_on.wait(20)), log="")  # type: ignore[arg-type]
+    jobs = [job(outbox, id) for id in range(MAX_WAITING + 2)]
     queue.add(jobs[0])
     deadline = time.monotonic() + 20
     while queue._waiting:
@@ -411,13 +420,13 @@ def test_the_queue_ends(slow: Slow) -> None:
     with pytest.raises(RequestError) as caught:
         queue.add(jobs[-1])
     assert caught.value.code == "busy"
-    # One that was cancelled makes room at once.
+    # A cancelled job makes room at once.
     jobs[5].cancel()
     queue.add(jobs[-1])
     assert queue.idle_since is None
     go_on.set()
-    queue.end(20)
+    queue.cancel_all(20)
     assert queue.idle_since is not None
     assert outbox.drain(20)
-    assert sorted(event["id"] for event in slow.events) == [*range(MOST_WAITING + 2)]
+    assert sorted(event["id"] for event in slow.events) == [*range(MAX_WAITING + 2)]
     assert {event["event"] for event in slow.events} == {"cancelled"}

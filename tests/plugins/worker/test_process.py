@@ -1,4 +1,4 @@
-"""The worker as a process: where it listens, how it ends, and what it survives."""
+"""The worker process: where it listens, how it ends, and which errors it survives."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
+from nstrt.plugins.worker.client import hello_request
+from nstrt.plugins.worker.messages import EndOfStream, encode
 
 from support import EXAMPLES, Network
 from support.command_line import NSTRT, run_nstrt
@@ -43,7 +46,7 @@ pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_bugs(own_cache: Path) -> Iterator[None]:
-    """Whatever happens to the workers here, none of them traces."""
+    """No worker of these tests logs a trace."""
     yield
     for log in (own_cache / "logs").iterdir():
         assert "Traceback" not in log.read_text()
@@ -56,19 +59,19 @@ def test_a_socket_for_its_user_alone_and_for_many_hosts(tmp_path: Path, own_cach
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert os.getpgid(process.pid) != os.getpgid(0)
         with another_host(path) as other:
-            # Ids and greetings belong to a connection.
-            assert other.ask("cancel", job=1)["code"] == "hello-first"
+            # Ids and hello belong to a connection.
+            assert other.request("cancel", job=1)["code"] == "hello-first"
             assert other.hello()["pid"] == process.pid
-        assert host.ask("cancel", job=1)["running"] is False
+        assert host.request("cancel", job=1)["running"] is False
         # Refused before its 2.7 GB come.
         large = {"width": 30_000, "height": 30_000, "format": "rgb8"}
         with another_host(path) as other:
             other.hello()
             other.send(op="stylize", id=7, content=large, style={"file": NIGHT},
                        nbytes=2_700_000_000)  # fmt: skip
-            assert other.until(7, "error")["code"] == "too-large"
+            assert other.wait_for(7, "error")["code"] == "too-large"
         process.send_signal(signal.SIGTERM)
-        with pytest.raises(EOFError):
+        with pytest.raises(EndOfStream):
             host.receive()
         assert process.wait(PATIENCE) == 0
         assert not path.exists()
@@ -87,10 +90,10 @@ def test_one_worker_is_left_of_five_that_start_at_once(tmp_path: Path, own_cache
             time.sleep(0.05)
         left = [process for process in started if process.poll() is None]
         assert [process.returncode for process in started if process not in left] == [0] * 4
-        # Each of the four left when the fifth could be reached.
+        # Each of the four left when the fifth listened.
         with another_host(path) as host:
             assert host.hello()["pid"] == left[0].pid
-            assert host.ask("quit")["event"] == "ok"
+            assert host.request("quit")["event"] == "ok"
         assert left[0].wait(PATIENCE) == 0
         assert not path.exists()
     finally:
@@ -134,19 +137,19 @@ def test_loopback_wants_its_token(tmp_path: Path, own_cache: Path) -> None:
         address = "127.0.0.1", endpoint["port"]
         good = endpoint["token"]
         for first in (
-            {"op": "hello", "protocol": 1},
-            {"op": "hello", "protocol": 1, "token": good[:-1]},
-            {"op": "hello", "protocol": 1, "token": [good]},
-            {"op": "hello", "protocol": 1, "token": "\ud800"},
+            hello_request(),
+            hello_request(token=good[:-1]),
+            {**hello_request(), "token": [good]},
+            hello_request(token="\ud800"),
             {"op": "quit"},
             {"op": "quit", "token": good},
             ["hello"],
         ):
             with connect(address) as connection:
                 host = Host(connection.fileno(), connection.fileno())
-                host.send_bytes(json.dumps(first).encode() + b"\n")
+                host.stream.send(memoryview(json.dumps(first).encode() + b"\n"))
                 assert host.receive()["code"] == "denied"
-                with pytest.raises(EOFError):
+                with pytest.raises(EndOfStream):
                     host.receive()
         with connect(address) as connection:
             host = Host(connection.fileno(), connection.fileno())
@@ -154,7 +157,7 @@ def test_loopback_wants_its_token(tmp_path: Path, own_cache: Path) -> None:
             # A second worker for the same file leaves.
             assert start("--loopback", str(file)).wait(PATIENCE) == 0
             assert json.loads(file.read_text()) == endpoint
-            assert host.ask("quit")["event"] == "ok"
+            assert host.request("quit")["event"] == "ok"
         assert process.wait(PATIENCE) == 0
         assert not file.exists()
     finally:
@@ -164,9 +167,9 @@ def test_loopback_wants_its_token(tmp_path: Path, own_cache: Path) -> None:
 def test_it_ends_when_nobody_needs_it(tmp_path: Path, own_cache: Path) -> None:
     path = tmp_path / "worker.sock"
     with at_socket(path, "--idle", "1.5") as (host, process):
-        # A connection keeps it.
+        # A connection keeps the worker.
         time.sleep(2.5)
-        assert host.ask("cancel", job=1)["running"] is False
+        assert host.request("cancel", job=1)["running"] is False
         with another_host(path) as other:
             assert other.hello()["event"] == "hello"
         assert process.poll() is None
@@ -186,9 +189,9 @@ def test_it_ends_with_its_host(painting: bool, tmp_path: Path, small_network: Ne
         with at_socket(path, "--host-pid", str(program.pid)) as (host, process):
             if painting:
                 job = host.begin(PHOTO, NIGHT, LONG, previews=0.001)
-                host.until(job, "preview")
+                host.wait_for(job, "preview")
             program.kill()
-            # Within a second; a busy machine has more.
+            # It takes up to a second; on a busy machine more.
             process.wait(10)
             assert not path.exists()
     finally:
@@ -197,7 +200,7 @@ def test_it_ends_with_its_host(painting: bool, tmp_path: Path, small_network: Ne
 
 def test_who_says_all_at_once_is_answered(own_cache: Path) -> None:
     requests = [
-        {"op": "hello", "id": 0, "protocol": 1},
+        hello_request(),
         {"op": "estimate", "id": 1, "content": {"file": "cat.jpg"}},
         {"op": "stop", "id": 2, "job": 1},
     ]
@@ -221,7 +224,7 @@ def test_it_ends_with_its_input_whatever_it_does(small_network: Network) -> None
             host.hello()
             job = host.begin(PHOTO, NIGHT, LONG, previews=0.001)
             if moment is not None:
-                host.until(job, moment)
+                host.wait_for(job, moment)
             assert process.stdin
             process.stdin.close()
             assert process.wait(10) == 0
@@ -233,10 +236,10 @@ def test_a_host_that_goes_takes_its_jobs_along(tmp_path: Path, small_network: Ne
         with another_host(path) as other:
             other.hello()
             running = other.begin(PHOTO, NIGHT, LONG, previews=0.001)
-            other.until(running, "preview")
+            other.wait_for(running, "preview")
             other.begin(PHOTO, NIGHT, LONG)
         assert host.paint(PHOTO, NIGHT)[-1]["event"] == "result"
-        # One that goes in the middle of its pixels, too.
+        # The next host closes in the middle of its pixels.
         with another_host(path) as other:
             other.hello()
             other.send(b"x" * 1000, op="stylize", id=1, nbytes=3 * 400 * 400, options=SMALL,
@@ -255,17 +258,17 @@ def test_a_killed_worker_leaves_a_socket_that_the_next_one_takes(
             host.begin(PHOTO, NIGHT, LONG, previews=0.001)
             time.sleep(source.uniform(0, latest))
             process.kill()
-            with pytest.raises(EOFError):
-                host.until(None, "the end")
+            with pytest.raises(EndOfStream):
+                host.wait_for(None, "the end")
             assert path.exists()
     with at_socket(path) as (host, _):
         assert host.paint(PHOTO, NIGHT)[-1]["event"] == "result"
 
 
-# Messages that were valid once. None of them can load a network: their pictures are not there.
+# Valid messages to mutate. None loads a network: their pictures do not exist.
 BASES = [
-    {"op": "hello", "id": 0, "protocol": 1},
-    {"op": "hello", "id": 0, "protocol": 1},
+    hello_request(),
+    hello_request(),
     {"op": "estimate", "id": 2, "content": {"file": "/nowhere/cat.jpg"}, "options": SMALL},
     {"op": "stylize", "id": 3, "content": PIXELS, "style": {"file": "/nowhere/night.jpg"},
      "nbytes": 1200, "options": SMALL, "previews": 1, "result": "rgbaf"},
@@ -277,7 +280,7 @@ BASES = [
 def test_2500_mutated_messages_leave_it_as_it_was(tmp_path: Path, small_network: Network) -> None:
     source = random.Random(17)
     path = tmp_path / "worker.sock"
-    hello = b'{"op": "hello", "id": 0, "protocol": 1}\n'
+    hello = encode(hello_request())
     memory = []
     with at_socket(path) as (host, process):
         log = Path(host.hello()["log"])
@@ -290,7 +293,7 @@ def test_2500_mutated_messages_leave_it_as_it_was(tmp_path: Path, small_network:
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     connection.sendall(hello + data)
                     connection.shutdown(socket.SHUT_WR)
-                    # What was announced and never sent ends with the connection.
+                    # A payload that never comes ends with the connection.
                     while connection.recv(1 << 16):
                         pass
             memory.append(psutil.Process(process.pid).memory_info().rss / 1e6)

@@ -22,7 +22,7 @@ from nstrt.runtime import (
 )
 from nstrt.runtime.analysis.compare import compare
 from nstrt.runtime.analysis.grid_search import sheet_paths
-from nstrt.runtime.options.text import flags_of, read_option
+from nstrt.runtime.options.text import format_flags, parse_option
 from nstrt.runtime.pictures import resize
 
 from support import CAT as CAT_PATH
@@ -113,18 +113,20 @@ def test_a_cell_s_command_has_its_options_without_the_size() -> None:
             values["average"] = False
         else:
             name = flag.removeprefix("--").replace("-", "_")
-            values[name] = read_option(name, next(rest))
+            values[name] = parse_option(name, next(rest))
     expected = StylizeOptions.of(**{**shared, "strength": 0.8})
     assert StylizeOptions.of(**values) == expected
     assert exploration.cells[1].options == StylizeOptions.of(**{**shared, "strength": 0.8}, size=64)
 
 
 def test_flags_of_options() -> None:
-    assert flags_of({"original_size": True, "clamp": False, "size": None, "iterations": ()}) == [
+    assert format_flags(
+        {"original_size": True, "clamp": False, "size": None, "iterations": ()}
+    ) == [
         "--original-size",
         "--no-clamp",
     ]
-    assert flags_of({"style_layers": (("relu1_1", 1.0), ("relu2_1", 0.25))}) == [
+    assert format_flags({"style_layers": (("relu1_1", 1.0), ("relu2_1", 0.25))}) == [
         "--style-layers",
         "relu1_1,relu2_1:0.25",
     ]

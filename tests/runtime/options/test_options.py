@@ -1,18 +1,19 @@
-"""Options are validated where they are made, and every host has the same defaults."""
+"""Options are validated when they are made."""
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
 
 from nstrt.runtime import PRESETS, StylizeOptions
 from nstrt.runtime.errors import LayerNameError, OptionError
-from nstrt.runtime.options.options import parse_layers
+from nstrt.runtime.options.options import OPTIONS
+from nstrt.runtime.options.spec import parse_layers
 
 
-def test_presets_are_where_options_start_from() -> None:
+def test_options_start_from_their_preset() -> None:
     for name, preset in PRESETS.items():
         options = StylizeOptions.of(name)
         assert options.preset == name
@@ -29,7 +30,7 @@ def test_given_values_replace_the_presets() -> None:
     assert options.optimizer == PRESETS["classic"].values["optimizer"]
 
 
-def test_adam_takes_more_steps_than_the_preset_counts() -> None:
+def test_adam_takes_three_steps_for_one_of_lbfgs() -> None:
     lbfgs, adam = StylizeOptions.of("fast"), StylizeOptions.of("fast", optimizer="adam")
     assert adam.schedule == tuple(3 * steps for steps in lbfgs.schedule)
     assert StylizeOptions.of("fast", optimizer="adam", iterations=4).schedule == (4,)
@@ -40,14 +41,14 @@ def test_options_cannot_be_changed() -> None:
         StylizeOptions.of().size = 3  # type: ignore[misc]
 
 
-def test_every_option_has_words_and_a_group() -> None:
-    for item in fields(StylizeOptions):
-        assert item.metadata["help"].strip()
-        assert item.metadata["group"]
+def test_every_option_has_help_and_a_group() -> None:
+    for spec in OPTIONS.values():
+        assert spec.help.strip()
+        assert spec.group
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("values", "words"),
     [
         ({"size": 8}, "--size must be at least 16"),
         ({"size": 10**7}, "--size must be at most"),
@@ -77,14 +78,14 @@ def test_every_option_has_words_and_a_group() -> None:
         ({"preset": "quick"}, "choose fast, balanced, best"),
     ],
 )
-def test_bad_values_are_one_sentence(given: dict[str, Any], words: str) -> None:
+def test_a_bad_value_raises_one_sentence(values: dict[str, Any], words: str) -> None:
     with pytest.raises(OptionError) as caught:
-        StylizeOptions.of(**given)
+        StylizeOptions.of(**values)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_layers_are_read_with_and_without_weights() -> None:
+def test_layers_parse_with_and_without_weights() -> None:
     assert parse_layers("relu1_1, relu2_1:0.5") == (("relu1_1", 1.0), ("relu2_1", 0.5))
     assert StylizeOptions.of(style_layers="relu3_1:2").style_layers == (("relu3_1", 2.0),)
     assert StylizeOptions.of(style_layers=["relu3_1"]).style_layers == (("relu3_1", 1.0),)
@@ -94,7 +95,7 @@ def test_layers_are_read_with_and_without_weights() -> None:
         parse_layers("relu4_2:much")
 
 
-def test_the_model_serves_all_layers() -> None:
+def test_the_model_outputs_all_layers_of_the_losses() -> None:
     spec = StylizeOptions.of(content_layers="conv4_2", style_layers="relu1_1").spec
     assert {"conv4_2", "relu1_1"} <= set(spec.taps)
     assert spec.taps[-1] == "conv4_2"

@@ -1,4 +1,4 @@
-"""Whether the program that the worker works for still runs."""
+"""Waits for the end of the host program's process."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from collections.abc import Callable
 
 from nstrt.runtime.errors import OptionError
 
-__all__ = ["end_of_process"]
+__all__ = ["process_waiter"]
 
-EVERY = 0.4
-"""Seconds between looks where the system cannot tell of itself."""
+POLL_SECONDS = 0.4
+"""Seconds between polls where the system has no process descriptors."""
 
 
-def end_of_process(pid: int) -> Callable[[], None]:
-    """What waits until the process ``pid`` has ended.
+def process_waiter(pid: int) -> Callable[[], None]:
+    """Return a function that waits until the process ``pid`` has ended.
 
     Raises :class:`OptionError` if there is no such process.
     """
-    return _by_descriptor(pid) or _by_looking(pid)
+    return _descriptor_waiter(pid) or _polling_waiter(pid)
 
 
-def _by_descriptor(pid: int) -> Callable[[], None] | None:
-    """Wait by a descriptor of the process, which another one with its number cannot mimic."""
-    opening = getattr(os, "pidfd_open", None)
-    if opening is None:
+def _descriptor_waiter(pid: int) -> Callable[[], None] | None:
+    """Wait on a process descriptor, which a later process with the same number does not have."""
+    pidfd_open = getattr(os, "pidfd_open", None)
+    if pidfd_open is None:
         return None
     try:
-        descriptor = opening(pid)
+        descriptor = pidfd_open(pid)
     except ProcessLookupError as error:
         raise _no_process(pid) from error
     except (OSError, OverflowError):
@@ -46,7 +46,7 @@ def _by_descriptor(pid: int) -> Callable[[], None] | None:
     return wait
 
 
-def _by_looking(pid: int) -> Callable[[], None]:
+def _polling_waiter(pid: int) -> Callable[[], None]:
     import psutil
 
     try:
@@ -56,9 +56,9 @@ def _by_looking(pid: int) -> Callable[[], None]:
 
     def wait() -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            # ``is_running`` compares the time of the start: numbers are used again.
+            # ``is_running`` compares start times: process numbers are reused.
             while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(EVERY)
+                time.sleep(POLL_SECONDS)
 
     return wait
 

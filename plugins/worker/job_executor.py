@@ -1,8 +1,7 @@
-"""What jobs do: the one place where the worker meets the runtime."""
+"""Executes jobs with the runtime."""
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -25,25 +24,24 @@ if TYPE_CHECKING:
     from nstrt.runtime.run.events import Event, Finished, Preview
     from nstrt.runtime.style_transfer import StyleTransfer
 
-__all__ = ["Painter"]
+__all__ = ["JobExecutor"]
 
-LOG = logging.getLogger("nstrt.worker")
-
-MOST_SIZES = 64
-"""Picture files whose sizes are remembered."""
+MAX_CACHED_SIZES = 64
+"""Picture files whose sizes are cached."""
 
 
-class Painter:
-    """Carries out jobs, one at a time, with networks that stay loaded between them."""
+class JobExecutor:
+    """Executes one job at a time; networks stay loaded between jobs."""
 
     def __init__(self, notify: Callable[[str], None]) -> None:
+        """``notify`` is called with a line for each step of the preparation that takes long."""
         self._notify = notify
         self._root: StyleTransfer | None = None
         self._sizes: dict[tuple[str, int, int], tuple[int, int]] = {}
 
-    def do(self, job: Job) -> None:
-        """Carry out a job; what goes wrong is raised."""
-        job.get_ready()
+    def execute(self, job: Job) -> None:
+        """Execute a job; its errors are raised."""
+        job.start()
         request = job.request
         match request:
             case Prepare():
@@ -88,7 +86,7 @@ class Painter:
         )
 
     def _size(self, picture: FilePicture | PictureSize) -> tuple[int, int]:
-        """A picture's size; files are read whole, for a damaged one has none."""
+        """A picture's size; a file is decoded, so that a damaged one raises."""
         if isinstance(picture, PictureSize):
             return picture.width, picture.height
         from nstrt.runtime.pictures import read_picture
@@ -99,7 +97,7 @@ class Painter:
         except (OSError, ValueError):
             return read_picture(picture.path).size
         if key not in self._sizes:
-            if len(self._sizes) >= MOST_SIZES:
+            if len(self._sizes) >= MAX_CACHED_SIZES:
                 self._sizes.clear()
             self._sizes[key] = read_picture(picture.path).size
         return self._sizes[key]
@@ -120,34 +118,36 @@ class Painter:
             regions=regions,
             protect=next(pictures, None),
             preview_seconds=request.previews or None,
-            started=job.asked,
+            started=job.requested,
         )
-        # Or they would be held, with the bytes that they came as, until the job ends.
+        # These names would keep the pictures, and the payload under them, until the job ends.
         del pictures, styles, regions
-        job.runs(run)
+        job.attach(run)
         steps = 0
         for event in run:
             if isinstance(event, Started):
                 steps = event.plan.steps
-                job.paints()
+                job.mark_running()
             if isinstance(event, Started | Step):
-                job.tell_progress(event.fraction, event.seconds_left, _where(event, steps))
+                job.report_progress(
+                    event.fraction, event.seconds_left, _progress_message(event, steps)
+                )
             elif isinstance(event, Preview):
-                _tell_preview(job, event, content)
+                _send_preview(job, event, content)
             elif isinstance(event, Finished):
                 _finish(job, request, event)
 
 
 def _pictures(job: Job, request: Stylize) -> Iterator[Picture]:
-    """The pictures of a request in their order; their bytes are let go with the last."""
+    """The pictures of a request in their order; the payload is freed with the last of them."""
     from nstrt.runtime.pictures import read_picture
 
     payload = job.take_pixels()
-    at = 0
+    start = 0
     for picture in request.pictures:
         if isinstance(picture, PixelPicture):
-            pixels = payload[at : at + picture.nbytes]
-            at += picture.nbytes
+            pixels = payload[start : start + picture.nbytes]
+            start += picture.nbytes
             yield from_pixels(
                 pixels, width=picture.width, height=picture.height, format=picture.format
             )
@@ -155,7 +155,7 @@ def _pictures(job: Job, request: Stylize) -> Iterator[Picture]:
             yield read_picture(picture.path)
 
 
-def _tell_preview(job: Job, event: Preview, content: Picture) -> None:
+def _send_preview(job: Job, event: Preview, content: Picture) -> None:
     from nstrt.runtime.pictures import resize
 
     height, width = event.rgb.shape[:2]
@@ -163,7 +163,7 @@ def _tell_preview(job: Job, event: Preview, content: Picture) -> None:
     if alpha is not None and alpha.shape != (height, width):
         alpha = resize(alpha, width, height)
     pixels = to_pixels(event.rgb, alpha, FORMATS["rgba8"])
-    job.tell_preview({"width": width, "height": height, "format": "rgba8"}, pixels)
+    job.send_preview({"width": width, "height": height, "format": "rgba8"}, pixels)
 
 
 def _finish(job: Job, request: Stylize, event: Finished) -> None:
@@ -178,13 +178,13 @@ def _finish(job: Job, request: Stylize, event: Finished) -> None:
             "stopped": result.stopped,
             "seconds": round(job.seconds, 2),
             "painted": round(result.painted, 4),
-            "recipe": _plain(result.recipe),
+            "recipe": _finite(result.recipe),
         },
         to_pixels(picture.rgb, picture.alpha, request.result),
     )
 
 
-def _where(event: Event, steps: int) -> str:
+def _progress_message(event: Event, steps: int) -> str:
     return f"Painting at {event.width} x {event.height} pixels, step {event.step} of {steps}"
 
 
@@ -198,12 +198,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours"
 
 
-def _plain(value: Any) -> Any:
-    """A recipe with null where a number is none, which JSON cannot say."""
+def _finite(value: Any) -> Any:
+    """A recipe with null for infinite numbers and NaN, which JSON does not have."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_finite(item) for item in value]
     if isinstance(value, float) and not abs(value) < float("inf"):
         return None
     return value

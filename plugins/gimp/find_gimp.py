@@ -1,4 +1,4 @@
-"""What this machine has of GIMP: folders, programs, and what to say where there is none."""
+"""Finds GIMP on this machine: folders, programs, and a sentence if there is no GIMP 3."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from nstrt.plugins.gimp.folders import (
     SNAP,
     GimpFolder,
     default_folder,
-    flatpak_signs,
+    flatpak_paths,
     gimp_folders,
+    mark_flatpak,
     named_folder,
-    snap_signs,
-    without_flatpak,
+    snap_paths,
 )
-from nstrt.plugins.gimp.programs import GimpProgram, find_programs, make_user_folder
+from nstrt.plugins.gimp.programs import GimpProgram, create_user_folder, find_programs
 
-__all__ = ["Survey", "as_sentence", "nothing_found", "survey"]
+__all__ = ["FoundGimp", "as_sentence", "explain_lack", "find_gimp"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
-    """What was found of GIMP."""
+class FoundGimp:
+    """The GIMPs of this machine."""
 
     folders: tuple[GimpFolder, ...]
     """Folders of GIMP 3, also those in which the filter cannot work."""
 
     programs: tuple[GimpProgram, ...]
-    """Programs that were found, GIMP 2 among them."""
+    """Programs, GIMP 2 among them."""
 
     lack: str = ""
-    """What to say if there is no folder, one sentence."""
+    """Why there is no folder, as a sentence; empty if there is one."""
 
     @property
     def usable(self) -> tuple[GimpFolder, ...]:
@@ -44,52 +44,52 @@ class Survey:
         return tuple(folder for folder in self.folders if not folder.obstacle)
 
 
-def survey(named: Path | None = None, *, start: bool = False) -> Survey:
-    """Look for GIMP 3, or only at a folder that was ``named``.
+def find_gimp(named: Path | None = None, *, start: bool = False) -> FoundGimp:
+    """Find GIMP 3, or check the folder that the user ``named``.
 
-    With ``start``, a GIMP 3 that never ran is started once without its windows, so that it makes
-    its folder. Raises :class:`GimpError` for a named folder that cannot be one.
+    With ``start``, a GIMP 3 that never ran is started once without windows, so that it creates its
+    folder. Raises :class:`GimpError` for a named folder that cannot be a GIMP's.
     """
     if named is not None:
-        return Survey(folders=(_checked(named),), programs=())
+        return FoundGimp(folders=(_check_named(named),), programs=())
     chosen = os.environ.get("GIMP3_DIRECTORY")
     home, environment = Path.home(), os.environ
     if chosen:
-        folders = gimp_folders(sys.platform, home, environment, _listing)
+        folders = gimp_folders(sys.platform, home, environment, _subfolders)
         lack = (
             f"GIMP3_DIRECTORY names {home / chosen}, which is not there; start GIMP 3 once, then "
             "run this again."
         )
-        return Survey(folders=folders, programs=(), lack="" if folders else lack)
+        return FoundGimp(folders=folders, programs=(), lack="" if folders else lack)
     programs = find_programs(sys.platform)
-    serving = [program for program in programs if program.serves]
-    for program in serving if start else ():
+    supported = [program for program in programs if program.supported]
+    for program in supported if start else ():
         if not default_folder(sys.platform, home, environment, program.version).is_dir():
-            make_user_folder(program)
-    flatpak = sys.platform == "linux" and _any_there(flatpak_signs(home))
-    folders = without_flatpak(
-        gimp_folders(sys.platform, home, environment, _listing),
+            create_user_folder(program)
+    flatpak = sys.platform == "linux" and _any_exists(flatpak_paths(home))
+    folders = mark_flatpak(
+        gimp_folders(sys.platform, home, environment, _subfolders),
         flatpak=flatpak,
-        program=bool(serving),
+        program=bool(supported),
     )
     old = default_folder(sys.platform, home, environment, "2.10").is_dir()
-    lack = nothing_found(
+    lack = explain_lack(
         programs,
         flatpak=flatpak,
-        snap=sys.platform == "linux" and _any_there(snap_signs()),
+        snap=sys.platform == "linux" and _any_exists(snap_paths()),
         old_folder=old,
     )
-    return Survey(folders=folders, programs=programs, lack="" if folders else lack)
+    return FoundGimp(folders=folders, programs=programs, lack="" if folders else lack)
 
 
-def nothing_found(
+def explain_lack(
     programs: Sequence[GimpProgram], *, flatpak: bool, snap: bool, old_folder: bool
 ) -> str:
-    """What to say where no folder of a GIMP 3 was found."""
+    """Why there is no folder of a GIMP 3, and what to do, as a sentence."""
     again = "start it once, then run this again, or name its folder with --folder."
-    serving = [program for program in programs if program.serves]
-    if serving:
-        return f"GIMP {serving[0].version} was never started here; {again}"
+    supported = [program for program in programs if program.supported]
+    if supported:
+        return f"GIMP {supported[0].version} was never started here; {again}"
     if flatpak:
         return as_sentence(FLATPAK)
     if snap:
@@ -104,7 +104,12 @@ def nothing_found(
     return f"No GIMP 3 was found; if it is installed, {again}"
 
 
-def _checked(named: Path) -> GimpFolder:
+def as_sentence(clause: str) -> str:
+    """A clause with its first letter in upper case."""
+    return clause[0].upper() + clause[1:]
+
+
+def _check_named(named: Path) -> GimpFolder:
     path = Path(os.path.abspath(named.expanduser()))
     if path.name == "plug-ins":
         path = path.parent
@@ -115,17 +120,12 @@ def _checked(named: Path) -> GimpFolder:
     return named_folder(path)
 
 
-def _listing(folder: Path) -> list[str]:
+def _subfolders(folder: Path) -> list[str]:
     try:
         return [path.name for path in folder.iterdir() if path.is_dir()]
     except OSError:
         return []
 
 
-def _any_there(paths: Sequence[Path]) -> bool:
+def _any_exists(paths: Sequence[Path]) -> bool:
     return any(path.exists() for path in paths)
-
-
-def as_sentence(clause: str) -> str:
-    """A clause with a capital at its start."""
-    return clause[0].upper() + clause[1:]

@@ -1,4 +1,4 @@
-"""Where hosts find the worker: a socket that only its user can reach."""
+"""Listens for hosts, at a Unix socket or on the loopback interface with a token."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from typing import IO
 
 from nstrt.runtime.errors import NstrtError
 
-__all__ = ["Door", "ListenError", "loopback_door", "unix_door"]
+__all__ = ["ListenError", "Listener", "listen_loopback", "listen_unix"]
 
-LISTEN_QUEUE = 16
-"""Hosts that may wait to be let in."""
+BACKLOG = 16
+"""Connections that may wait to be accepted."""
 
-STARTING = 10.0
-"""Seconds that another worker may take to start, before one for the same file gives up."""
+START_SECONDS = 10.0
+"""Seconds that another worker with the same file may take to listen."""
 
 
 class ListenError(NstrtError):
-    """The worker cannot listen where it was asked to."""
+    """The worker cannot listen at the given file."""
 
     code = "option"
 
 
-class Door:
-    """A socket that listens, and the file that says so."""
+class Listener:
+    """A listening socket, and the file by which hosts find it."""
 
     def __init__(
-        self, listener: socket.socket, path: Path, lock: IO[bytes], token: str | None
+        self, listening: socket.socket, path: Path, lock: IO[bytes], token: str | None
     ) -> None:
-        self._listener = listener
+        self._socket = listening
         self._path = path
         self._lock = lock
-        self._there = os.lstat(path)
+        self._file = os.lstat(path)
         self.token = token
-        """What hosts must know; None where the file itself keeps others out."""
+        """The token that hosts must send; None where the file's mode keeps other users out."""
 
     def accept(self) -> socket.socket:
-        """Wait for a host. Raises OSError when the door was closed."""
-        connected, _ = self._listener.accept()
+        """Wait for a connection. Raises OSError once the listener is closed."""
+        connected, _ = self._socket.accept()
         if self.token is not None:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connected
 
     def close(self) -> None:
-        """Let nobody in any more, and leave the place to the next worker."""
+        """Stop listening, and remove the file unless another worker has replaced it."""
         with contextlib.suppress(OSError):
             now = os.lstat(self._path)
-            if (now.st_dev, now.st_ino) == (self._there.st_dev, self._there.st_ino):
+            if (now.st_dev, now.st_ino) == (self._file.st_dev, self._file.st_ino):
                 os.unlink(self._path)
         with contextlib.suppress(OSError):
-            self._listener.close()
+            self._socket.close()
         self._lock.close()
 
 
-def unix_door(file: Path) -> Door | None:
+def listen_unix(file: Path) -> Listener | None:
     """Listen at a Unix socket; None if another worker does already."""
     if not hasattr(socket, "AF_UNIX") or sys.platform == "win32":
         raise ListenError("This system has no Unix sockets for Python; use --loopback FILE.")
@@ -73,7 +73,7 @@ def unix_door(file: Path) -> Door | None:
             probe.settimeout(1.0)
             return probe.connect_ex(str(path)) == 0
 
-    lock = _alone(path, answers)
+    lock = _acquire(path, answers)
     if lock is None:
         return None
     with contextlib.ExitStack() as stack:
@@ -82,30 +82,30 @@ def unix_door(file: Path) -> Door | None:
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
                 raise ListenError(f"'{path}' exists and is no socket; choose another file.")
             if answers():
-                # A worker that lost its lock file still serves.
+                # A worker whose lock file was deleted still serves.
                 return None
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-        # Made under another name, so that it listens as soon as it is there.
+        listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+        # Bound under another name: the socket must accept connections when its file appears.
         new = f"{path}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new)
         before = os.umask(0o177)
         try:
-            listener.bind(new)
+            listening.bind(new)
         except OSError as error:
             reason = error.strerror or str(error)
             raise ListenError(f"No socket can be made at '{path}' ({reason}).") from error
         finally:
             os.umask(before)
-        listener.listen(LISTEN_QUEUE)
+        listening.listen(BACKLOG)
         os.replace(new, path)
-        door = Door(listener, path, lock, None)
+        listener = Listener(listening, path, lock, None)
         stack.pop_all()
-        return door
+        return listener
     raise AssertionError
 
 
-def loopback_door(file: Path) -> Door | None:
+def listen_loopback(file: Path) -> Listener | None:
     """Listen on 127.0.0.1 and write port and token to a file; None if another worker does."""
     path = file.absolute()
 
@@ -117,40 +117,45 @@ def loopback_door(file: Path) -> Door | None:
         except (OSError, ValueError, LookupError, TypeError, OverflowError):
             return False
 
-    lock = _alone(path, answers)
+    lock = _acquire(path, answers)
     if lock is None:
         return None
     with contextlib.ExitStack() as stack:
         stack.callback(lock.close)
-        listener = stack.enter_context(socket.socket(socket.AF_INET))
+        listening = stack.enter_context(socket.socket(socket.AF_INET))
         if sys.platform == "win32":
-            # Another user's program must not take over the port.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(LISTEN_QUEUE)
+            # Without it another user's program could bind the port too.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(BACKLOG)
         token = secrets.token_hex(32)
-        endpoint = json.dumps({"port": listener.getsockname()[1], "token": token})
-        new = f"{path}.new"
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            with open(os.open(new, flags, 0o600), "w") as stream:
-                stream.write(endpoint)
-            os.replace(new, path)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise ListenError(f"'{path}' cannot be written ({reason}).") from error
-        door = Door(listener, path, lock, token)
+        endpoint = json.dumps({"port": listening.getsockname()[1], "token": token})
+        _write_private(path, endpoint)
+        listener = Listener(listening, path, lock, token)
         stack.pop_all()
-        return door
+        return listener
     raise AssertionError
 
 
-def _alone(path: Path, answers: Callable[[], bool]) -> IO[bytes] | None:
-    """A lock that says that the place is ours; None if another worker serves it.
+def _write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600, whole or not at all."""
+    new = f"{path}.new"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with open(os.open(new, flags, 0o600), "w") as stream:
+            stream.write(text)
+        os.replace(new, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ListenError(f"'{path}' cannot be written ({reason}).") from error
 
-    The system lets the lock go with the process that has it, so a killed worker's is free.
+
+def _acquire(path: Path, answers: Callable[[], bool]) -> IO[bytes] | None:
+    """Lock the file ``PATH.lock``; None if another worker holds it and ``answers``.
+
+    The system releases the lock of a process that ends, however it ends.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -159,21 +164,21 @@ def _alone(path: Path, answers: Callable[[], bool]) -> IO[bytes] | None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ListenError(f"Nothing can be written beside '{path}' ({reason}).") from error
-    end = time.monotonic() + STARTING
-    while not _locked(lock):
-        # Another worker has it. Who starts this one may connect once this one has left, so the
-        # other must be listening by then; if it ends instead, its place is free.
+    deadline = time.monotonic() + START_SECONDS
+    while not _try_lock(lock):
+        # The host that started this worker connects once this one has left: the other worker must
+        # listen by then. If the other one ends instead, its lock is free.
         if answers():
             lock.close()
             return None
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             lock.close()
             raise ListenError(f"Another worker has '{path}' and does not answer; end it first.")
         time.sleep(0.05)
     return lock
 
 
-def _locked(lock: IO[bytes]) -> bool:
+def _try_lock(lock: IO[bytes]) -> bool:
     try:
         if sys.platform == "win32":
             import msvcrt
