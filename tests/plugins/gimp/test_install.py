@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from nstrt.plugins.cli.app import run
 from nstrt.plugins.cli.report import report_lines, without_home
 from nstrt.plugins.gimp import find_gimp as finding
 from nstrt.plugins.gimp import install as installing
@@ -32,6 +31,8 @@ from nstrt.plugins.gimp.handshake import DROPPED_VARIABLES, handshake
 from nstrt.plugins.gimp.install import PluginPaths
 from nstrt.plugins.gimp.programs import GimpProgram, find_programs, parse_version
 from nstrt.plugins.gimp.status import PROCEDURE, registration
+
+from support.command_line import nstrt
 
 Capture = pytest.CaptureFixture[str]
 FILTER = b"#!/usr/bin/env python3\n# the filter\n"
@@ -79,7 +80,7 @@ def change(place: PluginPaths, **values: object) -> None:
 def faults(capsys: Capture) -> str:
     """The faults that ``status`` prints; it must exit with 1."""
     capsys.readouterr()
-    assert run(["gimp", "status", "--json"]) == 1
+    assert nstrt("gimp", "status", "--json") == 1
     (folder,) = json.loads(capsys.readouterr().out)["folders"]
     assert not folder["fine"]
     return " ".join(folder["faults"])
@@ -229,7 +230,7 @@ def test_a_gimp_that_never_ran_makes_its_folder_itself(
 
 def test_install_says_what_to_do_next(gimp: PluginPaths, capsys: Capture) -> None:
     """The worker is a real one, started as GIMP starts it."""
-    assert run(["gimp", "install", "--no-export"]) == 0, capsys.readouterr().err
+    assert nstrt("gimp", "install", "--no-export") == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert str(gimp.folder) in said
     assert "Restart GIMP. Then: open a photo, Filters > Artistic > Neural Style..." in said
@@ -251,14 +252,14 @@ def test_install_says_what_to_do_next(gimp: PluginPaths, capsys: Capture) -> Non
         assert not (gimp.folder / "nstrt_part.py").stat().st_mode & 0o111
     assert sorted(path.name for path in gimp.folder.iterdir()) == ["nstrt.json", *SOURCES]
 
-    assert run(["gimp", "status"]) == 0
+    assert nstrt("gimp", "status") == 0
     assert "GIMP 3.0: the filter works" in capsys.readouterr().out
 
 
 def test_installing_again_replaces_an_older_one(
     gimp: PluginPaths, quick: None, capsys: Capture
 ) -> None:
-    assert run(["gimp", "install", "--no-export"]) == 0
+    assert nstrt("gimp", "install", "--no-export") == 0
     before = int(gimp.plugin.stat().st_mtime)
     gimp.plugin.write_bytes(FILTER + b"# older\n")
     os.utime(gimp.plugin, (before, before))
@@ -272,12 +273,12 @@ def test_installing_again_replaces_an_older_one(
     theirs.write_text("mine")
     change(gimp, version="0.0.9")
     capsys.readouterr()
-    assert run(["gimp", "status", "--json"]) == 0
+    assert nstrt("gimp", "status", "--json") == 0
     (folder,) = json.loads(capsys.readouterr().out)["folders"]
     assert folder["version"] == "0.0.9"
     assert any("nstrt 0.0.9, and this is nstrt" in note for note in folder["notes"])
 
-    assert run(["gimp", "install", "--no-export"]) == 0
+    assert nstrt("gimp", "install", "--no-export") == 0
     assert gimp.plugin.read_bytes() == FILTER
     assert (gimp.folder / "nstrt_part.py").read_bytes() == MODULE
     assert sorted(path.name for path in gimp.folder.iterdir()) == [
@@ -295,19 +296,19 @@ def test_a_folder_can_be_named(
     other, old = tmp_path / "other 3", tmp_path / "2.10"
     other.mkdir()
     old.mkdir()
-    assert run(["gimp", "install", "--no-export", "--folder", str(other)]) == 0
+    assert nstrt("gimp", "install", "--no-export", "--folder", other) == 0
     assert (other / "plug-ins/nstrt/nstrt.py").is_file()
     assert not gimp.folder.exists()
-    assert run(["gimp", "status", "--folder", str(other / "plug-ins")]) == 0
-    assert run(["gimp", "uninstall", "--folder", str(other)]) == 0
+    assert nstrt("gimp", "status", "--folder", other / "plug-ins") == 0
+    assert nstrt("gimp", "uninstall", "--folder", other) == 0
     capsys.readouterr()
     for folder, words in ((tmp_path / "none", "There is no folder"), (old, "needs GIMP 3")):
-        assert run(["gimp", "install", "--no-export", "--folder", str(folder)]) == 2
+        assert nstrt("gimp", "install", "--no-export", "--folder", folder) == 2
         said = capsys.readouterr().err
         assert words in said
         assert said.count("\n") == 1
     monkeypatch.setenv("GIMP3_DIRECTORY", str(tmp_path / "none"))
-    assert run(["gimp", "install", "--no-export"]) == 2
+    assert nstrt("gimp", "install", "--no-export") == 2
     assert "GIMP3_DIRECTORY names" in capsys.readouterr().err
 
 
@@ -316,7 +317,7 @@ def test_a_gimp_in_a_box_is_left_alone(
 ) -> None:
     boxed = GimpFolder(path=gimp.gimp, owner="GIMP 3.0", obstacle=FLATPAK)
     monkeypatch.setattr(finding, "gimp_folders", lambda *_: (boxed,))
-    assert run(["gimp", "install", "--no-export"]) == 2
+    assert nstrt("gimp", "install", "--no-export") == 2
     said = capsys.readouterr().err
     assert "cannot be put into GIMP 3.0: a GIMP installed as a Flatpak" in said
     assert said.count("\n") == 1
@@ -326,7 +327,7 @@ def test_a_gimp_in_a_box_is_left_alone(
 
 def test_a_folder_that_cannot_be_written_is_named(gimp: PluginPaths, capsys: Capture) -> None:
     (gimp.gimp / "plug-ins").write_text("in the way")
-    assert run(["gimp", "install", "--no-export"]) == 2
+    assert nstrt("gimp", "install", "--no-export") == 2
     said = capsys.readouterr().err
     assert f"{gimp.gimp / 'plug-ins'}" in said
     assert "cannot be written" in said
@@ -347,12 +348,12 @@ def test_a_link_made_for_development_stays(
     else:
         gimp.folder.mkdir()
         gimp.plugin.symlink_to(source)
-    assert run(["gimp", "install", "--no-export"]) == 0
+    assert nstrt("gimp", "install", "--no-export") == 0
     assert "a link" in capsys.readouterr().out
     assert source.read_bytes() == b"being worked on\n"
     assert gimp.linked
-    assert run(["gimp", "status"]) == 0
-    assert run(["gimp", "uninstall"]) == 0
+    assert nstrt("gimp", "status") == 0
+    assert nstrt("gimp", "uninstall") == 0
     assert source.read_bytes() == b"being worked on\n"
     assert not os.path.lexists(gimp.folder)
 
@@ -360,9 +361,9 @@ def test_a_link_made_for_development_stays(
 def test_uninstall_takes_only_what_is_nstrts(
     gimp: PluginPaths, quick: None, capsys: Capture
 ) -> None:
-    assert run(["gimp", "uninstall"]) == 0
+    assert nstrt("gimp", "uninstall") == 0
     assert "was not installed" in capsys.readouterr().out
-    assert run(["gimp", "install", "--no-export"]) == 0
+    assert nstrt("gimp", "install", "--no-export") == 0
     compiled = gimp.folder / "__pycache__"
     compiled.mkdir()
     (compiled / "nstrt.cpython-313.pyc").write_bytes(b"")
@@ -371,11 +372,11 @@ def test_uninstall_takes_only_what_is_nstrts(
     (gimp.folder / "nstrt_older.py").write_bytes(b"")
     theirs = gimp.folder / "notes.txt"
     theirs.write_text("mine")
-    assert run(["gimp", "uninstall"]) == 0
+    assert nstrt("gimp", "uninstall") == 0
     assert list(gimp.folder.iterdir()) == [theirs]
     theirs.unlink()
-    assert run(["gimp", "install", "--no-export"]) == 0
-    assert run(["gimp", "uninstall"]) == 0
+    assert nstrt("gimp", "install", "--no-export") == 0
+    assert nstrt("gimp", "uninstall") == 0
     assert not gimp.folder.exists()
     assert (gimp.gimp / "plug-ins").is_dir()
 
@@ -386,10 +387,10 @@ def test_uninstall_takes_only_what_is_nstrts(
 def test_status_says_why_gimp_would_not_load_it(
     gimp: PluginPaths, quick: None, capsys: Capture
 ) -> None:
-    assert run(["gimp", "status"]) == 1
+    assert nstrt("gimp", "status") == 1
     assert "GIMP 3.0: the filter is not installed" in (said := capsys.readouterr().out)
     assert "nstrt gimp install" in said
-    assert run(["gimp", "install", "--no-export"]) == 0
+    assert nstrt("gimp", "install", "--no-export") == 0
 
     if sys.platform != "win32":
         gimp.plugin.chmod(0o644)
@@ -399,11 +400,11 @@ def test_status_says_why_gimp_would_not_load_it(
     assert "nstrt.py is missing" in faults(capsys)
     gimp.plugin.write_bytes(FILTER + b"edited")
     gimp.plugin.chmod(0o755)
-    assert run(["gimp", "status"]) == 0
+    assert nstrt("gimp", "status") == 0
     assert "nstrt.py was changed: it is not this nstrt's file" in capsys.readouterr().out
     module = gimp.folder / "nstrt_part.py"
     module.write_bytes(MODULE[:-5])
-    assert run(["gimp", "status"]) == 0
+    assert nstrt("gimp", "status") == 0
     assert "nstrt_part.py was changed: it is not this nstrt's file" in capsys.readouterr().out
     module.unlink()
     assert "nstrt_part.py is missing" in faults(capsys)
@@ -414,7 +415,7 @@ def test_status_says_why_gimp_would_not_load_it(
 def test_settings_that_are_of_no_use_are_a_fault(
     gimp: PluginPaths, quick: None, capsys: Capture
 ) -> None:
-    assert run(["gimp", "install", "--no-export"]) == 0
+    assert nstrt("gimp", "install", "--no-export") == 0
     whole = gimp.settings.read_bytes()
     for content in (whole[: len(whole) // 2], b"[]", b"{}", b"\xff\xfe", b'{"format": 1}'):
         gimp.settings.write_bytes(content)
@@ -427,7 +428,7 @@ def test_settings_that_are_of_no_use_are_a_fault(
 
 
 def test_a_python_that_moved_is_a_fault(gimp: PluginPaths, quick: None, capsys: Capture) -> None:
-    assert run(["gimp", "install", "--no-export"]) == 0
+    assert nstrt("gimp", "install", "--no-export") == 0
     change(gimp, command=["/gone/bin/python", "-m", "nstrt.plugins.cli", "worker"])
     assert "its Python is not there any more (/gone/bin/python)" in faults(capsys)
 
@@ -466,7 +467,7 @@ def test_install_says_when_the_worker_does_not_answer(
 
     broken = replace(settings.current(), command=(sys.executable, "-c", "raise SystemExit('Ow.')"))
     monkeypatch.setattr(settings, "current", lambda: broken)
-    assert run(["gimp", "install", "--no-export"]) == 2
+    assert nstrt("gimp", "install", "--no-export") == 2
     said = capsys.readouterr().err
     assert "does not answer: it ended with code 1: Ow" in said
     assert "worker.log" in said
@@ -504,12 +505,12 @@ def test_gimps_own_list_is_read(gimp: PluginPaths) -> None:
 
 
 def test_what_people_type_after_gimp_is_answered(capsys: Capture) -> None:
-    assert run(["gimp"]) == 0
+    assert nstrt("gimp") == 0
     assert "install" in capsys.readouterr().out
     for name in ("install", "uninstall", "status"):
-        assert run(["gimp", name, "--help"]) == 0
+        assert nstrt("gimp", name, "--help") == 0
         assert "Examples:" in capsys.readouterr().out
-    assert run(["gimp", "instal"]) == 2
+    assert nstrt("gimp", "instal") == 2
     assert "No such command" in capsys.readouterr().err
 
 
@@ -522,9 +523,9 @@ def test_report_is_one_text_without_the_home_folder(
     log = tmp_path / "cache/logs/worker.log"
     log.parent.mkdir(parents=True)
     log.write_text("".join(f"line {n} of {tmp_path}\n" for n in range(100)))
-    assert run(["gimp", "install", "--no-export"]) == 0
+    assert nstrt("gimp", "install", "--no-export") == 0
     capsys.readouterr()
-    assert run(["info", "--report"]) == 0
+    assert nstrt("info", "--report") == 0
     said = capsys.readouterr().out
     for words in ("nstrt: ", "python: ", "torch: ", "onnx: ", "onnxruntime", "would run"):
         assert words in said
@@ -550,7 +551,7 @@ def test_report_survives_parts_that_fail(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_report_is_refused_with_what_it_cannot_be(capsys: Capture) -> None:
     for more in (["--json"], ["out.png"]):
-        assert run(["info", "--report", *more]) == 2
+        assert nstrt("info", "--report", *more) == 2
         said = capsys.readouterr().err
         assert "--report is a text of its own" in said
         assert said.count("\n") == 1
@@ -584,14 +585,14 @@ def test_report_shows_the_log_that_the_filter_writes(
 ) -> None:
     """The filter has another cache, whose log has just been rotated."""
     monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / "other"))
-    assert run(["gimp", "install", "--no-export"]) == 0
+    assert nstrt("gimp", "install", "--no-export") == 0
     logs = tmp_path / "other" / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     (logs / "worker.log.1").write_text("what was before\n")
     (logs / "worker.log").write_text("what came last\n")
     monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / "mine"))
     capsys.readouterr()
-    assert run(["info", "--report"]) == 0
+    assert nstrt("info", "--report") == 0
     said = capsys.readouterr().out
     assert "what was before" in said
     assert "what came last" in said
