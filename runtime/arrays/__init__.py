@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays.plain import PlainArrays
 
-__all__ = ["Array", "Arrays", "PlainArrays", "arrays_of", "bands_of"]
+__all__ = ["Array", "Arrays", "PlainArrays", "arrays_of", "bands_of", "row_bands"]
 
 Array = Any
 """A NumPy array or a torch tensor."""
@@ -107,6 +107,10 @@ def bands_of(image: Array) -> Iterator[slice]:
     """Rows of an image, 1 x 3 x height x width, so few at once that what is computed of them takes
     no memory to speak of beside the image; a picture of 1.4 megapixels is one band."""
     height, width = image.shape[-2:]
-    rows = max(1, _BAND // (3 * width))
-    for top in range(0, height, rows):
-        yield slice(top, min(height, top + rows))
+    return row_bands(height, max(1, _BAND // (3 * width)))
+
+
+def row_bands(rows: int, band: int) -> Iterator[slice]:
+    """Slices of ``band`` rows that together are ``rows`` rows; the last one may be smaller."""
+    for top in range(0, rows, band):
+        yield slice(top, min(rows, top + band))

@@ -55,11 +55,11 @@ class Evaluation:
         cut = SectionBoundary(first.until, *image.shape[2:]) if first.until else None
         everybody = ObserverGroup(observer, cut) if cut else observer
         for tile in first.tiles:
-            self.engine.extract_features(tile.of(image), TileObserver(everybody, tile), tile)
+            self.engine.extract_features(tile.crop(image), TileObserver(everybody, tile), tile)
         if cut:
             for tile in second[0].tiles:
                 self.engine.extract_features(
-                    tile.of(cut.values), TileObserver(observer, tile), tile
+                    tile.crop(cut.values), TileObserver(observer, tile), tile
                 )
         return cut
 
@@ -173,8 +173,8 @@ class Evaluation:
     ) -> None:
         """Add a section's gradient, and what comes from where it ends, to that at its start."""
         for tile in section.tiles:
-            part = tile.of(gradient)
-            part += self.engine.gradient(tile.of(start), accumulator, tile, cut)
+            part = tile.crop(gradient)
+            part += self.engine.gradient(tile.crop(start), accumulator, tile, cut)
 
     def _whole(self, objective: Objective, image: Array) -> StepFunction:
         """What computes the loss and gradient of images of this size at once."""

@@ -17,9 +17,10 @@ from nstrt.runtime.engines import StepFunction
 from nstrt.runtime.engines.gram_cache import GramCache
 from nstrt.runtime.kernels.cuda_graph import capture_cuda_graph
 from nstrt.runtime.loss.objective import LossAccumulator, Objective, ObserverGroup
-from nstrt.runtime.network.banded import BandedNetwork, SavedActivations
+from nstrt.runtime.network.activations import SavedActivations
+from nstrt.runtime.network.banded import BandedNetwork
 from nstrt.runtime.network.observer import FeatureObserver
-from nstrt.runtime.network.receptive import WHOLE
+from nstrt.runtime.network.receptive import FULL_CORE
 from nstrt.runtime.network.sections import SectionBoundary
 from nstrt.runtime.network.tiles import Tile, TileObserver
 from nstrt.runtime.network.vgg import TorchVGG
@@ -47,7 +48,7 @@ class TorchEngine:
         self.taps = vgg.taps
         self.interrupt = Interrupt()
         self.targets: GramCache[Array] = GramCache()
-        self.passes = BandedNetwork(vgg, precision=precision, key=key)
+        self.network = BandedNetwork(vgg, precision=precision, key=key)
 
     @property
     def arrays(self) -> TensorArrays:
@@ -65,9 +66,9 @@ class TorchEngine:
     def step(self, objective: Objective, image: Tensor) -> StepFunction:
         def compute(image: Tensor) -> tuple[Tensor, Tensor]:
             accumulator = objective.accumulator()
-            trace = self.forward(image, accumulator, keep=True)
+            saved = self.forward(image, accumulator, keep=True)
             values = accumulator.total(image)
-            gradient = self.backward(trace, accumulator)
+            gradient = self.backward(saved, accumulator)
             accumulator.add_variation(image, gradient)
             return values, gradient
 
@@ -81,7 +82,7 @@ class TorchEngine:
         cut: SectionBoundary | None = None,
     ) -> Tensor:
         window = TileObserver(
-            ObserverGroup(accumulator, cut) if cut else accumulator, tile, seen=True
+            ObserverGroup(accumulator, cut) if cut else accumulator, tile, gradient_only=True
         )
         return self.backward(self.forward(part, window, tile, keep=True), window)
 
@@ -89,32 +90,38 @@ class TorchEngine:
         self, part: Tensor, observer: FeatureObserver, tile: Tile | None = None, *, keep: bool
     ) -> SavedActivations:
         """Show ``observer`` the features of an image or a ``tile``; ``keep`` saves activations."""
-        core, after = (tile.core, tile.after) if tile else (WHOLE, None)
-        region = functional.pad(part, (1, 1, 1, 1)) if after else self.vgg.head.forward(part)
+        core, after = (tile.core, tile.after) if tile else (FULL_CORE, None)
+        padded = (
+            functional.pad(part, (1, 1, 1, 1)) if after else self.vgg.normalization.forward(part)
+        )
         check = self.interrupt.check
-        return self.passes.forward(region, observer, keep=keep, core=core, after=after, check=check)
+        return self.network.forward(
+            padded, observer, keep=keep, core=core, after=after, check=check
+        )
 
-    def backward(self, trace: SavedActivations, observer: FeatureObserver) -> Tensor:
+    def backward(self, saved: SavedActivations, observer: FeatureObserver) -> Tensor:
         """The gradient at what a forward pass was given, of which there was none since, as
         ``observer`` pulls at the features. It is valid until the engine is used again."""
-        found = self.passes.backward(trace, observer, self.interrupt.check)
-        return self.vgg.head.backward(found) if trace.after is None else found[:, 1:-1, 1:-1]
+        gradient = self.network.backward(saved, observer, self.interrupt.check)
+        if saved.after is None:
+            return self.vgg.normalization.backward(gradient)
+        return gradient[:, 1:-1, 1:-1]
 
     def kernels(self, tile: Tile) -> dict[str, str]:
-        return self.passes.kernels(*tile.size, tile.layers, tile.core, after=tile.after)
+        return self.network.kernels(*tile.size, tile.layers, tile.core, after=tile.after)
 
     @property
     def algorithms(self) -> dict[str, str]:
-        return self.passes.algorithms
+        return self.network.algorithms
 
     def pin_algorithms(self, algorithms: Mapping[str, str]) -> None:
-        self.passes.pin(algorithms)
+        self.network.pin(algorithms)
 
     def nodes_by_provider(self) -> dict[str, int]:
         return {}
 
     def release(self) -> None:
-        self.passes.scratch.clear()
+        self.network.buffers.clear()
 
 
 class OnnxEngine(TorchEngine):
@@ -147,18 +154,19 @@ class OnnxEngine(TorchEngine):
         self.interrupt.check()
         for layer in observer.layers:
             observer.observe(layer, found[layer], 0)
-        trace = self.passes.trace(part.shape[2], part.shape[3])
+        saved = self.network.empty_activations(part.shape[2], part.shape[3])
         if keep:
-            # What may have been a tap of its own for somebody else says where a ReLU is open.
-            trace.values = found
-            for stage in self.vgg.until(observer.layers):
-                if stage.relu and stage.pool:
-                    trace.codes[stage.pool] = self.passes.codes(trace, stage, found[stage.relu])
-        return trace
+            # The backward pass takes ReLU masks from features.
+            saved.features = found
+            for block in self.vgg.blocks_through(observer.layers):
+                if block.relu and block.pool:
+                    codes = self.network.pooling_codes(saved, block, found[block.relu])
+                    saved.pooling_codes[block.pool] = codes
+        return saved
 
     def kernels(self, tile: Tile) -> dict[str, str]:
         # The session's features are those of all the tile, and so is the way back.
-        return self.passes.kernels(*tile.size, tile.layers, forward=False)
+        return self.network.kernels(*tile.size, tile.layers, forward=False)
 
     def nodes_by_provider(self) -> dict[str, int]:
         return self.session.nodes_by_provider()

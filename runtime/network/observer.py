@@ -1,4 +1,4 @@
-"""Who looks at a network's features, and pulls at them on the way back."""
+"""Interface between a network and the losses that read its features."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["FeatureObserver", "place_of"]
 
 
 class FeatureObserver(Protocol):
-    """Somebody who looks at features, and pulls at them on the way back."""
+    """Observes features in a forward pass and adds gradients to them in a backward pass."""
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers it looks at."""
+        """The observed layers."""
 
     def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
-        """Features, channels x rows x columns, from row ``top`` and column ``left`` on; they are
-        valid until it returns."""
+        """Read features, channels x rows x columns, from row ``top`` and column ``left`` of the
+        layer on. They are valid only during the call."""
 
     def add_gradient(
         self, layer: str, values: Array, gradient: Array, top: int, left: int = 0
@@ -27,6 +27,6 @@ class FeatureObserver(Protocol):
 
 
 def place_of(values: Array, top: int, left: int) -> tuple[slice, slice]:
-    """The rows and columns of a whole layer that features from row ``top`` and column ``left`` on
-    are."""
+    """Rows and columns of the whole layer that ``values``, from row ``top`` and column ``left``
+    on, occupy."""
     return slice(top, top + values.shape[1]), slice(left, left + values.shape[2])

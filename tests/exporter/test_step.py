@@ -399,7 +399,7 @@ def test_tiles_add_up_to_the_step(models: ModelStore, photo: Crop, painting: Cro
     tiles = tiles_of(height, width, 40, SHALLOW.taps)
     assert len(tiles) > 4
     for tile in tiles:
-        part = {"image": tile.of(image).contiguous().numpy(), **pulls}
+        part = {"image": tile.crop(image).contiguous().numpy(), **pulls}
         part[CONTENT_FACTORS] = 2 * content * inputs[CONTENT_SHARES]
         for name in SHALLOW.taps:
             stride = stride_of(name)
@@ -413,7 +413,7 @@ def test_tiles_add_up_to_the_step(models: ModelStore, photo: Crop, painting: Cro
                 top, left = tile.rows.start // stride, tile.columns.start // stride
                 target = objective.contents[name][:, top : top + sides[0], left : left + sides[1]]
                 part[target_input(name)] = target[None].contiguous().numpy()
-        tile.of(torch.from_numpy(total)).add_(torch.from_numpy(run(tile_model, part)["gradient"]))
+        tile.crop(torch.from_numpy(total)).add_(torch.from_numpy(run(tile_model, part)["gradient"]))
     assert error(total, whole) < 1e-3
 
 

@@ -21,7 +21,8 @@ from nstrt.runtime.kernels.convolution import Autotuner, Filter, Kernel
 from nstrt.runtime.kernels.convolution import autotune as choice_module
 from nstrt.runtime.kernels.convolution.algorithms import candidates
 from nstrt.runtime.model import shape_of
-from nstrt.runtime.network import banded as passes_module
+from nstrt.runtime.network import banded as banded_module
+from nstrt.runtime.network import bands as bands_module
 from nstrt.runtime.network.banded import BandedNetwork
 from nstrt.runtime.network.vgg import ConvBlock, InputNormalization, TorchVGG, read_vgg
 
@@ -43,8 +44,8 @@ def error(found: Tensor, expected: Tensor) -> float:
 def small_bands(pixels: int = 500) -> Iterator[None]:
     """Many bands where there would be one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes_module, "_BAND_BYTES", 0)
-        patch.setattr(passes_module, "_BAND_PIXELS", pixels)
+        patch.setattr(bands_module, "_BAND_BYTES", 0)
+        patch.setattr(bands_module, "_BAND_PIXELS", pixels)
         yield
 
 
@@ -52,7 +53,7 @@ def small_bands(pixels: int = 500) -> Iterator[None]:
 def whole_planes() -> Iterator[None]:
     """One band for each layer."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes_module, "_BAND_PIXELS", 1 << 30)
+        patch.setattr(bands_module, "_BAND_PIXELS", 1 << 30)
         yield
 
 
@@ -96,8 +97,8 @@ class Onlooker:
 def seen(passes: BandedNetwork, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
     """Features as they are shown on a way without a way back."""
     onlooker = Onlooker(layers)
-    trace = passes.forward(passes.vgg.head.forward(image), onlooker, keep=False)
-    assert trace.values == trace.passed == trace.codes == {}
+    saved = passes.forward(passes.vgg.normalization.forward(image), onlooker, keep=False)
+    assert saved.features == saved.relu_masks == saved.pooling_codes == {}
     return onlooker.all()
 
 
@@ -106,8 +107,8 @@ def there_and_back(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Features at the layers of ``at``, and the gradient at the image."""
     onlooker = Onlooker(tuple(at), {name: gradient[0] for name, gradient in at.items()})
-    trace = passes.forward(passes.vgg.head.forward(image), onlooker, keep=True)
-    gradient = passes.vgg.head.backward(passes.backward(trace, onlooker))
+    saved = passes.forward(passes.vgg.normalization.forward(image), onlooker, keep=True)
+    gradient = passes.vgg.normalization.backward(passes.backward(saved, onlooker))
     assert set(onlooker.pulled) == set(at)
     return onlooker.all(), gradient
 
@@ -272,11 +273,11 @@ def thin_mirror(
 
 def plainly(vgg: TorchVGG, image: Tensor) -> dict[str, Tensor]:
     """Every layer's features by torch's own operations, with a graph."""
-    x = (image - vgg.head.mean) / vgg.head.std
-    mode = "replicate" if vgg.head.replicate else "constant"
+    x = (image - vgg.normalization.mean) / vgg.normalization.std
+    mode = "replicate" if vgg.normalization.replicate else "constant"
     x = functional.pad(x, (1, 1, 1, 1), mode=mode)
     found: dict[str, Tensor] = {}
-    for number, stage in enumerate(vgg.stages):
+    for number, stage in enumerate(vgg.blocks):
         weights = stage.filter
         bias = weights.bias.flatten()
         x = functional.conv2d(x, weights.weight, bias, padding=int(number > 0))
@@ -333,7 +334,7 @@ def test_any_stages_and_layers_give_autograds_gradient(
     image = torch.rand(1, 3, height, width, generator=generator, dtype=torch.float64)
     if whole_numbers:
         # Two colours: rows of equal pixels.
-        image = vgg.head.mean + vgg.head.std * (image > 0.8)
+        image = vgg.normalization.mean + vgg.normalization.std * (image > 0.8)
     leaf = image.clone().requires_grad_()
     expected = plainly(vgg, leaf)
     at = noise_like({name: expected[name].detach() for name in layers}, layers)
@@ -356,7 +357,7 @@ def test_winograd_in_bands_gives_autograds_gradient(
     algorithm: str, average: bool, layers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(monkeypatch, *{"winograd": ("winograd", "products"), "fused": ("fused",)}[algorithm])
-    monkeypatch.setattr(passes_module, "is_large", lambda height, width: algorithm == "fused")
+    monkeypatch.setattr(banded_module, "is_large", lambda height, width: algorithm == "fused")
     vgg = thin_mirror(
         (16, 24, 32),
         (True, False, True),
@@ -425,7 +426,7 @@ def test_what_a_core_needs_is_enough_for_it(
 ) -> None:
     """Features in the core, and the gradient of what pulls there, are those of all of the part."""
     only(monkeypatch, *{"winograd": ("winograd", "products"), "fused": ("fused",)}[algorithm])
-    monkeypatch.setattr(passes_module, "_is_large", lambda *_: algorithm == "fused")
+    monkeypatch.setattr(banded_module, "_is_large", lambda *_: algorithm == "fused")
     shape = (16, 24, 32, 16), (False, True, False, True)
     image = torch.rand(1, 3, 37, 43, generator=torch.Generator().manual_seed(1))
     leaf = image.double().requires_grad_()
@@ -446,9 +447,9 @@ def test_what_a_core_needs_is_enough_for_it(
         thin_mirror(*shape, average=average, replicate=True, dtype=torch.float32)
     )
     with small_bands(100):
-        region = passes.vgg.head.forward(image)
-        trace = passes.forward(region, observer, keep=True, core=core)
-        gradient = passes.vgg.head.backward(passes.backward(trace, observer))
+        region = passes.vgg.normalization.forward(image)
+        saved = passes.forward(region, observer, keep=True, core=core)
+        gradient = passes.vgg.normalization.backward(passes.backward(saved, observer))
     for name, place in inside.items():
         assert error(observer.found[name][place], features[name][0][place]) < 1e-5
     assert error(gradient, wanted) < 1e-4
@@ -459,8 +460,8 @@ def test_no_pull_is_no_gradient() -> None:
     image = torch.rand(1, 3, 20, 21, dtype=torch.float64)
     passes = BandedNetwork(vgg)
     observer = Onlooker(("relu1", "relu2"))
-    trace = passes.forward(vgg.head.forward(image), observer, keep=True)
-    found = vgg.head.backward(passes.backward(trace, observer))
+    saved = passes.forward(vgg.normalization.forward(image), observer, keep=True)
+    found = vgg.normalization.backward(passes.backward(saved, observer))
     assert torch.equal(found, torch.zeros_like(image))
 
 
@@ -526,7 +527,7 @@ def test_every_layer_is_computed_once_each_way_and_none_beyond_the_deepest(
 ) -> None:
     passes = BandedNetwork(read_vgg(default_network.path))
     image = photo(64, 64)
-    stages = [id(stage.filter) for stage in passes.vgg.stages[:deepest]]
+    stages = [id(stage.filter) for stage in passes.vgg.blocks[:deepest]]
     with whole_planes():
         at = noise_like(seen(passes, image, layers), layers)
         assert [(weights, back) for weights, back, _ in computed] == [
@@ -557,11 +558,11 @@ def test_no_row_is_computed_twice_in_bands(
     for weights, back, count in computed:
         rows[weights, back] += count
     heights = [64, 32, 32, 16]
-    for stage, height in zip(passes.vgg.stages[1:], heights, strict=False):
+    for stage, height in zip(passes.vgg.blocks[1:], heights, strict=False):
         assert rows[id(stage.filter), False] == height
         assert rows[id(stage.filter), True] == height
     # The first one's output is computed both ways, with the rows that its bands need around them.
-    first = id(passes.vgg.stages[0].filter)
+    first = id(passes.vgg.blocks[0].filter)
     bands = sum(weights == first and back for weights, back, _ in computed)
     assert rows[first, True] == 64 + 2 * bands
     assert rows[first, False] == 2 * 64 + 2 * bands - 2
@@ -571,7 +572,7 @@ def test_no_row_is_computed_twice_in_bands(
 def test_kernels_are_named_for_each_convolution_and_way(default_network: Network) -> None:
     passes = BandedNetwork(read_vgg(default_network.path))
     found = passes.kernels(64, 64, ("relu2_1",))
-    stages = [stage.conv for stage in passes.vgg.stages[:3]]
+    stages = [stage.conv for stage in passes.vgg.blocks[:3]]
     assert set(found) == {f"{name} {way}" for name in stages for way in ("on", "back")}
     assert set(found.values()) <= {"direct", "winograd", "products", "nnpack"}
     back = passes.kernels(64, 64, ("relu2_1",), forward=False)
@@ -619,9 +620,9 @@ def test_leaving_is_possible_before_every_band() -> None:
 
     with small_bands(100):
         observer = Onlooker(("relu2",), {name: value[0] for name, value in at.items()})
-        trace = passes.forward(vgg.head.forward(image), observer, keep=True, check=look)
+        saved = passes.forward(vgg.normalization.forward(image), observer, keep=True, check=look)
         assert looks == 6 + 2  # bands of 4 rows of 24, of 8 of 12
-        passes.backward(trace, observer, look)
+        passes.backward(saved, observer, look)
         assert looks == 8 + 2 + 7
 
 
@@ -643,8 +644,8 @@ DEFAULT = ("relu1_1", "relu2_1", "relu3_1", "relu3_2", "relu4_1", "relu4_2", "re
 
 def step(passes: BandedNetwork, image: Tensor, at: Mapping[str, Tensor]) -> None:
     observer = Puller(at)
-    trace = passes.forward(passes.vgg.head.forward(image), observer, keep=True)
-    passes.vgg.head.backward(passes.backward(trace, observer))
+    saved = passes.forward(passes.vgg.normalization.forward(image), observer, keep=True)
+    passes.vgg.normalization.backward(passes.backward(saved, observer))
 
 
 class Puller:
@@ -705,7 +706,7 @@ def default_step(kept: BandedNetwork) -> Callable[[], None]:
     """A step of the default layers at 96 x 128."""
     image = torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(1))
     at = noise_like(seen(kept, image, DEFAULT), DEFAULT)
-    kept.scratch.clear()
+    kept.buffers.clear()
     return lambda: step(kept, image, at)
 
 
@@ -717,36 +718,36 @@ def test_a_step_keeps_little_more_than_the_features_of_the_loss(
         default_step()
     assert features == 584 * PIXELS
     # Besides two planes of 64 bytes, codes and bits of 54, the gradient of 12, and bands.
-    assert kept.scratch.bytes < KEPT_IN_SMALL_BANDS * PIXELS
+    assert kept.buffers.bytes < KEPT_IN_SMALL_BANDS * PIXELS
 
 
 def test_bands_of_their_usual_size_take_some_memory_too(
     default_step: Callable[[], None], kept: BandedNetwork
 ) -> None:
     default_step()
-    assert kept.scratch.bytes < KEPT * PIXELS
+    assert kept.buffers.bytes < KEPT * PIXELS
 
 
 def test_a_forward_pass_alone_keeps_no_features(kept: BandedNetwork) -> None:
     image = torch.rand(1, 3, 96, 128)
     observer = Puller(dict.fromkeys(DEFAULT, image))
     with small_bands(512):
-        trace = kept.forward(kept.vgg.head.forward(image), observer, keep=False)
-    assert trace.values == trace.passed == trace.codes == {}
-    assert kept.scratch.bytes < KEPT_BY_A_LOOK * PIXELS
+        saved = kept.forward(kept.vgg.normalization.forward(image), observer, keep=False)
+    assert saved.features == saved.relu_masks == saved.pooling_codes == {}
+    assert kept.buffers.bytes < KEPT_BY_A_LOOK * PIXELS
 
 
 def test_memory_does_not_grow_from_step_to_step(
     default_step: Callable[[], None], kept: BandedNetwork
 ) -> None:
     def buffers() -> dict[Any, int]:
-        return {name: buffer.data_ptr() for name, buffer in kept.scratch._buffers.items()}
+        return {name: buffer.data_ptr() for name, buffer in kept.buffers._buffers.items()}
 
     default_step()
-    before, size = buffers(), kept.scratch.bytes
+    before, size = buffers(), kept.buffers.bytes
     for _ in range(3):
         default_step()
-        assert (buffers(), kept.scratch.bytes) == (before, size)
+        assert (buffers(), kept.buffers.bytes) == (before, size)
 
 
 def test_a_step_takes_fresh_memory_for_the_picture_and_for_parts_of_bands_alone(
@@ -770,9 +771,9 @@ def test_features_of_the_loss_lie_where_they_lay(kept: BandedNetwork) -> None:
     pulls = Puller(noise_like(seen(kept, image, DEFAULT), DEFAULT))
 
     def places() -> dict[str, int]:
-        trace = kept.forward(kept.vgg.head.forward(image), pulls, keep=True)
-        assert set(trace.values) == set(DEFAULT) - {"relu1_1"}
-        kept.backward(trace, pulls)
-        return {layer: values.data_ptr() for layer, values in trace.values.items()}
+        saved = kept.forward(kept.vgg.normalization.forward(image), pulls, keep=True)
+        assert set(saved.features) == set(DEFAULT) - {"relu1_1"}
+        kept.backward(saved, pulls)
+        return {layer: values.data_ptr() for layer, values in saved.features.items()}
 
     assert places() == places()

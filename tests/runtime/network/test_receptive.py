@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nstrt.runtime.network.receptive import WHOLE, Extent, areas_of
+from nstrt.runtime.network.receptive import FULL_CORE, OutputRange, output_areas
 
 VGG19 = tuple(bool(int(mark)) for mark in "0101000100010")
 """Which convolutions down to conv5_1 a pooling follows."""
@@ -54,7 +54,7 @@ def test_what_the_core_needs_is_computed_and_no_more(
 ) -> None:
     pooled, height, core = side
     width = 2 ** sum(pooled) + more
-    areas = areas_of(pooled, height, width, (core, slice(0, None)))
+    areas = output_areas(pooled, height, width, (core, slice(0, None)))
     rows = [set(range(area.rows.start, area.rows.stop)) for area in areas]
     assert rows == needed(pooled, height, core)
     columns = [set(range(area.columns.start, area.columns.stop)) for area in areas]
@@ -68,19 +68,19 @@ def test_a_convolution_reads_a_pixel_more_on_each_side(
     start, stop = min(start, length - 1), min(stop, length)
     if start >= stop:
         return
-    extent = Extent(length, start, stop, around)
+    extent = OutputRange(length, start, stop, around)
     there = set(range(-around, length + around))
     reads = sorted({pixel + step for pixel in range(start, stop) for step in (-1, 0, 1)} & there)
-    assert reads == list(range(extent.first_read, extent.first_read + extent.read))
+    assert reads == list(range(extent.input_start, extent.input_start + extent.input_size))
     # The first pixel of the output is made of the one before it, which may be a zero.
-    assert extent.zeros == reads[0] - (start - 1)
+    assert extent.padding == reads[0] - (start - 1)
     # The first pixel of the input reaches outputs from the one before it on.
-    assert extent.reached == start - (reads[0] - 1)
-    assert extent.count == stop - start
+    assert extent.transposed_padding == start - (reads[0] - 1)
+    assert extent.size == stop - start
 
 
 def test_without_a_core_everything_is_computed() -> None:
-    for area in areas_of(VGG19, 301, 97, WHOLE):
+    for area in output_areas(VGG19, 301, 97, FULL_CORE):
         for extent in (area.rows, area.columns):
             assert (extent.start, extent.stop) == (0, extent.length)
 
@@ -88,6 +88,6 @@ def test_without_a_core_everything_is_computed() -> None:
 def test_most_of_a_margin_is_left_out_in_deep_layers() -> None:
     """A core of 384 pixels with the margin of relu5_1, in the middle of a picture."""
     core = slice(80, 464)
-    areas = areas_of(VGG19, 544, 544, (core, core))
-    counts = [area.rows.count for area in areas]
+    areas = output_areas(VGG19, 544, 544, (core, core))
+    counts = [area.rows.size for area in areas]
     assert counts == [522, 520, 258, 256, 126, 124, 122, 120, 58, 56, 54, 52, 24]

@@ -24,7 +24,7 @@ from nstrt.runtime.loss.objective import (
     gram_matrix,
 )
 from nstrt.runtime.model import LAYERS, layers_between, layers_through, stride_of
-from nstrt.runtime.network import banded as passes_module
+from nstrt.runtime.network import bands as bands_module
 from nstrt.runtime.network.sections import CUT, deep_side, sections_of
 from nstrt.runtime.network.tiles import Span, margin_of, tiles_of
 from nstrt.runtime.network.vgg import ConvBlock, InputNormalization, TorchVGG, read_vgg
@@ -129,7 +129,7 @@ def test_no_side_and_a_small_picture_are_one_tile() -> None:
         (tile,) = tiles_of(200, 300, side, DEFAULT)
         assert tile.size == (200, 300)
         image = torch.rand(1, 3, 200, 300)
-        assert torch.equal(tile.of(image), image)
+        assert torch.equal(tile.crop(image), image)
 
 
 def test_cores_are_about_equally_large() -> None:
@@ -154,11 +154,11 @@ def test_the_network_is_cut_where_tiles_would_need_wide_margins() -> None:
     assert 300 < 8 * max(max(tile.size) for tile in second.tiles) <= 450
     assert len(first.tiles) > len(second.tiles) > 4
     everywhere = torch.arange(900 * 700).view(1, 1, 900, 700)
-    assert first.tiles[1].of(everywhere).shape[2:] == first.tiles[1].size
+    assert first.tiles[1].crop(everywhere).shape[2:] == first.tiles[1].size
     # Some tiles behind the cut end with the picture, at a layer that leaves out odd pixels.
     features = everywhere[:, :, : 900 // 8, : 700 // 8]
     for tile in second.tiles:
-        assert tile.of(features).shape[2:] == tile.size
+        assert tile.crop(features).shape[2:] == tile.size
 
 
 @pytest.mark.parametrize("deepest", ["conv4_1", "relu5_1", "relu5_4"])
@@ -334,8 +334,8 @@ def test_tiles_in_bands_are_the_same(pooling: str, monkeypatch: pytest.MonkeyPat
     objective = thin_objective(engine, random_picture(131, 150, seed=2), DEFAULT[:5])
     image = random_picture(131, 150)
     terms, gradient = Evaluation(engine).evaluate(image, objective)
-    monkeypatch.setattr(passes_module, "_BAND_BYTES", 0)
-    monkeypatch.setattr(passes_module, "_BAND_PIXELS", 300)
+    monkeypatch.setattr(bands_module, "_BAND_BYTES", 0)
+    monkeypatch.setattr(bands_module, "_BAND_PIXELS", 300)
     found_terms, found = Evaluation(engine, tile=110).evaluate(image, objective)
     assert found_terms.loss == pytest.approx(terms.loss, rel=1e-10)
     assert error(found, gradient) < 1e-9

@@ -34,7 +34,7 @@ def error(found: Tensor, expected: Tensor) -> float:
 def features(vgg: TorchVGG, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
     """Layers of a mirror, 1 x channels x height x width."""
     copies = ContentObserver(layers, image.shape[2], image.shape[3])
-    BandedNetwork(vgg).forward(vgg.head.forward(image), copies, keep=False)
+    BandedNetwork(vgg).forward(vgg.normalization.forward(image), copies, keep=False)
     return {name: values[None] for name, values in copies.values.items()}
 
 
@@ -54,22 +54,22 @@ def test_features_are_onnx_runtimes(network: Network, size: tuple[int, int], pho
 def test_the_stages_are_those_of_vgg19(network: Network) -> None:
     vgg = read_vgg(network.path)
     relus = [name for name in network.spec.layers if name.startswith("relu")]
-    assert [stage.relu for stage in vgg.stages] == relus
-    pools = {stage.relu: stage.pool for stage in vgg.stages if stage.pool}
+    assert [stage.relu for stage in vgg.blocks] == relus
+    pools = {stage.relu: stage.pool for stage in vgg.blocks if stage.pool}
     assert pools == {
         "relu1_2": "pool1",
         "relu2_2": "pool2",
         "relu3_4": "pool3",
         "relu4_4": "pool4",
     }
-    assert [stage.conv for stage in vgg.stages] == [
+    assert [stage.conv for stage in vgg.blocks] == [
         name for name in network.spec.layers if name.startswith("conv")
     ]
     assert all(
-        stage.average == (network.spec.pooling == "avg") for stage in vgg.stages if stage.pool
+        stage.average == (network.spec.pooling == "avg") for stage in vgg.blocks if stage.pool
     )
-    assert vgg.head.replicate == (network.spec.padding == "replicate")
-    channels = [stage.filter.channels for stage in vgg.stages]
+    assert vgg.normalization.replicate == (network.spec.padding == "replicate")
+    channels = [stage.filter.channels for stage in vgg.blocks]
     assert channels[:5] == [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256)]
     assert channels[-1] == (512, 512)
 
@@ -78,8 +78,8 @@ def test_what_comes_after_the_deepest_layer_is_left_out(default_network: Network
     vgg = read_vgg(default_network.path)
 
     def last(*layers: str) -> tuple[int, ConvBlock]:
-        found = vgg.until(layers)
-        assert found[:-1] == vgg.stages[: len(found) - 1]
+        found = vgg.blocks_through(layers)
+        assert found[:-1] == vgg.blocks[: len(found) - 1]
         return len(found), found[-1]
 
     for layers, count, relu, pool in (
@@ -92,8 +92,8 @@ def test_what_comes_after_the_deepest_layer_is_left_out(default_network: Network
     ):
         number, stage = last(*layers)
         assert (number, stage.relu, stage.pool) == (count, relu, pool), layers
-        assert stage.filter is vgg.stages[count - 1].filter
-    assert vgg.until(()) == ()
+        assert stage.filter is vgg.blocks[count - 1].filter
+    assert vgg.blocks_through(()) == ()
 
 
 @pytest.mark.parametrize("replicate", [True, False])
