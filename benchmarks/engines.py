@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from nstrt.plugins.cli import calm_threads
+from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.planning.loss_weights import loss_weights
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -82,12 +84,11 @@ def step_of(
 ) -> Callable[[], float]:
     """Loss and gradient, in tiles of at most ``tile`` pixels a side."""
     from nstrt.runtime.engines.evaluation import Evaluation
-    from nstrt.runtime.loss.objective import LossWeights
 
     evaluation = Evaluation(engine, tile=tile)
     photo, painting = (engine.arrays.place(batch(picture)) for picture in pictures)
-    objective, _ = evaluation.objective(LossWeights.of(options), photo, painting)
-    return lambda: evaluation.evaluate(photo, objective)[0].loss
+    objective, _ = objective_for(evaluation, loss_weights(options), photo, painting)
+    return lambda: evaluation.loss_and_gradient(photo, objective)[0].loss
 
 
 def engine_of(options: Any, name: str, shapes: Sequence[tuple[int, int]]) -> Any:
@@ -98,14 +99,14 @@ def engine_of(options: Any, name: str, shapes: Sequence[tuple[int, int]]) -> Any
     from nstrt.runtime.system.host import default_threads
 
     precision = choose_precision(options.precision, options.provider)
-    site = ExecutionTarget(
+    target = ExecutionTarget(
         provider=options.provider, precision=precision, threads=default_threads()
     )
-    assembly = EngineFactory(ModelStore(), site)
+    factory = EngineFactory(ModelStore(), target)
     if name != "graph":
-        assembly.set_up()
+        factory.configure_torch()
     spec = options.step_spec if name == "graph" else options.spec
-    return assembly.engine(name, spec, shapes)
+    return factory.engine(name, spec, shapes)
 
 
 def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Callable[[], float]:
@@ -113,7 +114,6 @@ def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Calla
     import torch
     import torchvision
 
-    from nstrt.runtime.loss.objective import content_loss, gram_matrix, style_loss
     from nstrt.runtime.model import LAYERS
 
     device = "cpu" if provider == "cpu" else "cuda"
@@ -132,18 +132,27 @@ def autograd_step(options: Any, pictures: Sequence[Any], provider: str) -> Calla
         if isinstance(module, torch.nn.ReLU):
             module.inplace = False
     photo, painting = (torch.from_numpy(batch(picture)).to(device) for picture in pictures)
+
+    def gram_matrix(values: Any) -> Any:
+        flat = values.flatten(2)[0]
+        return flat @ flat.T / flat.shape[1]
+
     with torch.no_grad():
         contents, styles = features(photo), features(painting)
         grams = {layer: gram_matrix(styles[layer]) for layer, _ in options.style_layers}
+
+    def relative_error(found: Any, target: Any) -> Any:
+        return (found - target).square().mean() / target.square().mean()
 
     def step() -> float:
         image = photo.clone().requires_grad_()
         found = features(image)
         loss = sum(
-            content_loss(found[layer], contents[layer]) for layer, _ in options.content_layers
+            relative_error(found[layer], contents[layer]) for layer, _ in options.content_layers
         )
         loss = loss + sum(
-            style_loss(gram_matrix(found[layer]), grams[layer]) for layer, _ in options.style_layers
+            relative_error(gram_matrix(found[layer]), grams[layer])
+            for layer, _ in options.style_layers
         )
         loss.backward()
         return float(loss.detach())

@@ -55,10 +55,10 @@ class StyleTransfer:
     def prepare(self) -> None:
         """Load what a run needs and take one small step, so that runs start at once."""
         from nstrt.runtime.engines.benchmark import measure_step
-        from nstrt.runtime.loss.objective import LossWeights
+        from nstrt.runtime.planning.loss_weights import loss_weights
 
-        engine = self._planner.load()
-        measure_step(engine, LossWeights.of(self.options))
+        engine = self._planner.load_small()
+        measure_step(engine, loss_weights(self.options))
         engine.release()
 
     def estimate(
@@ -76,13 +76,13 @@ class StyleTransfer:
         Raises what the run would raise.
         """
         masks = mask_count(regions, protect, stays=self.options.rest == "photo")
-        plan, engine = self._planner.prepare(photo, painting or photo, *more, masks=masks)
+        plan, engine = self._planner.load_and_plan(photo, painting or photo, *more, masks=masks)
         pace = known_pace(self._planner.pace_key(plan))
         if pace is None:
             from nstrt.runtime.engines.benchmark import SIDES, measure_step
-            from nstrt.runtime.loss.objective import LossWeights
+            from nstrt.runtime.planning.loss_weights import loss_weights
 
-            weights = LossWeights.of(self.options)
+            weights = loss_weights(self.options)
             measure_step(engine, weights)
             pace = measure_step(engine, weights) / (SIDES[0] * SIDES[1])
             engine.release()
@@ -161,7 +161,7 @@ class StyleTransfer:
 
         Raises :class:`NstrtError` if it cannot run here.
         """
-        return self._planner.prepare(photo, painting)[0]
+        return self._planner.load_and_plan(photo, painting)[0]
 
 
 def stylize(

@@ -152,14 +152,14 @@ def command(
     """Repaint the photo CONTENT in the style of the painting STYLE."""
     from nstrt.plugins.cli.clock import STARTED
     from nstrt.runtime.pictures import check_writable
-    from nstrt.runtime.run.checkpointing import checkpoint_of
+    from nstrt.runtime.run.checkpointing import checkpoint_path
 
     options = given_options(given or {})
     regions = [_region(text) for text in region]
     used = [content, style, *add_style, *([] if protect is None else [protect])]
     used += [path for pair in regions for path in pair if path is not None]
     used += [Path(options.init), Path(options.weights)]
-    checkpoint = checkpoint_of(output)
+    checkpoint = checkpoint_path(output)
     files = {
         "result": output,
         "log": log,

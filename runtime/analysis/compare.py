@@ -12,25 +12,21 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.errors import OptionError, TooLargeError
-from nstrt.runtime.loss.objective import (
-    ContentObserver,
-    GramObserver,
-    LossWeights,
-    Objective,
-    ObserverGroup,
-    variation_of,
-)
+from nstrt.runtime.loss.accumulate import ContentObserver, GramObserver
+from nstrt.runtime.loss.objective import Objective, StyleTarget
+from nstrt.runtime.loss.total_variation import total_variation
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.model.layers import shape_of
-from nstrt.runtime.network.observer import FeatureObserver
+from nstrt.runtime.network.observer import FeatureObserver, ObserverGroup
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.pictures.delta_e import delta_e
+from nstrt.runtime.planning.loss_weights import loss_weights
+from nstrt.runtime.planning.network import choose_weights
 from nstrt.runtime.planning.plan import Scale, plan_scales
-from nstrt.runtime.planning.planner import choose_weights
 from nstrt.runtime.run.color import ColorMode
-from nstrt.runtime.run.inputs import placed
+from nstrt.runtime.run.inputs import resized
 from nstrt.runtime.system.host import available_memory
 
 __all__ = ["ChannelDifference", "Difference", "PictureLosses", "compare", "losses_of"]
@@ -206,7 +202,7 @@ class _Against:
         options: StylizeOptions,
         store: ModelStore,
     ) -> None:
-        self._weights = LossWeights.of(options)
+        self._weights = loss_weights(options)
         self._size = scale.width, scale.height
         shapes = (scale.height, scale.width), scale.styles[0][::-1]
         for height, width in shapes:
@@ -221,7 +217,7 @@ class _Against:
         self._objective = Objective(
             weights=self._weights,
             contents=contents.values,
-            grams=grams.matrices(mean=self._weights.gram_mean),
+            styles=(StyleTarget(grams=grams.matrices(mean=self._weights.gram_mean)),),
         )
 
     def losses(self, picture: Picture) -> PictureLosses:
@@ -235,7 +231,7 @@ class _Against:
         (style_terms,) = self._objective.style_terms(own)
         shares = weights.normalized(weights.content_layers)
         content = sum(share * content_terms[layer] for layer, share in shares.items())
-        style, tv = self._objective.style_of(own), float(variation_of(image))
+        style, tv = self._objective.style_loss(own), float(total_variation(image))
         return PictureLosses(
             width=self._size[0],
             height=self._size[1],
@@ -256,7 +252,7 @@ class _Against:
 
 def _batch(picture: Picture, width: int, height: int) -> NDArray[np.float32]:
     """1 x 3 x height x width."""
-    found: NDArray[np.float32] = placed(picture, width, height, PlainArrays())
+    found: NDArray[np.float32] = resized(picture, width, height, PlainArrays())
     return found
 
 

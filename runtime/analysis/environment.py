@@ -11,7 +11,7 @@ from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import PROVIDERS, choose_provider, loads
 from nstrt.runtime.ort.session import Session, inference_session
 from nstrt.runtime.planning.plan import default_size
-from nstrt.runtime.planning.planner import serves
+from nstrt.runtime.planning.target import provider_serves
 from nstrt.runtime.system.files import cache_folder
 from nstrt.runtime.system.host import (
     available_memory,
@@ -26,7 +26,7 @@ __all__ = ["describe"]
 
 def describe() -> dict[str, Any]:
     """Facts about this machine and installation, as plain values."""
-    choice = choose_provider("auto", serves)
+    choice = choose_provider("auto", provider_serves)
     store = ModelStore()
     return {
         "versions": {

@@ -23,7 +23,7 @@ from nstrt.runtime.errors import CheckpointError, NstrtError, OutputExistsError,
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.pictures import check_writable, read_picture, read_recipe
-from nstrt.runtime.run.checkpointing import checkpoint_of
+from nstrt.runtime.run.checkpointing import checkpoint_path
 from nstrt.runtime.run.events import Finished, Started, Step
 from nstrt.runtime.run.recipe import differences
 from nstrt.runtime.system.files import sha256_of
@@ -109,7 +109,7 @@ class JobRunner:
                 started=began,
                 start=start,
                 moved=moved,
-                checkpoint=checkpoint_of(job.output),
+                checkpoint=checkpoint_path(job.output),
                 resume=resume,
             )
             if self._stopped:

@@ -1,4 +1,4 @@
-"""Which engine is faster here: measured once for each machine, then remembered."""
+"""Benchmark of the engines, run once on each machine and then read from the cache."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from nstrt.runtime.engines import Engine
+from nstrt.runtime.engines.engine import Engine
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
 
 __all__ = ["SIDES", "fastest_engine", "measure_step"]
 
 SIDES = (256, 384)
-"""Height and width of the picture measured on: large enough for what large pictures load, and to
-tell of them; the smaller a picture, the more its deep layers' weights cost it."""
+"""Height and width of the benchmark's image: large enough for the compiled kernels, and to
+predict larger images. In small images the deep layers' weights dominate."""
 
 REPEATS = 3
-"""Steps of each engine that count, after one that warms up."""
+"""Measured steps of each engine, after one to warm up."""
 
 
 def fastest_engine(
     key: str, engines: Mapping[str, Callable[[], Engine]], weights: LossWeights
 ) -> tuple[str, Mapping[str, float]]:
-    """The name of the engine with the shorter step, and all their seconds.
+    """The label of the engine with the shortest step, and the seconds of each.
 
-    ``weights`` say which layers count; ``key`` stands for all that the measurement depends on.
-    What was measured for it before is taken again, so that equal commands give equal pictures.
+    ``weights`` selects the layers; ``key`` identifies everything that the times depend on. Stored
+    times are used again, so that equal commands give equal pictures.
     """
     known = load_measurements("steps").get(key, {})
     if not known.keys() >= engines.keys():
@@ -41,10 +42,10 @@ def fastest_engine(
 def _measured(
     engines: Mapping[str, Callable[[], Engine]], weights: LossWeights
 ) -> dict[str, float]:
-    """Each engine's best seconds of a step."""
+    """Shortest seconds of a step by engine."""
     made = {name: make() for name, make in engines.items()}
     times: dict[str, list[float]] = {name: [] for name in made}
-    # In turn, A B A B: what else the machine does then falls on all of them.
+    # In turn, A B A B, so that other load on the machine falls on all engines.
     for repeat in range(REPEATS + 1):
         for name, engine in made.items():
             took = measure_step(engine, weights)
@@ -56,11 +57,11 @@ def _measured(
 
 
 def measure_step(engine: Engine, weights: LossWeights) -> float:
-    """Seconds of one loss and gradient on a small noise picture."""
+    """Seconds of one loss and gradient on a small noise image."""
     noise = np.random.default_rng(0).random((1, 3, *SIDES), np.float32)
     image = engine.arrays.place(noise)
     evaluation = Evaluation(engine)
-    objective, _ = evaluation.objective(weights, image, image)
+    objective, _ = objective_for(evaluation, weights, image, image)
     started = time.perf_counter()
-    evaluation.evaluate(image, objective)
+    evaluation.loss_and_gradient(image, objective)
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""From model files to engines on this machine."""
+"""Builds engines from model files."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from nstrt.runtime.system.host import (
 )
 
 if TYPE_CHECKING:
-    from nstrt.runtime.engines import Engine
+    from nstrt.runtime.engines.engine import Engine
     from nstrt.runtime.engines.graph_engine import GraphEngine
     from nstrt.runtime.network.vgg import TorchVGG
 
 __all__ = ["EngineFactory", "ExecutionTarget", "has_torch", "import_torch", "torch_sees_card"]
 
-NETWORKS = 2
-"""Networks kept in memory on one site: each takes some hundred megabytes."""
+MAX_NETWORKS = 2
+"""Networks kept in memory on one target; each takes some hundred megabytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionTarget:
-    """Where an engine runs."""
+    """Provider, precision and threads that an engine runs with."""
 
     provider: str
     """``cpu``, ``cuda``, ``tensorrt`` or ``coreml``."""
@@ -50,11 +50,11 @@ class ExecutionTarget:
 
     @property
     def on_card(self) -> bool:
-        """Whether the activations lie on an NVIDIA card."""
+        """True if the activations lie on an NVIDIA card."""
         return self.provider in ("cuda", "tensorrt")
 
     def free_memory(self) -> int:
-        """Bytes free where the activations lie."""
+        """Free bytes of the memory that holds the activations."""
         if not self.on_card:
             return available_memory()
         if has_torch() and torch_sees_card():
@@ -63,44 +63,47 @@ class ExecutionTarget:
 
 
 class EngineFactory:
-    """Builds engines on one site from the models of a store, each once."""
+    """Builds engines for one target from a store's models, each once."""
 
-    def __init__(self, store: ModelStore, site: ExecutionTarget) -> None:
+    def __init__(self, store: ModelStore, target: ExecutionTarget) -> None:
         self._store = store
-        self._site = site
-        self._mirrors: dict[str, TorchVGG] = {}
+        self._target = target
+        self._networks: dict[str, TorchVGG] = {}
         self._engines: dict[tuple[str, str, str, tuple[Shape, ...]], Engine] = {}
         self._used: list[str] = []
 
-    def set_up(self) -> None:
-        """Set torch up for the site, which another one may have changed; engine ``graph`` does
-        without.
+    def configure_torch(self) -> None:
+        """Configure torch for the target, which another target may have changed.
+
+        Engine ``graph`` does not need it.
 
         Raises :class:`ProviderUnavailableError` if torch cannot run there, and
         :class:`PackageMissingError` if it is not installed.
         """
-        _check_torch(self._site)
+        _configure_torch(self._target)
 
     def engine(
         self, name: str, spec: ModelSpec, shapes: Sequence[Shape], precision: str | None = None
     ) -> Engine:
-        """The engine ``onnx``, ``torch`` or ``graph`` for pictures of ``shapes``, in the site's
-        precision or another one; ``spec`` is of the network's features, for ``graph`` of its step.
+        """The engine ``onnx``, ``torch`` or ``graph`` for images of ``shapes`` (height, width).
 
-        Raises :class:`ProviderUnavailableError` if it cannot run on the site.
+        ``precision`` defaults to the target's. ``spec`` describes the features' model; for
+        ``graph``, the step's.
+
+        Raises :class:`ProviderUnavailableError` if it cannot run on the target.
         """
-        if name == "torch" and self._site.provider == "coreml":
+        if name == "torch" and self._target.provider == "coreml":
             raise ProviderUnavailableError(
                 "Engine torch does not run on Core ML; use --engine onnx, or --provider cpu."
             )
         # Only TensorRT's engines depend on the shapes of the run.
-        kept = tuple(shapes) if self._site.provider == "tensorrt" else ()
-        precision = precision or self._site.precision
+        kept = tuple(shapes) if self._target.provider == "tensorrt" else ()
+        precision = precision or self._target.precision
         key = (name, spec.key, precision, kept)
-        self._forget_but(spec)
+        self._evict_except(spec)
         if key not in self._engines:
             if kept:
-                # Each holds the card's memory for its own shapes: one at a time.
+                # Each holds memory of the card for its own shapes: one at a time.
                 self._engines = {k: e for k, e in self._engines.items() if not k[-1]}
             self._engines[key] = self._build(name, spec, shapes, precision)
         return self._engines[key]
@@ -108,19 +111,20 @@ class EngineFactory:
     def _build(self, name: str, spec: ModelSpec, shapes: Sequence[Shape], precision: str) -> Engine:
         if name == "graph":
             return self._build_graph(spec, shapes, precision)
-        from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+        from nstrt.runtime.engines.onnx_engine import OnnxEngine
+        from nstrt.runtime.engines.torch_engine import TorchEngine
 
-        vgg, site = self._mirror(spec), self._site
+        vgg, target = self._network(spec), self._target
         key = machine_id(
-            device=device_name(site.provider),
-            threads=site.threads,
+            device=device_name(target.provider),
+            threads=target.threads,
             versions=versions() | compiler_versions(),
             loops=loops_stamp(),
         )
         if name == "torch":
             return TorchEngine(vgg, precision=precision, key=key)
-        session = self._open(spec, variant_for(site.provider, precision), shapes, precision)
-        features = FeatureSession(session, site.provider)
+        session = self._open(spec, variant_for(target.provider, precision), shapes, precision)
+        features = FeatureSession(session, target.provider)
         return OnnxEngine(vgg, features, precision=precision, key=key)
 
     def _build_graph(self, spec: ModelSpec, shapes: Sequence[Shape], precision: str) -> GraphEngine:
@@ -128,21 +132,21 @@ class EngineFactory:
         from nstrt.runtime.engines.graph_engine import GraphEngine, step_shapes
 
         half = precision == "fp16"
-        provider, inputs = self._site.provider, step_shapes(spec.content_layers)
+        provider, inputs = self._target.provider, step_shapes(spec.content_layers)
 
-        def opened(variant: Variant) -> Session:
+        def open_session(variant: Variant) -> Session:
             return Session(self._open(spec, variant, shapes, precision, inputs), provider)
 
         arrays: Arrays = PlainArrays()
-        if self._site.on_card and has_torch() and torch_sees_card():
+        if self._target.on_card and has_torch() and torch_sees_card():
             from nstrt.runtime.arrays.tensors import TensorArrays
 
             arrays = TensorArrays(import_torch().device("cuda"))
         features = self._open(spec.features, "fp16" if half else "plain", shapes, precision)
         return GraphEngine(
             FeatureSession(features, provider),
-            step=lambda: opened("step-fp16" if half else "step"),
-            tile=lambda: opened("tile-fp16" if half else "tile"),
+            step=lambda: open_session("step-fp16" if half else "step"),
+            tile=lambda: open_session("tile-fp16" if half else "tile"),
             arrays=arrays,
         )
 
@@ -154,47 +158,47 @@ class EngineFactory:
         precision: str,
         inputs: Mapping[str, InputShape] = IMAGE_ONLY,
     ) -> Any:
-        """An ``onnxruntime.InferenceSession`` of a network as one kind of file."""
-        site, model = self._site, self._store.obtain(spec.as_variant(variant))
+        """An ``onnxruntime.InferenceSession`` of one variant of a network."""
+        target, model = self._target, self._store.obtain(spec.as_variant(variant))
         return inference_session(
             model.path,
-            provider=site.provider,
+            provider=target.provider,
             precision=precision,
             shapes=shapes,
-            threads=site.threads,
-            identity={"model": model.sha256, "device": device_name(site.provider)},
+            threads=target.threads,
+            identity={"model": model.sha256, "device": device_name(target.provider)},
             inputs=inputs,
         )
 
-    def _forget_but(self, spec: ModelSpec) -> None:
-        """Drop the networks beyond :data:`NETWORKS` that were not used for longest."""
+    def _evict_except(self, spec: ModelSpec) -> None:
+        """Drop the least recently used networks beyond :data:`MAX_NETWORKS`."""
         self._used = [key for key in self._used if key != spec.key] + [spec.key]
-        for old in self._used[:-NETWORKS]:
-            self._mirrors.pop(old, None)
+        for old in self._used[:-MAX_NETWORKS]:
+            self._networks.pop(old, None)
             self._engines = {key: e for key, e in self._engines.items() if key[1] != old}
-        del self._used[:-NETWORKS]
+        del self._used[:-MAX_NETWORKS]
 
-    def _mirror(self, spec: ModelSpec) -> TorchVGG:
+    def _network(self, spec: ModelSpec) -> TorchVGG:
         from nstrt.runtime.network.vgg import read_vgg
 
         torch = import_torch()
-        if spec.key not in self._mirrors:
-            self._mirrors[spec.key] = read_vgg(
+        if spec.key not in self._networks:
+            self._networks[spec.key] = read_vgg(
                 self._store.obtain(spec).path,
-                device=torch.device("cuda" if self._site.on_card else "cpu"),
+                device=torch.device("cuda" if self._target.on_card else "cpu"),
             )
-        return self._mirrors[spec.key]
+        return self._networks[spec.key]
 
 
 def has_torch() -> bool:
-    """Whether torch is installed; it takes seconds to import."""
+    """True if torch is installed, without the seconds that importing it takes."""
     return find_spec("torch") is not None
 
 
 def import_torch() -> Any:
-    """torch, or :class:`PackageMissingError`."""
+    """Import torch; raises :class:`PackageMissingError` if it is not installed."""
     try:
-        with _uncollected():
+        with _without_garbage_collection():
             import torch
     except ImportError as error:
         raise PackageMissingError(
@@ -205,8 +209,8 @@ def import_torch() -> Any:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Import without looking for garbage: there is none, and looking takes a tenth of the time."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Pause garbage collection: an import makes no garbage, and collecting takes a tenth of it."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -217,20 +221,20 @@ def _uncollected() -> Iterator[None]:
 
 
 def torch_sees_card() -> bool:
-    """Whether torch can use an NVIDIA card here."""
+    """True if torch can use an NVIDIA card."""
     return bool(import_torch().cuda.is_available())
 
 
-def _check_torch(site: ExecutionTarget) -> None:
-    """Set torch up for the site, or say why it cannot run there."""
+def _configure_torch(target: ExecutionTarget) -> None:
+    """Configure torch for the target, or raise an error that says why it cannot run there."""
     torch = import_torch()
-    torch.set_num_threads(site.threads)
-    if not site.on_card:
+    torch.set_num_threads(target.threads)
+    if not target.on_card:
         return
     if not torch_sees_card():
         raise ProviderUnavailableError(
-            f"ONNX Runtime runs on {site.provider} here, but torch does not see the card; install "
-            "torch's CUDA build, or use --engine graph or --provider cpu."
+            f"ONNX Runtime runs on {target.provider} here, but torch does not see the card; "
+            "install torch's CUDA build, or use --engine graph or --provider cpu."
         )
-    torch.backends.cuda.matmul.allow_tf32 = site.precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = site.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = target.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = target.precision == "tf32"

@@ -1,4 +1,4 @@
-"""Gram matrices of paintings, kept for the next picture in the same style and size."""
+"""Cache of paintings' Gram matrices for the next run with the same style and size."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_BYTES", "GramCache", "GramKey"]
+__all__ = ["MAX_BYTES", "GramCache", "GramKey"]
 
-MOST_BYTES = 64_000_000
-"""Memory for targets: those of relu1_1 to relu5_1 take 2.4 MB a scale, so some five pictures."""
+MAX_BYTES = 64_000_000
+"""Bytes of the cache. Matrices of relu1_1 to relu5_1 take 2.4 MB a scale: room for five runs."""
 
 
 class _Sized(Protocol):
@@ -27,66 +27,64 @@ Array = TypeVar("Array", bound=_Sized)
 
 @dataclass(frozen=True, kw_only=True)
 class GramKey:
-    """All that the Gram matrices of a painting depend on, besides the engine that has them."""
+    """Everything that a painting's Gram matrices depend on, besides the engine."""
 
     painting: str
-    """Of the painting's values at the size it is looked at: see :meth:`digest`."""
+    """Digest of the painting's values at its size; see :meth:`digest`."""
 
     layers: tuple[str, ...]
-    """The layers of the style loss; their weights do not shape targets."""
+    """Layers of the style loss."""
 
     mean: bool
-    """Whether Gram matrices are divided by the number of positions."""
+    """Gram matrices are divided by the number of positions."""
 
     tile: int | None
-    """The tiles that it was looked at in, which change the rounding of sums."""
+    """Side of the tiles, which change the rounding of sums; None for the whole."""
 
     @staticmethod
     def digest(values: NDArray[np.float32]) -> str:
-        """A checksum of a painting as the network sees it, of any layout; 2 ms for 512 pixels.
+        """SHA-256 of a painting's values in any memory layout; 2 ms for 512 pixels.
 
-        The values and not the file's name: a painting that was matched to a photo's lightness
-        or cropped is another painting.
+        Not of the file: a painting that was cropped or matched to a photo is another painting.
         """
-        found = hashlib.sha256(str(values.shape).encode())
-        found.update(np.ascontiguousarray(values).data)
-        return found.hexdigest()
+        digest = hashlib.sha256(str(values.shape).encode())
+        digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
 
 
 class GramCache(Generic[Array]):
-    """Keeps targets, by layer, within ``most`` bytes; those not asked for longest go first.
+    """Least recently used cache of Gram matrices by layer, within ``max_bytes``.
 
-    Targets are shared, so whoever gets them must not write into them. Not for several threads at
-    once.
+    Callers share the arrays and must not write into them. Not thread-safe.
     """
 
-    def __init__(self, most: int = MOST_BYTES) -> None:
-        self._most = most
-        self._kept: OrderedDict[GramKey, Mapping[str, Array]] = OrderedDict()
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[GramKey, Mapping[str, Array]] = OrderedDict()
 
     def obtain(
         self, key: GramKey, compute: Callable[[], Mapping[str, Array]]
     ) -> Mapping[str, Array]:
-        """The targets of ``key``, from ``compute`` where they are not known yet.
+        """The matrices of ``key``, from ``compute`` if they are not in the cache.
 
-        What ``compute`` raises is raised, and nothing is kept.
+        If ``compute`` raises, nothing is stored.
         """
-        found = self._kept.get(key)
-        if found is None:
-            found = self._kept[key] = compute()
-        self._kept.move_to_end(key)
-        while self.nbytes > self._most:
-            self._kept.popitem(last=False)
-        return found
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = compute()
+        self._entries.move_to_end(key)
+        while self.nbytes > self._max_bytes:
+            self._entries.popitem(last=False)
+        return entry
 
     @property
     def nbytes(self) -> int:
-        """Memory that is taken."""
-        return sum(array.nbytes for kept in self._kept.values() for array in kept.values())
+        """Bytes in use."""
+        return sum(array.nbytes for entry in self._entries.values() for array in entry.values())
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     def clear(self) -> None:
-        """Forget everything."""
-        self._kept.clear()
+        """Remove all entries."""
+        self._entries.clear()

@@ -1,8 +1,7 @@
-"""The engine whose loss and gradient are one ONNX graph: no torch, any provider of ONNX Runtime.
+"""Engine ``graph``: loss and gradient in one ONNX graph, without torch, on any provider.
 
-Three sessions at most: the features of the loss's layers, for targets and statistics; a ``step``
-graph for whole pictures; a ``tile`` graph for parts of one. What goes into the graphs stands in
-``model.step_io``.
+It has up to three sessions: features of the loss's layers, for targets and statistics; a ``step``
+graph for whole images; a ``tile`` graph for tiles. ``model.step_io`` names the graphs' inputs.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, Arrays
-from nstrt.runtime.engines import StepFunction
+from nstrt.runtime.engines.engine import StepFunction
 from nstrt.runtime.engines.gram_cache import GramCache
-from nstrt.runtime.loss.objective import LossAccumulator, Objective
+from nstrt.runtime.loss.accumulate import LossAccumulator
+from nstrt.runtime.loss.objective import Objective
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
     CONTENT_SHARES,
@@ -43,14 +43,14 @@ from nstrt.runtime.system.interrupt import Interrupt
 __all__ = ["GraphEngine", "Open", "step_inputs", "step_shapes"]
 
 Open = Callable[[], Session]
-"""Opens a session when it is first needed."""
+"""Opens a session on first use."""
 
 
 class GraphEngine:
-    """Loss and gradient by ``session.run``.
+    """Computes loss and gradient by one ``session.run``.
 
-    Images are ``arrays``: NumPy's on the processor, and where there is no torch; on a card,
-    torch's, which stay there from step to step.
+    Images are NumPy arrays on a processor or without torch. On a card they are torch tensors, which
+    stay there between steps.
     """
 
     name = "graph"
@@ -70,17 +70,16 @@ class GraphEngine:
 
     @property
     def session(self) -> Session:
-        """The step graph's."""
+        """Session of the step graph."""
         if self._step is None:
             self._step = self._open_step()
         return self._step
 
     def extract_features(self, part: Array, observer: FeatureObserver, tile: Tile) -> None:
         if self._bound is not None:
-            # A new scale begins. What ONNX Runtime keeps for steps of the last one would lie
-            # beside all features of this one.
+            # A new scale begins: free the step session's buffers before all features need memory.
             self._bound = self._step = None
-        # Parts of a picture do not lie in one piece.
+        # Tiles of an image are not contiguous.
         part = self.arrays.packed(part)
         found = self.features.bound(part, self.interrupt, layers=observer.layers, shrink=True)
         self.interrupt.check()
@@ -109,7 +108,7 @@ class GraphEngine:
         part: Array,
         accumulator: LossAccumulator,
         tile: Tile,
-        cut: SectionBoundary | None = None,
+        boundary: SectionBoundary | None = None,
     ) -> Array:
         if self._tile is None:
             self._tile = self._open_tile()
@@ -142,16 +141,17 @@ class GraphEngine:
 
 
 def step_inputs(objective: Objective, height: int, width: int) -> dict[str, Array]:
-    """The inputs of a step graph, but the image, for pictures of a height and width.
+    """Inputs of a step graph besides the image, for images of height x width pixels.
 
-    The graph's Gram matrices are divided by the number of positions n. Where the objective's are
-    not (``gram_mean`` off), A / n is what they are to reach, and each square counts n^2 times.
+    The graph divides Gram matrices by the number of positions n. For an objective without that
+    division (``gram_mean`` off), the target is A / n, and each square is weighted by n^2.
     """
     weights = objective.weights
     contents = in_network_order(weights.content_layers)
     styles = in_network_order(weights.style_layers)
     content_weights = weights.normalized(weights.content_layers)
     style_weights = weights.normalized(weights.style_layers)
+    (style,), (style_energies,) = objective.styles, objective.style_energies
     found: dict[str, Array] = {}
     shares: dict[str, list[float]] = {CONTENT_SHARES: [], STYLE_SHARES: []}
     for layer in contents:
@@ -161,10 +161,10 @@ def step_inputs(objective: Objective, height: int, width: int) -> dict[str, Arra
         share = content_weights[layer] / math.prod(target.shape) / energy
         shares[CONTENT_SHARES].append(share)
     for layer in styles:
-        gram = objective.grams[layer]
+        gram = style.grams[layer]
         positions = 1 if weights.gram_mean else math.prod(shape_of(layer, height, width)[1:])
         found[gram_input(layer)] = gram / positions if positions > 1 else gram
-        energy = float(objective.style_energies[layer]) / positions**2
+        energy = float(style_energies[layer]) / positions**2
         shares[STYLE_SHARES].append(style_weights[layer] / math.prod(gram.shape) / energy)
     for name, values in shares.items():
         if values:
@@ -187,7 +187,7 @@ def tile_inputs(accumulator: LossAccumulator, tile: Tile, arrays: Arrays) -> dic
         found[target_input(layer)] = arrays.packed(target[None])
         factors.append(float(accumulator.factors[layer]))
     for layer in in_network_order(objective.weights.style_layers):
-        found[pull_input(layer)] = accumulator.pulls[layer]
+        found[pull_input(layer)] = accumulator.style_factors[layer]
     if factors:
         found[CONTENT_FACTORS] = np.array(factors, np.float32)
     for layer in in_network_order(objective.layers):
@@ -200,7 +200,7 @@ def tile_inputs(accumulator: LossAccumulator, tile: Tile, arrays: Arrays) -> dic
 
 
 def step_shapes(content_layers: Sequence[str]) -> dict[str, InputShape]:
-    """The inputs of step and tile graphs whose shapes follow from the picture's."""
+    """Shapes of the inputs of step and tile graphs that follow from the image's."""
 
     def target(layer: str) -> InputShape:
         return lambda height, width: (1, *shape_of(layer, height, width))

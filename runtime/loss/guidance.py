@@ -1,12 +1,11 @@
-"""Where a style counts, and where the photo is held: masks at the network's layers.
+"""Spatial guidance: masks of regions and of protection at the network's layers.
 
-Spatial control of Gatys, Ecker, Bethge, Hertzmann and Shechtman, *Controlling Perceptual Factors
-in Neural Style Transfer* (CVPR 2017), section 4: features are multiplied by a guidance channel T
-of their layer before their Gram matrix is taken, see ``loss.objective``. A mask goes to
-the layers as the picture does (:func:`at_layers`): a feature that sees across an edge counts for
-both sides, by the share of each in what it sees, which takes from deep layers' statistics what is
-the neighbour's. T is the root of that, for features enter a Gram matrix twice: a position counts as
-much as its mask says, and masks that sum to 1 share it out with no loss.
+Gatys, Ecker, Bethge, Hertzmann and Shechtman, *Controlling Perceptual Factors in Neural Style
+Transfer* (CVPR 2017), section 4: a guidance channel T multiplies a layer's features before their
+Gram matrix is taken, see ``loss.objective``. :func:`at_layers` averages a mask over each feature's
+receptive field, so that a feature across an edge counts for both sides by their shares. T is the
+square root of that mean, because features enter a Gram matrix twice. Each position then counts as
+its mask says, and masks that sum to 1 divide it without loss.
 """
 
 from __future__ import annotations
@@ -28,22 +27,21 @@ __all__ = [
     "PhotoOverlay",
     "RegionGuidance",
     "at_layers",
-    "shared_out",
+    "partition",
 ]
 
 Mask = NDArray[np.float32]
-"""Height x width, from 0 (not here) to 1 (here)."""
+"""Height x width, from 0 (outside) to 1 (inside)."""
 
 PROTECTION = 4.0
-"""How much more the photo counts where it is protected: W = 1 + PROTECTION * mask."""
+"""Extra content weight of the protected part: W = 1 + PROTECTION * mask."""
 
 RELIEF = 0.96
-"""How much less the style counts there: a region's mask is multiplied by 1 - RELIEF * mask. To
-weigh the photo alone as many times more would hold the whole picture back: the optimiser's steps
-are as long as the stiffest part of the loss allows."""
+"""Reduction of the style there: a region's mask is multiplied by 1 - RELIEF * mask. A content
+weight with the same effect would shorten the optimiser's steps in the whole image."""
 
-_LEAST = 1e-4
-"""The share of a picture or of a layer's position below which a mask has nothing there."""
+_EMPTY = 1e-4
+"""Masks with a mean below this, or at a layer with a maximum below it, count as empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,82 +49,83 @@ class RegionGuidance:
     """The guidance channels of one region."""
 
     values: Mapping[str, Array]
-    """T by layer, height x width, in 0..1: the root of the mask there. Layers where it has nothing
-    are left out."""
+    """T by layer, height x width, in 0..1: the square root of the mask at the layer.
+
+    Layers where the region is empty are left out."""
 
     energies: Mapping[str, float]
-    """The sum of T^2 by layer: positions, where T is 0 or 1."""
+    """Sum of T^2 by layer: the number of positions for a hard mask."""
 
     share: float
-    """The mean of the mask: how much the region counts."""
+    """Mean of the mask: the region's share of the image."""
 
     @classmethod
     def of(cls, mask: Mask, layers: Iterable[str], arrays: Arrays) -> RegionGuidance:
-        """The guide of a mask, for layers of the network."""
-        found = {name: m for name, m in at_layers(mask, layers).items() if m.max() > _LEAST}
+        """Guidance channels of ``mask`` at ``layers``."""
+        masks = {name: m for name, m in at_layers(mask, layers).items() if m.max() > _EMPTY}
         return cls(
-            values={name: arrays.place(np.sqrt(m)) for name, m in found.items()},
-            energies={name: float(m.sum(dtype=np.float64)) for name, m in found.items()},
+            values={name: arrays.place(np.sqrt(m)) for name, m in masks.items()},
+            energies={name: float(m.sum(dtype=np.float64)) for name, m in masks.items()},
             share=float(mask.mean(dtype=np.float64)),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoOverlay:
-    """A picture painted over a photo that stays: photo + opacity * (image - photo)."""
+    """Compositing over a photo that stays: photo + opacity * (image - photo)."""
 
     photo: Array
     """1 x 3 x height x width, RGB in 0..1."""
 
     opacity: Array
-    """Height x width, in 0..1; where it is 0, the photo is untouched."""
+    """Height x width, in 0..1; 0 leaves the photo untouched."""
 
     def over(self, image: Array) -> Array:
-        """What is seen of ``image``."""
-        seen = image - self.photo
-        seen *= self.opacity
-        seen += self.photo
-        return seen
+        """``image`` composited over the photo."""
+        composite = image - self.photo
+        composite *= self.opacity
+        composite += self.photo
+        return composite
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """What masks ask for at one scale; with none of them, nothing."""
+    """Masks of one scale; empty without masks."""
 
     guides: Sequence[RegionGuidance] = ()
-    """One for each region with a style of its own; none if one style is for the whole picture."""
+    """One for each region; empty if one style covers the whole image."""
 
     protection: Mapping[str, Array] | None = None
     """W of the content loss by layer, height x width."""
 
     overlay: PhotoOverlay | None = None
-    """The photo that stays where no region is."""
+    """The photo that stays outside the regions."""
 
 
 def at_layers(mask: Mask, layers: Iterable[str]) -> dict[str, Mask]:
-    """A mask at the positions of each layer: how much of what a feature sees lies in it.
+    """A mask at the positions of each layer: the share of a feature's receptive field inside it.
 
-    The mask goes through the network as the picture does, with means in place of its weights: the
-    mean of 3x3 positions at each convolution, beyond the border the border's own; that of 2x2 at
-    each pooling, which leaves out an odd last row or column. Masks that sum to 1 do so there too.
+    The mask passes through the network with means in place of weights. Each convolution takes the
+    mean of 3x3 positions, with the border repeated; each pooling takes the mean of 2x2 and drops an
+    odd last row or column. Masks that sum to 1 do so at every layer.
     """
     values = np.ascontiguousarray(mask, np.float32)
     layers = tuple(layers)
-    found = {}
+    masks = {}
     for layer in layers_through(layers) if layers else ():
         if layer.startswith("conv"):
             values = _mean_of_three(_mean_of_three(values).T).T
         elif layer.startswith("pool"):
             values = _halved(values)
         if layer in layers:
-            found[layer] = np.ascontiguousarray(values)
-    return found
+            masks[layer] = np.ascontiguousarray(values)
+    return masks
 
 
-def shared_out(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
-    """Masks that nowhere sum to more than 1, and the rest that is left of each pixel.
+def partition(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
+    """Masks scaled so that they sum to at most 1, and the rest of each pixel.
 
-    Where regions overlap they share the pixel, each in proportion to its mask.
+    Overlapping regions share a pixel in proportion to their masks.
     """
     total = np.sum(masks, axis=0, dtype=np.float32)
     crowd = np.maximum(total, np.float32(1))
@@ -134,20 +133,21 @@ def shared_out(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
     return shares, np.maximum(1 - total, np.float32(0))
 
 
-def covers(mask: Mask) -> bool:
-    """Whether a mask has anything at all."""
-    return float(mask.mean(dtype=np.float64)) > _LEAST
+def is_empty(mask: Mask) -> bool:
+    """True if a mask covers practically nothing."""
+    return float(mask.mean(dtype=np.float64)) <= _EMPTY
 
 
 def _mean_of_three(mask: Mask) -> Mask:
-    """The mean of each row with those above and below it."""
+    """Mean of each row and its two neighbours."""
     padded = np.pad(mask, ((1, 1), (0, 0)), mode="edge")
-    found: Mask = (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
-    return found
+    mean: Mask = (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
+    return mean
 
 
 def _halved(mask: Mask) -> Mask:
+    """Mean of each 2x2 window."""
     height, width = mask.shape[0] // 2, mask.shape[1] // 2
     windows = mask[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
-    found: Mask = windows.mean(axis=(1, 3), dtype=np.float32)
-    return found
+    mean: Mask = windows.mean(axis=(1, 3), dtype=np.float32)
+    return mean

@@ -1,4 +1,4 @@
-"""The loss as numbers, for everyone who needs no tensors."""
+"""The terms of the loss as plain numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["LossTerms"]
 
 @dataclass(frozen=True, kw_only=True)
 class LossTerms:
-    """The loss at one image, as numbers."""
+    """The loss at one image and the terms that it sums."""
 
     loss: float
     """The weighted sum that is minimised."""
@@ -24,4 +24,4 @@ class LossTerms:
     """TV."""
 
     temporal: float = 0.0
-    """How far a film's frame is from the last one's painting, moved along."""
+    """Mean squared distance from the warped result of a film's previous frame."""

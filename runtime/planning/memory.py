@@ -1,102 +1,73 @@
-"""What a run takes at its peak, and how to make it fit: a shorter history, then tiles.
-
-The bytes follow from what the code keeps: features of the loss's layers, a bit or byte for the
-other ReLUs and poolings, two passing layers, an algorithm's buffers, and the pictures that the
-optimiser remembers. What interpreter and libraries take was measured (benchmarks/memory.py).
-"""
+"""Peak memory of a run, and how to make a run fit: a shorter history, then tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from nstrt.runtime.engines.footprint import (
+    FLOAT_BYTES,
+    PIXEL_BYTES,
+    Footprint,
+    TiledImage,
+    footprint_of,
+    layer_bytes,
+)
 from nstrt.runtime.errors import TooLargeError
-from nstrt.runtime.kernels.compiled import is_large
-from nstrt.runtime.model import CHANNELS, layers_between, layers_through, stride_of
-from nstrt.runtime.network.sections import CUT, deep_side, split_at_cut
 from nstrt.runtime.network.tiles import margin_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.planning.plan import Scale
 
-__all__ = ["PLANNING_MARGIN", "SAFE_SHARE", "MemoryDemand", "fitted"]
+__all__ = ["PLANNING_MARGIN", "SAFE_SHARE", "MemoryDemand", "fit_to_memory"]
 
 SAFE_SHARE = 0.85
-"""The share of free memory that a run takes at most."""
+"""Largest share of the free memory that a run takes."""
 
 PLANNING_MARGIN = 0.95
-"""The share of ``max_memory`` that a run plans with: the prediction may be out by a little, and
-what was asked for is not to be passed."""
-
-_NUMBER = 4
-"""Bytes of a number in single precision."""
-
-_PICTURE = 3 * _NUMBER
-"""Bytes of a pixel of a picture."""
-
-_ENDS = 4 * _PICTURE + 20
-"""Bytes by the pixel of a part of a picture as it goes in, normalised and with pixels around, and
-of its gradient."""
-
-_LIBRARIES = 680_000_000
-"""Interpreter, torch and ONNX Runtime, loaded."""
-
-_SESSIONS = 480_000_000
-"""Interpreter and ONNX Runtime with its sessions of engine ``graph``, without torch."""
-
-_COMPILER = 120_000_000
-"""Numba and LLVM, which large pictures load."""
-
-_BUFFERS = 120_000_000
-"""An algorithm's buffers for a band, and what the allocator holds back."""
+"""Share of ``max_memory`` that a run plans with, because the prediction may be a little low."""
 
 _BANDS = 4 * 17_000_000
-"""What Adam and the variation hold at most of bands of a picture (``arrays.bands_of``)."""
+"""Most bytes of image bands that Adam and the total variation hold (``arrays.bands_of``)."""
 
-_SESSION_PIXEL = 1500
-"""Bytes by the pixel of ONNX Runtime's own buffers, where it computes all layers."""
-
-_STEP_PIXEL = 810
-"""Bytes by the pixel of ONNX Runtime's buffers for a step graph, beside its activations."""
-
-_SAVED = 9
-"""Pictures in memory while a result is given its colours and written: the optimiser's are still
+_SAVED_IMAGES = 9
+"""Images in memory while a result gets its colours and is written. The optimiser's are still
 there, the network's memory is not."""
 
-_ENLARGED = 72
-"""Bytes for each pixel while a result is enlarged, given its transparency and written."""
+_ENLARGED_PIXEL = 72
+"""Bytes per pixel while a result is enlarged, gets its transparency and is written."""
 
 _LATER = 0.97
-"""The share of what is free now that a suggestion counts on."""
+"""Share of the memory free now that a suggested size counts on."""
 
-_LEAST_HISTORY = 4
-"""Steps that L-BFGS must remember to be worth its name."""
+_SHORTEST_HISTORY = 4
+"""Fewest steps that L-BFGS must remember."""
 
 _GOOD_HISTORY = 10
-"""Steps that are enough for it: rather this than tiles."""
+"""Steps that L-BFGS needs to converge well; below it, tiles come first."""
 
 _GOOD_CORE = 256
-"""Pixels a side of a tile's core that make its margins bearable: rather the shortest history than
-smaller ones."""
+"""Pixels a side of a tile's core with bearable margins; below it, the shortest history comes
+first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryDemand:
-    """What decides about a run's memory."""
+    """Everything that decides a run's memory."""
 
     engine: str
     """``onnx``, ``torch`` or ``graph``."""
 
     precision: str
-    """That of the products in convolutions."""
+    """Precision of the products in convolutions."""
 
     on_card: bool
-    """Whether the activations lie on a card, whose memory is counted alone."""
+    """The activations lie on a card, whose memory alone is counted."""
 
     options: StylizeOptions
     """The run's options."""
 
     scales: tuple[Scale, ...]
-    """From coarse to fine, with their tiles."""
+    """Scales from coarse to fine, with their tiles."""
 
     history: int
     """Pairs that L-BFGS remembers; 0 for Adam."""
@@ -105,146 +76,71 @@ class MemoryDemand:
     """Pixels of the photo, the paintings and the masks as they were read."""
 
     masks: int = 0
-    """Masks that are held at each layer: those of regions, of their rest, and of protection."""
+    """Masks that are held at each layer: regions, their rest, and protection."""
 
     enlarged: int = 0
     """Pixels of a result that is brought up to the photo's size at the end."""
 
     @property
     def peak(self) -> int:
-        """Bytes that the run takes at its peak, interpreter and libraries included."""
+        """Peak bytes of the run, interpreter and libraries included."""
+        footprint, layers, images = self.footprint, self.options.layers, self.images
         finest = self.scales[-1]
         pixels = finest.width * finest.height
-        painting: float = self._network + self._pictures * pixels * _PICTURE
-        painting += pixels * (self._contents + self._masks)
-        painting += min(_BANDS, 4 * pixels * _PICTURE)
-        saving = max(pixels * _SAVED * _PICTURE, self.enlarged * _ENLARGED)
-        libraries = _SESSIONS if self.engine == "graph" else _LIBRARIES
-        fixed = 0 if self.on_card else libraries + self.sources * _PICTURE
-        fixed += self._compiler
-        return int(fixed + self._weights + max(painting, saving))
-
-    @property
-    def _compiler(self) -> int:
-        """Bytes of the compiler of loops, where it is loaded."""
-        compiled = not self.on_card and self.engine != "graph"
-        large = any(
-            scale.tile or is_large(height, width)
-            for scale in self.scales
-            for width, height in _sides(scale)
+        painting: float = (
+            footprint.network(layers, images) + self._optimizer_images * pixels * PIXEL_BYTES
         )
-        return _COMPILER if compiled and large else 0
+        painting += pixels * (self._content_targets + self._mask_bytes)
+        painting += min(_BANDS, 4 * pixels * PIXEL_BYTES)
+        saving = max(pixels * _SAVED_IMAGES * PIXEL_BYTES, self.enlarged * _ENLARGED_PIXEL)
+        fixed = 0
+        if not self.on_card:
+            fixed = footprint.libraries + self.sources * PIXEL_BYTES + footprint.compiler(images)
+        weights = footprint.weights(
+            layers,
+            exact=self.precision == "fp32",
+            on_card=self.on_card,
+            tiled=finest.tile is not None,
+        )
+        return int(fixed + weights + max(painting, saving))
 
     @property
-    def _pictures(self) -> int:
-        """Pictures of the finest scale: the image, its gradient, the best one or the average, and
-        what the optimiser and its arithmetic hold."""
+    def footprint(self) -> Footprint:
+        """Memory of the engine."""
+        return footprint_of(self.engine)
+
+    @property
+    def images(self) -> tuple[TiledImage, ...]:
+        """Photo and paintings at all scales."""
+        return tuple(
+            TiledImage(width, height, scale.tile)
+            for scale in self.scales
+            for width, height in ((scale.width, scale.height), *scale.styles)
+        )
+
+    @property
+    def _optimizer_images(self) -> int:
+        """Images of the finest scale: the image, its gradient, the best one or the average, and
+        the optimiser's own."""
         return 2 * self.history + 9 if self.history else 5
 
     @property
-    def _contents(self) -> float:
-        """Bytes by the pixel of the content targets."""
-        return sum(_layer(name) for name, _ in self.options.content_layers)
+    def _content_targets(self) -> float:
+        """Bytes per pixel of the content targets."""
+        return sum(layer_bytes(name) for name, _ in self.options.content_layers)
 
     @property
-    def _masks(self) -> float:
-        """Bytes by the pixel of the masks, and of what is held of a photo that stays."""
-        by_layer = sum(_NUMBER / stride**2 for stride in (1, 2, 4, 8, 16))
-        overlay = 2 * _PICTURE + _NUMBER if self.options.rest == "photo" else 0
+    def _mask_bytes(self) -> float:
+        """Bytes per pixel of the masks, and of a photo that stays."""
+        by_layer = sum(FLOAT_BYTES / stride**2 for stride in (1, 2, 4, 8, 16))
+        overlay = 2 * PIXEL_BYTES + FLOAT_BYTES if self.options.rest == "photo" else 0
         return self.masks * by_layer + overlay
 
-    @property
-    def _network(self) -> int:
-        """Bytes of one forward and backward pass, of the largest part that is done at once."""
-        if self.engine == "graph":
-            # In tiles, what a gradient took is kept while the next tile's features are computed.
-            return int(self._largest() * self.bytes_per_pixel) * (2 if self.scales[-1].tile else 1)
-        if self._in_sections:
-            return int(self._sections) + _BUFFERS
-        return int(self._largest() * self.bytes_per_pixel) + _BUFFERS
 
-    @property
-    def _sections(self) -> float:
-        """The same for tiles that go through one part of the network after the other: the memory
-        of both is kept for the next step. While there are the features at the cut with their
-        gradient, there is not the picture's."""
-        shallow, deep = split_at_cut(self.options.layers)
-        first = _Pass(shallow, layers_through(shallow), _ENDS)
-        second = _Pass(deep, layers_between(CUT, deep), 2 * _layer(CUT))
-        pixels, more = self._largest(), self._largest(deep)
-        passing = max(pixels * first.passing, more * second.passing)
-        whole = max(width * height for scale in self.scales for width, height in _sides(scale))
-        return (
-            pixels * first.kept
-            + more * second.kept
-            + passing
-            + whole * (2 * _layer(CUT) - _PICTURE)
-        )
+def fit_to_memory(demand: MemoryDemand, available: int) -> MemoryDemand:
+    """The demand with the longest history and the largest tiles that fit ``available`` bytes.
 
-    @property
-    def _in_sections(self) -> bool:
-        tiled = any(scale.tile for scale in self.scales)
-        return self.engine == "torch" and tiled and bool(split_at_cut(self.options.layers)[1])
-
-    def _largest(self, deep: Sequence[str] = ()) -> int:
-        """Pixels of the largest part of a picture that is done at once; behind the cut, for
-        ``deep`` layers."""
-        return max(
-            _part(size, deep_side(scale.tile, deep) if scale.tile and deep else scale.tile)
-            for scale in self.scales
-            for size in _sides(scale)
-        )
-
-    @property
-    def bytes_per_pixel(self) -> float:
-        """Bytes that stay of a pass, by the pixel that it is over."""
-        layers = self.options.layers
-        through = layers_through(layers)
-        if self.engine != "torch":
-            held = sum(_layer(name) for name in through if not name.startswith("conv"))
-            if self.engine == "graph":
-                return held + _STEP_PIXEL
-            return held + _SESSION_PIXEL + 2 * _layer("pool1")
-        found = _Pass(layers, through, _ENDS)
-        return found.kept + found.passing
-
-    @property
-    def _weights(self) -> int:
-        """Bytes of the network's weights, in all the forms that they are kept in."""
-        count, inputs = 0, 3
-        for name in layers_through(self.options.layers):
-            if name.startswith("conv"):
-                outputs = CHANNELS[int(name[4]) - 1]
-                count += 9 * inputs * outputs
-                inputs = outputs
-        plain = count * _NUMBER
-        if self.engine == "graph":
-            return (6 if self.scales[-1].tile else 4) * plain
-        if self.engine == "onnx":
-            return 4 * plain
-        return 2 * plain if self.precision != "fp32" or self.on_card else plain * 6
-
-
-class _Pass:
-    """Bytes by the pixel that torch needs to go through some layers and back."""
-
-    def __init__(self, layers: Sequence[str], through: Sequence[str], ends: float) -> None:
-        if "conv1_1" not in layers and "conv1_2" in through:
-            # Of the first stage's output there are only ever some rows.
-            through = through[2:]
-        passing = sorted(_layer(name) for name in _passing(layers, through))
-        self.passing = sum(passing[-2:])
-        """Of what lies in memory until the next layer is computed, and is shared by all parts."""
-        kept = sum(_kept(name, layers, through) for name in through)
-        self.kept = kept + ends
-        """Of what the way back needs, and of what went in and its gradient, ``ends``."""
-
-
-def fitted(demand: MemoryDemand, available: int) -> MemoryDemand:
-    """The same with the longest history and the largest tiles that fit into ``available`` bytes:
-    rather a shorter history than tiles, and than small ones.
-
-    Raises :class:`TooLargeError`, saying what to do, if nothing fits.
+    Raises :class:`TooLargeError` with advice if nothing fits.
     """
     for candidate in _candidates(demand):
         if candidate.peak <= available:
@@ -253,15 +149,16 @@ def fitted(demand: MemoryDemand, available: int) -> MemoryDemand:
 
 
 def _candidates(demand: MemoryDemand) -> Iterator[MemoryDemand]:
-    """From the best to the slowest."""
+    """Demands from the fastest to the slowest.
+
+    A history of :data:`_GOOD_HISTORY` comes before tiles, the shortest history before small tiles.
+    """
     histories = _histories(demand.history)
     for history in histories:
         if history == demand.history or history >= _GOOD_HISTORY:
             yield replace(demand, history=history)
-    layers = demand.options.layers
-    if demand.engine == "torch":
-        layers = split_at_cut(layers)[0]
-    margin, longest = margin_of(layers), max(max(s.width, s.height) for s in demand.scales)
+    margin = margin_of(demand.footprint.margin_layers(demand.options.layers))
+    longest = max(max(scale.width, scale.height) for scale in demand.scales)
     cores = [16 * count for count in range(longest // 16, 3, -1)]
     for history in histories:
         for core in cores:
@@ -273,25 +170,26 @@ def _candidates(demand: MemoryDemand) -> Iterator[MemoryDemand]:
 
 
 def _tiled(demand: MemoryDemand, side: int) -> MemoryDemand:
-    """With tiles of at most ``side`` pixels a side at the scales that are larger."""
+    """The demand with tiles of at most ``side`` pixels a side at the scales that are larger."""
 
     def tiled(scale: Scale) -> Scale:
-        longest = max(max(width, height) for width, height in _sides(scale))
+        sizes = (scale.width, scale.height), *scale.styles
+        longest = max(max(width, height) for width, height in sizes)
         return replace(scale, tile=side) if longest > side else scale
 
     return replace(demand, scales=tuple(map(tiled, demand.scales)))
 
 
 def _histories(history: int) -> list[int]:
-    """Shorter and shorter, by halves, down to the same for all."""
-    found = [history]
-    while found[-1] > _LEAST_HISTORY:
-        found.append(max(_LEAST_HISTORY, found[-1] // 2))
-    return found
+    """Histories to try, each half of the one before."""
+    histories = [history]
+    while histories[-1] > _SHORTEST_HISTORY:
+        histories.append(max(_SHORTEST_HISTORY, histories[-1] // 2))
+    return histories
 
 
 def _advice(demand: MemoryDemand, available: int) -> str:
-    """What does fit, or that nothing does."""
+    """A sentence with a size that fits, or with what else to do."""
     finest = demand.scales[-1]
     least = list(_candidates(demand))[-1]
     free = f"{available / 1e9:.1f} GB may be used"
@@ -303,7 +201,7 @@ def _advice(demand: MemoryDemand, available: int) -> str:
             "leave --original-size out."
         )
     start = f"{finest.width}x{finest.height} pixels would take {least.peak / 1e9:.1f} GB of memory"
-    # By the time that it is tried, there may be a little less.
+    # There may be less free memory when the suggestion is tried.
     most = _LATER * available
     sizes = range(max(finest.width, finest.height) // 16 * 16, 0, -16)
     size = next((size for size in sizes if _at_size(least, size).peak <= most), 0)
@@ -316,7 +214,7 @@ def _advice(demand: MemoryDemand, available: int) -> str:
 
 
 def _at_size(demand: MemoryDemand, size: int) -> MemoryDemand:
-    """About what another ``--size`` would take."""
+    """Approximate demand with another ``--size``."""
     finest = demand.scales[-1]
     factor = size / max(finest.width, finest.height)
 
@@ -329,44 +227,3 @@ def _at_size(demand: MemoryDemand, size: int) -> MemoryDemand:
         return replace(scale, width=width, height=height, styles=styles)
 
     return replace(demand, scales=tuple(map(scaled, demand.scales)))
-
-
-def _sides(scale: Scale) -> Sequence[tuple[int, int]]:
-    return (scale.width, scale.height), *scale.styles
-
-
-def _part(size: tuple[int, int], tile: int | None) -> int:
-    """Pixels of the largest part of a picture that is done at once."""
-    width, height = size
-    return width * height if tile is None else min(width, tile) * min(height, tile)
-
-
-def _layer(name: str) -> float:
-    """Bytes of a layer's features by the pixel of the picture."""
-    return _NUMBER * CHANNELS[int(name[4]) - 1] / stride_of(name) ** 2
-
-
-def _kept(name: str, layers: Sequence[str], through: Sequence[str]) -> float:
-    """Bytes by the pixel that the way back keeps of a layer."""
-    if name in layers:
-        return _layer(name)
-    if name.startswith("relu") and not _pooled(name, through):
-        return _layer(name) / _NUMBER
-    if name.startswith("pool"):
-        return _layer(name) / _NUMBER
-    return 0
-
-
-def _passing(layers: Sequence[str], through: Sequence[str]) -> Iterator[str]:
-    """Layers that lie in memory as a whole only until the next one is computed."""
-    for name in through:
-        if name.startswith("pool") or (
-            name.startswith("relu") and name not in layers and not _pooled(name, through)
-        ):
-            yield name
-
-
-def _pooled(name: str, through: Sequence[str]) -> bool:
-    """Whether a pooling follows, so that its input need never lie in memory as a whole."""
-    after = list(through).index(name) + 1
-    return after < len(through) and through[after].startswith("pool")

@@ -1,7 +1,7 @@
-"""A run's state as one file, from which the run can be gone on with to the bit.
+"""Checkpoint file: the state of a run, from which it resumes to the same bits.
 
-An ordinary ``.zip`` without compression, checksums included: ``checkpoint.json`` with everything
-that is no array, and each array as a ``.npy`` file. No pickles.
+The file is a ``.zip`` without compression, with checksums. ``checkpoint.json`` holds everything but
+the arrays; each array is a ``.npy`` file. There are no pickles.
 """
 
 from __future__ import annotations
@@ -36,53 +36,55 @@ _ARRAY = "array"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint file holds, its arrays apart, which stay in the file until asked for."""
+    """Content of a checkpoint file; arrays stay in the file until :meth:`state`."""
 
     path: Path
-    """The file."""
+    """Path of the file."""
 
-    asked: Mapping[str, Any]
-    """What was asked for: ``pictures``, checksums by what they are to the run, and ``options``."""
+    identity: Mapping[str, Any]
+    """Identity of the run: ``pictures``, checksums by role, and ``options``."""
 
     plan: Plan
-    """How it was carried out."""
+    """Plan of the run."""
 
     algorithms: Mapping[str, str]
     """See :attr:`Engine.algorithms`."""
 
     versions: Mapping[str, str]
-    """Of what decides about pixels."""
+    """Versions of the packages that decide the pixels."""
 
     step: int
     """Steps done over the whole run."""
 
     iteration: int
-    """Steps done at its scale."""
+    """Steps done at the scale."""
 
     scale: int
-    """Index of its scale, from 0."""
+    """Index of the scale, from 0."""
 
     def state(self, arrays: Arrays) -> State:
-        """The loop's state, its arrays placed by ``arrays`` one after the other.
+        """The loop's state; ``arrays`` places one array after the other.
 
         Raises :class:`CheckpointError` if the file is damaged.
         """
-        with _readable(self.path) as archive:
+        with _open(self.path) as archive:
             tree = json.loads(archive.read(_HEADER))["state"]
-            found: State = _placed(tree, lambda name: arrays.place(_array(archive, name)))
-            return found
+            state: State = _with_arrays(
+                tree, lambda number: arrays.place(_read_array(archive, number))
+            )
+            return state
 
-    def check_asked(self, asked: Mapping[str, Any]) -> None:
-        """Raise :class:`CheckpointError`, naming what differs, if something else is asked for."""
-        differing = [*_differing(self.asked, json.loads(json.dumps(asked)))]
-        if differing:
+    def check_identity(self, identity: Mapping[str, Any]) -> None:
+        """Raise :class:`CheckpointError` with the differences if another run is requested."""
+        differences = [*_differences(self.identity, json.loads(json.dumps(identity)))]
+        if differences:
             raise CheckpointError(
-                f"The checkpoint '{self.path}' is of a run with {_listed(differing)}; ask for the "
+                f"The checkpoint '{self.path}' is of a run with {_join(differences)}; ask for the "
                 "same to go on from it, or start again without --resume."
             )
 
     def check_versions(self, versions: Mapping[str, str]) -> None:
-        """Raise :class:`CheckpointError`, naming what differs, if the software is another."""
+        """Raise :class:`CheckpointError` with the difference if a version differs."""
         for name in sorted({*self.versions, *versions}):
             before, now = self.versions.get(name), versions.get(name)
             if before != now:
@@ -97,20 +99,20 @@ def write_checkpoint(
     path: Path,
     state: State,
     *,
-    asked: Mapping[str, Any],
+    identity: Mapping[str, Any],
     plan: Plan,
     algorithms: Mapping[str, str],
     versions: Mapping[str, str],
 ) -> None:
-    """Write a run's state, whole or not at all; arrays are fetched one after the other."""
+    """Write a run's state, whole or not at all, one array after the other."""
     arrays: list[Array] = []
     header = {
         "nstrt-checkpoint": _FORMAT,
-        "asked": asked,
+        "asked": identity,
         "plan": plan.as_dict(),
         "algorithms": algorithms,
         "versions": versions,
-        "state": _without(state, arrays),
+        "state": _without_arrays(state, arrays),
     }
     with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         archive.writestr(_HEADER, json.dumps(header))
@@ -121,35 +123,35 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """What a file holds.
+    """Read a checkpoint, without its arrays.
 
     Raises :class:`CheckpointError` if it is damaged, or no checkpoint of this version.
     """
-    with _readable(path) as archive:
+    with _open(path) as archive:
         header = json.loads(archive.read(_HEADER))
         if header["nstrt-checkpoint"] != _FORMAT:
             raise ValueError("another format")
-        place = {name: int(header["state"][name]) for name in ("step", "iteration", "scale")}
+        position = {name: int(header["state"][name]) for name in ("step", "iteration", "scale")}
         return Checkpoint(
             path=path,
-            asked=header["asked"],
+            identity=header["asked"],
             plan=Plan.from_dict(header["plan"]),
             algorithms=header["algorithms"],
             versions=header["versions"],
-            **place,
+            **position,
         )
 
 
 def size_of(state: State) -> int:
     """Bytes of a state's arrays."""
     arrays: list[Array] = []
-    _without(state, arrays)
+    _without_arrays(state, arrays)
     return sum(int(array.nbytes) for array in arrays)
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A checkpoint file, opened; whatever goes wrong in reading it says the same."""
+def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a checkpoint file; every read error becomes one :class:`CheckpointError`."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -166,41 +168,41 @@ _UNREADABLE = (
 )
 
 
-def _without(tree: Any, arrays: list[Array]) -> Any:
-    """The same with numbers in place of its arrays, which are added to ``arrays``."""
+def _without_arrays(tree: Any, arrays: list[Array]) -> Any:
+    """Copy ``tree`` with indices in place of its arrays, which are appended to ``arrays``."""
     if isinstance(tree, Mapping):
-        return {name: _without(value, arrays) for name, value in tree.items()}
+        return {name: _without_arrays(value, arrays) for name, value in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return [_without(value, arrays) for value in tree]
-    # NumPy's own numbers among them: their precision is part of the state.
+        return [_without_arrays(value, arrays) for value in tree]
+    # NumPy scalars count as arrays: their precision is part of the state.
     if isinstance(tree, np.generic) or not isinstance(tree, (bool, int, float, str, type(None))):
         arrays.append(tree)
         return {_ARRAY: len(arrays) - 1}
     return tree
 
 
-def _placed(tree: Any, array: Callable[[int], Array]) -> Any:
-    """The other way round."""
+def _with_arrays(tree: Any, array: Callable[[int], Array]) -> Any:
+    """Copy ``tree`` with arrays in place of their indices."""
     if isinstance(tree, list):
-        return [_placed(value, array) for value in tree]
+        return [_with_arrays(value, array) for value in tree]
     if not isinstance(tree, dict):
         return tree
     if tree.keys() == {_ARRAY}:
         return array(tree[_ARRAY])
-    return {name: _placed(value, array) for name, value in tree.items()}
+    return {name: _with_arrays(value, array) for name, value in tree.items()}
 
 
-def _array(archive: zipfile.ZipFile, number: int) -> NDArray[Any]:
+def _read_array(archive: zipfile.ZipFile, number: int) -> NDArray[Any]:
     with archive.open(f"{number}.npy") as file:
-        # Read to its end, the archive checks the sum.
+        # Reading to the end makes the archive check the checksum.
         values: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
         if file.read(1):
             raise ValueError("more than an array")
     return values
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What was asked for before and not now, in words."""
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Phrases for what the run had before and not now."""
     for name in sorted({*before["pictures"], *now["pictures"]}):
         if before["pictures"].get(name) != now["pictures"].get(name):
             yield f"another {name}"
@@ -223,7 +225,7 @@ def _flag(name: str, value: Any) -> str:
     return f"{flag} {value:g}" if isinstance(value, float) else f"{flag} {value}"
 
 
-def _listed(words: list[str]) -> str:
+def _join(words: list[str]) -> str:
     *others, last = words if len(words) <= 4 else [*words[:3], f"{len(words) - 3} more differences"]
     return f"{', '.join(others)} and {last}" if others else last
 

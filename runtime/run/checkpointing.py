@@ -1,4 +1,4 @@
-"""When a run's checkpoints are written, and what becomes of them."""
+"""Schedule of a run's checkpoints: when to write one, resume from it, remove it."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from nstrt.runtime.system.files import remove_leftovers
 from nstrt.runtime.system.host import compiler_versions, versions
 
 if TYPE_CHECKING:
-    from nstrt.runtime.engines import Engine
+    from nstrt.runtime.engines.engine import Engine
     from nstrt.runtime.planning.plan import Plan
 
-__all__ = ["SECONDS", "Checkpoints", "checkpoint_of", "deciding_versions"]
+__all__ = ["SECONDS", "Checkpoints", "checkpoint_path", "deciding_versions"]
 
 SECONDS = 30.0
-"""Seconds between two checkpoints, if writing one is quick."""
+"""Default seconds between two checkpoints."""
 
-_PATIENCE = 50
-"""Times as long as a checkpoint took to write until the next one: two hundredths of a run."""
+_WRITE_INTERVAL = 50
+"""Shortest interval in multiples of the last write: writes take at most 2 % of a run."""
 
-_FIRST = 0.1
-"""Seconds that the first one is taken to take."""
+_FIRST_WRITE = 0.1
+"""Assumed seconds of the first write."""
 
-_SHARE = 0.5
-"""The share of the disk's free space that a checkpoint takes at most."""
+_DISK_SHARE = 0.5
+"""Largest share of the disk's free space that a checkpoint takes."""
 
 
-def checkpoint_of(output: Path) -> Path:
-    """Where the checkpoint of a run is kept whose result goes to ``output``."""
+def checkpoint_path(output: Path) -> Path:
+    """Path of the checkpoint of a run that writes ``output``."""
     return output.with_name(output.name + ".checkpoint")
 
 
 class Checkpoints:
-    """The checkpoint file of one run: one file, replaced whole by each newer state.
+    """The checkpoint file of one run; each newer state replaces it whole.
 
-    A state is written when ``seconds`` and fifty times what the last one took have passed; at the
-    end of a scale, where there is least to write, only the latter. With ``seconds`` 0, after every
-    step, whatever it costs. What cannot be written is told to ``notify`` once, and the run goes on.
+    A state is due after ``seconds``, and after fifty times the last write's duration. At the end of
+    a scale, where there is least to write, only the second condition holds. ``seconds`` 0 writes
+    after every step. The first write error goes to ``notify``, and the run continues.
     """
 
     def __init__(
@@ -56,26 +56,26 @@ class Checkpoints:
         self._notify = notify
         self._facts: dict[str, Any] = {}
         self._engine: Engine | None = None
-        self._took = _FIRST
+        self._write_seconds = _FIRST_WRITE
         self._last = time.perf_counter()
-        self._told = False
+        self._notified = False
 
-    def find(self, asked: Mapping[str, Any]) -> Checkpoint | None:
-        """The checkpoint to go on from, if that was wanted and there is one.
+    def find(self, identity: Mapping[str, Any]) -> Checkpoint | None:
+        """The checkpoint to resume from, if resuming was requested and the file exists.
 
-        Raises :class:`CheckpointError` if it is not of the run that is asked
-        for, or of other software.
+        ``identity`` identifies the run. Raises :class:`CheckpointError` if the file belongs to
+        another run or to other versions.
         """
-        self._facts = {"asked": asked}
+        self._facts = {"identity": identity}
         if not self._resume or not self.path.exists():
             return None
-        found = read_checkpoint(self.path)
-        found.check_asked(asked)
-        found.check_versions(deciding_versions(found.plan.engine))
-        return found
+        checkpoint = read_checkpoint(self.path)
+        checkpoint.check_identity(identity)
+        checkpoint.check_versions(deciding_versions(checkpoint.plan.engine))
+        return checkpoint
 
     def begin(self, plan: Plan, engine: Engine) -> None:
-        """The run's first step comes next."""
+        """Note the plan; the run's first step follows."""
         with suppress(OSError):
             remove_leftovers(self.path.parent)
         self._facts |= {"plan": plan, "versions": deciding_versions(plan.engine)}
@@ -83,48 +83,48 @@ class Checkpoints:
         self._last = time.perf_counter()
 
     def due(self, *, scale_done: bool) -> bool:
-        """Whether it is time to write one."""
+        """True if it is time to write a state."""
         if not self._seconds:
             return True
         least = 0.0 if scale_done else self._seconds
-        return time.perf_counter() - self._last >= max(least, _PATIENCE * self._took)
+        return time.perf_counter() - self._last >= max(least, _WRITE_INTERVAL * self._write_seconds)
 
-    def keep(self, state: State) -> None:
-        """Write a state in place of the last one."""
+    def save(self, state: State) -> None:
+        """Write a state over the last one."""
         assert self._engine is not None
         started = time.perf_counter()
         try:
-            if size_of(state) > _SHARE * shutil.disk_usage(self.path.parent).free:
-                self._tell("the disk has too little room")
+            if size_of(state) > _DISK_SHARE * shutil.disk_usage(self.path.parent).free:
+                self._notify_once("the disk has too little room")
             else:
                 write_checkpoint(
                     self.path, state, algorithms=self._engine.algorithms, **self._facts
                 )
         except OSError as error:
-            self._tell(error.strerror or str(error))
+            self._notify_once(error.strerror or str(error))
         self._last = time.perf_counter()
-        self._took = self._last - started
+        self._write_seconds = self._last - started
 
     def remove(self) -> None:
-        """Delete the file: its run is finished and saved."""
+        """Delete the file, after the run is finished and saved."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
-    def _tell(self, reason: str) -> None:
-        if not self._told:
+    def _notify_once(self, reason: str) -> None:
+        if not self._notified:
             self._notify(f"No checkpoint could be written to '{self.path}': {reason}.")
-        self._told = True
+        self._notified = True
 
 
 def deciding_versions(engine: str) -> dict[str, str]:
-    """The versions of all that decides about an engine's pixels."""
+    """Versions of everything that decides an engine's pixels."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = versions() | compiler_versions()
     with suppress(PackageNotFoundError):
         found["pillow"] = version("pillow")
     if engine == "graph":
-        # Its Gram matrices are NumPy's, whose BLAS adds up in another order on more threads.
+        # NumPy's BLAS sums its Gram matrices in another order on more threads.
         found["numpy"] += f" on {_blas_threads()} cores"
     return found
 

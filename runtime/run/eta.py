@@ -1,46 +1,86 @@
-"""How far a run is, and how long it still takes."""
+"""Progress and remaining time of a run, from the time its steps took."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from nstrt.runtime.planning.plan import Plan
-
-if TYPE_CHECKING:
-    from nstrt.runtime.run.optimize import Progress
+from nstrt.runtime.run.optimize import LoopStep
+from nstrt.runtime.run.progress import Progress
 
 __all__ = ["ProgressEstimator"]
 
 
 class ProgressEstimator:
-    """How far a run is and how long it still takes, from the time its steps took."""
+    """Turns steps of the loop into :class:`Progress`.
 
-    def __init__(self, plan: Plan) -> None:
+    ``started`` is when the run was requested, by ``time.perf_counter()``.
+    """
+
+    def __init__(self, plan: Plan, started: float) -> None:
         self._plan = plan
-        self._began = self._last = 0.0
+        self._started = started
+        self._first_step = self._last = 0.0
         self._rate: float | None = None
 
     def begin(self) -> None:
-        """The first step is about to start."""
-        self._began = self._last = time.perf_counter()
+        """Note that the first step starts now."""
+        self._first_step = self._last = time.perf_counter()
 
-    def mean(self) -> float:
-        """Seconds for a step of one pixel, if the run has just taken its last step."""
-        return (time.perf_counter() - self._began) / self._plan.work
+    def seconds(self) -> float:
+        """Seconds since the run was requested."""
+        return time.perf_counter() - self._started
 
-    def at(self, progress: Progress) -> tuple[float, float | None]:
-        """The fraction of the work that is done, and the seconds to go."""
+    def mean_rate(self) -> float:
+        """Seconds for a step of one pixel, over a run that has just taken its last step."""
+        return (time.perf_counter() - self._first_step) / self._plan.work
+
+    def at_start(self, scale: int, iteration: int, step: int) -> Progress:
+        """Progress before the first step, at the scale with index ``scale``."""
+        here = self._plan.scales[scale]
+        done = sum(each.work for each in self._plan.scales[:scale])
+        return Progress(
+            scale=scale + 1,
+            width=here.width,
+            height=here.height,
+            iteration=iteration,
+            step=step,
+            terms=None,
+            painted=0.0,
+            fraction=(done + here.width * here.height * iteration) / self._plan.work,
+            seconds=self.seconds(),
+            seconds_left=None,
+        )
+
+    def at(self, step: LoopStep) -> Progress:
+        """Progress after ``step``."""
+        here = self._plan.scales[step.scale]
+        fraction, seconds_left = self._fraction_and_rest(step)
+        return Progress(
+            scale=step.scale + 1,
+            width=here.width,
+            height=here.height,
+            iteration=step.iteration,
+            step=step.step,
+            terms=step.terms,
+            painted=step.painted,
+            fraction=fraction,
+            seconds=self.seconds(),
+            seconds_left=seconds_left,
+        )
+
+    def _fraction_and_rest(self, step: LoopStep) -> tuple[float, float | None]:
+        """Share of the work that is done, and the seconds to go."""
         now = time.perf_counter()
         scales = self._plan.scales
-        here = scales[progress.scale]
-        finished = progress.scale_done and progress.complete
-        done = sum(scale.work for scale in scales[: progress.scale])
-        done += here.work if finished else here.width * here.height * progress.iteration
-        if not progress.scale_done:
-            rate = (now - self._last) / (here.width * here.height)
-            # The first step of a scale also prepares its targets: it says little about the rest.
-            if self._rate is None or progress.iteration > 1:
+        here = scales[step.scale]
+        pixels = here.width * here.height
+        done = sum(scale.work for scale in scales[: step.scale])
+        done += here.work if step.scale_done and step.complete else pixels * step.iteration
+        if not step.scale_done:
+            rate = (now - self._last) / pixels
+            # A scale's first step also prepares its targets: its time says little about the rest.
+            if self._rate is None or step.iteration > 1:
                 self._rate = rate if self._rate is None else 0.8 * self._rate + 0.2 * rate
         self._last = now
         left = None if self._rate is None else (self._plan.work - done) * self._rate

@@ -1,9 +1,9 @@
-"""The pictures of a run: the photo, the paintings, and the masks that say what is where."""
+"""Pictures of a run: the photo, the paintings, and the masks of regions."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,24 +13,14 @@ from PIL import Image
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.loss.guidance import (
-    PROTECTION,
-    RELIEF,
-    Guidance,
     Mask,
-    PhotoOverlay,
-    RegionGuidance,
-    at_layers,
-    covers,
-    shared_out,
+    partition,
 )
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 
 if TYPE_CHECKING:
     from nstrt.runtime.arrays import Array, Arrays
-    from nstrt.runtime.engines.evaluation import Evaluation
-    from nstrt.runtime.loss.objective import LossWeights, Objective, Temporal
-    from nstrt.runtime.planning.plan import Scale
 
 __all__ = [
     "InputSources",
@@ -40,32 +30,32 @@ __all__ = [
     "RunInputs",
     "identity",
     "mask_count",
-    "placed",
     "read_inputs",
+    "resized",
 ]
 
 RegionSource: TypeAlias = "tuple[PictureSource, PictureSource | None]"
-"""A mask, and the painting of its region; None for the main one."""
+"""A mask and the painting of its region; None for the main painting."""
 
-_DARKEST = 0.01
-"""A mask whose lightest value is below this is black."""
+_BLACK = 0.01
+"""A mask whose largest value is below this counts as black."""
 
-_OUT_OF_SHAPE = 0.02
-"""How much a mask's proportions may differ from the photo's: sizes are whole pixels."""
+_ASPECT_TOLERANCE = 0.02
+"""Relative difference allowed between a mask's and the photo's proportions."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""ITU-R BT.601: the gray value of sRGB, as picture programs show it."""
+"""Luma weights of ITU-R BT.601, as picture programs use them for gray values."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreviousFrame:
-    """A painted frame as the next one shows it: the target of the temporal loss."""
+    """A film's previous result, warped to the current frame: target of the temporal loss."""
 
     warped: NDArray[np.float32]
-    """omega: height x width x 3 in 0..1, the last painting moved to where its things are now."""
+    """omega: height x width x 3 in 0..1, the previous result warped by the optical flow."""
 
     weight: NDArray[np.float32]
-    """c: height x width, 1 where the movement is known and 0 where something was hidden."""
+    """c: height x width, 1 where the flow is reliable and 0 at occlusions."""
 
     def __post_init__(self) -> None:
         if self.warped.shape != (*self.weight.shape, 3):
@@ -75,7 +65,7 @@ class PreviousFrame:
 
     @property
     def sha256(self) -> str:
-        """A checksum of both."""
+        """SHA-256 of both arrays."""
         digest = hashlib.sha256()
         for values in (self.warped, self.weight):
             digest.update(np.ascontiguousarray(values, np.float32).tobytes())
@@ -84,19 +74,19 @@ class PreviousFrame:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InputSources:
-    """The pictures of a run, as they were given."""
+    """Pictures of a run as the caller gave them."""
 
     content: PictureSource
     """The photo."""
 
     styles: tuple[PictureSource, ...]
-    """The main paintings, which are blended."""
+    """The main paintings, to be blended."""
 
     regions: tuple[RegionSource, ...] = ()
-    """Masks with paintings of their own."""
+    """Masks, each with the painting of its region."""
 
     protect: PictureSource | None = None
-    """The mask of what stays near the photo."""
+    """Mask of the part that stays near the photo."""
 
     moved: PreviousFrame | None = None
     """The painting of a film's frame before, moved along."""
@@ -110,7 +100,7 @@ class InputSources:
         protect: PictureSource | None = None,
         moved: PreviousFrame | None = None,
     ) -> InputSources:
-        """``style`` is one painting, or a list or tuple of several."""
+        """Normalise the arguments; ``style`` is one painting, or a list or tuple of several."""
         several = tuple(style) if isinstance(style, list | tuple) else (style,)
         if not several:
             raise OptionError("There is no painting; name one at least.")
@@ -148,7 +138,7 @@ class MaskPicture:
         picture = as_picture(source)
         name = f"The mask '{picture.name}'" if picture.name else "The mask"
         ratio = picture.width * photo.height / (picture.height * photo.width)
-        slack = _OUT_OF_SHAPE + 1 / min(*picture.size, *photo.size)
+        slack = _ASPECT_TOLERANCE + 1 / min(*picture.size, *photo.size)
         if not 1 / (1 + slack) <= ratio <= 1 + slack:
             raise OptionError(
                 f"{name} is {picture.width}x{picture.height} pixels and the photo "
@@ -159,7 +149,7 @@ class MaskPicture:
         values[values > 1 - 1e-6] = 1
         if picture.alpha is not None:
             values *= picture.alpha
-        if values.max() < _DARKEST:
+        if values.max() < _BLACK:
             raise OptionError(f"{name} is black all over; paint white what it is for.")
         return cls(values=values, name=picture.name, sha256=picture.sha256)
 
@@ -230,27 +220,12 @@ class RunInputs:
             around=seen(self.content) if self.photo_stays else None,
         )
 
-    def objective(
-        self, evaluation: Evaluation, weights: LossWeights, scale: Scale, photo: Array
-    ) -> tuple[Objective, float]:
-        """What to paint for at a scale, ``photo`` being of its size, and the style loss of the
-        untouched photo."""
-        arrays = evaluation.engine.arrays
-        grams = [
-            evaluation.grams(weights, placed(painting, *size, arrays))
-            for painting, size in zip(self.paintings, scale.styles, strict=True)
-        ]
-        main = _blended(grams[: len(self.blend)], self.blend)
-        guidance, owners = self._guidance(weights, scale, photo, arrays)
-        styles = [main if owner is None else grams[owner] for owner in owners]
-        return evaluation.objective(weights, photo, styles, guidance, self._temporal(scale, arrays))
-
     def composite(self, rgb: NDArray[np.float32], photo: Picture) -> NDArray[np.float32]:
         """A painted picture, height x width x 3, with the photo where it stays."""
         if not self.photo_stays:
             return rgb
         height, width = rgb.shape[:2]
-        _, rest = self._shared_out(width, height)
+        _, rest = self.region_masks(width, height)
         under = resize(photo.rgb, width, height)
         found = under + (1 - rest)[..., None] * (rgb - under)
         return np.clip(found, 0, 1, out=found)
@@ -292,48 +267,11 @@ class RunInputs:
             found["protect"] = identity(self.protect)
         return found
 
-    def _temporal(self, scale: Scale, arrays: Arrays) -> Temporal | None:
-        """What holds the picture to a film's frame before."""
-        if self.moved is None or not self.temporal_weight:
-            return None
-        from nstrt.runtime.loss.objective import Temporal
-
-        size = scale.width, scale.height
-        target = resize(self.moved.warped, *size).transpose(2, 0, 1)[None]
-        return Temporal(
-            weight=self.temporal_weight,
-            target=arrays.place(np.ascontiguousarray(target)),
-            root=arrays.place(np.sqrt(np.clip(resize(self.moved.weight, *size), 0, 1))),
-        )
-
-    def _guidance(
-        self, weights: LossWeights, scale: Scale, photo: Array, arrays: Arrays
-    ) -> tuple[Guidance, list[int | None]]:
-        """What the masks ask for at a scale, and whose style each of its guides is for."""
-        if not self.masks:
-            return Guidance(), [None]
-        masks, rest = self._shared_out(scale.width, scale.height)
-        owners = [index for _, index in self.regions]
-        protection = overlay = None
-        if self.photo_stays:
-            if self.around is not None:
-                photo = placed(self.around, scale.width, scale.height, arrays)
-            overlay = PhotoOverlay(photo=photo, opacity=arrays.place(1 - rest))
-        elif covers(rest):
-            masks.append(rest)
-            owners.append(None)
-        if self.protect is not None:
-            held = self.protect.at(scale.width, scale.height)
-            masks = [mask * (1 - RELIEF * held) for mask in masks]
-            layers = at_layers(held, weights.content_layers)
-            protection = {name: arrays.place(1 + PROTECTION * W) for name, W in layers.items()}
-        guides = [RegionGuidance.of(mask, weights.style_layers, arrays) for mask in masks]
-        return Guidance(guides=guides, protection=protection, overlay=overlay), owners
-
-    def _shared_out(self, width: int, height: int) -> tuple[list[Mask], Mask]:
+    def region_masks(self, width: int, height: int) -> tuple[list[Mask], Mask]:
+        """Masks of the regions at a size, and the rest that they leave; they sum to 1."""
         if not self.regions:
             return [], np.ones((height, width), np.float32)
-        return shared_out([mask.at(width, height) for mask, _ in self.regions])
+        return partition([mask.at(width, height) for mask, _ in self.regions])
 
 
 def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
@@ -382,7 +320,7 @@ def mask_count(regions: int, protect: bool, *, stays: bool) -> int:
     return regions + (not stays) + protect if regions or protect else 0
 
 
-def placed(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
+def resized(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
     """A picture in another size, 1 x 3 x height x width, contiguous."""
     return arrays.place(resize(picture.rgb, width, height).transpose(2, 0, 1)[None])
 
@@ -395,17 +333,6 @@ def _check_rest(sources: InputSources) -> None:
             "With --rest photo nothing would be painted in STYLE's manner; give a region without "
             "a painting of its own, as --region mask.png."
         )
-
-
-def _blended(grams: Sequence[Mapping[str, Array]], blend: Sequence[float]) -> Mapping[str, Array]:
-    """The mean of several paintings' Gram matrices, by their weights."""
-    if len(grams) == 1:
-        return grams[0]
-    total = sum(blend)
-    return {
-        layer: sum(weight / total * each[layer] for weight, each in zip(blend, grams, strict=True))
-        for layer in grams[0]
-    }
 
 
 def identity(picture: Picture | MaskPicture) -> dict[str, str]:

@@ -1,32 +1,34 @@
-"""Coarse to fine: the optimisation itself, as a generator of where it is."""
+"""Optimisation of the image, coarse to fine, as a generator of steps."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, arrays_of
-from nstrt.runtime.engines import Engine
+from nstrt.runtime.engines.engine import Engine
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.loss.objective import LossWeights, Objective
+from nstrt.runtime.loss.objective import Objective
 from nstrt.runtime.loss.terms import LossTerms
-from nstrt.runtime.optim.optimizers import Adam, IterateAverage, Lbfgs, Optimizer
+from nstrt.runtime.optim.optimizers import Adam, Lbfgs, Optimizer
 from nstrt.runtime.optim.state import State
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
+from nstrt.runtime.planning.loss_weights import loss_weights
 from nstrt.runtime.planning.plan import Plan, Scale
-from nstrt.runtime.run.inputs import RunInputs, placed
+from nstrt.runtime.run.best import BestImage, LossStall
+from nstrt.runtime.run.inputs import RunInputs, resized
+from nstrt.runtime.run.objective import scale_objective
 
-__all__ = ["Progress", "optimize"]
+__all__ = ["LoopStep", "optimize"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class LoopStep:
     """One step of the loop, or the end of a scale."""
 
     scale: int
@@ -38,23 +40,23 @@ class Progress:
     step: int
     """Steps done over the whole run."""
 
-    terms: LossTerms
-    """The loss before this step; at the end of a scale, that of the picture it leaves."""
-
-    painted: float
-    """One less the style loss over the photo's own, 0 to 1."""
+    complete: bool
+    """True if the scale has taken all its steps, or its loss has stalled."""
 
     scale_done: bool
-    """Whether this is the end of a scale."""
+    """True at the end of a scale."""
 
-    complete: bool
-    """Whether the scale has all the steps that it was to take, or that still gained something."""
+    terms: LossTerms
+    """The loss before this step; at the end of a scale, that of the image it leaves."""
+
+    painted: float
+    """One minus the style loss over that of the photo itself, 0 to 1."""
 
     picture: Callable[[], NDArray[np.float32]]
-    """The best picture so far: height x width x 3 in 0..1."""
+    """Returns the best image so far: height x width x 3 in 0..1."""
 
     state: Callable[[], State]
-    """What to go on from here takes, until the loop goes on itself."""
+    """Returns the state to resume from; valid until the next step."""
 
 
 def optimize(
@@ -62,216 +64,133 @@ def optimize(
     options: StylizeOptions,
     plan: Plan,
     *,
-    scene: RunInputs,
+    inputs: RunInputs,
     start: Picture | None = None,
     resumed: State | None = None,
     stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[Progress]:
-    """Paint the photo of a scene in the manner of its paintings, one :class:`Progress` a step.
+) -> Iterator[LoopStep]:
+    """Optimise the image for the pictures of a run, one :class:`LoopStep` at a time.
 
-    Starts from ``start``, or from what ``options.init`` names, or goes on from ``resumed``, the
-    state of a run with equal arguments, to what that run would have come to, to the bit. Ends
-    early, after a whole step, when ``stopped`` says so; a picture is given out in any case.
+    Begins with ``start``, or as ``options.init`` says, or with ``resumed``, the state of a run with
+    equal arguments, which then ends with the same bits. Ends early, after a whole step, once
+    ``stopped`` returns True; there is a picture in any case.
     """
-    weights = LossWeights.of(options)
-    optimizer = _optimizer(options, plan)
-    arrays = engine.arrays
-    image: Array | None = None
-    step = begun = 0
-    if resumed is not None:
-        image, step, begun = resumed["image"], resumed["step"], resumed["scale"]
-        optimizer.restore(resumed["optimizer"])
-        if resumed["ended"]:
-            begun, resumed = begun + 1, None
-
-    def state() -> State:
-        return {
-            "scale": index,
-            "iteration": iteration,
-            "step": step,
-            "complete": complete,
-            "ended": ended,
-            "image": image,
-            "optimizer": optimizer.state(),
-            "best": None if ended else best.state(),
-            "gain": None if ended else gain.state(),
-        }
-
-    for index, scale in list(enumerate(plan.scales))[begun:]:
-        photo = placed(scene.content, scale.width, scale.height, arrays)
-        evaluation = Evaluation(engine, tile=scale.tile)
-        objective, baseline = scene.objective(evaluation, weights, scale, photo)
-        if image is None:
-            image = _first(options, scale, photo, start)
-        elif resumed is None:
-            image = _resized(image, scale)
-            if options.clamp:
-                arrays.clamp(image)
-            optimizer.rescaled(partial(_resized, scale=scale))
-        del photo
-
-        average = options.optimizer == "adam" and options.average
-        best = _Best(average=average, last=options.keep == "last")
-        gain = _Gain(options.tolerance)
-        iteration, complete, ended = 0, False, False
-        if resumed is not None:
-            best.restore(resumed["best"])
-            gain.restore(resumed["gain"])
-            iteration, complete = resumed["iteration"], resumed["complete"]
-            resumed = None
-        at = _At(index, iteration, step, complete)
-        while not complete:
-            terms, gradient = evaluation.evaluate(image, objective)
-            best.see(image, terms)
-            optimizer.update(image, terms.loss, gradient)
-            del gradient
-            best.moved(image)
-            step += 1
-            iteration += 1
-            complete = iteration == scale.iterations or not gain.goes_on(terms.loss)
-            at = _At(index, iteration, step, complete)
-            yield _progress(at, terms, baseline, best, state, done=False)
-            if stopped():
-                break
-        picture, terms = best.settle(image, evaluation, objective)
-        if complete and index + 1 < len(plan.scales):
-            image, ended = picture, True
-        yield _progress(at, terms, baseline, best, state, done=True)
-        if stopped():
-            return
+    return _Loop(engine, options, plan, inputs, start, resumed, stopped).run()
 
 
-@dataclass(frozen=True)
-class _At:
-    """A place in the run, as in :class:`Progress`."""
+class _Loop:
+    """Position and state of the optimisation."""
 
-    scale: int
-    iteration: int
-    step: int
-    complete: bool
-
-
-def _progress(
-    at: _At,
-    terms: LossTerms,
-    baseline: float,
-    best: _Best,
-    state: Callable[[], State],
-    *,
-    done: bool,
-) -> Progress:
-    return Progress(
-        scale=at.scale,
-        iteration=at.iteration,
-        step=at.step,
-        complete=at.complete,
-        terms=terms,
-        painted=_painted(terms, baseline),
-        scale_done=done,
-        picture=best.picture,
-        state=state,
-    )
-
-
-class _Gain:
-    """Whether the last steps at a scale still lowered its loss by the share of ``tolerance``."""
-
-    def __init__(self, tolerance: float) -> None:
-        self._tolerance = tolerance
-        self._lowest: deque[float] = deque(maxlen=_STEPS_THAT_GAIN + 1)
-
-    def goes_on(self, loss: float) -> bool:
-        """Take in a step's loss."""
-        self._lowest.append(min([loss, *self._lowest]))
-        if not self._tolerance or len(self._lowest) <= _STEPS_THAT_GAIN:
-            return True
-        return self._lowest[-1] <= (1 - self._tolerance) * self._lowest[0]
-
-    def state(self) -> State:
-        """What a checkpoint holds."""
-        return {"lowest": list(self._lowest)}
-
-    def restore(self, state: State) -> None:
-        """Go on from it."""
-        self._lowest.extend(state["lowest"])
-
-
-_STEPS_THAT_GAIN = 10
-"""Steps after which something must have been gained: L-BFGS may shorten a few in a row."""
-
-
-class _Best:
-    """The picture that a scale leaves: of lowest loss, the last, or the average of the last."""
-
-    def __init__(self, *, average: bool, last: bool) -> None:
-        self._last = last
-        self._average = IterateAverage() if average else None
+    def __init__(
+        self,
+        engine: Engine,
+        options: StylizeOptions,
+        plan: Plan,
+        inputs: RunInputs,
+        start: Picture | None,
+        resumed: State | None,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._engine, self._options, self._plan, self._inputs = engine, options, plan, inputs
+        self._start = start
+        self._stopped = stopped
+        self._weights = loss_weights(options)
+        self._optimizer = _optimizer(options, plan)
+        self._best = BestImage(average=False, last=False)
+        self._stall = LossStall(options.tolerance)
         self._image: Array | None = None
-        self._terms: LossTerms | None = None
-        self._settled: Array | None = None
+        self._scale = self._iteration = self._step = 0
+        self._complete = self._ended = False
+        self._resumed = resumed
+        if resumed is not None:
+            self._image, self._step = resumed["image"], resumed["step"]
+            self._scale = resumed["scale"]
+            self._optimizer.restore(resumed["optimizer"])
+            if resumed["ended"]:
+                self._scale, self._resumed = self._scale + 1, None
 
-    def see(self, image: Array, terms: LossTerms) -> None:
-        """An image whose loss is known."""
-        if self._average is None and self._better(terms):
-            # One buffer for the whole scale: no fresh memory at each step.
-            if self._image is None:
-                self._image = arrays_of(image).copy(image)
-            else:
-                self._image[...] = image
-            self._terms = terms
+    def run(self) -> Iterator[LoopStep]:
+        """Take the scales that are left, coarse to fine."""
+        for index in range(self._scale, len(self._plan.scales)):
+            self._scale = index
+            yield from self._optimize_scale(self._plan.scales[index])
+            if self._stopped():
+                return
 
-    def _better(self, terms: LossTerms) -> bool:
-        return self._last or self._terms is None or terms.loss <= self._terms.loss
+    def _optimize_scale(self, scale: Scale) -> Iterator[LoopStep]:
+        evaluation, objective, baseline = self._begin(scale)
+        image = self._image
+        while not self._complete:
+            terms, gradient = evaluation.loss_and_gradient(image, objective)
+            self._best.evaluated(image, terms)
+            self._optimizer.update(image, terms.loss, gradient)
+            del gradient
+            self._best.stepped(image)
+            self._step += 1
+            self._iteration += 1
+            self._complete = self._iteration == scale.iterations or self._stall.reached(terms.loss)
+            yield self._loop_step(terms, baseline, scale_done=False)
+            if self._stopped():
+                break
+        best, terms = self._best.finish(image, evaluation, objective)
+        if self._complete and self._scale + 1 < len(self._plan.scales):
+            self._image, self._ended = best, True
+        yield self._loop_step(terms, baseline, scale_done=True)
 
-    def moved(self, image: Array) -> None:
-        """An image after its step, whose loss is not known yet."""
-        if self._average is not None:
-            self._average.add(image)
+    def _begin(self, scale: Scale) -> tuple[Evaluation, Objective, float]:
+        """Measure a scale's targets, and bring the image and the optimiser to its size.
 
-    def settle(
-        self, image: Array, evaluation: Evaluation, objective: Objective
-    ) -> tuple[Array, LossTerms]:
-        """The picture to go on from, and its loss.
-
-        The last step's image was not evaluated yet: it is, and counts if it is better.
+        Returns the evaluation, the objective, and the style loss of the photo itself.
         """
-        if self._average is not None:
-            image = self._average.value()
-        terms = evaluation.measure(image, objective)
-        if self._average is not None or self._better(terms):
-            # Nobody moves it any more: the next scale makes its own.
-            self._settled = image
-            return image, terms
-        assert self._image is not None
-        assert self._terms is not None
-        return self._image, self._terms
+        options, resumed = self._options, self._resumed
+        arrays = self._engine.arrays
+        photo = resized(self._inputs.content, scale.width, scale.height, arrays)
+        evaluation = Evaluation(self._engine, tile=scale.tile)
+        objective, baseline = scale_objective(evaluation, self._weights, self._inputs, scale, photo)
+        if self._image is None:
+            self._image = _first_image(options, scale, photo, self._start)
+        elif resumed is None:
+            self._image = _at_scale(self._image, scale)
+            if options.clamp:
+                arrays.clamp(self._image)
+            self._optimizer.rescaled(partial(_at_scale, scale=scale))
+        average = options.optimizer == "adam" and options.average
+        self._best = BestImage(average=average, last=options.keep == "last")
+        self._stall = LossStall(options.tolerance)
+        self._iteration, self._complete, self._ended = 0, False, False
+        if resumed is not None:
+            self._best.restore(resumed["best"])
+            self._stall.restore(resumed["gain"])
+            self._iteration, self._complete = resumed["iteration"], resumed["complete"]
+            self._resumed = None
+        return evaluation, objective, baseline
 
-    def picture(self) -> NDArray[np.float32]:
-        """As height x width x 3 in 0..1."""
-        image, weight = self._settled, 1.0
-        if image is None:
-            average = self._average
-            image, weight = (self._image, 1.0) if average is None else average.weighted()
-        assert image is not None
-        values = arrays_of(image).fetch(image[0].swapaxes(0, 1).swapaxes(1, 2))
-        if weight != 1:
-            values /= weight
-        return np.clip(values, 0, 1, out=values)
+    def _loop_step(self, terms: LossTerms, baseline: float, *, scale_done: bool) -> LoopStep:
+        return LoopStep(
+            scale=self._scale,
+            iteration=self._iteration,
+            step=self._step,
+            complete=self._complete,
+            scale_done=scale_done,
+            terms=terms,
+            painted=_painted(terms, baseline),
+            picture=self._best.picture,
+            state=self._state,
+        )
 
-    def state(self) -> State:
-        """What a checkpoint holds; what was settled on is not in it."""
+    def _state(self) -> State:
+        """The state that a run resumes from."""
         return {
+            "scale": self._scale,
+            "iteration": self._iteration,
+            "step": self._step,
+            "complete": self._complete,
+            "ended": self._ended,
             "image": self._image,
-            "terms": None if self._terms is None else asdict(self._terms),
-            "average": None if self._average is None else self._average.state(),
+            "optimizer": self._optimizer.state(),
+            "best": None if self._ended else self._best.state(),
+            "gain": None if self._ended else self._stall.state(),
         }
-
-    def restore(self, state: State) -> None:
-        """Go on from it."""
-        self._image = state["image"]
-        self._terms = None if state["terms"] is None else LossTerms(**state["terms"])
-        if self._average is not None:
-            self._average.restore(state["average"])
 
 
 def _optimizer(options: StylizeOptions, plan: Plan) -> Optimizer:
@@ -288,13 +207,15 @@ def _painted(terms: LossTerms, baseline: float) -> float:
     return min(1.0, max(0.0, 1 - terms.style / baseline))
 
 
-def _first(options: StylizeOptions, scale: Scale, photo: Array, start: Picture | None) -> Array:
-    """Where the painting starts from."""
+def _first_image(
+    options: StylizeOptions, scale: Scale, photo: Array, start: Picture | None
+) -> Array:
+    """The image that the optimisation begins with."""
     arrays = arrays_of(photo)
     if start is not None:
-        return placed(start, scale.width, scale.height, arrays)
+        return resized(start, scale.width, scale.height, arrays)
     if options.init == "noise":
-        # Made by NumPy, so that a seed means the same for every engine and device.
+        # NumPy's generator: a seed gives the same noise for every engine and device.
         values = np.random.default_rng(options.seed).random(tuple(photo.shape), np.float32)
         return arrays.place(values)
     image = arrays.copy(photo)
@@ -303,5 +224,5 @@ def _first(options: StylizeOptions, scale: Scale, photo: Array, start: Picture |
     return image
 
 
-def _resized(array: Array, scale: Scale) -> Array:
+def _at_scale(array: Array, scale: Scale) -> Array:
     return arrays_of(array).resized(array, scale.height, scale.width)

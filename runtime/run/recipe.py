@@ -46,7 +46,7 @@ def recipe_of(
     plan: Plan,
     *,
     weights: Mapping[str, str],
-    scene: RunInputs,
+    inputs: RunInputs,
     start: Picture | None,
     terms: LossTerms,
     painted: float,
@@ -61,7 +61,7 @@ def recipe_of(
     """
     recipe: dict[str, Any] = {
         "nstrt": version("nstrt"),
-        **scene.identities(),
+        **inputs.identities(),
         "options": _asked(options),
         "weights": dict(weights),
         "plan": plan.as_dict(),

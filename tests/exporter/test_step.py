@@ -26,6 +26,7 @@ from nstrt.exporter.step import step_graph, tile_graph
 from nstrt.exporter.trace import serialized
 from nstrt.exporter.weights import OXFORD_SHA256
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import ExportCheckError
 from nstrt.runtime.loss.objective import LossWeights, Objective
@@ -336,17 +337,22 @@ def objective_of(spec: ModelSpec, engine: TorchEngine, photo: Tensor, art: Tenso
         content_layers=dict.fromkeys(spec.content_layers, 1.0),
         style_layers={name: 1.0 + number for number, name in enumerate(spec.style_layers)},
     )
-    return Evaluation(engine).objective(weights, photo, art)[0]
+    return objective_for(Evaluation(engine), weights, photo, art)[0]
 
 
 def step_inputs(objective: Objective) -> dict[str, Array]:
     """An objective as a step graph takes it."""
     weights = objective.weights
     inputs = {target_input(name): value[None].numpy() for name, value in objective.contents.items()}
-    inputs |= {gram_input(name): value.numpy() for name, value in objective.grams.items()}
+    inputs |= {gram_input(name): value.numpy() for name, value in objective.styles[0].grams.items()}
     for name, layers, energies, goals in (
         (CONTENT_SHARES, weights.content_layers, objective.content_energies, objective.contents),
-        (STYLE_SHARES, weights.style_layers, objective.style_energies, objective.grams),
+        (
+            STYLE_SHARES,
+            weights.style_layers,
+            objective.style_energies[0],
+            objective.styles[0].grams,
+        ),
     ):
         shares = weights.normalized(layers)
         inputs[name] = np.array(
@@ -363,7 +369,7 @@ def test_a_step_agrees_with_the_engines(
     engine = TorchEngine(read_vgg(default_network.path))
     image = 0.5 * photo(*size) + 0.5 * painting(*size)
     objective = objective_of(DEEP, engine, photo(*size), painting(80, 100))
-    terms, gradient = Evaluation(engine).evaluate(image, objective)
+    terms, gradient = Evaluation(engine).loss_and_gradient(image, objective)
     inputs = {"image": image.numpy(), **step_inputs(objective)}
     found = run(models.obtain(DEEP).path, inputs)
     for ours, theirs in zip(
@@ -391,7 +397,7 @@ def test_tiles_add_up_to_the_step(models: ModelStore, photo: Crop, painting: Cro
         * style
         * share
         / features[name][0, 0].size
-        * (gram(torch.from_numpy(features[name])).numpy() - objective.grams[name].numpy())
+        * (gram(torch.from_numpy(features[name])).numpy() - objective.styles[0].grams[name].numpy())
         for name, share in zip(SHALLOW.style_layers, inputs[STYLE_SHARES], strict=True)
     }
     tile_model = models.obtain(SHALLOW.as_variant("tile")).path

@@ -15,11 +15,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+from nstrt.runtime.engines.onnx_engine import OnnxEngine
+from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
 from nstrt.runtime.kernels.convolution import autotune as choice_module
 from nstrt.runtime.kernels.convolution.algorithms import Direct
-from nstrt.runtime.loss.objective import ContentObserver, LossWeights, Objective
+from nstrt.runtime.loss.accumulate import ContentObserver
+from nstrt.runtime.loss.objective import LossWeights, Objective
 from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, shape_of
 from nstrt.runtime.network import bands as bands_module
 from nstrt.runtime.network.sections import sections_of
@@ -56,7 +59,7 @@ def onnx_engine(path: Path) -> OnnxEngine:
 
 
 def objective_of(engine: TorchEngine | OnnxEngine, photo: Tensor, painting: Tensor) -> Objective:
-    return Evaluation(engine).objective(WEIGHTS, photo, painting)[0]
+    return objective_for(Evaluation(engine), WEIGHTS, photo, painting)[0]
 
 
 def features(
@@ -106,14 +109,14 @@ def test_both_engines_are_plain_autograd(
     (gradient,) = torch.autograd.grad(expected[0], leaf)
     for engine in (torch_engine(network.path), onnx_engine(network.path)):
         objective = objective_of(engine, photo(*size), painting(*size))
-        terms, found = Evaluation(engine).evaluate(image, objective)
+        terms, found = Evaluation(engine).loss_and_gradient(image, objective)
         assert (terms.loss, terms.content, terms.style, terms.tv) == pytest.approx(
             [float(value.detach()) for value in expected], rel=1e-4
         )
         assert (found.shape, found.dtype) == (image.shape, torch.float32)
         # Masks that flip under rounding allow no closer agreement end to end.
         assert error(found, gradient) < 1e-2
-        assert Evaluation(engine).measure(image, objective) == terms
+        assert Evaluation(engine).loss(image, objective) == terms
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -128,8 +131,8 @@ def test_engines_agree_with_each_other(
     for name, values in features(one, image).items():
         assert error(found[name], values) < 1e-4, name
     objective = objective_of(one, photo(*size), painting(*size))
-    terms, gradient = Evaluation(one).evaluate(image, objective)
-    again, other_gradient = Evaluation(other).evaluate(image, objective)
+    terms, gradient = Evaluation(one).loss_and_gradient(image, objective)
+    again, other_gradient = Evaluation(other).loss_and_gradient(image, objective)
     assert (again.loss, again.content, again.style) == pytest.approx(
         (terms.loss, terms.content, terms.style), rel=1e-4
     )
@@ -145,7 +148,7 @@ def test_gradients_from_the_same_activations_agree_closely(
     engine = onnx_engine(network.path)
     content, style = (features(engine, crop(*size)) for crop in (photo, painting))
     objective = objective_of(engine, photo(*size), painting(*size))
-    _, found = Evaluation(engine).evaluate(image, objective)
+    _, found = Evaluation(engine).loss_and_gradient(image, objective)
     leaf = image.clone().requires_grad_()
     activations = reference(leaf, network.spec, given=features(engine, image))
     loss = plain_loss(leaf, activations, content, style)[0]
@@ -187,13 +190,13 @@ def test_the_onnx_engine_computes_no_convolution_twice(
         objective = objective_of(engine, photo(64, 64), painting(64, 64))
         for _ in range(2):
             with Operations() as operations:
-                Evaluation(engine).evaluate(photo(64, 64), objective)
+                Evaluation(engine).loss_and_gradient(photo(64, 64), objective)
             convolutions = sum(count for name, count in operations.counts.items() if "conv" in name)
             # The mirror computes the first one, cheap and large, again rather than keep it.
             assert convolutions == ways * layers + (ways == 2), engine.name
             assert not any("pool2d" in name for name in operations.counts)
             with Operations() as operations:
-                Evaluation(engine).measure(photo(64, 64), objective)
+                Evaluation(engine).loss(photo(64, 64), objective)
             assert any("conv" in name for name in operations.counts) == (ways == 2)
 
 
@@ -252,11 +255,11 @@ def test_a_step_of_the_onnx_engine_keeps_its_buffers(
     engine = onnx_engine(default_network.path)
     objective = objective_of(engine, photo(64, 64), painting(64, 64))
     image = photo(64, 64)
-    Evaluation(engine).evaluate(image, objective)
+    Evaluation(engine).loss_and_gradient(image, objective)
     pointers = {name: value.data_ptr() for name, value in engine.activations(image).items()}
     optimizer = Adam(learning_rate=0.02)
     for _ in range(3):
-        terms, gradient = Evaluation(engine).evaluate(image, objective)
+        terms, gradient = Evaluation(engine).loss_and_gradient(image, objective)
         optimizer.update(image, terms.loss, gradient)
         after = {name: value.data_ptr() for name, value in engine.activations(image).items()}
         assert after == pointers
@@ -293,7 +296,7 @@ def test_the_image_is_not_changed_and_gets_no_graph(
     for engine in (torch_engine(default_network.path), onnx_engine(default_network.path)):
         objective = objective_of(engine, photo(64, 64), painting(64, 64))
         image = photo(64, 64)
-        _, gradient = Evaluation(engine).evaluate(image, objective)
+        _, gradient = Evaluation(engine).loss_and_gradient(image, objective)
         assert torch.equal(image, photo(64, 64))
         assert not image.requires_grad
         assert image.grad is None
@@ -305,8 +308,8 @@ def test_an_evaluation_repeats_to_the_last_bit(
 ) -> None:
     for engine in (torch_engine(default_network.path), onnx_engine(default_network.path)):
         objective = objective_of(engine, photo(64, 64), painting(64, 64))
-        terms, gradient = Evaluation(engine).evaluate(photo(64, 64), objective)
-        again, found = Evaluation(engine).evaluate(photo(64, 64), objective)
+        terms, gradient = Evaluation(engine).loss_and_gradient(photo(64, 64), objective)
+        again, found = Evaluation(engine).loss_and_gradient(photo(64, 64), objective)
         assert again == terms
         assert torch.equal(found, gradient)
 
@@ -321,7 +324,7 @@ def test_ten_steps_of_adam_take_both_engines_the_same_way(
         image, optimizer = photo(48, 48) * 0.7 + 0.1, Adam(learning_rate=0.01)
         losses[engine.name] = []
         for _ in range(10):
-            terms, gradient = Evaluation(engine).evaluate(image, objective)
+            terms, gradient = Evaluation(engine).loss_and_gradient(image, objective)
             losses[engine.name].append(terms.loss)
             optimizer.update(image, terms.loss, gradient)
     assert losses["onnx"] == pytest.approx(losses["torch"], rel=1e-3)
@@ -345,7 +348,7 @@ def test_half_precision_gives_nearly_the_same_gradient(
     for engine in (whole, half):
         objective = objective_of(engine, photo(64, 64), painting(64, 64))
         assert {target.dtype for target in objective.contents.values()} == {torch.float32}
-        answers.append(Evaluation(engine).evaluate(image, objective))
+        answers.append(Evaluation(engine).loss_and_gradient(image, objective))
     (terms, gradient), (half_terms, half_gradient) = answers
     assert half_terms.loss == pytest.approx(terms.loss, rel=1e-2)
     assert half_gradient.dtype == torch.float32
@@ -364,8 +367,8 @@ def test_gradients_far_below_halfs_smallest_numbers_survive(
     image = (photo(64, 64) * 0.7 + 0.1).clamp(0, 1)
     gradients = []
     for weights in (replace(WEIGHTS, tv=0.0), tiny):
-        objective, _ = Evaluation(half).objective(weights, photo(64, 64), painting(64, 64))
-        gradients.append(Evaluation(half).evaluate(image, objective)[1])
+        objective, _ = objective_for(Evaluation(half), weights, photo(64, 64), painting(64, 64))
+        gradients.append(Evaluation(half).loss_and_gradient(image, objective)[1])
     assert error(gradients[1] * 1e6, gradients[0]) < 1e-3
 
 
@@ -377,8 +380,8 @@ def test_brain_floats_give_nearly_the_same_gradient(
     assert "rounded" in rounded.kernels(*tiles_of(64, 64, None, WEIGHTS.layers)).values()
     image = (photo(64, 64) * 0.7 + 0.1).clamp(0, 1)
     objective = objective_of(whole, photo(64, 64), painting(64, 64))
-    terms, gradient = Evaluation(whole).evaluate(image, objective)
-    found_terms, found = Evaluation(rounded).evaluate(image, objective)
+    terms, gradient = Evaluation(whole).loss_and_gradient(image, objective)
+    found_terms, found = Evaluation(rounded).loss_and_gradient(image, objective)
     assert found_terms.loss == pytest.approx(terms.loss, rel=2e-2)
     assert found.dtype == torch.float32
     assert error(found, gradient) < 0.15

@@ -10,6 +10,7 @@ import pytest
 
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.gram_cache import GramCache, GramKey
+from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.vgg import read_vgg
@@ -60,7 +61,7 @@ def test_the_size_of_a_painting_is_part_of_its_digest() -> None:
 
 def test_what_was_not_asked_for_longest_goes_first() -> None:
     one = gram(8)["relu1_1"].nbytes
-    targets: GramCache[np.ndarray] = GramCache(most=2 * one)
+    targets: GramCache[np.ndarray] = GramCache(max_bytes=2 * one)
     a, b, c = (replace(KEY, painting=name) for name in "abc")
     kept = targets.obtain(a, lambda: gram(8))
     targets.obtain(b, lambda: gram(8))
@@ -104,14 +105,15 @@ def test_the_next_picture_does_not_look_at_the_painting_again(
         content_layers={"relu2_1": 1.0},
         style_layers={"relu1_1": 1.0, "relu2_1": 1.0},
     )
-    first, _ = Evaluation(engine).objective(weights, photo(32, 40), painting(24, 48))
-    again, _ = Evaluation(engine).objective(weights, photo(40, 32), painting(24, 48))
+    first, _ = objective_for(Evaluation(engine), weights, photo(32, 40), painting(24, 48))
+    again, _ = objective_for(Evaluation(engine), weights, photo(40, 32), painting(24, 48))
     assert seen == [(24, 48), (32, 40), (40, 32)]
-    assert all(np.array_equal(first.grams[name], again.grams[name]) for name in first.grams)
+    own, shared = first.styles[0].grams, again.styles[0].grams
+    assert all(np.array_equal(own[name], shared[name]) for name in own)
     # Evaluating writes nothing into what is shared.
-    kept = {name: values.clone() for name, values in again.grams.items()}
-    Evaluation(engine).evaluate(photo(40, 32), again)
-    assert all(np.array_equal(kept[name], again.grams[name]) for name in kept)
-    other, _ = Evaluation(engine).objective(weights, photo(32, 40), painting(24, 44))
+    kept = {name: values.clone() for name, values in shared.items()}
+    Evaluation(engine).loss_and_gradient(photo(40, 32), again)
+    assert all(np.array_equal(kept[name], shared[name]) for name in kept)
+    other, _ = objective_for(Evaluation(engine), weights, photo(32, 40), painting(24, 44))
     assert seen[-2:] == [(24, 44), (32, 40)]
-    assert not np.array_equal(other.grams["relu1_1"], first.grams["relu1_1"])
+    assert not np.array_equal(other.styles[0].grams["relu1_1"], own["relu1_1"])

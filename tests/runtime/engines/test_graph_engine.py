@@ -24,6 +24,7 @@ from nstrt.runtime.engines import benchmark as calibrate
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
 from nstrt.runtime.engines.graph_engine import GraphEngine
+from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import ModelBuilderMissingError, ProviderUnavailableError
 from nstrt.runtime.loss.objective import LossWeights
@@ -32,6 +33,7 @@ from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.ort.providers import check_placement, provider_options
+from nstrt.runtime.planning.loss_weights import loss_weights
 from nstrt.runtime.style_transfer import StyleTransfer
 from nstrt.runtime.system.interrupt import Interrupt, Interrupted
 
@@ -85,23 +87,23 @@ def numbers(terms: Any) -> list[float]:
 )
 def test_it_agrees_with_the_engine_of_torch(models: ModelStore, options: StylizeOptions) -> None:
     graph, mirrored = engines(models, options)
-    weights = LossWeights.of(options)
+    weights = loss_weights(options)
     large = [(256, 260)] if options == DEFAULTS else []
     for height, width in ((64, 64), (255, 193), *large):
         photo, painting = picture("cat.jpg", height, width), picture("night.jpg", height - 4, width)
         image = photo * np.float32(0.7) + np.float32(0.1)
-        objective, before = Evaluation(graph).objective(weights, photo, painting)
-        terms, gradient = Evaluation(graph).evaluate(image, objective)
+        objective, before = objective_for(Evaluation(graph), weights, photo, painting)
+        terms, gradient = Evaluation(graph).loss_and_gradient(image, objective)
         assert isinstance(gradient, np.ndarray)
         tensors = [torch.from_numpy(values) for values in (photo, painting, image)]
-        theirs, baseline = Evaluation(mirrored).objective(weights, *tensors[:2])
-        expected, wanted = Evaluation(mirrored).evaluate(tensors[2], theirs)
+        theirs, baseline = objective_for(Evaluation(mirrored), weights, *tensors[:2])
+        expected, wanted = Evaluation(mirrored).loss_and_gradient(tensors[2], theirs)
         assert numbers(terms) == pytest.approx(numbers(expected), rel=1e-4)
         assert before == pytest.approx(baseline, rel=1e-4)
         # Masks that flip under rounding allow no closer agreement end to end.
         assert error(gradient, wanted.numpy()) < 1e-2
         # What is measured without a gradient is the same formula by other nodes.
-        assert numbers(Evaluation(graph).measure(image, objective)) == pytest.approx(
+        assert numbers(Evaluation(graph).loss(image, objective)) == pytest.approx(
             numbers(terms), rel=1e-5
         )
 
@@ -113,11 +115,11 @@ def test_tiles_are_the_whole(models: ModelStore, options: StylizeOptions) -> Non
     photo, painting = picture("cat.jpg", height, 250), picture("night.jpg", 150, 230)
     image = photo * np.float32(0.7) + np.float32(0.1)
     whole, tiled = Evaluation(graph), Evaluation(graph, tile=208)
-    objective, before = whole.objective(LossWeights.of(options), photo, painting)
-    terms, gradient = whole.evaluate(image, objective)
-    again, baseline = tiled.objective(LossWeights.of(options), photo, painting)
+    objective, before = objective_for(whole, loss_weights(options), photo, painting)
+    terms, gradient = whole.loss_and_gradient(image, objective)
+    again, baseline = objective_for(tiled, loss_weights(options), photo, painting)
     assert baseline == pytest.approx(before, rel=1e-5)
-    found, parts = tiled.evaluate(image, again)
+    found, parts = tiled.loss_and_gradient(image, again)
     assert numbers(found) == pytest.approx(numbers(terms), rel=1e-5)
     assert error(parts, gradient) < 1e-2
     # Without flips: where the engine goes through the same numbers, to rounding.
@@ -129,16 +131,16 @@ def test_a_step_leaves_what_it_was_given_alone(models: ModelStore) -> None:
     graph, _ = engines(models, DEFAULTS)
     evaluation = Evaluation(graph)
     photo, painting = picture("cat.jpg", 64, 80), picture("night.jpg", 64, 64)
-    objective, _ = evaluation.objective(LossWeights.of(DEFAULTS), photo, painting)
+    objective, _ = objective_for(evaluation, loss_weights(DEFAULTS), photo, painting)
     image = photo.copy()
-    terms, first = evaluation.evaluate(image, objective)
+    terms, first = evaluation.loss_and_gradient(image, objective)
     kept = first.copy()
     image *= np.float32(0.9)
-    _, second = evaluation.evaluate(image, objective)
+    _, second = evaluation.loss_and_gradient(image, objective)
     assert np.array_equal(first, kept)
     assert not np.array_equal(first, second)
     assert np.array_equal(photo, picture("cat.jpg", 64, 80))
-    again, third = evaluation.evaluate(photo, objective)
+    again, third = evaluation.loss_and_gradient(photo, objective)
     assert again == terms
     assert np.array_equal(third, first)
 
@@ -167,13 +169,15 @@ def test_a_whole_run_ends_within_a_percent(models: ModelStore, optimizer: str) -
 def test_it_can_be_left_between_two_layers(models: ModelStore) -> None:
     graph, _ = engines(models, DEFAULTS)
     photo = picture("cat.jpg", 64, 64)
-    objective, _ = Evaluation(graph).objective(LossWeights.of(DEFAULTS), photo, photo)
+    objective, _ = objective_for(Evaluation(graph), loss_weights(DEFAULTS), photo, photo)
     graph.interrupt = Interrupt()
     graph.interrupt.ask()
     with pytest.raises(Interrupted):
         graph.step(objective, photo)(photo)
     graph.interrupt = Interrupt()
-    assert Evaluation(graph).evaluate(photo, objective)[0].content == pytest.approx(0, abs=1e-9)
+    assert Evaluation(graph).loss_and_gradient(photo, objective)[0].content == pytest.approx(
+        0, abs=1e-9
+    )
 
 
 def test_it_has_no_bf16(models: ModelStore) -> None:
@@ -186,7 +190,7 @@ def test_what_would_have_to_be_engine_graph_has_no_bf16_either(
     models: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run must not say bf16 and compute in single precision."""
-    monkeypatch.setattr("nstrt.runtime.planning.planner.has_torch", lambda: False)
+    monkeypatch.setattr("nstrt.runtime.planning.engine_choice.has_torch", lambda: False)
     with pytest.raises(ProviderUnavailableError, match="--precision fp32"):
         StyleTransfer(StylizeOptions.of(precision="bf16"), store=models).plan((64, 64), (64, 64))
 
@@ -212,12 +216,18 @@ def test_fewer_engines_than_were_measured_need_no_new_measurement(
     monkeypatch.setattr(calibrate, "measure_step", measure)
     engines: dict[str, Any] = {name: partial(Fake, name) for name in seconds}
     some = {name: engines[name] for name in ("onnx", "torch")}
-    weights = LossWeights.of(DEFAULTS)
-    assert calibrate.faster("masks", some, weights) == ("torch", {"onnx": 3.0, "torch": 2.0})
-    assert calibrate.faster("masks", engines, weights) == ("graph", seconds)
+    weights = loss_weights(DEFAULTS)
+    assert calibrate.fastest_engine("masks", some, weights) == (
+        "torch",
+        {"onnx": 3.0, "torch": 2.0},
+    )
+    assert calibrate.fastest_engine("masks", engines, weights) == ("graph", seconds)
     count = len(measured)
-    assert calibrate.faster("masks", some, weights) == ("torch", {"onnx": 3.0, "torch": 2.0})
-    assert calibrate.faster("masks", engines, weights) == ("graph", seconds)
+    assert calibrate.fastest_engine("masks", some, weights) == (
+        "torch",
+        {"onnx": 3.0, "torch": 2.0},
+    )
+    assert calibrate.fastest_engine("masks", engines, weights) == ("graph", seconds)
     assert len(measured) == count
 
 

@@ -15,8 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
-from nstrt.runtime.loss.objective import LossWeights, terms_of
+from nstrt.runtime.engines.onnx_engine import OnnxEngine
+from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.engines.torch_engine import TorchEngine
+from nstrt.runtime.loss.accumulate import terms_of
+from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.ort.session import open_session
 
@@ -66,10 +69,10 @@ def test_a_step_is_a_fixed_row_of_operations(
 ) -> None:
     engine = TorchEngine(read_vgg(network.path), precision=precision)
     evaluation = Evaluation(engine)
-    objective, _ = evaluation.objective(WEIGHTS, photo(66, 81), painting(64, 64))
+    objective, _ = objective_for(evaluation, WEIGHTS, photo(66, 81), painting(64, 64))
     given = photo(66, 81).mul(0.5)
     # The first evaluation measures algorithms and takes memory, as the warm-up does on a card.
-    evaluation.evaluate(given, objective)
+    evaluation.loss_and_gradient(given, objective)
     step = engine.step(objective, given)
     with Tape() as tape:
         values, gradient = step(given)
@@ -77,7 +80,7 @@ def test_a_step_is_a_fixed_row_of_operations(
     given.copy_(painting(66, 81))
     tape.replay()
     assert not torch.equal(gradient, before)
-    expected, wanted = Evaluation(engine).evaluate(painting(66, 81), objective)
+    expected, wanted = Evaluation(engine).loss_and_gradient(painting(66, 81), objective)
     assert terms_of(values) == expected
     assert torch.equal(gradient, wanted)
 
@@ -106,10 +109,10 @@ def test_a_recorded_step_is_recorded_once_for_an_objective(
     monkeypatch.setattr(TorchEngine, "capturable", True)
     monkeypatch.setattr("nstrt.runtime.engines.torch_engine.capture_cuda_graph", record)
     evaluation = Evaluation(TorchEngine(read_vgg(default_network.path)))
-    objective, _ = evaluation.objective(WEIGHTS, photo(48, 64), painting(48, 64))
+    objective, _ = objective_for(evaluation, WEIGHTS, photo(48, 64), painting(48, 64))
     for _ in range(3):
-        evaluation.evaluate(photo(48, 64), objective)
+        evaluation.loss_and_gradient(photo(48, 64), objective)
     assert made == [(1, 3, 48, 64)]
-    other, _ = evaluation.objective(WEIGHTS, photo(48, 64), photo(48, 64))
-    evaluation.evaluate(photo(48, 64), other)
+    other, _ = objective_for(evaluation, WEIGHTS, photo(48, 64), photo(48, 64))
+    evaluation.loss_and_gradient(photo(48, 64), other)
     assert len(made) == 2

@@ -14,20 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nstrt.runtime.loss.objective import (
-    EPSILON,
-    ContentObserver,
-    GramObserver,
-    LossWeights,
-    Objective,
-    ObserverGroup,
-    content_loss,
-    gram_matrix,
-    style_loss,
-    tv_loss,
-    variation_of,
-)
+from nstrt.runtime.loss.accumulate import ContentObserver, GramObserver, LossAccumulator
+from nstrt.runtime.loss.objective import EPSILON, LossWeights, Objective, StyleTarget
 from nstrt.runtime.loss.terms import LossTerms
+from nstrt.runtime.loss.total_variation import add_total_variation_gradient, total_variation
+from nstrt.runtime.network.observer import ObserverGroup
+
+from support.formulas import content_loss, gram_matrix, style_loss, tv_loss
 
 Array = NDArray[np.float64]
 
@@ -104,15 +97,13 @@ def test_tv_is_the_mean_over_all_pairs_of_neighbours(shape: tuple[int, int, int]
 def test_in_bands_the_variation_is_the_same(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one row, of two with one left over, of three, and of all seven."""
     image = noise(3, 7, 5)
-    weights = LossWeights(**{**WEIGHTS, "tv": 2.0})
-    accumulator = objective_of(weights, CONTENT, STYLE).accumulator()
     leaf = image.clone().requires_grad_()
     (expected,) = torch.autograd.grad(2.0 * tv_loss(leaf), leaf)
     monkeypatch.setattr("nstrt.runtime.arrays._BAND", numbers)
-    assert float(variation_of(image)) == pytest.approx(looped_tv(double(image)))
+    assert float(total_variation(image)) == pytest.approx(looped_tv(double(image)))
     assert float(tv_loss(image)) == pytest.approx(looped_tv(double(image)))
     found = torch.zeros_like(image)
-    accumulator.add_variation(image, found)
+    add_total_variation_gradient(image, 2.0, found)
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -186,10 +177,14 @@ def objective_of(
     return Objective(
         weights=weights,
         contents={name: content[name][0] for name in weights.content_layers},
-        grams={
-            name: gram_matrix(style[name], mean=weights.gram_mean).to(style[name].dtype)
-            for name in weights.style_layers
-        },
+        styles=(
+            StyleTarget(
+                grams={
+                    name: gram_matrix(style[name], mean=weights.gram_mean).to(style[name].dtype)
+                    for name in weights.style_layers
+                }
+            ),
+        ),
     )
 
 
@@ -202,7 +197,7 @@ def show(observer: Any, features: Mapping[str, Tensor], pieces: Pieces = WHOLE) 
 
 
 def terms_of(objective: Objective, image: Tensor, features: Mapping[str, Tensor]) -> LossTerms:
-    accumulator = objective.accumulator()
+    accumulator = LossAccumulator(objective)
     show(accumulator, features)
     return accumulator.terms(image)
 
@@ -211,7 +206,7 @@ def terms_of(objective: Objective, image: Tensor, features: Mapping[str, Tensor]
 @in_any_pieces
 def test_the_total_is_the_weighted_sum(pieces: Pieces, relative: bool, gram_mean: bool) -> None:
     weights = LossWeights(**WEIGHTS, relative=relative, gram_mean=gram_mean)
-    accumulator = objective_of(weights, CONTENT, STYLE).accumulator()
+    accumulator = LossAccumulator(objective_of(weights, CONTENT, STYLE))
     show(accumulator, FEATURES, pieces)
     terms = accumulator.terms(IMAGE)
 
@@ -268,7 +263,7 @@ def test_the_pull_is_autograds_gradient(pieces: Pieces, relative: bool, gram_mea
     loss = plainly(weights, IMAGE, leaves, torch.float32)
     expected = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
-    accumulator = objective_of(weights, CONTENT, STYLE).accumulator()
+    accumulator = LossAccumulator(objective_of(weights, CONTENT, STYLE))
     show(accumulator, FEATURES)
     assert accumulator.terms(IMAGE).loss == pytest.approx(float(loss.detach()))
     for layer in accumulator.layers:
@@ -285,7 +280,7 @@ def test_the_pull_is_autograds_gradient(pieces: Pieces, relative: bool, gram_mea
 
 
 def test_pulls_of_a_gradient_of_its_own_memory_are_the_same() -> None:
-    accumulator = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE).accumulator()
+    accumulator = LossAccumulator(objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE))
     show(accumulator, FEATURES)
     accumulator.terms(IMAGE)
     found = torch.zeros(3, 5, 4)
@@ -306,7 +301,7 @@ def test_in_double_precision_the_pull_is_a_difference_quotient(
         for each in (FEATURES, CONTENT, STYLE)
     )
     objective, image = objective_of(weights, content, style), IMAGE.double()
-    accumulator = objective.accumulator()
+    accumulator = LossAccumulator(objective)
     show(accumulator, features)
     accumulator.terms(image)
     slope = 0.0
@@ -326,19 +321,17 @@ def test_in_double_precision_the_pull_is_a_difference_quotient(
 @given(st.integers(1, 6), st.integers(2, 6), st.floats(0.1, 10))
 @settings(max_examples=20, deadline=None)
 def test_variation_adds_its_gradient(height: int, width: int, weight: float) -> None:
-    weights = LossWeights(**{**WEIGHTS, "tv": weight})
     leaf = noise(3, height, width).requires_grad_()
     (expected,) = torch.autograd.grad(weight * tv_loss(leaf), leaf)
     before = noise(3, height, width, seed=1)
     found = before.clone()
-    objective_of(weights, CONTENT, STYLE).accumulator().add_variation(leaf.detach(), found)
+    add_total_variation_gradient(leaf.detach(), weight, found)
     assert torch.allclose(found - before, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_no_weight_of_variation_adds_nothing() -> None:
-    accumulator = objective_of(LossWeights(**{**WEIGHTS, "tv": 0.0}), CONTENT, STYLE).accumulator()
     found = torch.full_like(IMAGE, 3.0)
-    accumulator.add_variation(IMAGE, found)
+    add_total_variation_gradient(IMAGE, 0.0, found)
     assert torch.equal(found, torch.full_like(IMAGE, 3.0))
 
 
@@ -352,13 +345,13 @@ def test_a_tally_counts_one_image() -> None:
 
 def test_targets_stay_as_they_are() -> None:
     objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
-    grams = {name: gram.clone() for name, gram in objective.grams.items()}
-    accumulator = objective.accumulator()
+    grams = {name: gram.clone() for name, gram in objective.styles[0].grams.items()}
+    accumulator = LossAccumulator(objective)
     show(accumulator, FEATURES)
     accumulator.terms(IMAGE)
     for layer in accumulator.layers:
         accumulator.add_gradient(layer, FEATURES[layer][0], torch.zeros_like(FEATURES[layer][0]), 0)
-    assert all(torch.equal(objective.grams[name], gram) for name, gram in grams.items())
+    assert all(torch.equal(objective.styles[0].grams[name], gram) for name, gram in grams.items())
     assert all(torch.equal(value, CONTENT[name][0]) for name, value in objective.contents.items())
 
 
@@ -408,7 +401,7 @@ def test_the_style_of_a_picture_is_the_style_loss_it_would_have(gram_mean: bool)
     objective = objective_of(weights, CONTENT, STYLE)
     own = GramObserver(weights.style_layers)
     show(own, FEATURES)
-    found = objective.style_of(own.matrices(mean=gram_mean))
+    found = objective.style_loss(own.matrices(mean=gram_mean))
     assert found == pytest.approx(terms_of(objective, IMAGE, FEATURES).style)
 
 
@@ -420,12 +413,12 @@ def test_a_loss_may_lack_style_or_content() -> None:
     objective = objective_of(only_style, CONTENT, STYLE)
     terms = terms_of(objective, IMAGE, FEATURES)
     assert (terms.content, terms.style > 0) == (0, True)
-    assert objective_of(only_content, CONTENT, STYLE).style_of({}) == 0
+    assert objective_of(only_content, CONTENT, STYLE).style_loss({}) == 0
 
 
 def test_the_layers_of_an_objective_come_once_each() -> None:
     objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
-    assert objective.layers == objective.accumulator().layers == ("one", "two", "three")
+    assert objective.layers == LossAccumulator(objective).layers == ("one", "two", "three")
 
 
 @in_any_pieces

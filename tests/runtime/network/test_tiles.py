@@ -14,21 +14,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+from nstrt.runtime.engines.onnx_engine import OnnxEngine
+from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.kernels.convolution import Filter
-from nstrt.runtime.loss.objective import (
-    ContentObserver,
-    GramObserver,
-    LossWeights,
-    Objective,
-    gram_matrix,
-)
+from nstrt.runtime.loss.accumulate import ContentObserver, GramObserver
+from nstrt.runtime.loss.objective import LossWeights, Objective, StyleTarget
 from nstrt.runtime.model import LAYERS, layers_between, layers_through, stride_of
 from nstrt.runtime.network import bands as bands_module
 from nstrt.runtime.network.sections import CUT, deep_side, sections_of
 from nstrt.runtime.network.tiles import Span, margin_of, tiles_of
 from nstrt.runtime.network.vgg import ConvBlock, InputNormalization, TorchVGG, read_vgg
 from nstrt.runtime.ort.session import open_session
+
+from support.formulas import gram_matrix
 
 if TYPE_CHECKING:
     from support import Crop, Network
@@ -185,10 +184,10 @@ def test_nothing_is_left_at_the_cut_from_the_step_before() -> None:
     objective = thin_objective(engine, random_picture(131, 150, seed=2), DEFAULT)
     evaluation = Evaluation(engine, tile=100)
     first, second = (random_picture(131, 150, seed=seed) for seed in (1, 3))
-    _, gradient = evaluation.evaluate(second, objective)
-    evaluation.evaluate(first, objective)
-    evaluation.measure(first, objective)
-    _, again = evaluation.evaluate(second, objective)
+    _, gradient = evaluation.loss_and_gradient(second, objective)
+    evaluation.loss_and_gradient(first, objective)
+    evaluation.loss(first, objective)
+    _, again = evaluation.loss_and_gradient(second, objective)
     assert torch.equal(again, gradient)
 
 
@@ -262,7 +261,7 @@ def thin_objective(engine: TorchEngine, photo: Tensor, layers: Sequence[str]) ->
         flat = style.values[name].flatten(1)
         grams[name] = flat @ flat.T / flat.shape[1]
     contents = {name: content.values[name] for name in weights.content_layers}
-    return Objective(weights=weights, contents=contents, grams=grams)
+    return Objective(weights=weights, contents=contents, styles=(StyleTarget(grams=grams),))
 
 
 KINDS = [("max", "replicate"), ("avg", "zero"), ("max", "zero"), ("avg", "replicate")]
@@ -316,15 +315,15 @@ def test_loss_and_gradient_in_tiles_are_those_of_the_whole(
     height, width, side, layers = tiling
     objective = thin_objective(engine, random_picture(height, width, seed=2), layers)
     image = random_picture(height, width)
-    terms, gradient = Evaluation(engine).evaluate(image, objective)
+    terms, gradient = Evaluation(engine).loss_and_gradient(image, objective)
     evaluation = Evaluation(engine, tile=side)
-    found_terms, found = evaluation.evaluate(image, objective)
+    found_terms, found = evaluation.loss_and_gradient(image, objective)
     assert found_terms.loss == pytest.approx(terms.loss, rel=1e-10)
     assert found_terms.content == pytest.approx(terms.content, rel=1e-10)
     assert found_terms.style == pytest.approx(terms.style, rel=1e-10)
     assert found_terms.tv == terms.tv
     assert error(found, gradient) < 1e-9
-    assert evaluation.measure(image, objective) == found_terms
+    assert evaluation.loss(image, objective) == found_terms
 
 
 @pytest.mark.parametrize("pooling", ["max", "avg"])
@@ -333,10 +332,10 @@ def test_tiles_in_bands_are_the_same(pooling: str, monkeypatch: pytest.MonkeyPat
     engine = TorchEngine(thin_vgg(pooling, "replicate"))
     objective = thin_objective(engine, random_picture(131, 150, seed=2), DEFAULT[:5])
     image = random_picture(131, 150)
-    terms, gradient = Evaluation(engine).evaluate(image, objective)
+    terms, gradient = Evaluation(engine).loss_and_gradient(image, objective)
     monkeypatch.setattr(bands_module, "_BAND_BYTES", 0)
     monkeypatch.setattr(bands_module, "_BAND_PIXELS", 300)
-    found_terms, found = Evaluation(engine, tile=110).evaluate(image, objective)
+    found_terms, found = Evaluation(engine, tile=110).loss_and_gradient(image, objective)
     assert found_terms.loss == pytest.approx(terms.loss, rel=1e-10)
     assert error(found, gradient) < 1e-9
 
@@ -360,8 +359,8 @@ def test_any_picture_in_any_tiles_has_its_gradient(
         weights = replace(objective.weights, content=0.0)
         objective = replace(objective, weights=weights)
     image = random_picture(height, width)
-    terms, gradient = Evaluation(engine).evaluate(image, objective)
-    found_terms, found = Evaluation(engine, tile=side).evaluate(image, objective)
+    terms, gradient = Evaluation(engine).loss_and_gradient(image, objective)
+    found_terms, found = Evaluation(engine, tile=side).loss_and_gradient(image, objective)
     assert found_terms.loss == pytest.approx(terms.loss, rel=1e-9)
     assert error(found, gradient) < 1e-8
 
@@ -422,23 +421,23 @@ def tiles_are_the_whole(
     assert len(tiles_of(height, width, side, weights.layers)) > 2
     whole, tiled = Evaluation(engine), Evaluation(engine, tile=side)
     picture, style = large(photo, height, width), large(painting, height + 9, width - 5)
-    objective, before = whole.objective(weights, picture, style)
-    found, found_before = tiled.objective(weights, picture, style)
+    objective, before = objective_for(whole, weights, picture, style)
+    found, found_before = objective_for(tiled, weights, picture, style)
     assert found_before == pytest.approx(before, rel=1e-5)
     for layer, target in objective.contents.items():
         assert error(found.contents[layer], target) < 1e-5, layer
-    for layer, gram in objective.grams.items():
-        assert error(found.grams[layer], gram) < 1e-5, layer
+    for layer, gram in objective.styles[0].grams.items():
+        assert error(found.styles[0].grams[layer], gram) < 1e-5, layer
 
     image = (picture * 0.7 + 0.1).clamp(0, 1)
-    terms, gradient = whole.evaluate(image, objective)
-    found_terms, found_gradient = tiled.evaluate(image, found)
+    terms, gradient = whole.loss_and_gradient(image, objective)
+    found_terms, found_gradient = tiled.loss_and_gradient(image, found)
     for part in ("loss", "content", "style", "tv"):
         assert getattr(found_terms, part) == pytest.approx(getattr(terms, part), rel=1e-5), part
     # A tile's algorithms may be others than the whole picture's: a mask that flips under their
     # rounding moves the gradient by 1e-3. In double precision, above, none does.
     assert error(found_gradient, gradient) < 1e-2
-    assert tiled.measure(image, objective).loss == pytest.approx(terms.loss, rel=1e-5)
+    assert tiled.loss(image, objective).loss == pytest.approx(terms.loss, rel=1e-5)
 
 
 def test_targets_are_the_features_and_grams_of_the_pictures(
@@ -448,7 +447,7 @@ def test_targets_are_the_features_and_grams_of_the_pictures(
     picture, style = photo(75, 101), painting(67, 90)
     for gram_mean in (True, False):
         weights = replace(WEIGHTS, gram_mean=gram_mean)
-        objective, before = Evaluation(engine).objective(weights, picture, style)
+        objective, before = objective_for(Evaluation(engine), weights, picture, style)
         copies = ContentObserver(default_network.spec.taps, 75, 101)
         Evaluation(engine).extract_features(picture, copies)
         of_style = ContentObserver(default_network.spec.taps, 67, 90)
@@ -465,7 +464,7 @@ def test_targets_are_the_features_and_grams_of_the_pictures(
             for layer in weights.style_layers
         }
         for layer, gram in expected.items():
-            assert error(objective.grams[layer], gram) < 1e-5, layer
+            assert error(objective.styles[0].grams[layer], gram) < 1e-5, layer
         assert before == pytest.approx(
             sum(
                 float((own[layer] - gram).square().mean() / gram.square().mean()) / 5
@@ -474,7 +473,7 @@ def test_targets_are_the_features_and_grams_of_the_pictures(
             rel=1e-4,
         )
         # The photo itself has no content loss.
-        terms = Evaluation(engine).measure(picture, objective)
+        terms = Evaluation(engine).loss(picture, objective)
         assert terms.content == 0
         assert terms.style == pytest.approx(before, rel=1e-5)
 
@@ -485,10 +484,10 @@ def test_the_gradient_is_the_callers_own(
     for name, tile in product(("torch", "onnx"), (None, 64)):
         evaluation = Evaluation(engine_of(default_network, name), tile=tile)
         weights = replace(SHALLOW, content_layers={"conv3_1": 1.0})
-        objective, _ = evaluation.objective(weights, photo(96, 80), painting(96, 80))
-        _, gradient = evaluation.evaluate(painting(96, 80), objective)
+        objective, _ = objective_for(evaluation, weights, photo(96, 80), painting(96, 80))
+        _, gradient = evaluation.loss_and_gradient(painting(96, 80), objective)
         before = gradient.clone()
-        evaluation.evaluate(photo(96, 80), objective)
+        evaluation.loss_and_gradient(photo(96, 80), objective)
         assert torch.equal(gradient, before)
 
 

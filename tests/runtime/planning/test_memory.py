@@ -16,14 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nstrt.runtime import StylizeOptions
+from nstrt.runtime.engines import footprint
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import TooLargeError
-from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network import bands as bands_module
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.planning import memory as memory_module
-from nstrt.runtime.planning.memory import MemoryDemand, fitted
+from nstrt.runtime.planning.loss_weights import loss_weights
+from nstrt.runtime.planning.memory import MemoryDemand, fit_to_memory
 from nstrt.runtime.planning.plan import plan_scales
 
 from support import EXAMPLES
@@ -54,7 +56,7 @@ def demand_of(
 
 def test_what_fits_stays_as_it_is() -> None:
     demand = demand_of(size=512)
-    assert fitted(demand, demand.peak) == demand
+    assert fit_to_memory(demand, demand.peak) == demand
 
 
 @pytest.mark.parametrize("history", [100, 66, 60, 20, 5, 4, 3])
@@ -69,20 +71,20 @@ def test_the_shortest_history_is_the_same_for_all(history: int) -> None:
 def test_large_paintings_load_the_compiler_too() -> None:
     small = demand_of((200, 133), (300, 300), size=200, scales=1, style_scale=1.0)
     large = demand_of((200, 133), (300, 300), size=200, scales=1, style_scale=1.2)
-    assert large.peak - small.peak > memory_module._COMPILER
+    assert large.peak - small.peak > footprint._COMPILER
 
 
 def test_first_the_history_shrinks_then_come_tiles_then_a_refusal() -> None:
     demand = demand_of(size=2000)
-    shorter = fitted(demand, demand.peak - 1)
+    shorter = fit_to_memory(demand, demand.peak - 1)
     assert shorter.history == demand.history // 2
     assert all(scale.tile is None for scale in shorter.scales)
-    tiled = fitted(demand, shorter.peak - 1)
+    tiled = fit_to_memory(demand, shorter.peak - 1)
     assert tiled.scales[-1].tile
     # Scales that are no larger than a tile are not cut.
     assert tiled.scales[0].tile is None
     with pytest.raises(TooLargeError):
-        fitted(demand, demand_of(size=32, scales=1).peak)
+        fit_to_memory(demand, demand_of(size=32, scales=1).peak)
 
 
 @given(st.integers(32, 6000), st.sampled_from(["lbfgs", "adam"]), st.integers(9, 80))
@@ -90,7 +92,7 @@ def test_whatever_fits_does_fit(size: int, optimizer: str, tenths: int) -> None:
     available = tenths * 10**8
     demand = demand_of(size=size, optimizer=optimizer, scales=1)
     try:
-        found = fitted(demand, available)
+        found = fit_to_memory(demand, available)
     except TooLargeError:
         assert replace(demand, history=min(4, demand.history)).peak > available
         return
@@ -102,9 +104,11 @@ def test_whatever_fits_does_fit(size: int, optimizer: str, tenths: int) -> None:
 def test_tiles_make_memory_flat_but_for_the_pictures_themselves() -> None:
     """24 megapixels take no more for the network than 3."""
     budget = 4_000_000_000
-    small, large = (fitted(demand_of(size=size, optimizer="adam"), 10**12) for size in (2048, 6000))
+    small, large = (
+        fit_to_memory(demand_of(size=size, optimizer="adam"), 10**12) for size in (2048, 6000)
+    )
     assert large.peak - small.peak > budget
-    tiled = fitted(demand_of(size=4000, optimizer="adam"), budget)
+    tiled = fit_to_memory(demand_of(size=4000, optimizer="adam"), budget)
     assert tiled.scales[-1].tile
     assert tiled.scales[-1].width * tiled.scales[-1].height > 10_000_000
 
@@ -125,24 +129,28 @@ def test_what_does_not_fit_names_the_size_that_does(
 ) -> None:
     demand = demand_of(size=6000, engine=engine, optimizer=optimizer)
     with pytest.raises(TooLargeError, match=r"use --size \d+") as caught:
-        fitted(demand, available)
+        fit_to_memory(demand, available)
     fits = int(str(caught.value).rpartition("--size ")[2].rstrip("."))
     smaller = demand_of(size=fits, engine=engine, optimizer=optimizer)
-    assert fitted(smaller, available).peak <= available
+    assert fit_to_memory(smaller, available).peak <= available
     # And not much smaller than what would have fitted.
     with pytest.raises(TooLargeError):
-        fitted(demand_of(size=int(fits * 1.15), engine=engine, optimizer=optimizer), available)
+        fit_to_memory(
+            demand_of(size=int(fits * 1.15), engine=engine, optimizer=optimizer), available
+        )
 
 
 def test_an_enlargement_that_does_not_fit_is_named() -> None:
     demand = demand_of(size=256, enlarged=10**8)
     with pytest.raises(TooLargeError, match="leave --original-size out"):
-        fitted(demand, 2_000_000_000)
+        fit_to_memory(demand, 2_000_000_000)
 
 
 def test_the_painting_counts_for_memory_too() -> None:
     small, large = demand_of(size=1000), demand_of(size=1000, style_scale=2)
-    assert large.peak - small.peak > 2 * 660_000 * small.bytes_per_pixel
+    assert large.peak - small.peak > 2 * small.footprint.network(
+        small.options.layers, small.images[:1]
+    )
 
 
 def test_onnx_runtime_takes_more() -> None:
@@ -166,13 +174,17 @@ def test_what_sections_keep_is_predicted(
         style_layers=dict.fromkeys(layers, 1.0),
     )
     tiled = replace(demand, scales=(replace(demand.scales[0], tile=304),))
-    engine, weights = TorchEngine(read_vgg(default_network.path)), LossWeights.of(demand.options)
+    engine, weights = TorchEngine(read_vgg(default_network.path)), loss_weights(demand.options)
     evaluation = Evaluation(engine, tile=304)
     image = torch.rand(1, 3, *size[::-1])
-    objective, _ = evaluation.objective(weights, image, image.flip(3))
-    evaluation.evaluate(image, objective)
+    objective, _ = objective_for(evaluation, weights, image, image.flip(3))
+    evaluation.loss_and_gradient(image, objective)
     # Of the features at the cut and their gradient, 32 bytes, 12 are those of the picture's own.
-    predicted = tiled._network - memory_module._BUFFERS - 480 * 384 * (32 - 12)
+    predicted = (
+        tiled.footprint.network(tiled.options.layers, tiled.images)
+        - footprint._BUFFERS
+        - 480 * 384 * (32 - 12)
+    )
     assert 0.6 * predicted < engine.network.buffers.bytes < predicted
 
 

@@ -152,18 +152,18 @@ def test_a_scale_that_ended_for_gaining_nothing_stays_ended(tmp_path: Path) -> N
 def test_tiles_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nstrt.runtime.planning.planner import Planner
 
-    prepare = Planner.prepare
+    prepare = Planner.load_and_plan
 
     def tiled(self: Planner, *sizes: Any, **masks: Any) -> Any:
         plan, engine = prepare(self, *sizes, **masks)
         scales = tuple(replace(scale, tile=32) for scale in plan.scales)
         return replace(plan, scales=scales), engine
 
-    monkeypatch.setattr(Planner, "prepare", tiled)
+    monkeypatch.setattr(Planner, "load_and_plan", tiled)
     work = transfer(iterations=(2, 2))
     whole = work.stylize(CAT, NIGHT).to_array()
     states = list(each_state(work, tmp_path))
-    monkeypatch.setattr(Planner, "prepare", prepare)
+    monkeypatch.setattr(Planner, "load_and_plan", prepare)
     assert np.array_equal(gone_on(work, states[1]), whole)
     assert not np.array_equal(work.stylize(CAT, NIGHT).to_array(), whole)
 
@@ -205,7 +205,7 @@ def test_algorithms_are_chosen_for_all_paintings_of_all_scales() -> None:
             return {}
 
     planner = transfer()._planner
-    plan, _ = planner.prepare((72, 48), (72, 48), (30, 90))
+    plan, _ = planner.load_and_plan((72, 48), (72, 48), (30, 90))
     planner.choose_algorithms(plan, Engine())  # type: ignore[arg-type]
     sizes = {(scale.width, scale.height) for scale in plan.scales}
     assert len(sizes.union(*(scale.styles for scale in plan.scales))) >= 4
@@ -264,7 +264,7 @@ def test_arrays_of_a_state_lie_in_one_piece(
             assert tree.is_contiguous()
 
     kept: list[State] = []
-    monkeypatch.setattr(Checkpoints, "keep", lambda _, state: (kept.append(state), check(state)))
+    monkeypatch.setattr(Checkpoints, "save", lambda _, state: (kept.append(state), check(state)))
     for optimizer in ("lbfgs", "adam"):
         work = transfer(optimizer=optimizer, iterations=(3, 3))
         work.run(CAT, NIGHT, checkpoint=tmp_path / "c", checkpoint_seconds=0).result()
@@ -404,7 +404,7 @@ def test_checkpoints_take_a_small_share_of_the_time(tmp_path: Path) -> None:
         assert made.due(scale_done=True)
         now[0] = 30.0
         assert made.due(scale_done=False)
-        made.keep({})
+        made.save({})
         now[0] += 49.0
         assert not made.due(scale_done=False)
         assert not made.due(scale_done=True)

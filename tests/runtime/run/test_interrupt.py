@@ -12,7 +12,9 @@ import torch
 
 from nstrt.runtime import Finished, Interrupted, Preview, Step, StyleTransfer, StylizeOptions
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+from nstrt.runtime.engines.onnx_engine import OnnxEngine
+from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.tiles import tiles_of
 from nstrt.runtime.network.vgg import read_vgg
@@ -65,17 +67,17 @@ def test_every_layer_of_a_step_looks(default_network: Network, name: str) -> Non
         content=1, style=1, tv=0, content_layers={"relu4_1": 1.0}, style_layers={"relu5_1": 1.0}
     )
     evaluation = Evaluation(engine)
-    objective, _ = evaluation.objective(weights, image, image.flip(3))
-    expected = evaluation.evaluate(image.square(), objective)
+    objective, _ = objective_for(evaluation, weights, image, image.flip(3))
+    expected = evaluation.loss_and_gradient(image.square(), objective)
     # Backwards through thirteen layers in ONNX Runtime's engine, both ways through twelve in
     # torch's, whose second one takes the first along; each is at least one band.
     for looks in range(0, 2 * 12 if name == "torch" else 13, 5):
         engine.interrupt = Countdown(looks)
         with pytest.raises(Interrupted):
-            evaluation.evaluate(image.square(), objective)
+            evaluation.loss_and_gradient(image.square(), objective)
     engine.interrupt = Interrupt()
     # What was left in the middle leaves no trace.
-    terms, gradient = evaluation.evaluate(image.square(), objective)
+    terms, gradient = evaluation.loss_and_gradient(image.square(), objective)
     assert terms == expected[0]
     assert torch.equal(gradient, expected[1])
 
@@ -88,9 +90,9 @@ def test_looks_come_often_while_a_picture_is_in_tiles(default_network: Network, 
         content=1, style=1, tv=0, content_layers={"relu2_1": 1.0}, style_layers={"relu3_1": 1.0}
     )
     evaluation = Evaluation(engine, tile=48)
-    objective, _ = evaluation.objective(weights, image, image.flip(3))
+    objective, _ = objective_for(evaluation, weights, image, image.flip(3))
     counted = engine.interrupt = Countdown(1 << 30)
-    evaluation.evaluate(image, objective)
+    evaluation.loss_and_gradient(image, objective)
     looks = (1 << 30) - counted.looks
     tiles = len(tiles_of(64, 96, 48, weights.layers))
     # In each tile two ways forward, of which ONNX Runtime has one look of its own, and one back;
@@ -100,7 +102,7 @@ def test_looks_come_often_while_a_picture_is_in_tiles(default_network: Network, 
     for left in range(0, looks, looks // 4):
         engine.interrupt = Countdown(left)
         with pytest.raises(Interrupted):
-            evaluation.evaluate(image, objective)
+            evaluation.loss_and_gradient(image, objective)
 
 
 def test_onnx_runtime_itself_is_ended_in_the_middle(default_network: Network) -> None:

@@ -21,17 +21,20 @@ from nstrt.plugins.cli.stylize import _region as read_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.torch_engine import OnnxEngine, TorchEngine
+from nstrt.runtime.engines.onnx_engine import OnnxEngine
+from nstrt.runtime.engines.targets import build_objective, gram_matrices, objective_for
+from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import OptionError, PictureReadError, ProviderUnavailableError
+from nstrt.runtime.loss.accumulate import GramObserver, LossAccumulator
 from nstrt.runtime.loss.guidance import (
     PROTECTION,
     Guidance,
     PhotoOverlay,
     RegionGuidance,
     at_layers,
-    shared_out,
+    partition,
 )
-from nstrt.runtime.loss.objective import GramObserver, LossWeights, Objective, Region
+from nstrt.runtime.loss.objective import LossWeights, Objective, StyleTarget
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.pictures import Picture, read_picture
@@ -100,7 +103,7 @@ def test_masks_that_share_out_the_picture_share_out_every_layer() -> None:
 
 def test_overlapping_masks_share_each_pixel() -> None:
     masks = [np.array([[1, 1, 0.5, 0, 0.2]], np.float32), np.array([[1, 0, 1, 0, 0.3]], np.float32)]
-    (one, other), rest = shared_out(masks)
+    (one, other), rest = partition(masks)
     assert one[0].tolist() == pytest.approx([0.5, 1, 1 / 3, 0, 0.2])
     assert other[0].tolist() == pytest.approx([0.5, 0, 2 / 3, 0, 0.3])
     assert rest[0].tolist() == pytest.approx([0, 0, 0, 1, 0.5])
@@ -157,7 +160,7 @@ def test_loss_and_pull_of_regions_are_autograds(
     relative: bool, gram_mean: bool, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two regions with soft masks and a protected part, in pieces, against plain formulas."""
-    monkeypatch.setattr("nstrt.runtime.loss.objective._GUIDED", strip)
+    monkeypatch.setattr("nstrt.runtime.loss.accumulate._GUIDED_NUMBERS", strip)
     weights = LossWeights(
         content=3,
         style=5,
@@ -190,14 +193,13 @@ def test_loss_and_pull_of_regions_are_autograds(
     objective = Objective(
         weights=weights,
         contents={"one": target},
-        grams={},
-        regions=tuple(
-            Region(grams={"one": gram}, guide=guide_of(channel, share))
+        styles=tuple(
+            StyleTarget(grams={"one": gram}, guide=guide_of(channel, share))
             for channel, gram, share in zip(channels, grams, shares, strict=True)
         ),
         protection={"one": protection},
     )
-    accumulator, seen = objective.accumulator(), values.detach()
+    accumulator, seen = LossAccumulator(objective), values.detach()
     for rows in (slice(0, 2), slice(2, 5)):
         accumulator.observe("one", seen[:, rows], rows.start)
     terms = accumulator.terms(image)
@@ -234,7 +236,7 @@ def guidance_of(photo: Tensor, layers: LossWeights, *, overlay: bool = False) ->
     face = np.zeros_like(mask)
     face[height // 3 :, : width // 3] = 1
     protection = at_layers(face, layers.content_layers)
-    (mask,), rest = shared_out([mask])
+    (mask,), rest = partition([mask])
     return Guidance(
         guides=[
             RegionGuidance.of(each, layers.style_layers, CPU)
@@ -272,18 +274,21 @@ def test_tiles_are_the_whole(
     whole, tiled = Evaluation(engine), Evaluation(engine, tile=80)
     picture = photo(131, 149)
     guidance = guidance_of(picture, weights, overlay=overlay)
-    styles = [whole.grams(weights, painting(120, 140)), whole.grams(weights, photo(90, 90))]
+    styles = [
+        gram_matrices(whole, weights, painting(120, 140)),
+        gram_matrices(whole, weights, photo(90, 90)),
+    ]
     styles = styles[: len(guidance.guides)]
-    objective, before = whole.objective(weights, picture, styles, guidance)
-    found, found_before = tiled.objective(weights, picture, styles, guidance)
+    objective, before = build_objective(whole, weights, picture, styles, guidance)
+    found, found_before = build_objective(tiled, weights, picture, styles, guidance)
     assert found_before == pytest.approx(before, rel=1e-5)
     image = (picture * 0.7 + 0.1).clamp(0, 1)
-    terms, gradient = whole.evaluate(image, objective)
-    found_terms, found_gradient = tiled.evaluate(image, found)
+    terms, gradient = whole.loss_and_gradient(image, objective)
+    found_terms, found_gradient = tiled.loss_and_gradient(image, found)
     for part in ("loss", "content", "style", "tv"):
         assert getattr(found_terms, part) == pytest.approx(getattr(terms, part), rel=1e-5), part
     assert error(found_gradient, gradient) < 1e-2
-    assert tiled.measure(image, objective).loss == pytest.approx(terms.loss, rel=1e-5)
+    assert tiled.loss(image, objective).loss == pytest.approx(terms.loss, rel=1e-5)
 
 
 def test_the_gradient_at_the_picture_is_a_difference_quotient(
@@ -293,14 +298,14 @@ def test_the_gradient_at_the_picture_is_a_difference_quotient(
     evaluation = Evaluation(engine_of(default_network, "torch"))
     picture = photo(64, 80)
     guidance = guidance_of(picture, WEIGHTS, overlay=True)
-    styles = [evaluation.grams(WEIGHTS, painting(64, 80))]
-    objective, _ = evaluation.objective(WEIGHTS, picture, styles, guidance)
+    styles = [gram_matrices(evaluation, WEIGHTS, painting(64, 80))]
+    objective, _ = build_objective(evaluation, WEIGHTS, picture, styles, guidance)
     image = (picture * 0.7 + 0.1).clamp(0, 1)
-    _, gradient = evaluation.evaluate(image, objective)
+    _, gradient = evaluation.loss_and_gradient(image, objective)
     assert guidance.overlay is not None
     assert not gradient[:, :, guidance.overlay.opacity == 0].any()
     direction = gradient / gradient.norm()
-    ends = [evaluation.measure(image + s * 0.02 * direction, objective).loss for s in (1, -1)]
+    ends = [evaluation.loss(image + s * 0.02 * direction, objective).loss for s in (1, -1)]
     assert (ends[0] - ends[1]) / 0.04 == pytest.approx(float(gradient.norm()), rel=0.03)
 
 
@@ -311,12 +316,12 @@ def test_a_region_that_is_everything_is_the_plain_loss(
     picture, image = photo(48, 64), painting(48, 64)
     for weights in (WEIGHTS, replace(WEIGHTS, gram_mean=False, relative=False)):
         guide = RegionGuidance.of(np.ones((48, 64), np.float32), weights.style_layers, CPU)
-        plain, before = evaluation.objective(weights, picture, image)
-        grams = [evaluation.grams(weights, image)]
-        guided, same = evaluation.objective(weights, picture, grams, Guidance(guides=[guide]))
+        plain, before = objective_for(evaluation, weights, picture, image)
+        grams = [gram_matrices(evaluation, weights, image)]
+        guided, same = objective_for(evaluation, weights, picture, grams, Guidance(guides=[guide]))
         assert same == pytest.approx(before, rel=1e-5)
-        terms, gradient = evaluation.evaluate(picture, plain)
-        found_terms, found = evaluation.evaluate(picture, guided)
+        terms, gradient = evaluation.loss_and_gradient(picture, plain)
+        found_terms, found = evaluation.loss_and_gradient(picture, guided)
         assert found_terms.style == pytest.approx(terms.style, rel=1e-5)
         assert error(found, gradient) < 1e-4
 

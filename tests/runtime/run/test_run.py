@@ -28,10 +28,9 @@ from nstrt.runtime import (
     stylize,
 )
 from nstrt.runtime.errors import OptionError, ProviderUnavailableError, TooLargeError
-from nstrt.runtime.planning import planner as planner_module
+from nstrt.runtime.planning import engine_choice, planner
 from nstrt.runtime.planning.memory import PLANNING_MARGIN
 from nstrt.runtime.planning.plan import Plan
-from nstrt.runtime.planning.planner import Planner
 
 from support import EXAMPLES
 
@@ -289,7 +288,7 @@ def test_what_lies_under_transparent_paint_has_no_style() -> None:
 def test_a_starved_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     from nstrt.runtime.engines.evaluation import Evaluation
 
-    evaluate, steps = Evaluation.evaluate, []
+    evaluate, steps = Evaluation.loss_and_gradient, []
 
     def starved(self: Evaluation, *arguments: Any) -> Any:
         steps.append(1)
@@ -297,7 +296,7 @@ def test_a_starved_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> Non
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate ...")
         return evaluate(self, *arguments)
 
-    monkeypatch.setattr(Evaluation, "evaluate", starved)
+    monkeypatch.setattr(Evaluation, "loss_and_gradient", starved)
     made = transfer(iterations=10).stylize(CAT, NIGHT)
     assert made.stopped
     assert made.steps == 4
@@ -315,8 +314,8 @@ def test_where_the_quicker_engine_does_not_fit_the_other_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And what is refused names a size that is not refused."""
-    quicker = planner_module._Choice(name="onnx", precision="fp32", reason="measured")
-    monkeypatch.setattr(Planner, "_choose_engine", lambda *_: quicker)
+    quicker = engine_choice.EngineChoice(name="onnx", precision="fp32", reason="measured")
+    monkeypatch.setattr(planner, "choose_engine", lambda *_: quicker)
     photo = painting = (3000, 2000)
 
     def plan(most: float, **given: Any) -> Plan:
@@ -346,7 +345,7 @@ def test_rounded_products_are_chosen_where_they_are_much_quicker(
     """What they say of the loss is a little out."""
     seconds = {"onnx": 2.0, "torch": 1.0, "graph": 3.0, "torch in bf16": rounded}
     quickest = min(seconds, key=seconds.__getitem__), seconds
-    monkeypatch.setattr(planner_module, "has_native_bf16", lambda: True)
+    monkeypatch.setattr(engine_choice, "has_native_bf16", lambda: True)
     monkeypatch.setattr("nstrt.runtime.engines.benchmark.fastest_engine", lambda *_: quickest)
     plan = transfer(engine="auto", precision="auto").plan((64, 48), (64, 48))
     assert (plan.engine, plan.precision) == ("torch", precision)

@@ -24,7 +24,7 @@ from nstrt.runtime import (
     StylizeOptions,
 )
 from nstrt.runtime.errors import CheckpointError
-from nstrt.runtime.loss.objective import Temporal
+from nstrt.runtime.loss.temporal import TemporalLoss
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.pictures import Picture, gray
 from nstrt.runtime.run.inputs import PreviousFrame
@@ -109,7 +109,7 @@ def test_the_temporal_loss_is_the_weighted_mean_square(kind: str) -> None:
         return float(total / x.size)
 
     place = torch.tensor if kind == "torch" else np.array
-    held = Temporal(weight=3.0, target=place(target), root=place(np.sqrt(trust)))
+    held = TemporalLoss(weight=3.0, target=place(target), root=place(np.sqrt(trust)))
     before = random.random(image.shape)
     gradient = place(before)
     given = LossTerms(loss=0.5, content=0.1, style=0.2, tv=0.3)

@@ -1,0 +1,36 @@
+"""The losses' formulas in torch, for autograd."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from nstrt.runtime.loss.objective import EPSILON
+
+
+def gram_matrix(features: Tensor, *, mean: bool = True) -> Tensor:
+    """G = F F' / positions, channels x channels, for features of 1 x channels x height x width.
+
+    ``mean=False`` leaves the division out. Computed in single precision.
+    """
+    flat = features.flatten(2)[0].float()
+    product = flat @ flat.T
+    return product / flat.shape[1] if mean else product
+
+
+def content_loss(features: Tensor, target: Tensor, *, relative: bool = True) -> Tensor:
+    """mean((F - P)^2) / mean(P^2), a scalar."""
+    difference = (features.float() - target).square().mean()
+    return difference / target.square().mean().clamp_min(EPSILON) if relative else difference
+
+
+def style_loss(gram: Tensor, target: Tensor, *, relative: bool = True) -> Tensor:
+    """mean((G - A)^2) / mean(A^2), a scalar."""
+    difference = (gram - target).square().mean()
+    return difference / target.square().mean().clamp_min(EPSILON) if relative else difference
+
+
+def tv_loss(image: Tensor) -> Tensor:
+    """Mean of squared differences between neighbours, right and below, a scalar."""
+    down, right = image[..., 1:, :] - image[..., :-1, :], image[..., 1:] - image[..., :-1]
+    squares = down.square().sum() + right.square().sum()
+    return squares / (down.numel() + right.numel())
