@@ -70,7 +70,7 @@ def keep_pictures() -> list[Any]:
 
     def keeping(self: Any) -> Any:
         image = self._image if self._settled is None else self._settled
-        kept[:] = [loop.arrays_of(image).fetch(image).copy()]
+        kept[:] = [loop.arrays_of(image).to_numpy(image).copy()]
         return picture(self)
 
     loop._Best.picture = keeping  # type: ignore[method-assign]

@@ -80,11 +80,11 @@ class GraphEngine:
             # A new scale begins: free the step session's buffers before all features need memory.
             self._bound = self._step = None
         # Tiles of an image are not contiguous.
-        part = self.arrays.packed(part)
+        part = self.arrays.contiguous(part)
         found = self.features.bound(part, self.interrupt, layers=observer.layers, shrink=True)
         self.interrupt.check()
         for layer in observer.layers:
-            observer.observe(layer, self.arrays.single(found[layer][0]), 0)
+            observer.observe(layer, self.arrays.upcast_half(found[layer][0]), 0)
 
     def step(self, objective: Objective, image: Array) -> StepFunction:
         self.features.release()
@@ -115,7 +115,7 @@ class GraphEngine:
         gradient = self.arrays.buffer(part.shape)
         bound = Bound(self._tile)
         inputs = tile_inputs(accumulator, tile, self.arrays)
-        for name, values in {IMAGE: self.arrays.packed(part), **inputs}.items():
+        for name, values in {IMAGE: self.arrays.contiguous(part), **inputs}.items():
             bound.take(name, values)
         bound.give(GRADIENT, gradient)
         bound.run(self.interrupt)
@@ -184,7 +184,7 @@ def tile_inputs(accumulator: LossAccumulator, tile: Tile, arrays: Arrays) -> dic
         stride = stride_of(layer)
         top, left = tile.rows.start // stride, tile.columns.start // stride
         target = objective.contents[layer][:, top : top + rows, left : left + columns]
-        found[target_input(layer)] = arrays.packed(target[None])
+        found[target_input(layer)] = arrays.contiguous(target[None])
         factors.append(float(accumulator.factors[layer]))
     for layer in in_network_order(objective.weights.style_layers):
         found[pull_input(layer)] = accumulator.style_factors[layer]

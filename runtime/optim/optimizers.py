@@ -76,14 +76,14 @@ class Adam:
     def _update(self, image: Array, gradient: Array, mean: Array, square: Array) -> None:
         arrays = arrays_of(image)
         mean *= _BETA1
-        arrays.add(mean, gradient, 1 - _BETA1)
+        arrays.add_scaled(mean, gradient, 1 - _BETA1)
         square *= self.beta2
-        arrays.add(square, gradient * gradient, 1 - self.beta2)
-        step = arrays.root(square)
+        arrays.add_scaled(square, gradient * gradient, 1 - self.beta2)
+        step = arrays.sqrt(square)
         step /= (1 - self.beta2**self._steps) ** 0.5
         step += _SMALLEST_ROOT
         step = mean / step
-        arrays.add(image, step, -self.learning_rate / (1 - _BETA1**self._steps))
+        arrays.add_scaled(image, step, -self.learning_rate / (1 - _BETA1**self._steps))
         if self.clamp:
             arrays.clamp(image)
 
@@ -92,7 +92,7 @@ class Adam:
         showed that this beats starting them afresh at every scale."""
         if self._moments is not None:
             mean, square = map(resize, self._moments)
-            self._moments = mean, arrays_of(square).at_least(square, 0.0)
+            self._moments = mean, arrays_of(square).clamp_min(square, 0.0)
 
     def state(self) -> State:
         return {"steps": self._steps, "moments": self._moments}
@@ -200,7 +200,7 @@ class Lbfgs:
     def _move(self, image: Array, at: _Point) -> None:
         arrays = arrays_of(image)
         image[...] = at.image
-        arrays.add(image, at.direction, at.length)
+        arrays.add_scaled(image, at.direction, at.length)
         if self.clamp:
             arrays.clamp(image)
 
@@ -224,9 +224,9 @@ class Lbfgs:
         curvature = arrays.dot(step, change)
         usable = curvature > 1e-10 * arrays.dot(change, change)
         metric = sum(arrays.dot(*pair) for pair in self._smoothed(change))
-        gamma = curvature / arrays.choose(usable, metric, 1.0)
-        self._gamma = gamma if self._gamma is None else arrays.choose(usable, gamma, self._gamma)
-        rho = usable / arrays.choose(usable, curvature, 1.0)
+        gamma = curvature / arrays.where(usable, metric, 1.0)
+        self._gamma = gamma if self._gamma is None else arrays.where(usable, gamma, self._gamma)
+        rho = usable / arrays.where(usable, curvature, 1.0)
         self._pairs.append((step, change, rho))
 
     def _direction(self, image: Array, gradient: Array) -> Array:
@@ -237,18 +237,18 @@ class Lbfgs:
         along: list[Array] = []
         for step, change, rho in reversed(self._pairs):
             alpha = rho * arrays.dot(step, q)
-            arrays.add(q, change, -alpha)
+            arrays.add_scaled(q, change, -alpha)
             along.append(alpha)
         for channel, smoothed in self._smoothed(q):
             channel[...] = smoothed
         if self._gamma is None:
             moved = q * free if free is not None else q
             length = (arrays.dot(moved, moved) / math.prod(q.shape)) ** 0.5
-            self._gamma = self.first_step / arrays.at_least(length, 1e-30)
+            self._gamma = self.first_step / arrays.clamp_min(length, 1e-30)
         q *= self._gamma
         for (step, change, rho), alpha in zip(self._pairs, reversed(along), strict=True):
             beta = rho * arrays.dot(change, q)
-            arrays.add(q, step, alpha - beta)
+            arrays.add_scaled(q, step, alpha - beta)
         if free is not None:
             q *= free
         q *= -1
@@ -267,8 +267,8 @@ class Lbfgs:
             height, width = channel.shape[-2:]
             frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
             weights = (frequencies + _FLAT_BELOW) ** -self.smoothing
-            self._weights = arrays.place(weights, like=channel)
-        return arrays.filtered(channel, self._weights)
+            self._weights = arrays.from_numpy(weights, like=channel)
+        return arrays.filter_spectrum(channel, self._weights)
 
     def _free(self, image: Array, gradient: Array) -> Array | None:
         if not self.clamp:

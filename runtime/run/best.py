@@ -71,7 +71,7 @@ class BestImage:
             average = self._average
             image, weight = (self._image, 1.0) if average is None else average.weighted()
         assert image is not None
-        values = arrays_of(image).fetch(image[0].swapaxes(0, 1).swapaxes(1, 2))
+        values = arrays_of(image).to_numpy(image[0].swapaxes(0, 1).swapaxes(1, 2))
         if weight != 1:
             values /= weight
         return np.clip(values, 0, 1, out=values)

@@ -217,7 +217,7 @@ def _first_image(
     if options.init == "noise":
         # NumPy's generator: a seed gives the same noise for every engine and device.
         values = np.random.default_rng(options.seed).random(tuple(photo.shape), np.float32)
-        return arrays.place(values)
+        return arrays.from_numpy(values)
     image = arrays.copy(photo)
     if options.init == "gray":
         image[...] = 0.5
@@ -225,4 +225,4 @@ def _first_image(
 
 
 def _at_scale(array: Array, scale: Scale) -> Array:
-    return arrays_of(array).resized(array, scale.height, scale.width)
+    return arrays_of(array).resize_bicubic(array, scale.height, scale.width)

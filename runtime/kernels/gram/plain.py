@@ -15,7 +15,7 @@ class GramSum:
 
     def add(self, values: Array) -> None:
         """More positions."""
-        arrays_of(values).add_product(self._sum, values.reshape(len(values), -1))
+        arrays_of(values).add_gram(self._sum, values.reshape(len(values), -1))
 
     def matrix(self) -> Array:
         """F F'."""
@@ -24,4 +24,4 @@ class GramSum:
 
 def add_pull(gradient: Array, pull: Array, values: Array) -> None:
     """See :class:`GramProducts`."""
-    arrays_of(gradient).add_pull(gradient, pull, values.reshape(len(values), -1))
+    arrays_of(gradient).add_matmul(gradient, pull, values.reshape(len(values), -1))

@@ -327,10 +327,10 @@ def test_arrays_move_as_tensors_do(make: Callable[[], Optimizer]) -> None:
             other.update(array, *(part_of(rough(torch.from_numpy(array)))))
             assert np.abs(image.numpy() - array).max() < 1e-7
         if size == (6, 5):
-            image = TensorArrays(image.device).resized(image, 9, 8)
-            array = PlainArrays().resized(array, 9, 8)
-            one.rescaled(lambda tensor: TensorArrays(tensor.device).resized(tensor, 9, 8))
-            other.rescaled(lambda values: PlainArrays().resized(values, 9, 8))
+            image = TensorArrays(image.device).resize_bicubic(image, 9, 8)
+            array = PlainArrays().resize_bicubic(array, 9, 8)
+            one.rescaled(lambda tensor: TensorArrays(tensor.device).resize_bicubic(tensor, 9, 8))
+            other.rescaled(lambda values: PlainArrays().resize_bicubic(values, 9, 8))
         else:
             average.add(image)
             other_average.add(array)
@@ -403,7 +403,7 @@ def test_coarse_pairs_go_as_fine_ones_come() -> None:
             lbfgs.update(image, -float(step), np.float32(0.01) * image)
         assert len(lbfgs._pairs) == history
         tracemalloc.reset_peak()
-        lbfgs.rescaled(lambda array: arrays.resized(array, fine, fine))
+        lbfgs.rescaled(lambda array: arrays.resize_bicubic(array, fine, fine))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
