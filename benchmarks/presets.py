@@ -97,7 +97,7 @@ def row(preset: str, pair: str, result: Result, photo: Picture, painting: Pictur
     border = border_ratio(result.picture.rgb, same_size)
     chroma = chroma_noise_ratio(result.picture.rgb, same_size)
     finest = result.plan.scales[-1]
-    on_canvas = resize(painting.rgb, finest.style_width, finest.style_height)
+    on_canvas = resize(painting.rgb, *finest.styles[0])
     own = chroma_noise(on_canvas) / chroma_noise(same_size)
     size = f"{result.picture.width}×{result.picture.height}"
     return (

@@ -1,4 +1,4 @@
-"""The public face of the runtime: one photo, one painting, the photo repainted."""
+"""Public interface of the runtime: repaint a photo in the style of a painting."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Notify = Callable[[str], None]
 
 
 class StyleTransfer:
-    """Repaints photos in the manner of paintings, with the same options.
+    """Repaints photos in the style of paintings, with the same options.
 
-    One object serves many pictures: the model, its session and the choice of the engine are
-    made once. ``notify`` is told, in a sentence, what takes time or was decided on the way.
+    One object serves many pictures: model, sessions and engine are loaded once. ``notify`` gets
+    sentences about slow steps and automatic decisions.
 
-    Not for several threads at once; :meth:`Run.stop` may come from any.
+    Not thread-safe, except for :meth:`Run.stop` and :meth:`Run.cancel`.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class StyleTransfer:
         self._planner = Planner(self.options, store or ModelStore(notify=notify), notify)
 
     def with_options(self, options: StylizeOptions) -> StyleTransfer:
-        """The same for other options, sharing the networks that are loaded."""
+        """A copy with other options that shares the loaded networks."""
         other = copy(self)
         other.options = options
         other._planner = self._planner.with_options(options)
         return other
 
     def prepare(self) -> None:
-        """Load what a run needs and take one small step, so that runs start at once."""
+        """Load everything a run needs and take one small step, so that runs start at once."""
         from nstrt.runtime.engines.benchmark import measure_step
         from nstrt.runtime.planning.loss_weights import loss_weights
 
@@ -69,11 +69,12 @@ class StyleTransfer:
         regions: int = 0,
         protect: bool = False,
     ) -> Estimate:
-        """What a run would take for a photo, a painting and ``more`` of them, those of regions
-        too, of (width, height) pixels, with so many regions and a part that is protected or not.
+        """Estimate time and memory of a run.
 
-        The time is that of this machine's runs before, or else of a small step taken now.
-        Raises what the run would raise.
+        Sizes are (width, height) in pixels; ``more`` are further paintings, those of regions too.
+        Loads the network, and measures engines where no measurement is stored. The time comes from
+        earlier runs on this machine, or else from a small step taken now. Raises the errors of
+        :meth:`run`.
         """
         masks = mask_count(regions, protect, stays=self.options.rest == "photo")
         plan, engine = self._planner.load_and_plan(photo, painting or photo, *more, masks=masks)
@@ -104,27 +105,27 @@ class StyleTransfer:
         resume: bool = False,
         checkpoint_seconds: float | None = None,
     ) -> Run:
-        """Start repainting ``content`` in the manner of ``style``; nothing happens before the
-        run is iterated.
+        """Create a run that repaints ``content`` in the style of ``style``; iterating it starts it.
 
-        Pictures are paths, Pillow images, NumPy arrays, torch tensors or :class:`Picture`. Of
-        several paintings, a list or tuple, the styles are blended (``style_blend``). ``regions``
-        are pairs of a mask, white where the region is, and its painting, or None for the main
-        one; ``protect`` is a mask, white where the picture is to stay near the photo. Previews
-        come every so many steps or seconds. ``started`` is when the command began, by
-        ``time.perf_counter()``, if earlier than now. ``start`` is a picture to start from, in
-        place of what ``options.init`` names; it is resized to the first scale. ``moved`` is the
+        Pictures are paths, Pillow images, NumPy arrays, torch tensors or :class:`Picture`. A list
+        or tuple of paintings is blended (``style_blend``).
+
+        - ``regions``: pairs of a mask, white inside the region, and its painting, or None for the
+          main one.
+        - ``protect``: a mask, white where the result stays near the photo.
+        - ``preview_steps``, ``preview_seconds``: interval of previews.
+        - ``started``: when the command began, by ``time.perf_counter()``, if earlier than now.
+        - ``start``: a picture to start from in place of ``options.init``. ``moved`` is the
         painting of a film's frame before, moved along (:func:`moved`), which
         the picture is held to with ``options.temporal_weight``.
 
-        The run's state is kept in the file ``checkpoint``, if one is named, every
-        ``checkpoint_seconds`` (by default 30; 0: after each step), but in no more than about two
-        hundredths of the time. With ``resume`` the run goes on from the state that is found there,
-        to the same picture, and from the beginning if there is none. Once the result is saved,
-        :meth:`Run.remove_checkpoint` deletes the file.
+        The run writes its state to the file ``checkpoint`` every ``checkpoint_seconds`` (default
+        30; 0: after each step), which takes at most 2 % of the time. With ``resume`` it resumes
+        from that file to the same bits, or starts anew if there is none. Call
+        :meth:`Run.remove_checkpoint` once the result is saved.
 
-        The iteration raises :class:`CheckpointError` for a checkpoint that is
-        damaged, of another photo, painting or options, or cannot be gone on from here.
+        The iteration raises :class:`CheckpointError` for a checkpoint that is damaged, belongs to
+        other pictures or options, or cannot be resumed on this machine.
         """
         if resume and checkpoint is None:
             raise OptionError("To resume a run, name its checkpoint file too.")
@@ -152,14 +153,14 @@ class StyleTransfer:
         regions: Sequence[RegionSource] = (),
         protect: PictureSource | None = None,
     ) -> Result:
-        """Repaint ``content`` in the manner of ``style`` and wait for the result; see
-        :meth:`run`."""
+        """Repaint ``content`` in the style of ``style``; see :meth:`run`."""
         return self.run(content, style, regions=regions, protect=protect).result()
 
     def plan(self, photo: tuple[int, int], painting: tuple[int, int]) -> Plan:
-        """What would run for a photo and a painting of (width, height) pixels.
+        """Load the network and plan a run for a photo and a painting of (width, height) pixels.
 
-        Raises :class:`NstrtError` if it cannot run here.
+        Measures engines and algorithms where no measurement is stored, which takes seconds. Raises
+        :class:`NstrtError` if it cannot run here.
         """
         return self._planner.load_and_plan(photo, painting)[0]
 
@@ -172,7 +173,7 @@ def stylize(
     protect: PictureSource | None = None,
     **options: Any,
 ) -> Result:
-    """Repaint ``content`` in the manner of ``style``; see :meth:`StyleTransfer.run`.
+    """Repaint ``content`` in the style of ``style``; see :meth:`StyleTransfer.run`.
 
     ``options`` are those of :class:`StylizeOptions`, ``preset`` among them. Pictures are paths,
     Pillow images, NumPy arrays or torch tensors.

@@ -182,7 +182,7 @@ def losses_of(
     found: list[PictureLosses] = []
     against: dict[Scale, _Against] = {}
     for source in pictures:
-        picture = colours.as_painted(as_picture(source).opaque())
+        picture = colours.as_seen(as_picture(source).opaque())
         scale = _scale(picture, colours.style, options)
         if scale not in against:
             # Most often all pictures have one size; others' targets are of no use any more.

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays.plain import PlainArrays
 
-__all__ = ["Array", "Arrays", "PlainArrays", "arrays_of", "bands_of", "row_bands"]
+__all__ = ["Array", "Arrays", "Mask", "PlainArrays", "arrays_of", "bands_of", "row_bands"]
 
 Array = Any
 """A NumPy array or a torch tensor."""
+
+Mask = NDArray[np.float32]
+"""Height x width, from 0 (outside) to 1 (inside)."""
 
 _BAND = 1 << 22
 """Numbers in one band of a picture: 17 MB."""

@@ -14,24 +14,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nstrt.runtime.arrays import Array, Arrays
+from nstrt.runtime.arrays import Array, Arrays, Mask
 from nstrt.runtime.model import layers_through
 
 __all__ = [
     "PROTECTION",
     "RELIEF",
     "Guidance",
-    "Mask",
     "PhotoOverlay",
     "RegionGuidance",
     "at_layers",
     "partition",
 ]
-
-Mask = NDArray[np.float32]
-"""Height x width, from 0 (outside) to 1 (inside)."""
 
 PROTECTION = 4.0
 """Extra content weight of the protected part: W = 1 + PROTECTION * mask."""

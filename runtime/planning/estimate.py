@@ -1,4 +1,4 @@
-"""How long a run will take and how much memory, before it starts."""
+"""Estimate of a run's time and memory."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ __all__ = ["Estimate", "known_pace", "learn_pace"]
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a run would take."""
+    """Time and memory that a run would take."""
 
     plan: Plan
-    """What would run."""
+    """Plan of the run."""
 
     seconds: float
-    """From its start, the network loaded."""
+    """Seconds from its start, with the network loaded."""
 
     available: int
-    """Bytes of memory that are free where it would run; :attr:`Plan.memory` is what it takes."""
+    """Free bytes of memory where it would run; :attr:`Plan.memory` is the demand."""
 
 
 def known_pace(key: str) -> float | None:
-    """Seconds for a step of one pixel in this machine's runs like ``key``, if there were any."""
+    """Stored seconds for a step of one pixel in runs like ``key``, or None."""
     value = load_measurements("paces").get(key)
     return value if isinstance(value, float) and value > 0 else None
 
 
 def learn_pace(key: str, pace: float) -> None:
-    """A run took ``pace``: half of what is known from now on, the runs before the rest."""
+    """Store a run's ``pace``, averaged with the stored one."""
     before = known_pace(key)
     store_measurement("paces", key, pace if before is None else (before + pace) / 2)

@@ -1,4 +1,4 @@
-"""The plan of a run, decided once before it starts: scales, engine, provider, threads, memory.
+"""Plan of a run, made once before it starts: scales, engine, provider, threads, memory.
 
 Equal plans on one machine give equal pixels.
 """
@@ -13,17 +13,17 @@ from typing import Any
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.options.options import StylizeOptions
 
-__all__ = ["COARSEST", "STEP", "Plan", "Scale", "default_size", "plan_scales"]
+__all__ = ["COARSEST", "SCALE_RATIO", "Plan", "Scale", "default_size", "plan_scales"]
 
-STEP = math.sqrt(2)
-"""Each scale's long side is this many times the last one's."""
+SCALE_RATIO = math.sqrt(2)
+"""Ratio of the long sides of a scale and the next coarser one."""
 
 COARSEST = 128
-"""Long side in pixels that coarse to fine starts from, about."""
+"""Approximate long side in pixels of the coarsest scale."""
 
 
 SMALLEST_SIDE = 32
-"""Coarse scales whose short side would be smaller are left out."""
+"""Smallest short side in pixels of a coarse scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +31,10 @@ class Scale:
     """One scale of coarse to fine."""
 
     width: int
-    """Of the picture, in pixels."""
+    """Size of the image in pixels."""
 
     height: int
-    """Of the picture, in pixels."""
+    """Size of the image in pixels."""
 
     styles: tuple[tuple[int, int], ...]
     """Width and height of each painting, in pixels."""
@@ -43,30 +43,20 @@ class Scale:
     """Steps at this scale."""
 
     tile: int | None = None
-    """Longest side in pixels of the tiles it is computed in; None for the whole at once."""
-
-    @property
-    def style_width(self) -> int:
-        """Of the first painting, in pixels."""
-        return self.styles[0][0]
-
-    @property
-    def style_height(self) -> int:
-        """Of the first painting, in pixels."""
-        return self.styles[0][1]
+    """Longest side of its tiles in pixels; None for the whole image at once."""
 
     @property
     def work(self) -> int:
-        """Pixels times steps, to which the time is proportional."""
+        """Pixels times steps; the time is proportional to it."""
         return self.width * self.height * self.iterations
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will run, where and how."""
+    """Engine, provider, scales and algorithms of a run."""
 
     engine: str
-    """``onnx`` or ``torch``."""
+    """``onnx``, ``torch`` or ``graph``."""
 
     provider: str
     """ONNX Runtime's provider, or where torch runs: ``cpu``, ``cuda``, ``tensorrt``, ``coreml``."""
@@ -75,13 +65,13 @@ class Plan:
     """``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
 
     device: str
-    """The processor or card, by name."""
+    """Name of the processor or card."""
 
     threads: int
     """Processor threads."""
 
     scales: tuple[Scale, ...]
-    """From coarse to fine."""
+    """Scales from coarse to fine."""
 
     optimizer: str
     """``lbfgs`` or ``adam``."""
@@ -93,20 +83,21 @@ class Plan:
     """Name of the model file."""
 
     model_sha256: str
-    """Its checksum."""
+    """SHA-256 of the model file."""
 
     memory: int
-    """Bytes that the run will take at its peak, as predicted."""
+    """Predicted peak memory in bytes."""
 
     kernels: Mapping[str, str]
-    """The algorithm of each convolution that torch computes at the finest scale, in tiles those of
-    each section's first one, by its layer and way: ``on``, or ``back`` for the gradient."""
+    """Algorithm of each convolution that torch computes at the finest scale, by layer and
+    direction (``on``, or ``back`` for the gradient); in tiles, that of each section's first tile.
+    """
 
     nodes: Mapping[str, int]
-    """Nodes of the network by ONNX Runtime's provider, as it recorded them; empty for torch."""
+    """Nodes of the network by ONNX Runtime's provider; empty for engine ``torch``."""
 
     reasons: tuple[str, ...]
-    """Why, in sentences, where something was chosen automatically."""
+    """Sentences on automatic choices."""
 
     @property
     def steps(self) -> int:
@@ -115,22 +106,22 @@ class Plan:
 
     @property
     def work(self) -> int:
-        """Pixels times steps over the whole run, to which the time is proportional."""
+        """Pixels times steps over the whole run; the time is proportional to it."""
         return sum(scale.work for scale in self.scales)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as they are recorded in a result."""
+        """Plain values for a recipe."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
-        """The plan of which :meth:`as_dict` gave these values, perhaps by way of JSON."""
+        """The plan from the values of :meth:`as_dict`, also after a round trip through JSON."""
         scales = tuple(Scale(**_with_tuples(scale)) for scale in values["scales"])
         return cls(**{**_with_tuples(values), "scales": scales})
 
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """With tuples for JSON's lists."""
+    """Tuples in place of JSON's lists."""
 
     def frozen(value: Any) -> Any:
         return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
@@ -139,7 +130,7 @@ def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def default_size(provider: str) -> int:
-    """The long side that a machine does in sensible time: minutes on a processor."""
+    """Default long side in pixels: minutes on a processor."""
     return 512 if provider in ("cpu", "coreml") else 1024
 
 
@@ -150,27 +141,26 @@ def plan_scales(
     painting: tuple[int, int] | Sequence[tuple[int, int]],
     default: int,
 ) -> tuple[Scale, ...]:
-    """The scales from coarse to fine, for a photo and one or several paintings of (width, height)
-    pixels.
+    """Scales from coarse to fine, for a photo and paintings of (width, height) pixels.
 
-    Raises :class:`OptionError` if they would have less than 16 pixels on a side.
+    Raises :class:`OptionError` if a scale would have less than 16 pixels on a side.
     """
     paintings: Sequence[Any] = painting if isinstance(painting[0], Sequence) else (painting,)
-    # A panorama's short side needs some pixels too.
+    # The short side of a panorama needs a minimum too.
     enough = math.ceil(SMALLEST_SIDE * max(photo) / min(photo))
     size = options.size or min(max(default, enough), max(photo))
     schedule = options.schedule
     listed = len(options.iterations)
-    count = options.scales or (listed if listed > 1 else _automatic(size, photo, options.square))
+    count = options.scales or (listed if listed > 1 else _scale_count(size, photo, options.square))
     scales: list[Scale] = []
     for finer in reversed(range(count)):
-        width, height = _fit(photo, size / STEP**finer, square=options.square)
+        width, height = _fit(photo, size / SCALE_RATIO**finer, square=options.square)
         if min(width, height) < 16:
             raise OptionError(
                 f"The coarsest of {count} scales would be {width}x{height} pixels, and 16 are "
                 f"needed on each side; use a larger --size{' or fewer --scales' * (count > 1)}."
             )
-        # A schedule is lined up at its fine end; a single number holds for all scales.
+        # A schedule is aligned at its fine end; a single number covers all scales.
         steps = schedule[max(0, len(schedule) - 1 - finer)]
         scales.append(
             Scale(
@@ -183,11 +173,11 @@ def plan_scales(
     return tuple(scales)
 
 
-def _automatic(size: int, photo: tuple[int, int], square: bool) -> int:
-    """As many scales as lead from about :data:`COARSEST` pixels up to ``size``."""
+def _scale_count(size: int, photo: tuple[int, int], square: bool) -> int:
+    """Number of scales from about :data:`COARSEST` pixels up to ``size``."""
     count = 1
     while True:
-        coarser = size / STEP**count
+        coarser = size / SCALE_RATIO**count
         if coarser < COARSEST * 0.95:
             return count
         if min(_fit(photo, coarser, square=square)) < SMALLEST_SIDE:

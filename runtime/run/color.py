@@ -1,4 +1,4 @@
-"""Whose colours a result has: what is painted from, and what is made of it, by option ``color``."""
+"""Colours of a run, by option ``color``: of the pictures it reads and of its result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ColorMode"]
 
 
 class ColorMode:
-    """What is painted from, as ``color`` asks, and what is made of it."""
+    """Photo and painting in the colours that the network sees, and the way back."""
 
     def __init__(self, options: StylizeOptions, photo: Picture, painting: Picture) -> None:
         self._options = options
@@ -26,22 +26,22 @@ class ColorMode:
         if self._gray:
             self.content, self.style = gray_pair(photo, painting)
         else:
-            self.style = self.manner(painting)
+            self.style = self.prepared_style(painting)
         if options.color == "match-style":
             self.content = match_colours(photo, painting, options.color_match)
 
-    def manner(self, painting: Picture) -> Picture:
-        """A further painting as it is painted from."""
+    def prepared_style(self, painting: Picture) -> Picture:
+        """Another painting in the colours that the network sees."""
         if self._gray:
             return gray_pair(self.photo, painting)[1]
         if self._options.color == "match-content":
             return match_colours(painting, self.photo, self._options.color_match)
         return painting
 
-    def coloured(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A painted picture, height x width x 3 in 0..1, with the colours that it is to have."""
+    def finished(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+        """An optimised image, height x width x 3 in 0..1, in the colours of the result."""
         return with_colours_of(rgb, self.photo.rgb) if self._gray else rgb
 
-    def as_painted(self, result: Picture) -> Picture:
-        """A finished result as the network saw it."""
+    def as_seen(self, result: Picture) -> Picture:
+        """A picture with the colours of a result as the network sees it."""
         return gray(result) if self._gray else result

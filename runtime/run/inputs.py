@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from nstrt.runtime.arrays import Mask
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.loss.guidance import (
-    Mask,
-    partition,
-)
+from nstrt.runtime.loss.guidance import partition
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
+from nstrt.runtime.pictures.mask import MaskPicture
 
 if TYPE_CHECKING:
     from nstrt.runtime.arrays import Array, Arrays
 
 __all__ = [
     "InputSources",
-    "MaskPicture",
     "PreviousFrame",
     "RegionSource",
     "RunInputs",
@@ -36,15 +33,6 @@ __all__ = [
 
 RegionSource: TypeAlias = "tuple[PictureSource, PictureSource | None]"
 """A mask and the painting of its region; None for the main painting."""
-
-_BLACK = 0.01
-"""A mask whose largest value is below this counts as black."""
-
-_ASPECT_TOLERANCE = 0.02
-"""Relative difference allowed between a mask's and the photo's proportions."""
-
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Luma weights of ITU-R BT.601, as picture programs use them for gray values."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,155 +105,108 @@ class InputSources:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MaskPicture:
-    """A mask: the gray values of a picture."""
-
-    values: Mask
-    """Height x width, 0 for black to 1 for white; what is transparent counts as black."""
-
-    name: str
-    """The file's name without folders; empty for pictures from memory."""
-
-    sha256: str
-    """See :attr:`nstrt.runtime.pictures.Picture.sha256`."""
-
-    @classmethod
-    def read(cls, source: PictureSource, photo: Picture) -> MaskPicture:
-        """A mask for a photo, of any size in its proportions.
-
-        Raises :class:`OptionError` if it has others, or is black.
-        """
-        picture = as_picture(source)
-        name = f"The mask '{picture.name}'" if picture.name else "The mask"
-        ratio = picture.width * photo.height / (picture.height * photo.width)
-        slack = _ASPECT_TOLERANCE + 1 / min(*picture.size, *photo.size)
-        if not 1 / (1 + slack) <= ratio <= 1 + slack:
-            raise OptionError(
-                f"{name} is {picture.width}x{picture.height} pixels and the photo "
-                f"{photo.width}x{photo.height}; save it with the photo's proportions."
-            )
-        values = np.clip(picture.rgb @ _LUMA, 0, 1)
-        # White is all of it, not nearly so.
-        values[values > 1 - 1e-6] = 1
-        if picture.alpha is not None:
-            values *= picture.alpha
-        if values.max() < _BLACK:
-            raise OptionError(f"{name} is black all over; paint white what it is for.")
-        return cls(values=values, name=picture.name, sha256=picture.sha256)
-
-    def at(self, width: int, height: int) -> Mask:
-        """In another size, by means of what each pixel covers, or linear between pixels: what is
-        black or white around a pixel is so in it."""
-        rows, columns = self.values.shape
-        if (rows, columns) == (height, width):
-            return self.values
-        way = Image.Resampling.BOX if width <= columns else Image.Resampling.BILINEAR
-        found = Image.fromarray(self.values).resize((width, height), way)
-        return np.clip(np.asarray(found, np.float32), 0, 1)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class RunInputs:
-    """What is painted, in whose manner, and where."""
+    """The pictures of a run, read and checked."""
 
     content: Picture
     """The photo."""
 
     paintings: tuple[Picture, ...]
-    """The main ones, as many as ``blend`` has weights, then those of regions."""
+    """The main paintings, one for each weight of ``blend``, then those of the regions."""
 
     blend: tuple[float, ...]
-    """How much each main painting counts."""
+    """Weight of each main painting."""
 
     regions: tuple[tuple[MaskPicture, int | None], ...] = ()
-    """Masks with the index of their painting; None for the main ones."""
+    """Masks, each with the index of its painting; None for the main ones."""
 
     protect: MaskPicture | None = None
-    """What stays near the photo."""
+    """Mask of the part that stays near the photo."""
 
     photo_stays: bool = False
-    """Whether the photo is untouched where no region is."""
+    """The photo stays untouched outside the regions."""
 
     moved: PreviousFrame | None = None
     """The painting of a film's frame before, moved along."""
 
     temporal_weight: float = 0.0
-    """How much the picture is held to it."""
+    """Weight of the temporal loss."""
 
     around: Picture | None = None
-    """The photo that stays, as the network is to see it; None for the content as it is."""
+    """The photo that stays, in the colours that the network sees; None for ``content``."""
 
     @property
     def masks(self) -> int:
-        """How many masks are held at each layer: of regions, of their rest, and of what is
-        protected; 0 if a style is for the whole picture."""
+        """Number of masks at each layer: regions, their rest, and protection."""
         return mask_count(len(self.regions), self.protect is not None, stays=self.photo_stays)
 
-    def painted_as(
+    def with_colors(
         self,
         content: Picture,
         paintings: Sequence[Picture],
-        seen: Callable[[Picture], Picture],
+        as_seen: Callable[[Picture], Picture],
     ) -> RunInputs:
-        """The same with the photo and the paintings as colours ask for; ``seen`` gives what is in
-        a result's own colours as the network is to see it."""
+        """A copy with the photo and the paintings in the colours that the network sees.
+
+        ``as_seen`` converts a picture in the colours of a result.
+        """
         moved = self.moved
         if moved is not None:
-            moved = replace(moved, warped=seen(Picture(rgb=moved.warped)).rgb)
+            moved = replace(moved, warped=as_seen(Picture(rgb=moved.warped)).rgb)
         return replace(
             self,
             content=content,
             paintings=tuple(paintings),
             moved=moved,
-            around=seen(self.content) if self.photo_stays else None,
+            around=as_seen(self.content) if self.photo_stays else None,
         )
 
     def composite(self, rgb: NDArray[np.float32], photo: Picture) -> NDArray[np.float32]:
-        """A painted picture, height x width x 3, with the photo where it stays."""
+        """An image, height x width x 3, composited over the photo that stays."""
         if not self.photo_stays:
             return rgb
         height, width = rgb.shape[:2]
         _, rest = self.region_masks(width, height)
-        under = resize(photo.rgb, width, height)
-        found = under + (1 - rest)[..., None] * (rgb - under)
-        return np.clip(found, 0, 1, out=found)
+        background = resize(photo.rgb, width, height)
+        result = background + (1 - rest)[..., None] * (rgb - background)
+        return np.clip(result, 0, 1, out=result)
 
     def checksums(self) -> dict[str, str]:
-        """Those of the picture files, by what they are."""
-        found = {"photo": self.content.sha256, "painting": self.paintings[0].sha256}
+        """SHA-256 of each picture, by its role."""
+        checksums = {"photo": self.content.sha256, "painting": self.paintings[0].sha256}
         for number, painting in enumerate(self.paintings[1:], 2):
-            found[f"painting {number}"] = painting.sha256
+            checksums[f"painting {number}"] = painting.sha256
         for number, (mask, index) in enumerate(self.regions, 1):
-            found[f"mask of region {number}"] = mask.sha256
+            checksums[f"mask of region {number}"] = mask.sha256
             if index is not None:
-                found[f"painting of region {number}"] = self.paintings[index].sha256
+                checksums[f"painting of region {number}"] = self.paintings[index].sha256
         if self.protect is not None:
-            found["mask of --protect"] = self.protect.sha256
+            checksums["mask of --protect"] = self.protect.sha256
         if self.moved is not None:
-            found["painting of the frame before"] = self.moved.sha256
-        return found
+            checksums["painting of the frame before"] = self.moved.sha256
+        return checksums
 
     def identities(self) -> dict[str, Any]:
-        """The pictures by name and checksum, as a recipe has them."""
+        """Names and checksums of the pictures, for a recipe."""
         count = len(self.blend)
-        found: dict[str, Any] = {
+        identities: dict[str, Any] = {
             "content": identity(self.content),
             "style": identity(self.paintings[0]),
         }
         if count > 1:
-            found["styles"] = [
+            identities["styles"] = [
                 {**identity(painting), "weight": weight}
                 for painting, weight in zip(self.paintings, self.blend, strict=False)
             ]
         if self.regions:
-            found["regions"] = [
+            identities["regions"] = [
                 {"mask": identity(mask)}
                 | ({} if index is None else {"style": identity(self.paintings[index])})
                 for mask, index in self.regions
             ]
         if self.protect is not None:
-            found["protect"] = identity(self.protect)
-        return found
+            identities["protect"] = identity(self.protect)
+        return identities
 
     def region_masks(self, width: int, height: int) -> tuple[list[Mask], Mask]:
         """Masks of the regions at a size, and the rest that they leave; they sum to 1."""
@@ -277,8 +218,7 @@ class RunInputs:
 def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
     """Read a run's pictures.
 
-    Raises :class:`NstrtError` for what cannot be read, or does not go
-    together.
+    Raises :class:`NstrtError` for pictures that cannot be read or do not fit together.
     """
     count = len(sources.styles)
     blend = options.style_blend or (1.0,) * count
@@ -292,7 +232,7 @@ def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
     if sources.protect is not None and not (options.content_layers and options.content_weight):
         raise OptionError("--protect holds nothing without content layers and a content weight.")
     content = as_picture(sources.content)
-    # What lies under transparent pixels is nobody's style.
+    # Colours under transparent pixels are not part of a style.
     paintings = [as_picture(source).opaque() for source in sources.styles]
     regions: list[tuple[MaskPicture, int | None]] = []
     for mask, painting in sources.regions:
@@ -315,13 +255,15 @@ def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
 
 
 def mask_count(regions: int, protect: bool, *, stays: bool) -> int:
-    """How many masks are held at each layer for so many regions, their rest (unless the photo
-    ``stays`` there), and what is protected."""
+    """Number of masks at each layer for ``regions`` regions, their rest and protection.
+
+    There is no mask for the rest if the photo ``stays`` there.
+    """
     return regions + (not stays) + protect if regions or protect else 0
 
 
 def resized(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
-    """A picture in another size, 1 x 3 x height x width, contiguous."""
+    """A picture at another size, contiguous, 1 x 3 x height x width."""
     return arrays.from_numpy(resize(picture.rgb, width, height).transpose(2, 0, 1)[None])
 
 

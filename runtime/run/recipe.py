@@ -1,4 +1,4 @@
-"""How a picture was made, as it is stored in the picture: names and hashes, never paths."""
+"""Recipe of a picture, stored inside it: names and checksums, never paths."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from nstrt.runtime.system.host import versions
 
 __all__ = ["differences", "recipe_of", "run_identity"]
 
-_SHAPELESS = ("threads", "max_memory")
-"""Options that say what a run may take, and shape no picture beyond its rounding."""
+_RESOURCE_OPTIONS = ("threads", "max_memory")
+"""Options that limit resources and change nothing but rounding."""
 
 
 def run_identity(
     options: StylizeOptions, pictures: Mapping[str, str], start: Picture | None
 ) -> dict[str, Any]:
-    """What makes a run the one that it is: checksums of its ``pictures``, by what they are to it,
-    and its ``options``.
+    """Identity of a run: checksums of its ``pictures`` by role, and its options.
 
-    Names and folders do not count, so that a run can be gone on with from elsewhere; nor does what
-    it may take of the machine, which is in its plan.
+    Names and folders are left out, so that a run can resume elsewhere. Resource limits are left
+    out, because the plan has them.
     """
-    asked = {name: value for name, value in options.as_dict().items() if name not in _SHAPELESS}
-    asked["weights"] = Path(options.weights).name
-    found = dict(pictures)
+    given = {
+        name: value for name, value in options.as_dict().items() if name not in _RESOURCE_OPTIONS
+    }
+    given["weights"] = Path(options.weights).name
+    checksums = dict(pictures)
     if start is not None:
-        # What was given in its place may have been no file.
-        asked["init"] = ""
-        found["picture for --init"] = start.sha256
-    return {"pictures": found, "options": asked}
+        # An array or image in place of a file has no name.
+        given["init"] = ""
+        checksums["picture for --init"] = start.sha256
+    return {"pictures": checksums, "options": given}
 
 
 def recipe_of(
@@ -54,15 +55,14 @@ def recipe_of(
     stopped: bool,
     seconds: float,
 ) -> dict[str, Any]:
-    """The facts of one run as plain values.
+    """The recipe of one run as plain values.
 
-    ``weights`` is what the model file says of its weights; ``start`` is the picture file that
-    the painting started from, if it was one.
+    ``weights`` describes the network's weights; ``start`` is the picture that the run began with.
     """
     recipe: dict[str, Any] = {
         "nstrt": version("nstrt"),
         **inputs.identities(),
-        "options": _asked(options),
+        "options": _option_values(options),
         "weights": dict(weights),
         "plan": plan.as_dict(),
         "versions": versions(),
@@ -84,33 +84,33 @@ def differences(
     style: str,
     start: str | None,
 ) -> list[str]:
-    """What in a result's recipe differs from a run to come, in words; nothing if it is its own.
+    """Phrases for how a result's recipe differs from a planned run; empty if it does not.
 
-    ``content``, ``style`` and ``start`` are the checksums of the picture files. Threads, memory
-    and versions do not count: they change no more than rounding.
+    ``content``, ``style`` and ``start`` are checksums of the picture files. Threads, memory and
+    versions are ignored, because they change nothing but rounding.
     """
-    found = []
+    phrases = []
     for what, checksum in (("content", content), ("style", style), ("init", start)):
         if _checksum(recipe, what) != checksum:
-            found.append(f"{_WORDS[what]} was another")
-    for what, words in _MORE.items():
+            phrases.append(f"{_WORDS[what]} was another")
+    for what, words in _EXTRA_INPUTS.items():
         if recipe.get(what):
-            found.append(f"it had {words}")
+            phrases.append(f"it had {words}")
     if recipe.get("stopped"):
-        found.append(f"it was stopped after {recipe.get('steps')} steps")
+        phrases.append(f"it was stopped after {recipe.get('steps')} steps")
     recorded_options = recipe.get("options")
     recorded_options = recorded_options if isinstance(recorded_options, dict) else {}
-    # As JSON holds them: lists for tuples.
-    for name, value in json.loads(json.dumps(_asked(options))).items():
+    # As JSON stores them: lists for tuples.
+    for name, value in json.loads(json.dumps(_option_values(options))).items():
         before = recorded_options.get(name, value)
-        if name not in _SHAPELESS and before != value:
+        if name not in _RESOURCE_OPTIONS and before != value:
             flag = name.replace("_", "-")
-            found.append(f"{flag} was {_shown(before)} and is {_shown(value)} now")
-    return found
+            phrases.append(f"{flag} was {_shown(before)} and is {_shown(value)} now")
+    return phrases
 
 
-_MORE = {"styles": "several paintings", "regions": "regions", "protect": "a protected part"}
-"""What the runs of a batch do not have."""
+_EXTRA_INPUTS = {"styles": "several paintings", "regions": "regions", "protect": "a protected part"}
+"""Inputs that no run of a batch has."""
 
 _WORDS = {"content": "the photo", "style": "the painting", "init": "what it starts from"}
 
@@ -126,8 +126,9 @@ def _shown(value: Any) -> str:
     return "the default" if value is None else str(value)
 
 
-def _asked(options: StylizeOptions) -> dict[str, Any]:
-    asked = options.as_dict()
+def _option_values(options: StylizeOptions) -> dict[str, Any]:
+    """Option values with file names in place of paths."""
+    values = options.as_dict()
     for name in ("init", "weights"):
-        asked[name] = Path(asked[name]).name
-    return asked
+        values[name] = Path(values[name]).name
+    return values

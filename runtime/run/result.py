@@ -1,4 +1,4 @@
-"""What a run gives: the picture, and how it was made."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -24,51 +24,58 @@ __all__ = ["Result"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
-    """A finished picture."""
+    """A finished picture, with the plan and the recipe that made it."""
 
     picture: Picture
     """The picture, with the photo's transparency and depth."""
 
     options: StylizeOptions
-    """What was asked for."""
+    """Options of the run."""
 
     plan: Plan
-    """What ran."""
+    """Plan of the run."""
 
     terms: LossTerms
     """The loss of the picture at the finest scale that was reached."""
 
     painted: float
-    """How far it came from the photo's texture to the painting's, 0 to 1."""
+    """One minus the style loss over that of the photo itself, 0 to 1."""
 
     seconds: float
-    """How long it took."""
+    """Duration of the run in seconds."""
 
     stopped: bool
-    """Whether it was stopped before the plan was done."""
+    """True if the run ended before its plan was complete."""
 
     steps: int
     """Steps that were taken."""
 
     recipe: dict[str, Any]
-    """How it was made, as it is stored in the file: never a path."""
+    """Recipe, as it is stored in the file; it contains no paths."""
 
     def to_pillow(self) -> Image.Image:
         """The picture as an 8-bit Pillow image."""
         return self.picture.to_pillow()
 
     def to_array(self, dtype: DTypeLike = np.float32) -> NDArray[Any]:
-        """The picture as height x width x 3 (4 with transparency): float32 in 0..1, uint8 or
-        uint16."""
+        """The picture as height x width x 3, or 4 with transparency.
+
+        float32 goes from 0 to 1; uint8 and uint16 use their whole range.
+        """
         return self.picture.to_array(dtype)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[str]:
-        """Write it with its recipe, whole or not at all; returns what the format cannot hold."""
+        """Write the picture with its recipe, whole or not at all.
+
+        Returns sentences on what the format cannot hold.
+        """
         return save(self.picture, path, recipe=self.recipe, overwrite=overwrite)
 
     def save_or_rescue(self, path: str | Path, *, overwrite: bool = False) -> list[str]:
-        """The same; where that fails now, minutes of work are not lost: it is saved in the system's
-        folder for temporary files, and the error says where."""
+        """Save the picture, or keep it in the temporary folder if ``path`` cannot be written.
+
+        Then raises :class:`PictureWriteError`, which names that folder.
+        """
         path = Path(path)
         try:
             return self.save(path, overwrite=overwrite)

@@ -154,8 +154,8 @@ class Run:
         content, (style, *others) = inputs.content, inputs.paintings
         start = _start_picture(options.init, self._start)
         color = ColorMode(options, content, style)
-        paintings = [color.style, *map(color.manner, others)]
-        inputs = inputs.painted_as(color.content, paintings, color.as_painted)
+        paintings = [color.style, *map(color.prepared_style, others)]
+        inputs = inputs.with_colors(color.content, paintings, color.as_seen)
         self._interrupt.check()
         checkpoint = None
         if self._checkpoints:
@@ -200,7 +200,7 @@ class Run:
             self._planner.options,
             plan,
             inputs=prepared.inputs,
-            start=None if start is None else prepared.color.as_painted(start),
+            start=None if start is None else prepared.color.as_seen(start),
             resumed=None if checkpoint is None else checkpoint.state(engine.arrays),
             stopped=self._stop.is_set,
         ):
@@ -305,7 +305,7 @@ class _Prepared:
 
     def finished(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
         """An image of the network in the colours of the result, with the photo where it stays."""
-        return self.inputs.composite(self.color.coloured(rgb), self.photo)
+        return self.inputs.composite(self.color.finished(rgb), self.photo)
 
 
 def _start_picture(name: str, given: PictureSource | None) -> Picture | None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nstrt.runtime import Scale, StylizeOptions
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.planning.plan import COARSEST, STEP, plan_scales
+from nstrt.runtime.planning.plan import COARSEST, SCALE_RATIO, plan_scales
 
 SIDES = st.integers(16, 6000)
 
@@ -49,12 +49,12 @@ def test_sizes_hold_for_all_photos(width: int, height: int, size: int | None) ->
         # A side is off its proportion by the rounding to whole pixels alone.
         assert abs(scale.width * height - scale.height * width) <= max(width, height)
         # The painting has the picture's area.
-        assert scale.style_width * scale.style_height == pytest.approx(
+        assert math.prod(scale.styles[0]) == pytest.approx(
             scale.width * scale.height, rel=0.1, abs=64
         )
     for coarse, fine in itertools.pairwise(scales):
         assert max(fine.width, fine.height) == pytest.approx(
-            STEP * max(coarse.width, coarse.height), abs=1.5
+            SCALE_RATIO * max(coarse.width, coarse.height), abs=1.5
         )
     coarsest = max(scales[0].width, scales[0].height)
     assert coarsest >= min(COARSEST * 0.9, max(finest.width, finest.height))
@@ -80,7 +80,7 @@ def test_schedules_are_lined_up_at_the_fine_end() -> None:
 def test_style_scale_is_a_length() -> None:
     once = scales_of((800, 600))[-1]
     twice = scales_of((800, 600), style_scale=2)[-1]
-    assert twice.style_width == pytest.approx(2 * once.style_width, abs=1)
+    assert twice.styles[0][0] == pytest.approx(2 * once.styles[0][0], abs=1)
 
 
 def test_too_many_scales_say_so() -> None:

@@ -38,14 +38,9 @@ from nstrt.runtime.loss.objective import LossWeights, Objective, StyleTarget
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.pictures import Picture, read_picture
+from nstrt.runtime.pictures.mask import MaskPicture
 from nstrt.runtime.run.color import ColorMode
-from nstrt.runtime.run.inputs import (
-    InputSources,
-    MaskPicture,
-    PreviousFrame,
-    RunInputs,
-    read_inputs,
-)
+from nstrt.runtime.run.inputs import InputSources, PreviousFrame, RunInputs, read_inputs
 
 from support import EXAMPLES
 
@@ -408,7 +403,7 @@ def scene_of(color: str, **more: Any) -> tuple[RunInputs, Picture]:
         InputSources.of(photo, NIGHT, regions=[(left_half(), None)], **more), options
     )
     painted = ColorMode(options, photo, scene.paintings[0])
-    return scene.painted_as(painted.content, [painted.style], painted.as_painted), photo
+    return scene.with_colors(painted.content, [painted.style], painted.as_seen), photo
 
 
 @pytest.mark.parametrize("color", ["style", "match-style", "match-content", "content"])
