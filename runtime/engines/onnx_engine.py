@@ -38,7 +38,7 @@ class OnnxEngine(TorchEngine):
 
         The next call overwrites their buffers.
         """
-        return self.session.bound(image.detach().contiguous(), self.interrupt)
+        return self.session.buffered_features(image.detach().contiguous(), self.interrupt)
 
     def forward(
         self, part: Tensor, observer: FeatureObserver, tile: Tile | None = None, *, keep: bool

@@ -19,8 +19,8 @@ from nstrt.runtime.ort.providers import (
     PROVIDERS,
     choose_precision,
     choose_provider,
-    loads,
-    onnx_names,
+    execution_providers,
+    is_available,
     provider_options,
 )
 
@@ -102,13 +102,16 @@ def test_nvidias_providers_have_every_precision() -> None:
 
 
 def test_names_end_with_the_processor_for_what_is_left_over() -> None:
-    assert onnx_names("cpu") == ["CPUExecutionProvider"]
+    assert execution_providers("cpu") == ["CPUExecutionProvider"]
     for provider in PROVIDERS:
         if provider != "auto":
-            names = onnx_names(provider)
+            names = execution_providers(provider)
             assert names[-1] == "CPUExecutionProvider"
             assert len(names) == len(set(names))
-    assert onnx_names("tensorrt")[:2] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    assert execution_providers("tensorrt")[:2] == [
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+    ]
 
 
 def options(
@@ -126,7 +129,7 @@ def options(
 def test_there_is_one_set_of_options_for_each_name() -> None:
     for provider in ORDER:
         found = options(provider)
-        assert len(found) == len(onnx_names(provider))
+        assert len(found) == len(execution_providers(provider))
         assert all(isinstance(value, str) for part in found for value in part.values())
 
 
@@ -170,8 +173,8 @@ def test_precision_reaches_the_options(provider: str) -> None:
 
 
 def test_the_processor_always_loads(capfd: pytest.CaptureFixture[str]) -> None:
-    loads.cache_clear()
-    assert loads("cpu")
+    is_available.cache_clear()
+    assert is_available("cpu")
     assert capfd.readouterr() == ("", "")
 
 
@@ -187,9 +190,9 @@ def test_without_a_driver_nvidias_providers_do_not_load_and_say_nothing(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loads.cache_clear()
+    is_available.cache_clear()
     if not asked:
         # ONNX Runtime finds out by itself, with more libraries.
         monkeypatch.setattr(providers, "_has_driver", lambda: True)
-    assert not loads(provider)
+    assert not is_available(provider)
     assert capfd.readouterr() == ("", "")
