@@ -153,7 +153,7 @@ class _Loop:
             self._image = _at_scale(self._image, scale)
             if options.clamp:
                 arrays.clamp(self._image)
-            self._optimizer.rescaled(partial(_at_scale, scale=scale))
+            self._optimizer.rescale(partial(_at_scale, scale=scale))
         average = options.optimizer == "adam" and options.average
         self._best = BestImage(average=average, last=options.keep == "last")
         self._stall = LossStall(options.tolerance)

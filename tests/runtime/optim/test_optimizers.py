@@ -111,7 +111,7 @@ def test_adam_carries_its_moments_over() -> None:
     straight, carried = Adam(learning_rate=0.05), Adam(learning_rate=0.05)
     run(straight, one, function, 10)
     run(carried, other, function, 5)
-    carried.rescaled(lambda tensor: tensor.clone())
+    carried.rescale(lambda tensor: tensor.clone())
     other = other.clone()
     run(carried, other, function, 5)
     assert torch.equal(one, other)
@@ -122,11 +122,11 @@ def test_adam_goes_on_at_another_size_with_a_positive_second_moment() -> None:
     adam, image = Adam(learning_rate=0.05), uniform(4, 4)
     run(adam, image, quadratic(uniform(4, 4, seed=2), torch.tensor(2.0)), 5)
     # Bicubic overshoots below zero; this does so everywhere.
-    adam.rescaled(lambda tensor: functional.interpolate(tensor, size=(8, 8)) - 1)
+    adam.rescale(lambda tensor: functional.interpolate(tensor, size=(8, 8)) - 1)
     finer = uniform(8, 8)
     run(adam, finer, function, 3)
     assert torch.isfinite(finer).all()
-    Adam(learning_rate=0.1).rescaled(lambda tensor: tensor)  # before any step
+    Adam(learning_rate=0.1).rescale(lambda tensor: tensor)  # before any step
 
 
 def smoother(height: int, width: int, power: float) -> Vector:
@@ -250,7 +250,7 @@ def test_the_loss_never_rises_over_accepted_points(clamp: bool) -> None:
         for _ in range(40):
             loss, gradient = rough(image)
             lbfgs.update(image, loss, gradient)
-            point: Any = lbfgs._at
+            point: Any = lbfgs._point
             rejected += loss > lowest
             lowest = min(lowest, loss)
             assert point.loss == lowest
@@ -329,8 +329,8 @@ def test_arrays_move_as_tensors_do(make: Callable[[], Optimizer]) -> None:
         if size == (6, 5):
             image = TensorArrays(image.device).resize_bicubic(image, 9, 8)
             array = PlainArrays().resize_bicubic(array, 9, 8)
-            one.rescaled(lambda tensor: TensorArrays(tensor.device).resize_bicubic(tensor, 9, 8))
-            other.rescaled(lambda values: PlainArrays().resize_bicubic(values, 9, 8))
+            one.rescale(lambda tensor: TensorArrays(tensor.device).resize_bicubic(tensor, 9, 8))
+            other.rescale(lambda values: PlainArrays().resize_bicubic(values, 9, 8))
         else:
             average.add(image)
             other_average.add(array)
@@ -375,7 +375,7 @@ def test_curvature_is_carried_to_the_next_scale() -> None:
     run(lbfgs, coarse, problem(16), 8)
     kept = len(lbfgs._pairs)
     assert kept >= 5
-    lbfgs.rescaled(enlarged)
+    lbfgs.rescale(enlarged)
     assert len(lbfgs._pairs) == kept
     assert all(torch.vdot(s.flatten(), y.flatten()) > 0 for s, y, _ in lbfgs._pairs)
     # Gradients of the finer loss are a quarter as large; so is the curvature that was carried.
@@ -403,7 +403,7 @@ def test_coarse_pairs_go_as_fine_ones_come() -> None:
             lbfgs.update(image, -float(step), np.float32(0.01) * image)
         assert len(lbfgs._pairs) == history
         tracemalloc.reset_peak()
-        lbfgs.rescaled(lambda array: arrays.resize_bicubic(array, fine, fine))
+        lbfgs.rescale(lambda array: arrays.resize_bicubic(array, fine, fine))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -418,7 +418,7 @@ def test_pairs_that_resampling_spoils_count_for_nothing() -> None:
     spoiled, image = Lbfgs(clamp=False), uniform(5, 5)
     run(spoiled, image, function, 6)
     calls = iter(range(100))
-    spoiled.rescaled(lambda tensor: tensor * (-1) ** next(calls))
+    spoiled.rescale(lambda tensor: tensor * (-1) ** next(calls))
     before = image.clone()
     loss, gradient = function(image)
     spoiled.update(image, loss, gradient)
