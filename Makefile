@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 # mypy looks for packages by folder: this link makes the checkout a folder called nstrt.
 TYPING = $(VENV)/typing
 
-.PHONY: demo test test-gimp screenshots lint format setup export examples sheets bench bench-gpu \
+.PHONY: demo test test-fast coverage test-gimp screenshots lint format setup export examples sheets bench bench-gpu \
   clean
 
 demo: setup export ## set up, export, repaint an example, say where the picture is
@@ -19,6 +19,14 @@ demo: setup export ## set up, export, repaint an example, say where the picture 
 test: setup ## set up and run all tests
 	$(BIN)/pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile \
 	  --no-loadscope-reorder
+
+test-fast: setup ## run the tests of the everyday loop: under two minutes on two cores
+	$(BIN)/pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile -m "not slow"
+
+coverage: setup ## run all tests and show which lines they miss
+	$(BIN)/pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile \
+	  --no-loadscope-reorder --cov=exporter --cov=runtime --cov=plugins \
+	  --cov-report=term-missing:skip-covered
 
 test-gimp: setup ## test the filter in a real GIMP 3, which is built first where there is none
 	$(BIN)/python tests/gimp/prepare.py
@@ -62,7 +70,7 @@ bench-gpu: setup ## measure on an NVIDIA card, pages in out/bench-gpu
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "nstrt needs Python 3.11 or later; name one with: make PYTHON=python3.11 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
