@@ -206,7 +206,7 @@ class Lbfgs:
             point.restarts += 1
         else:
             point.length /= 3
-        self._move(image, at)
+        self._move(image, point)
 
     def _move(self, image: Array, point: _Point) -> None:
         arrays = arrays_of(image)
