@@ -99,7 +99,7 @@ def plain_loss(
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_both_engines_are_plain_autograd(
+def test_torch_and_onnx_engines_match_autograd(
     network: Network, size: tuple[int, int], photo: Crop, painting: Crop, reference: Reference
 ) -> None:
     image = (photo(*size) * 0.7 + 0.1).clamp(0, 1)
@@ -200,7 +200,7 @@ def test_the_onnx_engine_computes_no_convolution_twice(
             assert any("conv" in name for name in operations.counts) == (ways == 2)
 
 
-def test_kernels_are_named_for_what_torch_computes(network: Network) -> None:
+def test_kernels_lists_every_convolution_that_torch_computes(network: Network) -> None:
     convolutions = [name for name in network.spec.layers if name.startswith("conv")]
     back = {f"{name} back" for name in convolutions}
     on = {f"{name} on" for name in convolutions}
@@ -224,9 +224,7 @@ def test_nothing_is_computed_beyond_the_deepest_layer(models: ModelStore, photo:
     assert engine.taps == tuple(found)
 
 
-def test_only_the_layers_that_are_looked_at_are_shown(
-    default_network: Network, photo: Crop
-) -> None:
+def test_observers_receive_only_their_layers(default_network: Network, photo: Crop) -> None:
     for engine in (torch_engine(default_network.path), onnx_engine(default_network.path)):
         found = features(engine, photo(48, 48), ("relu3_1", "pool1"))
         assert set(found) == {"relu3_1", "pool1"}
@@ -282,7 +280,7 @@ def test_another_image_or_shape_is_never_answered_from_old_buffers(
     assert error(found["relu5_1"], expected["relu5_1"]) < 1e-4
 
 
-def test_a_piece_of_a_larger_tensor_is_read_right(default_network: Network, photo: Crop) -> None:
+def test_a_view_of_a_larger_tensor_is_read_correctly(default_network: Network, photo: Crop) -> None:
     whole = photo(96, 96)
     piece = whole[:, :, 8:72, 16:80]
     expected = features(torch_engine(default_network.path), piece.clone())["relu3_1"]
@@ -372,7 +370,7 @@ def test_gradients_far_below_halfs_smallest_numbers_survive(
     assert error(gradients[1] * 1e6, gradients[0]) < 1e-3
 
 
-def test_brain_floats_give_nearly_the_same_gradient(
+def test_bf16_gives_nearly_the_same_gradient(
     default_network: Network, photo: Crop, painting: Crop
 ) -> None:
     rounded = TorchEngine(read_vgg(default_network.path), precision="bf16")
@@ -399,7 +397,7 @@ def test_tap_shapes_are_those_of_the_network(
     assert all(shape_of(name, 64, 64) for name in LAYERS)
 
 
-def test_a_session_says_what_it_runs(default_network: Network) -> None:
+def test_session_reports_its_nodes_and_taps(default_network: Network) -> None:
     session = open_session(default_network.path, provider="cpu", threads=1)
     assert isinstance(session, FeatureSession)
     assert session.taps == default_network.spec.taps

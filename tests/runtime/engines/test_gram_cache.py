@@ -25,7 +25,7 @@ def gram(side: int) -> dict[str, np.ndarray]:
     return {"relu1_1": np.zeros((side, side), np.float32)}
 
 
-def test_targets_are_computed_once_for_each_key() -> None:
+def test_gram_matrices_are_computed_once_for_each_key() -> None:
     targets: GramCache[np.ndarray] = GramCache()
     asked = []
 
@@ -59,7 +59,7 @@ def test_the_size_of_a_painting_is_part_of_its_digest() -> None:
     assert GramKey.digest(turned) == wide
 
 
-def test_what_was_not_asked_for_longest_goes_first() -> None:
+def test_least_recently_used_entries_are_dropped_first() -> None:
     one = gram(8)["relu1_1"].nbytes
     targets: GramCache[np.ndarray] = GramCache(max_bytes=2 * one)
     a, b, c = (replace(KEY, painting=name) for name in "abc")
@@ -74,7 +74,7 @@ def test_what_was_not_asked_for_longest_goes_first() -> None:
     assert targets.nbytes <= 2 * one
 
 
-def test_what_fails_is_not_kept() -> None:
+def test_failed_computations_are_not_cached() -> None:
     targets: GramCache[np.ndarray] = GramCache()
 
     def failing() -> dict[str, np.ndarray]:
@@ -86,7 +86,7 @@ def test_what_fails_is_not_kept() -> None:
     assert targets.obtain(KEY, lambda: gram(4))["relu1_1"].shape == (4, 4)
 
 
-def test_the_next_picture_does_not_look_at_the_painting_again(
+def test_next_picture_reuses_the_paintings_gram_matrices(
     small_network: Network, photo: Crop, painting: Crop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []

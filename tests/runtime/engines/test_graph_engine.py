@@ -83,7 +83,9 @@ def numbers(terms: Any) -> list[float]:
     ],
     ids=["max", "avg", "classic", "classic-max"],
 )
-def test_it_agrees_with_the_engine_of_torch(models: ModelStore, options: StylizeOptions) -> None:
+def test_graph_engine_agrees_with_the_torch_engine(
+    models: ModelStore, options: StylizeOptions
+) -> None:
     graph, mirrored = engines(models, options)
     weights = loss_weights(options)
     large = [(256, 260)] if options == DEFAULTS else []
@@ -124,7 +126,7 @@ def test_tiles_are_the_whole(models: ModelStore, options: StylizeOptions) -> Non
     assert np.median(np.abs(parts - gradient)) < 1e-4 * np.abs(gradient).max()
 
 
-def test_a_step_leaves_what_it_was_given_alone(models: ModelStore) -> None:
+def test_a_step_does_not_write_into_its_inputs(models: ModelStore) -> None:
     """The loop keeps gradients and targets of earlier steps."""
     graph, _ = engines(models, DEFAULTS)
     evaluation = Evaluation(graph)
@@ -144,7 +146,9 @@ def test_a_step_leaves_what_it_was_given_alone(models: ModelStore) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_a_whole_run_ends_within_a_percent(models: ModelStore, optimizer: str) -> None:
+def test_whole_run_ends_within_a_percent_of_the_torch_engine(
+    models: ModelStore, optimizer: str
+) -> None:
     losses = {}
     for engine in ("torch", "graph"):
         options = StylizeOptions.of(
@@ -164,7 +168,7 @@ def test_a_whole_run_ends_within_a_percent(models: ModelStore, optimizer: str) -
     assert losses["graph"] == pytest.approx(losses["torch"], rel=1e-2)
 
 
-def test_it_can_be_left_between_two_layers(models: ModelStore) -> None:
+def test_graph_engine_can_be_interrupted(models: ModelStore) -> None:
     graph, _ = engines(models, DEFAULTS)
     photo = picture("cat.jpg", 64, 64)
     objective, _ = objective_for(Evaluation(graph), loss_weights(DEFAULTS), photo, photo)
@@ -178,22 +182,20 @@ def test_it_can_be_left_between_two_layers(models: ModelStore) -> None:
     )
 
 
-def test_it_has_no_bf16(models: ModelStore) -> None:
+def test_graph_engine_refuses_bf16(models: ModelStore) -> None:
     options = StylizeOptions.of(engine="graph", precision="bf16")
     with pytest.raises(ProviderUnavailableError, match="--precision fp32"):
         StyleTransfer(options, store=models).plan((64, 64), (64, 64))
 
 
-def test_what_would_have_to_be_engine_graph_has_no_bf16_either(
-    models: ModelStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_torch_bf16_is_refused(models: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run must not say bf16 and compute in single precision."""
     monkeypatch.setattr("nstrt.runtime.planning.engine_choice.has_torch", lambda: False)
     with pytest.raises(ProviderUnavailableError, match="--precision fp32"):
         StyleTransfer(StylizeOptions.of(precision="bf16"), store=models).plan((64, 64), (64, 64))
 
 
-def test_fewer_engines_than_were_measured_need_no_new_measurement(
+def test_a_subset_of_measured_engines_needs_no_new_measurement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Masks leave engine graph out: runs with and without them, in turn, measure once."""
@@ -229,7 +231,7 @@ def test_fewer_engines_than_were_measured_need_no_new_measurement(
     assert len(measured) == count
 
 
-def test_features_come_from_the_model_that_is_there(
+def test_features_use_the_model_in_the_store(
     models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder to carry holds the plain model alone, and nobody there can build another."""
@@ -248,7 +250,7 @@ def test_features_come_from_the_model_that_is_there(
     assert told == []
 
 
-def test_a_provider_that_leaves_work_to_others_is_refused() -> None:
+def test_a_provider_that_leaves_nodes_to_others_is_refused() -> None:
     here, cuda = "TensorrtExecutionProvider", "CUDAExecutionProvider"
     check_placement([(here, "Conv"), (here, "MatMul"), (cuda, "Shape")], "tensorrt")
     check_placement([("CPUExecutionProvider", "Conv")], "coreml")
@@ -278,7 +280,7 @@ def test_one_profile_of_tensorrt_spans_all_scales_and_inputs(tmp_path: Any) -> N
     )
 
 
-def test_without_torch_it_is_the_engine_and_torch_is_never_loaded(
+def test_without_torch_the_graph_engine_runs_and_torch_is_never_imported(
     models: ModelStore, tmp_path: Any
 ) -> None:
     """In a process where torch, torchvision and onnx cannot be imported."""

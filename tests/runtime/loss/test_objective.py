@@ -75,7 +75,7 @@ def test_gram_is_the_product_of_channels_over_positions(
 
 @given(shapes, st.booleans())
 @settings(max_examples=20, deadline=None)
-def test_content_and_style_are_mean_squares_over_the_targets(
+def test_content_and_style_losses_are_mean_squares_over_the_targets_energy(
     shape: tuple[int, int, int], relative: bool
 ) -> None:
     features, target = noise(*shape), noise(*shape, seed=1)
@@ -88,13 +88,17 @@ def test_content_and_style_are_mean_squares_over_the_targets(
 
 @given(shapes)
 @settings(max_examples=20, deadline=None)
-def test_tv_is_the_mean_over_all_pairs_of_neighbours(shape: tuple[int, int, int]) -> None:
+def test_total_variation_is_the_mean_over_all_neighbouring_pairs(
+    shape: tuple[int, int, int],
+) -> None:
     image = noise(*shape)
     assert float(tv_loss(image)) == pytest.approx(looped_tv(double(image)))
 
 
 @pytest.mark.parametrize("numbers", [1, 3 * 5 * 2, 3 * 5 * 3, 3 * 5 * 7])
-def test_in_bands_the_variation_is_the_same(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_total_variation_does_not_depend_on_bands(
+    numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of one row, of two with one left over, of three, and of all seven."""
     image = noise(3, 7, 5)
     leaf = image.clone().requires_grad_()
@@ -107,13 +111,13 @@ def test_in_bands_the_variation_is_the_same(numbers: int, monkeypatch: pytest.Mo
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_tv_of_one_edge_can_be_counted() -> None:
+def test_total_variation_of_one_edge_is_counted_by_hand() -> None:
     image = torch.zeros(1, 3, 4, 4)
     image[..., 2:] = 0.5  # 4 pairs of 24 differ, by a half
     assert float(tv_loss(image)) == pytest.approx(4 * 0.25 / 24)
 
 
-def test_a_target_of_nothing_does_not_divide_by_zero() -> None:
+def test_a_zero_target_does_not_divide_by_zero() -> None:
     black = torch.zeros(1, 2, 3, 3)
     assert float(content_loss(black, black)) == 0
     assert float(style_loss(gram_matrix(black), gram_matrix(black))) == 0
@@ -122,7 +126,7 @@ def test_a_target_of_nothing_does_not_divide_by_zero() -> None:
 
 @given(shapes)
 @settings(max_examples=20, deadline=None)
-def test_the_grams_gradient_is_that_of_the_plain_product(shape: tuple[int, int, int]) -> None:
+def test_the_gram_gradient_is_that_of_the_matrix_product(shape: tuple[int, int, int]) -> None:
     features, weight = noise(*shape).requires_grad_(), noise(shape[0], shape[0], seed=2)[0]
     (found,) = torch.autograd.grad((gram_matrix(features) * weight).sum(), features)
     flat = features.double().flatten(2)[0]
@@ -131,7 +135,7 @@ def test_the_grams_gradient_is_that_of_the_plain_product(shape: tuple[int, int, 
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_a_gram_of_half_precision_is_summed_in_single() -> None:
+def test_gram_of_half_precision_features_is_summed_in_single_precision() -> None:
     features = torch.full((1, 2, 32, 32), 100.0, dtype=torch.float16)
     found = gram_matrix(features, mean=False)
     assert found.dtype == torch.float32
@@ -204,7 +208,9 @@ def terms_of(objective: Objective, image: Tensor, features: Mapping[str, Tensor]
 
 @every_kind
 @in_any_pieces
-def test_the_total_is_the_weighted_sum(pieces: Pieces, relative: bool, gram_mean: bool) -> None:
+def test_total_loss_is_the_weighted_sum_of_its_terms(
+    pieces: Pieces, relative: bool, gram_mean: bool
+) -> None:
     weights = LossWeights(**WEIGHTS, relative=relative, gram_mean=gram_mean)
     accumulator = LossAccumulator(objective_of(weights, CONTENT, STYLE))
     show(accumulator, FEATURES, pieces)
@@ -257,7 +263,9 @@ def plainly(
 
 @every_kind
 @in_any_pieces
-def test_the_pull_is_autograds_gradient(pieces: Pieces, relative: bool, gram_mean: bool) -> None:
+def test_gradient_at_features_matches_autograd(
+    pieces: Pieces, relative: bool, gram_mean: bool
+) -> None:
     weights = LossWeights(**WEIGHTS, relative=relative, gram_mean=gram_mean)
     leaves = {name: value.clone().requires_grad_() for name, value in FEATURES.items()}
     loss = plainly(weights, IMAGE, leaves, torch.float32)
@@ -279,7 +287,7 @@ def test_the_pull_is_autograds_gradient(pieces: Pieces, relative: bool, gram_mea
         assert torch.equal(values, FEATURES[layer][0])
 
 
-def test_pulls_of_a_gradient_of_its_own_memory_are_the_same() -> None:
+def test_gradient_does_not_depend_on_the_memory_it_is_added_to() -> None:
     accumulator = LossAccumulator(objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE))
     show(accumulator, FEATURES)
     accumulator.terms(IMAGE)
@@ -292,7 +300,7 @@ def test_pulls_of_a_gradient_of_its_own_memory_are_the_same() -> None:
 
 
 @every_kind
-def test_in_double_precision_the_pull_is_a_difference_quotient(
+def test_gradient_matches_finite_differences_in_double_precision(
     relative: bool, gram_mean: bool
 ) -> None:
     weights = LossWeights(**WEIGHTS, relative=relative, gram_mean=gram_mean)
@@ -320,7 +328,7 @@ def test_in_double_precision_the_pull_is_a_difference_quotient(
 
 @given(st.integers(1, 6), st.integers(2, 6), st.floats(0.1, 10))
 @settings(max_examples=20, deadline=None)
-def test_variation_adds_its_gradient(height: int, width: int, weight: float) -> None:
+def test_total_variation_gradient_is_added(height: int, width: int, weight: float) -> None:
     leaf = noise(3, height, width).requires_grad_()
     (expected,) = torch.autograd.grad(weight * tv_loss(leaf), leaf)
     before = noise(3, height, width, seed=1)
@@ -329,13 +337,13 @@ def test_variation_adds_its_gradient(height: int, width: int, weight: float) -> 
     assert torch.allclose(found - before, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_no_weight_of_variation_adds_nothing() -> None:
+def test_zero_total_variation_weight_adds_no_gradient() -> None:
     found = torch.full_like(IMAGE, 3.0)
     add_total_variation_gradient(IMAGE, 0.0, found)
     assert torch.equal(found, torch.full_like(IMAGE, 3.0))
 
 
-def test_a_tally_counts_one_image() -> None:
+def test_each_accumulator_counts_one_image() -> None:
     """Another tally of the same objective begins anew."""
     objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
     first = terms_of(objective, IMAGE, FEATURES)
@@ -343,7 +351,7 @@ def test_a_tally_counts_one_image() -> None:
     assert terms_of(objective, IMAGE, FEATURES) == first
 
 
-def test_targets_stay_as_they_are() -> None:
+def test_accumulating_does_not_write_into_targets() -> None:
     objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
     grams = {name: gram.clone() for name, gram in objective.styles[0].grams.items()}
     accumulator = LossAccumulator(objective)
@@ -388,7 +396,7 @@ def test_relative_losses_do_not_depend_on_the_number_of_positions() -> None:
     assert (found.content, found.style) == pytest.approx((one.content, one.style), rel=1e-4)
 
 
-def test_targets_of_nothing_do_not_divide_by_zero() -> None:
+def test_zero_targets_do_not_divide_by_zero() -> None:
     black = {name: torch.zeros_like(value) for name, value in FEATURES.items()}
     objective = objective_of(LossWeights(**WEIGHTS), black, black)
     terms = terms_of(objective, torch.zeros_like(IMAGE), black)
@@ -396,7 +404,7 @@ def test_targets_of_nothing_do_not_divide_by_zero() -> None:
 
 
 @pytest.mark.parametrize("gram_mean", [True, False])
-def test_the_style_of_a_picture_is_the_style_loss_it_would_have(gram_mean: bool) -> None:
+def test_style_loss_of_gram_matrices_matches_the_accumulated_one(gram_mean: bool) -> None:
     weights = LossWeights(**WEIGHTS, gram_mean=gram_mean)
     objective = objective_of(weights, CONTENT, STYLE)
     own = GramObserver(weights.style_layers)
@@ -416,14 +424,14 @@ def test_a_loss_may_lack_style_or_content() -> None:
     assert objective_of(only_content, CONTENT, STYLE).style_loss({}) == 0
 
 
-def test_the_layers_of_an_objective_come_once_each() -> None:
+def test_objective_lists_each_layer_once() -> None:
     objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
     assert objective.layers == LossAccumulator(objective).layers == ("one", "two", "three")
 
 
 @in_any_pieces
 @pytest.mark.parametrize("mean", [True, False])
-def test_grams_add_up_over_pieces(pieces: Pieces, mean: bool) -> None:
+def test_gram_observer_sums_pieces(pieces: Pieces, mean: bool) -> None:
     grams = GramObserver(("one", "three"))
     show(grams, FEATURES, pieces)
     found = grams.matrices(mean=mean)
@@ -433,7 +441,7 @@ def test_grams_add_up_over_pieces(pieces: Pieces, mean: bool) -> None:
         assert grams.positions(name) == FEATURES[name][0, 0].numel()
 
 
-def test_grams_of_many_positions_are_those_of_the_plain_product() -> None:
+def test_gram_observer_matches_the_matrix_product_over_many_positions() -> None:
     """They are added up in pieces; the last one is shorter."""
     features = noise(6, 71, 67)
     grams = GramObserver(("one",))
@@ -442,7 +450,7 @@ def test_grams_of_many_positions_are_those_of_the_plain_product() -> None:
     assert torch.allclose(grams.matrices(mean=False)["one"].double(), flat @ flat.T, rtol=1e-5)
 
 
-def test_grams_of_half_precision_are_summed_in_single() -> None:
+def test_gram_observer_sums_half_precision_in_single() -> None:
     grams = GramObserver(("one",))
     grams.observe("one", torch.full((2, 32, 32), 100.0, dtype=torch.float16), 0)
     found = grams.matrices(mean=False)["one"]
@@ -451,7 +459,7 @@ def test_grams_of_half_precision_are_summed_in_single() -> None:
 
 
 @in_any_pieces
-def test_contents_are_copies(pieces: Pieces) -> None:
+def test_content_observer_copies_features(pieces: Pieces) -> None:
     values = {"relu3_1": noise(256, 5, 4)}
     contents = ContentObserver(("relu3_1",), 23, 19)
     show(contents, values, pieces)
@@ -460,7 +468,7 @@ def test_contents_are_copies(pieces: Pieces) -> None:
     assert torch.equal(contents.values["relu3_1"], expected)
 
 
-def test_contents_of_half_precision_are_kept_in_single() -> None:
+def test_content_observer_keeps_half_precision_in_single() -> None:
     contents = ContentObserver(("relu1_1",), 5, 4)
     contents.observe("relu1_1", noise(64, 5, 4)[0].half(), 0)
     assert contents.values["relu1_1"].dtype == torch.float32
@@ -469,7 +477,7 @@ def test_contents_of_half_precision_are_kept_in_single() -> None:
     assert contents.values["relu1_1"].dtype == torch.float64
 
 
-def test_several_look_together_each_at_its_own() -> None:
+def test_observer_group_passes_each_layer_to_its_observers() -> None:
     values = {"relu1_1": noise(64, 5, 4), "relu2_1": noise(128, 2, 2)}
     contents, grams = ContentObserver(("relu2_1",), 5, 4), GramObserver(("relu1_1", "relu2_1"))
     together = ObserverGroup(contents, grams)

@@ -54,7 +54,7 @@ def demand_of(
     )
 
 
-def test_what_fits_stays_as_it_is() -> None:
+def test_demand_that_fits_is_unchanged() -> None:
     demand = demand_of(size=512)
     assert fit_to_memory(demand, demand.peak) == demand
 
@@ -68,7 +68,7 @@ def test_the_shortest_history_is_the_same_for_all(history: int) -> None:
     assert found == sorted(found, reverse=True)
 
 
-def test_large_paintings_load_the_compiler_too() -> None:
+def test_large_paintings_count_the_compiler() -> None:
     small = demand_of((200, 133), (300, 300), size=200, scales=1, style_scale=1.0)
     large = demand_of((200, 133), (300, 300), size=200, scales=1, style_scale=1.2)
     assert large.peak - small.peak > footprint._COMPILER
@@ -88,7 +88,7 @@ def test_first_the_history_shrinks_then_come_tiles_then_a_refusal() -> None:
 
 
 @given(st.integers(32, 6000), st.sampled_from(["lbfgs", "adam"]), st.integers(9, 80))
-def test_whatever_fits_does_fit(size: int, optimizer: str, tenths: int) -> None:
+def test_fitted_demands_are_within_the_limit(size: int, optimizer: str, tenths: int) -> None:
     available = tenths * 10**8
     demand = demand_of(size=size, optimizer=optimizer, scales=1)
     try:
@@ -124,9 +124,7 @@ def test_tiles_make_memory_flat_but_for_the_pictures_themselves() -> None:
         ("graph", "adam", 2_000_000_000),
     ],
 )
-def test_what_does_not_fit_names_the_size_that_does(
-    engine: str, optimizer: str, available: int
-) -> None:
+def test_refusal_names_a_size_that_fits(engine: str, optimizer: str, available: int) -> None:
     demand = demand_of(size=6000, engine=engine, optimizer=optimizer)
     with pytest.raises(TooLargeError, match=r"use --size \d+") as caught:
         fit_to_memory(demand, available)
@@ -140,7 +138,7 @@ def test_what_does_not_fit_names_the_size_that_does(
         )
 
 
-def test_an_enlargement_that_does_not_fit_is_named() -> None:
+def test_refusal_names_original_size_where_it_alone_does_not_fit() -> None:
     demand = demand_of(size=256, enlarged=10**8)
     with pytest.raises(TooLargeError, match="leave --original-size out"):
         fit_to_memory(demand, 2_000_000_000)
@@ -153,11 +151,11 @@ def test_the_painting_counts_for_memory_too() -> None:
     )
 
 
-def test_onnx_runtime_takes_more() -> None:
+def test_onnx_engine_takes_more_memory_than_torch() -> None:
     assert demand_of(engine="onnx", size=1000).peak > 1.5 * demand_of(size=1000).peak
 
 
-def test_what_sections_keep_is_predicted(
+def test_memory_of_sections_is_predicted(
     default_network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both sections' memory; bands are small, so that algorithms' buffers do not count."""
@@ -224,7 +222,7 @@ def measured(*flags: str) -> tuple[float, dict[str, Any]]:
     ],
     ids=["torch", "onnx", "tiles"],
 )
-def test_the_prediction_is_within_a_fifth_of_what_is_taken(
+def test_prediction_is_within_a_fifth_of_the_measured_peak(
     flags: tuple[str, ...], tmp_path: Path
 ) -> None:
     # The network's export, once in an installation's life, takes memory of its own.

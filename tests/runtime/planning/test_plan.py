@@ -60,7 +60,7 @@ def test_sizes_hold_for_all_photos(width: int, height: int, size: int | None) ->
     assert coarsest >= min(COARSEST * 0.9, max(finest.width, finest.height))
 
 
-def test_never_larger_than_the_photo_unless_asked() -> None:
+def test_result_is_never_larger_than_the_photo_unless_requested() -> None:
     assert scales_of((200, 100))[-1].width == 200
     assert scales_of((200, 100), size=300)[-1].width == 300
 

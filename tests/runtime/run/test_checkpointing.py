@@ -37,7 +37,7 @@ from nstrt.runtime import (
 )
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.errors import CheckpointError
-from nstrt.runtime.network.receptive import WHOLE
+from nstrt.runtime.network.receptive import FULL_CORE
 from nstrt.runtime.network.tiles import Tile
 from nstrt.runtime.optim.state import State
 from nstrt.runtime.run import checkpointing as checkpoints_module
@@ -105,7 +105,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[np.float32]
 
 @pytest.mark.parametrize("engine", ["torch", "onnx", "graph"])
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_gone_on_from_any_step_it_is_the_same_picture(
+def test_resuming_from_any_step_gives_the_same_picture(
     optimizer: str, engine: str, tmp_path: Path
 ) -> None:
     work = transfer(optimizer=optimizer, engine=engine)
@@ -117,14 +117,16 @@ def test_gone_on_from_any_step_it_is_the_same_picture(
 
 
 @pytest.mark.parametrize("more", [{"average": False, "keep": "last"}, {"history": 2}])
-def test_and_with_every_way_to_keep_a_picture(more: dict[str, Any], tmp_path: Path) -> None:
+def test_resuming_gives_the_same_picture_for_every_kept_image(
+    more: dict[str, Any], tmp_path: Path
+) -> None:
     work = transfer(**more, optimizer="lbfgs" if "history" in more else "adam")
     whole = work.stylize(CAT, NIGHT).to_array()
     for path in list(each_state(work, tmp_path))[2:8:2]:
         assert np.array_equal(gone_on(work, path), whole), path.name
 
 
-def test_steps_that_were_taken_back_are_part_of_the_state(tmp_path: Path) -> None:
+def test_rejected_steps_are_part_of_the_state(tmp_path: Path) -> None:
     work = transfer(**ROUGH, iterations=(14, 3), learning_rate=0.5)
     whole = work.stylize(CAT, NIGHT).to_array()
     states = list(each_state(work, tmp_path))
@@ -138,7 +140,7 @@ def test_steps_that_were_taken_back_are_part_of_the_state(tmp_path: Path) -> Non
         assert np.array_equal(gone_on(work, path), whole), path.name
 
 
-def test_a_scale_that_ended_for_gaining_nothing_stays_ended(tmp_path: Path) -> None:
+def test_a_stalled_scale_stays_ended_after_resuming(tmp_path: Path) -> None:
     work = transfer(iterations=(30, 2), tolerance=0.9)
     made = work.stylize(CAT, NIGHT)
     assert made.steps < 32
@@ -149,7 +151,7 @@ def test_a_scale_that_ended_for_gaining_nothing_stays_ended(tmp_path: Path) -> N
         assert np.array_equal(again.to_array(), made.to_array())
 
 
-def test_tiles_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_keeps_the_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nstrt.runtime.planning.planner import Planner
 
     prepare = Planner.load_and_plan
@@ -168,7 +170,7 @@ def test_tiles_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not np.array_equal(work.stylize(CAT, NIGHT).to_array(), whole)
 
 
-def test_a_run_with_regions_is_its_pictures_and_masks(tmp_path: Path) -> None:
+def test_identity_of_a_run_includes_its_masks(tmp_path: Path) -> None:
     right, left = np.zeros((2, 48, 72, 3), np.float32)
     right[:, 36:] = left[:, :20] = 1
     work = transfer(style_blend=(2.0, 1.0))
@@ -200,7 +202,7 @@ def test_algorithms_are_chosen_for_all_paintings_of_all_scales() -> None:
         supports_sections = True
 
         def kernels(self, tile: Tile) -> dict[str, str]:
-            assert tile.core == WHOLE
+            assert tile.core == FULL_CORE
             asked.add(tile.size)
             return {}
 
@@ -212,7 +214,7 @@ def test_algorithms_are_chosen_for_all_paintings_of_all_scales() -> None:
     assert asked == {size[::-1] for size in sizes.union(*(scale.styles for scale in plan.scales))}
 
 
-def test_the_file_holds_what_was_decided_and_no_pickle(
+def test_checkpoint_holds_the_plan_and_no_pickle(
     small: tuple[NDArray[np.float32], Path],
 ) -> None:
     found = read_checkpoint(small[1])
@@ -248,9 +250,7 @@ def test_the_algorithms_are_those_of_the_first_part(
         remembered.write_text(before)
 
 
-def test_arrays_of_a_state_lie_in_one_piece(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_arrays_of_a_state_are_contiguous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are restored so: another order in memory could round another way."""
     import torch
 
@@ -271,9 +271,7 @@ def test_arrays_of_a_state_lie_in_one_piece(
     assert len(kept) == 2 * (2 * 4)
 
 
-def test_a_stopped_run_is_gone_on_with(
-    small: tuple[NDArray[np.float32], Path], tmp_path: Path
-) -> None:
+def test_a_stopped_run_resumes(small: tuple[NDArray[np.float32], Path], tmp_path: Path) -> None:
     file = tmp_path / "c"
     for _ in range(5):
         # The last one has nothing to do but to see whether the last step was a good one.
@@ -425,7 +423,7 @@ def pixels(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def test_killed_ten_times_it_is_the_same_picture(
+def test_a_run_killed_ten_times_gives_the_same_picture(
     tmp_path: Path, own_cache: Path, models: ModelStore
 ) -> None:
     whole, broken = tmp_path / "whole.png", tmp_path / "broken.png"
@@ -479,7 +477,7 @@ for event in work.run(photo, painting, checkpoint=path, checkpoint_seconds=0):
 """
 
 
-def test_killed_while_it_writes_a_checkpoint_it_has_the_one_before(
+def test_a_run_killed_while_writing_keeps_the_previous_checkpoint(
     small: tuple[NDArray[np.float32], Path], tmp_path: Path, own_cache: Path
 ) -> None:
     path = tmp_path / "c"

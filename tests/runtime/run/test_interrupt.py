@@ -60,7 +60,7 @@ def mirrored_engine(network: Network, name: str) -> OnnxEngine | TorchEngine:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_every_layer_of_a_step_looks(default_network: Network, name: str) -> None:
+def test_every_layer_checks_the_interrupt(default_network: Network, name: str) -> None:
     engine = mirrored_engine(default_network, name)
     image = torch.rand(1, 3, 48, 64)
     weights = LossWeights(
@@ -83,7 +83,7 @@ def test_every_layer_of_a_step_looks(default_network: Network, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_looks_come_often_while_a_picture_is_in_tiles(default_network: Network, name: str) -> None:
+def test_tiles_check_the_interrupt_often(default_network: Network, name: str) -> None:
     engine = mirrored_engine(default_network, name)
     image = torch.rand(1, 3, 64, 96)
     weights = LossWeights(

@@ -68,7 +68,9 @@ def guide_of(channel: Tensor, share: float = 0.5, layer: str = "one") -> RegionG
 
 
 @given(st.integers(16, 70), st.integers(16, 70), st.integers(0, 9))
-def test_a_mask_goes_to_a_layer_as_the_picture_does(height: int, width: int, seed: int) -> None:
+def test_masks_at_layers_are_means_over_receptive_fields(
+    height: int, width: int, seed: int
+) -> None:
     """Through VGG19's feature layers (torchvision's numbers) with means for weights."""
     mask = np.random.default_rng(seed).random((height, width), np.float32)
     asked = {"relu1_1": 1, "relu3_1": 11, "conv4_2": 21, "pool4": 27}
@@ -85,7 +87,7 @@ def test_a_mask_goes_to_a_layer_as_the_picture_does(height: int, width: int, see
     assert list(found) == list(asked)
 
 
-def test_masks_that_share_out_the_picture_share_out_every_layer() -> None:
+def test_masks_that_sum_to_one_do_so_at_every_layer() -> None:
     mask = np.random.default_rng(0).random((64, 48), np.float32).round()
     layers = ("relu1_1", "relu5_1")
     one, other = at_layers(mask, layers), at_layers(1 - mask, layers)
@@ -136,7 +138,7 @@ def test_a_guided_gram_is_that_of_the_masked_features(
     assert np.allclose(total, expected * float(channel.square().sum()))
 
 
-def test_a_guide_of_ones_is_no_guide() -> None:
+def test_guidance_of_ones_changes_nothing() -> None:
     values = noise(3, 5, 4)
     plain, guided = (
         GramObserver(("one",)),
@@ -151,7 +153,7 @@ def test_a_guide_of_ones_is_no_guide() -> None:
     ("relative", "gram_mean"), [(True, True), (True, False), (False, True), (False, False)]
 )
 @pytest.mark.parametrize("strip", [1, 1 << 22])
-def test_loss_and_pull_of_regions_are_autograds(
+def test_loss_and_gradient_of_regions_match_autograd(
     relative: bool, gram_mean: bool, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two regions with soft masks and a protected part, in pieces, against plain formulas."""
@@ -286,7 +288,7 @@ def test_tiles_are_the_whole(
     assert tiled.loss(image, objective).loss == pytest.approx(terms.loss, rel=1e-5)
 
 
-def test_the_gradient_at_the_picture_is_a_difference_quotient(
+def test_gradient_at_the_image_matches_finite_differences(
     default_network: Network, photo: Crop, painting: Crop
 ) -> None:
     """The photo staying elsewhere: through the overlay, too."""
@@ -304,7 +306,7 @@ def test_the_gradient_at_the_picture_is_a_difference_quotient(
     assert (ends[0] - ends[1]) / 0.04 == pytest.approx(float(gradient.norm()), rel=0.03)
 
 
-def test_a_region_that_is_everything_is_the_plain_loss(
+def test_a_region_over_the_whole_image_gives_the_plain_loss(
     default_network: Network, photo: Crop, painting: Crop
 ) -> None:
     evaluation = Evaluation(engine_of(default_network, "torch"))
@@ -416,7 +418,7 @@ def test_the_network_sees_the_photo_that_stays(color: str) -> None:
     assert np.array_equal(scene.content.rgb, photo.rgb) == (color in ("style", "match-content"))
 
 
-def test_the_frame_before_is_gray_where_the_network_sees_grays() -> None:
+def test_previous_frame_is_gray_when_the_network_sees_gray() -> None:
     warped = np.ascontiguousarray(read_picture(CAT).rgb[:48, :64])
     before = PreviousFrame(warped=warped, weight=np.ones((48, 64), np.float32))
     for color in ("style", "content"):
@@ -426,7 +428,7 @@ def test_the_frame_before_is_gray_where_the_network_sees_grays() -> None:
 
 
 @pytest.mark.parametrize("size", [(37, 41), (67, 71), (128, 90)], ids=str)
-def test_what_is_black_around_a_pixel_is_black_in_it(size: tuple[int, int]) -> None:
+def test_resized_masks_keep_black_areas_black(size: tuple[int, int]) -> None:
     """A hard edge, brought to other sizes, mixes the pixels at it and no others."""
     photo = read_picture(CAT)
     values = np.zeros((67, 100, 3), np.float32)
@@ -479,7 +481,7 @@ def test_masks_that_are_full_overlap_or_are_tiny_are_painted() -> None:
         assert made.painted > 0
 
 
-def test_what_is_transparent_in_a_mask_is_black() -> None:
+def test_transparent_mask_pixels_count_as_black() -> None:
     mask = np.full((64, 96, 4), 255, np.uint8)
     mask[:, 48:, 3] = 0
     found = painted(regions=[(mask, EMBER)], iterations=3).to_array()
@@ -506,7 +508,7 @@ def test_what_is_transparent_in_a_mask_is_black() -> None:
         ({"style": []}, {}, "one at least"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_sentence(
+def test_impossible_combinations_are_refused_in_one_sentence(
     arguments: dict[str, Any], options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(OptionError, match=words) as caught:
@@ -519,7 +521,7 @@ def test_a_mask_that_is_missing_is_named() -> None:
         painted(regions=[("nowhere.png", EMBER)])
 
 
-def test_engine_graph_knows_no_masks() -> None:
+def test_graph_engine_refuses_masks() -> None:
     with pytest.raises(ProviderUnavailableError, match="--engine torch"):
         painted(regions=[(left_half(), EMBER)], engine="graph")
     made = painted(protect=left_half(), engine="auto", iterations=2)
@@ -529,7 +531,9 @@ def test_engine_graph_knows_no_masks() -> None:
 # The command line.
 
 
-def test_a_region_is_written_with_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_region_flag_is_mask_colon_painting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("mask.png", "a:b.png", "c.jpg"):
         (tmp_path / name).touch()

@@ -151,7 +151,7 @@ def test_stopped_at_a_coarse_scale_the_picture_still_has_its_size() -> None:
 
 
 @pytest.mark.parametrize("init", ["content", "noise", "gray", "file"])
-def test_starts(init: str) -> None:
+def test_each_start_gives_its_first_image(init: str) -> None:
     made = transfer(init=str(NIGHT) if init == "file" else init, iterations=1).stylize(CAT, NIGHT)
     array = made.to_array()
     assert array.min() >= 0
@@ -169,7 +169,7 @@ def test_one_transfer_serves_many_pictures(result: Result) -> None:
     assert np.array_equal(first, again)
 
 
-def test_pictures_go_in_as_anything_and_come_out_as_pillow_or_numpy(result: Result) -> None:
+def test_all_kinds_of_pictures_are_accepted_and_results_convert(result: Result) -> None:
     import torch
 
     image = Image.open(CAT).convert("RGB").resize((64, 43))
@@ -216,7 +216,7 @@ def test_the_result_says_how_it_was_made_and_no_paths(result: Result, tmp_path: 
         assert str(tmp_path) not in repr(recipe)
 
 
-def test_features_alone_are_the_networks(models: ModelStore, reference: Any) -> None:
+def test_features_match_the_network(models: ModelStore, reference: Any) -> None:
     import torch
 
     picture = np.asarray(Image.open(CAT).resize((45, 33)), np.float32) / 255
@@ -233,7 +233,7 @@ def test_features_alone_are_the_networks(models: ModelStore, reference: Any) -> 
         assert np.linalg.norm(values - known) < 1e-4 * np.linalg.norm(known)
 
 
-def test_what_was_asked_for_and_cannot_run_is_an_error() -> None:
+def test_an_unavailable_engine_or_provider_is_an_error() -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -251,7 +251,7 @@ def test_stylize_takes_options_by_name() -> None:
         stylize(CAT, NIGHT, sise=48)
 
 
-def test_auto_measures_once_and_remembers(own_cache: Path) -> None:
+def test_auto_measures_once_and_stores_the_times(own_cache: Path) -> None:
     first = transfer(engine="auto", iterations=1).plan((64, 64), (64, 64))
     assert first.engine in ("onnx", "torch")
     assert any("measured" in reason for reason in first.reasons)
@@ -273,7 +273,7 @@ def test_a_panorama_gets_some_height() -> None:
     assert min(plan.scales[-1].width, plan.scales[-1].height) >= 32
 
 
-def test_what_lies_under_transparent_paint_has_no_style() -> None:
+def test_colours_under_transparent_paint_have_no_style() -> None:
     painting = np.asarray(Image.open(NIGHT).resize((64, 48)))
     holes = np.full((48, 64, 1), 255, np.uint8)
     holes[:, 32:] = 0
@@ -285,7 +285,7 @@ def test_what_lies_under_transparent_paint_has_no_style() -> None:
     assert np.array_equal(made[0].to_array(), made[1].to_array())
 
 
-def test_a_starved_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_keeps_the_best_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     from nstrt.runtime.engines.evaluation import Evaluation
 
     evaluate, steps = Evaluation.loss_and_gradient, []
@@ -305,12 +305,12 @@ def test_a_starved_run_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> Non
         transfer(iterations=10).stylize(CAT, NIGHT)
 
 
-def test_the_recipe_calls_the_weights_what_they_are(result: Result) -> None:
+def test_recipe_describes_the_weights(result: Result) -> None:
     assert "8-bit quantised original weights" in result.recipe["weights"]["description"]
     assert "CC BY 4.0" in result.recipe["weights"]["licence"]
 
 
-def test_where_the_quicker_engine_does_not_fit_the_other_is_taken(
+def test_torch_replaces_a_faster_engine_that_does_not_fit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And what is refused names a size that is not refused."""
@@ -339,7 +339,7 @@ def test_where_the_quicker_engine_does_not_fit_the_other_is_taken(
         (0.9, "fp32", "torch measured 2.00 times as fast as onnx "),
     ],
 )
-def test_rounded_products_are_chosen_where_they_are_much_quicker(
+def test_bf16_is_chosen_where_it_is_much_faster(
     rounded: float, precision: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What they say of the loss is a little out."""
@@ -397,7 +397,7 @@ def test_estimates_learn_from_runs(own_cache: Path, monkeypatch: pytest.MonkeyPa
     assert list(json.loads(paces.read_text()).values()) == [pace]
 
 
-def test_a_scale_ends_when_ten_steps_gain_too_little() -> None:
+def test_a_scale_ends_when_the_loss_stalls() -> None:
     given = {"iterations": (40, 3), "scales": 2, "size": 64}
     all_of_them = transfer(**given, tolerance=0.0).stylize(CAT, NIGHT)
     assert all_of_them.steps == 43
