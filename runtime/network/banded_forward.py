@@ -34,8 +34,8 @@ def forward_pass(
     keep: bool,
     check: Check,
 ) -> None:
-    """Show ``observer`` the features of a ``padded`` input; with ``keep``, put what the backward
-    pass needs into ``saved``."""
+    """Show ``observer`` the features of a ``padded`` input; with ``keep``, fill ``saved`` for the
+    backward pass."""
     source: RowSource = StoredRows(crop_input(padded, areas[0]))
     for number, (block, area) in enumerate(zip(blocks, areas, strict=True)):
         if not number and saved.after is None and _can_recompute_first(blocks, observer):

@@ -40,12 +40,12 @@ def test_features_equal_onnx_runtimes(network: Network, size: tuple[int, int], p
     image = photo(*size)
     vgg = read_vgg(network.path)
     assert vgg.taps == network.spec.taps
-    found = features(vgg, image, vgg.taps)
+    result = features(vgg, image, vgg.taps)
     expected = open_session(network.path, provider="cpu").features(image.numpy(), vgg.taps)
-    assert set(found) == set(expected)
+    assert set(result) == set(expected)
     for name, values in expected.items():
-        assert found[name].shape == values.shape
-        assert relative_error(found[name], torch.from_numpy(values)) < 1e-4, name
+        assert result[name].shape == values.shape
+        assert relative_error(result[name], torch.from_numpy(values)) < 1e-4, name
 
 
 def test_blocks_are_those_of_vgg19(network: Network) -> None:
@@ -128,19 +128,19 @@ def test_zero_padding_is_added_after_the_mean_is_subtracted() -> None:
 
 def test_a_forward_pass_does_not_change_the_image(network: Network, photo: Crop) -> None:
     image = photo(33, 50)
-    found = features(read_vgg(network.path), image, ("conv1_1", "relu2_1", "relu5_1"))
+    values = features(read_vgg(network.path), image, ("conv1_1", "relu2_1", "relu5_1"))
     assert torch.equal(image, photo(33, 50))
-    assert not any(value.requires_grad for value in found.values())
+    assert not any(value.requires_grad for value in values.values())
 
 
 def test_features_of_convolutions_are_those_before_the_relu(
     default_network: Network, photo: Crop
 ) -> None:
     vgg = read_vgg(default_network.path)
-    found = features(vgg, photo(64, 64), vgg.taps)
+    values = features(vgg, photo(64, 64), vgg.taps)
     for name in ("conv1_1", "conv3_1", "conv4_2"):
-        assert float(found[name].min()) < 0
-        assert torch.equal(found[name.replace("conv", "relu")], found[name].relu())
+        assert float(values[name].min()) < 0
+        assert torch.equal(values[name.replace("conv", "relu")], values[name].relu())
 
 
 def test_a_network_computes_in_the_requested_precision(small_network: Network, photo: Crop) -> None:
@@ -149,9 +149,9 @@ def test_a_network_computes_in_the_requested_precision(small_network: Network, p
     assert (double.dtype, single.dtype) == (torch.float64, torch.float32)
     assert double.device == single.device == torch.device("cpu")
     exact = features(double, photo(32, 32).double(), ("relu2_1",))["relu2_1"]
-    found = features(single, photo(32, 32), ("relu2_1",))["relu2_1"]
+    values = features(single, photo(32, 32), ("relu2_1",))["relu2_1"]
     assert exact.dtype == torch.float64
-    assert 1e-9 < relative_error(found, exact) < 1e-5
+    assert 1e-9 < relative_error(values, exact) < 1e-5
 
 
 def edit_model(source: Path, target: Path, edit: Callable[[onnx.GraphProto], object]) -> Path:
@@ -257,6 +257,6 @@ def test_weights_come_from_the_model_file(
         return features(vgg, photo(32, 32), ("relu2_1",))["relu2_1"]
 
     expected = open_session(changed, provider="cpu").features(photo(32, 32).numpy(), ["relu2_1"])
-    found, original = features_of(read_vgg(changed)), features_of(read_vgg(small_network.path))
-    assert relative_error(found, torch.from_numpy(expected["relu2_1"])) < 1e-4
-    assert relative_error(original, found) > 1e-4
+    values, original = features_of(read_vgg(changed)), features_of(read_vgg(small_network.path))
+    assert relative_error(values, torch.from_numpy(expected["relu2_1"])) < 1e-4
+    assert relative_error(original, values) > 1e-4

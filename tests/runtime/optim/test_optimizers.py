@@ -51,8 +51,8 @@ def coupled(seed: int = 0, size: tuple[int, int] = (5, 5), condition: float = 30
 
     def function(x: Tensor) -> tuple[float, Tensor]:
         away = (x - target).flatten()
-        pull = matrix @ away
-        return float(away @ pull / 2), pull.reshape(x.shape)
+        gradient = matrix @ away
+        return float(away @ gradient / 2), gradient.reshape(x.shape)
 
     return function
 
@@ -208,8 +208,8 @@ def test_smoothing_saves_steps_if_curvature_rises_with_frequency() -> None:
 
     def function(x: Tensor) -> tuple[float, Tensor]:
         away = x - target
-        pull = torch.fft.irfft2(torch.fft.rfft2(away) * stiffness, s=(32, 32))
-        return float((away * pull).sum() / 2), pull
+        gradient = torch.fft.irfft2(torch.fft.rfft2(away) * stiffness, s=(32, 32))
+        return float((away * gradient).sum() / 2), gradient
 
     losses = {}
     for smoothing in (0.0, 1.0):
@@ -371,10 +371,10 @@ def test_curvature_is_kept_at_the_next_scale() -> None:
 
     coarse, lbfgs = uniform(16, 16), Lbfgs(clamp=False)
     run(lbfgs, coarse, problem(16), 8)
-    kept = len(lbfgs._pairs)
-    assert kept >= 5
+    count = len(lbfgs._pairs)
+    assert count >= 5
     lbfgs.rescale(enlarged)
-    assert len(lbfgs._pairs) == kept
+    assert len(lbfgs._pairs) == count
     assert all(torch.vdot(s.flatten(), y.flatten()) > 0 for s, y, _ in lbfgs._pairs)
     # Gradients of the finer loss are a quarter as large, and so is the resampled curvature.
     step, change, _ = lbfgs._pairs[-1]
