@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["available_weights", "format_facts"]
+__all__ = ["describe_weights", "format_facts"]
 
 
 def format_facts(facts: Mapping[str, Any], indent: int = 0) -> Iterator[str]:
@@ -35,10 +35,10 @@ def _format_value(value: Any) -> str:
     return str(value)
 
 
-def available_weights() -> dict[str, str]:
+def describe_weights() -> dict[str, str]:
     """The weights that can be exported here, as the exporter describes them."""
     try:
-        from nstrt.exporter.weights import available_weights as from_exporter
+        from nstrt.exporter.weights import available_weights
     except ImportError:
         return {"exporter": 'not installed; add it with: pip install "nstrt[full]"'}
-    return from_exporter()
+    return available_weights()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nstrt.plugins.cli.console import print_out
-from nstrt.plugins.cli.facts import available_weights, format_facts
+from nstrt.plugins.cli.facts import describe_weights, format_facts
 from nstrt.runtime.errors import OptionError, PictureReadError
 
 __all__ = ["EXAMPLES", "NAME", "command"]
@@ -54,7 +54,7 @@ def command(
     else:
         from nstrt.runtime.analysis.environment import describe
 
-        facts = {**describe(), "weights": available_weights()}
+        facts = {**describe(), "weights": describe_weights()}
     if as_json:
         print_out(json.dumps(facts, indent=1))
         return 0

@@ -6,28 +6,16 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from nstrt.plugins.cli.console import print_err
 from nstrt.runtime.run.events import Event, ScaleDone, Started
+from nstrt.runtime.run.progress import Progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
+    from rich.progress import Progress as Bar
 
-__all__ = ["JobsDisplay", "PictureProgress", "jobs_display", "run_display"]
-
-
-class PictureProgress(Protocol):
-    """Progress of one picture: the part that a run's events and a batch's have in common."""
-
-    @property
-    def fraction(self) -> float:
-        """Share of the work that is done, 0 to 1."""
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Predicted time to the end; None before the first step."""
-
+__all__ = ["JobsDisplay", "jobs_display", "run_display"]
 
 RunDisplay = Callable[[Event], None]
 
@@ -47,9 +35,10 @@ def run_display(*, quiet: bool) -> Iterator[RunDisplay]:
 @contextmanager
 def _run_bar() -> Iterator[RunDisplay]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
 
-    bar = Progress(
+    bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TextColumn("{task.percentage:>3.0f} %"),
@@ -99,7 +88,7 @@ class _RunLines:
 class JobsDisplay:
     """Shows several pictures, numbered from 1; this one shows nothing."""
 
-    def update(self, number: int, name: str, progress: PictureProgress | None) -> None:
+    def update(self, number: int, name: str, progress: Progress | None) -> None:
         """Show a picture that is being painted; its progress is None before the first step."""
 
     def finish(self, number: int, name: str, outcome: str) -> None:
@@ -130,9 +119,10 @@ class _JobLines(JobsDisplay):
 @contextmanager
 def _job_bar(total: int) -> Iterator[JobsDisplay]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
 
-    bar = Progress(
+    bar = Bar(
         MofNCompleteColumn(),
         BarColumn(bar_width=None),
         TextColumn("{task.description}"),
@@ -146,14 +136,14 @@ def _job_bar(total: int) -> Iterator[JobsDisplay]:
 class _JobBar(JobsDisplay):
     """A bar over all pictures, in which one that is being painted counts as a part of one."""
 
-    def __init__(self, total: int, bar: RichProgress) -> None:
+    def __init__(self, total: int, bar: Bar) -> None:
         self._total = total
         self._bar = bar
         self._task = bar.add_task("preparing", total=total)
         self._running: dict[int, float] = {}
         self._finished = 0
 
-    def update(self, number: int, name: str, progress: PictureProgress | None) -> None:
+    def update(self, number: int, name: str, progress: Progress | None) -> None:
         fraction = 0.0 if progress is None else progress.fraction
         self._running[number] = fraction
         self._draw(f"{name}  {100 * fraction:.0f} %  {_time_left(progress)}")
@@ -178,7 +168,7 @@ def _job_line(number: int, total: int, name: str, outcome: str) -> str:
     return f"{number} of {total}  {name}  {outcome}"
 
 
-def _time_left(progress: PictureProgress | None) -> str:
+def _time_left(progress: Progress | None) -> str:
     seconds = None if progress is None else progress.seconds_left
     if not seconds or seconds < 1:
         return ""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from nstrt.plugins.cli.facts import available_weights, format_facts
+from nstrt.plugins.cli.facts import describe_weights, format_facts
 
 __all__ = ["LOG_LINES", "report_lines", "without_home"]
 
@@ -83,7 +83,7 @@ def _machine() -> Iterator[str]:
 
 
 def _weights() -> Iterator[str]:
-    return format_facts(available_weights())
+    return format_facts(describe_weights())
 
 
 def _gimp() -> Iterator[str]:

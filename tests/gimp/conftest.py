@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +15,8 @@ from gimp import CAT, Gimp, Photo, Profile
 
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.system.files import cache_folder
+
+from support.command_line import NSTRT
 
 
 def pytest_configure() -> None:
@@ -83,7 +84,7 @@ def open_photo(console: Gimp) -> Iterator[Callable[..., Photo]]:
 
 def _nstrt(*words: str, cache: Path) -> None:
     subprocess.run(
-        [sys.executable, "-m", "nstrt.plugins.cli", *words],
+        [*NSTRT, *words],
         env=os.environ | {"NSTRT_CACHE": str(cache)},
         check=True,
     )

@@ -1,4 +1,4 @@
-"""Sixteen bits go through a run whole, from the command line's file to the command line's file."""
+"""Runs keep 16 bits a channel from the photo's file to the result's file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import pytest
 import pyvips
 from numpy.typing import NDArray
 
-from nstrt.plugins.cli.app import run
+from support import EMBER
+from support.command_line import nstrt
 
-from support import EXAMPLES
-
-EMBER = EXAMPLES / "ember.jpg"
 WIDTH, HEIGHT, SKY = 96, 64, 40
-"""Of the photo, and how many of its rows are sky, in pixels."""
+"""Size of the photo and height of its sky, in pixels."""
 
 COLORS = [
     ("style",),
@@ -36,7 +34,7 @@ def evening() -> NDArray[np.uint16]:
     return np.rint(photo * 65535).astype(np.uint16)
 
 
-def written(path: Path, values: NDArray[np.uint16], profile: bytes | None = None) -> Path:
+def write_tiff_or_png(path: Path, values: NDArray[np.uint16], profile: bytes | None = None) -> Path:
     height, width, bands = values.shape
     image = pyvips.Image.new_from_memory(values.tobytes(), width, height, bands, "ushort")
     image = image.copy(interpretation="rgb16")
@@ -47,7 +45,7 @@ def written(path: Path, values: NDArray[np.uint16], profile: bytes | None = None
 
 
 def read(path: Path) -> tuple[NDArray[np.uint16], bytes]:
-    """The values of a file as they are stored, and its profile."""
+    """Read a file's samples as stored, and its ICC profile."""
     image = pyvips.Image.new_from_file(str(path))
     assert image.format == "ushort"
     assert image.interpretation == "rgb16"
@@ -57,15 +55,15 @@ def read(path: Path) -> tuple[NDArray[np.uint16], bytes]:
 
 def stylize(photo: Path, out: Path, *flags: str) -> None:
     short = ["--scales", "1", "--iterations", "6", "--engine", "torch"]
-    assert run(["stylize", str(photo), str(EMBER), "-o", str(out), *short, *flags]) == 0
+    assert nstrt("stylize", photo, EMBER, "-o", out, *short, *flags) == 0
 
 
 @pytest.mark.parametrize("color", COLORS, ids="-".join)
-def test_a_16_bit_sky_comes_out_with_more_levels_than_8_bits_have(
+def test_a_16_bit_sky_keeps_more_levels_than_8_bits_have(
     color: tuple[str, ...], tmp_path: Path
 ) -> None:
     suffix = ".png" if color == ("style",) else ".tif"
-    photo = written(tmp_path / f"photo{suffix}", evening())
+    photo = write_tiff_or_png(tmp_path / f"photo{suffix}", evening())
     flags = ["--color", color[0], *(["--color-match", color[1]] if color[1:] else [])]
     stylize(photo, tmp_path / f"out{suffix}", "--size", "96", *flags)
     values, profile = read(tmp_path / f"out{suffix}")
@@ -75,13 +73,13 @@ def test_a_16_bit_sky_comes_out_with_more_levels_than_8_bits_have(
     for channel in range(3):
         levels = np.unique(sky[..., channel])
         assert len(levels) > 256
-        # They are not 8-bit levels in 16 bits: those are multiples of 257.
+        # 8-bit levels stored in 16 bits would be multiples of 257.
         assert (levels % 257 != 0).mean() > 0.9
 
 
-def test_the_photo_s_own_size_keeps_16_bits(tmp_path: Path) -> None:
+def test_original_size_keeps_16_bits(tmp_path: Path) -> None:
     large = np.rint(np.kron(evening(), np.ones((2, 2, 1)))).astype(np.uint16)
-    photo = written(tmp_path / "photo.tif", large)
+    photo = write_tiff_or_png(tmp_path / "photo.tif", large)
     flags = ["--size", "64", "--original-size", "--color", "match-style"]
     stylize(photo, tmp_path / "out.tif", *flags)
     values, _ = read(tmp_path / "out.tif")
@@ -89,8 +87,8 @@ def test_the_photo_s_own_size_keeps_16_bits(tmp_path: Path) -> None:
     assert all(len(np.unique(values[: 2 * SKY - 8, :, channel])) > 256 for channel in range(3))
 
 
-def test_a_16_bit_profile_is_applied_in_16_bits(tmp_path: Path) -> None:
-    photo = written(tmp_path / "photo.tif", evening(), pyvips.Image.profile_load("p3"))
+def test_an_icc_profile_is_applied_in_16_bits(tmp_path: Path) -> None:
+    photo = write_tiff_or_png(tmp_path / "photo.tif", evening(), pyvips.Image.profile_load("p3"))
     stylize(photo, tmp_path / "out.tif", "--size", "96", "--color", "content")
     values, profile = read(tmp_path / "out.tif")
     assert profile == bytes(pyvips.Image.profile_load("srgb"))

@@ -7,9 +7,8 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ import numpy as np
 
 from nstrt.plugins.worker.client import Client, Event, hello_request
 from nstrt.plugins.worker.streams import PipeStream
+
+from support.command_line import NSTRT
 
 PATIENCE = 60.0
 """Seconds after which a test fails instead of hanging, on a busy machine."""
@@ -36,12 +37,10 @@ SMALL: dict[str, Any] = {
 LONG = {**SMALL, "iterations": 100_000}
 """Options of a job that does not end by itself."""
 
-_MAIN = [sys.executable, "-m", "nstrt.plugins.cli"]
 
-
-def start(*arguments: str, main: list[str] | None = None, **more: Any) -> subprocess.Popen[bytes]:
+def start(*arguments: str, main: Sequence[str] = NSTRT, **more: Any) -> subprocess.Popen[bytes]:
     """Start a worker process."""
-    return subprocess.Popen([*(main or _MAIN), "worker", *arguments], bufsize=0, **more)
+    return subprocess.Popen([*main, "worker", *arguments], bufsize=0, **more)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""What people get wrong: each gives one sentence, exit code 2, no traceback and no file."""
+"""Wrong input: one sentence, exit code 2, no traceback and no file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nstrt.plugins.cli.app import run
-
-from support import EXAMPLES
-
-CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"
+from support import CAT, EXAMPLES, NIGHT, Capture
+from support.command_line import nstrt
 
 Case = Callable[[Path], list[str]]
 
@@ -48,7 +45,7 @@ def _bomb() -> bytes:
 
 
 def _copied(folder: Path) -> list[str]:
-    """A photo in the folder itself, whose bytes must survive."""
+    """A photo in the folder of the result; its bytes must stay."""
     (folder / "photo.jpg").write_bytes(CAT.read_bytes())
     return [str(folder / "photo.jpg"), str(NIGHT), "-o", str(folder / "out.png")]
 
@@ -97,22 +94,22 @@ CASES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_one_sentence_exit_2_no_file(
-    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_wrong_input_gives_one_sentence_and_writes_nothing(
+    name: str, tmp_path: Path, capfd: Capture
 ) -> None:
     (tmp_path / "in").mkdir()
     arguments = CASES[name](tmp_path)
     before = _state(tmp_path)
-    assert run(["stylize", *arguments, "--json"]) == 2
-    said = capfd.readouterr()
-    assert said.out == ""
-    lines = said.err.strip().splitlines()
-    # Building the network's model for the first time may be told before it.
+    assert nstrt("stylize", *arguments, "--json") == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    lines = printed.err.strip().splitlines()
+    # A line before it may say that the model is built.
     assert [line for line in lines if not line.startswith("Preparing")] == lines[-1:]
     assert lines[-1].startswith("nstrt: ")
     assert len(lines[-1]) > 30
     assert lines[-1].endswith((".", "'", '"', "]")), lines[-1]
-    assert "Traceback" not in said.err
+    assert "Traceback" not in printed.err
     assert _state(tmp_path) == before
 
 
@@ -120,5 +117,5 @@ def _state(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_there_are_at_least_twenty() -> None:
+def test_at_least_twenty_cases() -> None:
     assert len(CASES) >= 20

@@ -342,7 +342,7 @@ threading.Thread(target=noise, daemon=True).start()
 from nstrt.plugins.cli import main
 main()
 """
-    with standard_streams(main=[sys.executable, "-c", noisy]) as (host, _):
+    with standard_streams(main=(sys.executable, "-c", noisy)) as (host, _):
         log = Path(host.hello()["log"])
         for _ in range(20):
             assert host.request("cancel", job=1)["running"] is False

@@ -23,6 +23,7 @@ from nstrt.plugins.worker.client import hello_request
 from nstrt.plugins.worker.messages import EndOfStream, encode
 
 from support import EXAMPLES, Network
+from support.command_line import NSTRT, run_nstrt
 from support.mutated_messages import PIXELS, mutated
 from support.worker_host import (
     LONG,
@@ -116,11 +117,7 @@ def test_one_worker_is_left_of_five_that_start_at_once(tmp_path: Path, own_cache
 )
 def test_what_cannot_start_says_why(arguments: list[str], words: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    done = subprocess.run(
-        [sys.executable, "-m", "nstrt.plugins.cli", "worker",
-         *(argument.format(tmp_path) for argument in arguments)],
-        capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
+    done = run_nstrt("worker", *(argument.format(tmp_path) for argument in arguments))
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
@@ -208,7 +205,7 @@ def test_who_says_all_at_once_is_answered(own_cache: Path) -> None:
         {"op": "stop", "id": 2, "job": 1},
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "nstrt.plugins.cli", "worker"],
+        [*NSTRT, "worker"],
         input=b"".join(json.dumps(request).encode() + b"\n" for request in requests),
         capture_output=True,
         timeout=PATIENCE,

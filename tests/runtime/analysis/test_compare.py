@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from skimage.color import deltaE_cie76, rgb2lab
 
-from nstrt.plugins.cli.app import run
 from nstrt.runtime import OptionError, StyleTransfer, StylizeOptions, TooLargeError
 from nstrt.runtime.analysis.compare import compare, losses_of
 from nstrt.runtime.pictures import read_picture
 
 from support import CAT, NIGHT, Capture
+from support.command_line import nstrt
 
 
 def pixels(name: Path, size: tuple[int, int] = (48, 32)) -> np.ndarray:
@@ -134,14 +134,14 @@ def test_the_command_shows_differences_and_losses(tmp_path: Path, capsys: Captur
     a, b = tmp_path / "a.png", tmp_path / "b.png"
     Image.fromarray(pixels(CAT)).save(a)
     Image.fromarray(pixels(NIGHT)).save(b)
-    assert run(["compare", str(a), str(a)]) == 0
+    assert nstrt("compare", a, a) == 0
     assert capsys.readouterr().out == "equal, 48x32 pixels\n"
     pair = ["--content", str(CAT), "--style", str(NIGHT)]
-    assert run(["compare", str(a), str(b), *pair]) == 0
+    assert nstrt("compare", a, b, *pair) == 0
     output = capsys.readouterr().out
     for words in ("different", "PSNR", "Delta E", "relu3_2", "relu5_1", "tv", "blue"):
         assert words in output
-    assert run(["compare", str(a), str(b), *pair, "--size", "40", "--json"]) == 0
+    assert nstrt("compare", a, b, *pair, "--size", "40", "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["equal"] is False
     assert facts["width"] == 40
@@ -151,7 +151,7 @@ def test_the_command_shows_differences_and_losses(tmp_path: Path, capsys: Captur
 
 
 def test_incomplete_arguments_are_refused(capsys: Capture) -> None:
-    assert run(["compare", str(CAT), str(CAT), "--content", str(CAT)]) == 2
+    assert nstrt("compare", CAT, CAT, "--content", CAT) == 2
     assert "--content and --style" in capsys.readouterr().err
-    assert run(["compare", str(CAT), "missing.png"]) == 2
+    assert nstrt("compare", CAT, "missing.png") == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nstrt.plugins.cli.app import run
 from nstrt.runtime import (
     Axis,
     Exploration,
@@ -30,6 +29,7 @@ from support import CAT as CAT_PATH
 from support import NIGHT as NIGHT_PATH
 from support import Capture
 from support.batches import FLAGS
+from support.command_line import nstrt
 
 CAT, NIGHT = str(CAT_PATH), str(NIGHT_PATH)
 
@@ -155,7 +155,7 @@ def test_a_large_picture_is_nearest_to_its_own_cell() -> None:
 def test_the_command_writes_a_sheet_and_prints_commands(tmp_path: Path, capsys: Capture) -> None:
     sheet = tmp_path / "sheet.png"
     vary = ["--vary", "strength=0.2,0.9", "--vary", "tv-weight=0,1"]
-    assert run(["explore", CAT, NIGHT, *vary, "-o", str(sheet), *FLAGS, "--json"]) == 0
+    assert nstrt("explore", CAT, NIGHT, *vary, "-o", sheet, *FLAGS, "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["sheets"] == [str(sheet)]
     assert [cell["options"]["tv_weight"] for cell in facts["cells"]] == [0, 0, 1, 1]
@@ -168,11 +168,11 @@ def test_the_command_writes_a_sheet_and_prints_commands(tmp_path: Path, capsys: 
     # The printed command paints the cell.
     out = tmp_path / "out.png"
     command[command.index("-o") + 1] = str(out)
-    assert run([*command[1:], "--size", "48", "-q"]) == 0
+    assert nstrt(*command[1:], "--size", "48", "-q") == 0
     cell = np.asarray(Image.open(out))
     top = next(y for y in range(60, 400) if _at(picture, cell, 12 + 172, y))
     assert top > picture.shape[0] // 2
-    assert run(["explore", CAT, NIGHT, *vary, "-o", str(sheet), *FLAGS]) == 2
+    assert nstrt("explore", CAT, NIGHT, *vary, "-o", sheet, *FLAGS) == 2
     assert "--force" in capsys.readouterr().err
 
 
@@ -210,5 +210,5 @@ def test_invalid_sheet_paths_are_refused_before_the_run(
         [*several, "-o", str(tmp_path / "s.gif")],
         [*several[:-2], "-o", CAT, "--force"],
     ):
-        assert run(arguments) == 2
+        assert nstrt(*arguments) == 2
         assert capsys.readouterr().err.count("\n") == 1

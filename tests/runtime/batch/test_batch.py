@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nstrt.plugins.cli.app import run
 from nstrt.runtime import (
     Batch,
     JobDone,
@@ -30,6 +27,7 @@ from nstrt.runtime import (
 
 from support import NIGHT, Capture
 from support.batches import FLAGS, OPTIONS, last_events
+from support.command_line import nstrt, run_without, start_nstrt, wait_until
 
 
 def test_a_broken_photo_fails_only_its_job(photos: Path, tmp_path: Path) -> None:
@@ -123,23 +121,13 @@ def test_ctrl_c_keeps_finished_results(photos: Path, tmp_path: Path, processes: 
         '[[picture]]\ncontent = "photos/a.jpg"\niterations = 2\n'
         '[[picture]]\ncontent = "photos/c.png"\niterations = 100000\n'
     )
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "nstrt.plugins.cli", "batch", str(table), "--json"),
-            *("--style", str(NIGHT), "--out-dir", str(tmp_path / "out"), *FLAGS),
-            *("--tolerance", "0", "--jobs", str(processes)),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = start_nstrt(
+        *("batch", table, "--json", "--style", NIGHT, "--out-dir", tmp_path / "out", *FLAGS),
+        *("--tolerance", "0", "--jobs", str(processes)),
         # A terminal signals a whole process group, so the command gets its own.
         start_new_session=True,
     )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "out" / "a.jpg").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until((tmp_path / "out" / "a.jpg").exists, process, seconds=120)
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)
@@ -157,19 +145,19 @@ def test_the_command_reports_failures_at_the_end(
 ) -> None:
     arguments = ["batch", str(photos), "--style", str(NIGHT), *FLAGS]
     out = ["--out-dir", str(tmp_path / "out")]
-    assert run([*arguments, *out]) == 1
+    assert nstrt(*arguments, *out) == 1
     printed = capsys.readouterr()
     assert printed.out.startswith("2 painted, 1 failed")
     assert printed.err.splitlines()[-1].startswith(f"nstrt: {photos / 'b.jpg'}: ")
     (photos / "b.jpg").unlink()
-    assert run([*arguments, *out, "--json"]) == 0
+    assert nstrt(*arguments, *out, "--json") == 0
     printed = capsys.readouterr()
     lines = [json.loads(line) for line in printed.out.splitlines()]
     assert [line.get("outcome") for line in lines] == ["skipped", "skipped", None]
     assert lines[-1]["skipped"] == 2
     assert printed.err == ""
     # Failures for one reason share a line.
-    assert run(["batch", str(photos), "--style", "missing.jpg", *FLAGS, *out, "--force"]) == 1
+    assert nstrt("batch", photos, "--style", "missing.jpg", *FLAGS, *out, "--force") == 1
     assert capsys.readouterr().err.count("There is no picture 'missing.jpg'") == 1
 
 
@@ -177,19 +165,7 @@ def test_a_batch_of_skipped_jobs_imports_no_torch(photos: Path, tmp_path: Path) 
     (photos / "b.jpg").unlink()
     jobs = jobs_from([photos], style=NIGHT, out_dir=tmp_path, **OPTIONS)
     assert all(isinstance(event, JobDone) for event in last_events(jobs))
-    code = (
-        "import sys\n"
-        "from nstrt.plugins.cli.app import run\n"
-        "assert run(sys.argv[1:]) == 0\n"
-        "heavy = {'torch', 'onnxruntime'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    arguments = ["batch", str(photos), "--style", str(NIGHT), "--out-dir", str(tmp_path), *FLAGS]
-    process = subprocess.run(
-        [sys.executable, "-c", code, *arguments, "--precision", "fp32"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    assert "2 done before" in process.stdout
+    code = "import sys; from nstrt.plugins.cli.app import run; assert run(sys.argv[1:]) == 0"
+    arguments = ["batch", photos, "--style", NIGHT, "--out-dir", tmp_path, *FLAGS]
+    output = run_without({"torch", "onnxruntime"}, code, *arguments, "--precision", "fp32")
+    assert "2 done before" in output

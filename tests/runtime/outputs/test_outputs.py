@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from nstrt.plugins.cli.app import run
 from nstrt.runtime import StyleTransfer
 
 from support import CAT, NIGHT, Capture
+from support.command_line import nstrt
 
 FLAGS = ["--size", "64", "--scales", "1", "--iterations", "3", "--engine", "onnx"]
 
@@ -17,10 +17,10 @@ FLAGS = ["--size", "64", "--scales", "1", "--iterations", "3", "--engine", "onnx
 def test_the_command_writes_preview_and_film(tmp_path: Path, capsys: Capture) -> None:
     out, film, live = (tmp_path / name for name in ("out.png", "film.webp", "live.jpg"))
     outputs = ["-o", str(out), "--preview", str(live), "--timelapse", str(film)]
-    assert run(["stylize", str(CAT), str(NIGHT), *FLAGS, *outputs]) == 0
+    assert nstrt("stylize", CAT, NIGHT, *FLAGS, *outputs) == 0
     assert f"the film is {film}" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film.webp", "live.jpg", "out.png"]
-    assert run(["info", str(live)]) == 2
+    assert nstrt("info", live) == 2
     assert "is a preview" in capsys.readouterr().err
 
 
@@ -52,7 +52,7 @@ def test_invalid_outputs_are_refused_before_the_run(
         raise AssertionError("the run started")
 
     monkeypatch.setattr(StyleTransfer, "run", fail)
-    assert run(["stylize", str(CAT), str(NIGHT), "-o", "out.png", *FLAGS, *arguments]) == 2
+    assert nstrt("stylize", CAT, NIGHT, "-o", "out.png", *FLAGS, *arguments) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

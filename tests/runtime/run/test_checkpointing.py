@@ -45,6 +45,7 @@ from nstrt.runtime.run.checkpoint_file import read_checkpoint
 from nstrt.runtime.run.checkpointing import Checkpoints
 
 from support import EXAMPLES
+from support.command_line import run_nstrt, start_nstrt
 
 FOLDER = Path(mkdtemp(prefix="nstrt-test-"))
 CAT, NIGHT = FOLDER / "cat.png", FOLDER / "night.png"
@@ -411,7 +412,7 @@ def test_checkpoints_take_a_small_share_of_the_time(tmp_path: Path) -> None:
 
 
 COMMAND = [
-    *(sys.executable, "-m", "nstrt.plugins.cli", "stylize", str(CAT), str(NIGHT)),
+    *("stylize", CAT, NIGHT),
     *("--engine", "graph", "--size", "48", "--scales", "2", "--iterations", "60,40"),
     *("--tolerance", "0", "--content-layers", "relu2_1", "--style-layers", "relu1_1,relu2_1"),
     *("--checkpoint-seconds", "0"),
@@ -427,18 +428,17 @@ def test_a_run_killed_ten_times_gives_the_same_picture(
     tmp_path: Path, own_cache: Path, models: ModelStore
 ) -> None:
     whole, broken = tmp_path / "whole.png", tmp_path / "broken.png"
-    environment = {**os.environ, "NSTRT_CACHE": str(own_cache)}
-    subprocess.run([*COMMAND, "-o", str(whole), "-q"], check=True, env=environment)
+    done = run_nstrt(*COMMAND, "-o", whole, "-q", cache=own_cache)
+    assert done.returncode == 0, done.stderr
     assert not whole.with_name("whole.png.checkpoint").exists()
     checkpoint = tmp_path / "broken.png.checkpoint"
     source = random.Random(11)
     kills = 0
     while kills < 10:
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        process = subprocess.Popen(
-            [*COMMAND, "-o", str(broken), "--resume", "-q"],
-            env=environment,
-            start_new_session=True,
+        arguments = [*COMMAND, "-o", broken, "--resume", "-q"]
+        process = start_nstrt(
+            *arguments, cache=own_cache, start_new_session=True, stdout=None, stderr=None
         )
         while process.poll() is None:
             if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
@@ -453,7 +453,8 @@ def test_a_run_killed_ten_times_gives_the_same_picture(
         assert process.wait(60) == (130 if kills == 4 else -number)
         assert broken.exists() == (kills >= 4)
         kills += 1
-    subprocess.run([*COMMAND, "-o", str(broken), "--resume", "-q"], check=True, env=environment)
+    done = run_nstrt(*COMMAND, "-o", broken, "--resume", "-q", cache=own_cache)
+    assert done.returncode == 0, done.stderr
     assert kills == 10
     assert np.array_equal(pixels(broken), pixels(whole))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.png", "whole.png"]

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nstrt.plugins.cli.app import run
 from nstrt.runtime import (
     Batch,
     JobDone,
@@ -25,6 +24,7 @@ from nstrt.runtime.video.frames import frame_options
 
 from support import NIGHT, ROOT, Capture
 from support.batches import OPTIONS, last_events
+from support.command_line import nstrt
 from support.films import needs_opencv, pan
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -113,7 +113,7 @@ def test_a_batch_of_frames_resumes_after_the_last_finished_frame(
     arguments += [*FLAGS, "--frames"]
 
     def run_batch(exit_code: int, *flags: str) -> dict[str, Any]:
-        assert run([*arguments, "--json", *flags]) == exit_code
+        assert nstrt(*arguments, "--json", *flags) == exit_code
         counts: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
         return counts
 
@@ -121,7 +121,7 @@ def test_a_batch_of_frames_resumes_after_the_last_finished_frame(
     assert counts["done"] == 3
     last = (out / "f2.png").read_bytes()
     # Without --frames the start is the frame itself, and the result differs.
-    assert run([*arguments[:-1], "--force", "-q"]) == 0
+    assert nstrt(*arguments[:-1], "--force", "-q") == 0
     assert (out / "f2.png").read_bytes() != last
     assert run_batch(0, "--force")["done"] == 3
     assert run_batch(0)["skipped"] == 3
@@ -138,5 +138,5 @@ def test_a_batch_of_frames_resumes_after_the_last_finished_frame(
     (out / "f0.png").unlink()
     counts = run_batch(1)
     assert (counts["done"], counts["failed"]) == (1, 2)
-    assert run([*arguments, "--jobs", "2"]) == 2
+    assert nstrt(*arguments, "--jobs", "2") == 2
     assert "--jobs" in capsys.readouterr().err

@@ -1,0 +1,60 @@
+"""Help, version, completion and usage errors."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import fields
+
+import pytest
+
+from nstrt.runtime import StylizeOptions
+
+from support import CAT, NIGHT, Capture
+from support.command_line import nstrt, run_nstrt, run_without
+
+
+def test_stylize_help_lists_all_options_in_groups() -> None:
+    shown = run_nstrt("stylize", "--help").stdout
+    for item in fields(StylizeOptions):
+        assert "--" + item.name.replace("_", "-") in shown
+    groups = ["Arguments:", "Output:", "Picture:", "Look:", "Effort:", "Machine:", "Examples:"]
+    places = [shown.index(group) for group in groups]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["--help"], ["stylize", "--help"], ["export", "--help"]],
+    ids=" ".join,
+)
+def test_help_and_version_import_no_heavy_package(arguments: list[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['nstrt', *sys.argv[1:]]\n"
+        "from nstrt.plugins.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+    )
+    run_without({"torch", "onnxruntime", "numpy", "pyvips", "rich"}, code, *arguments)
+
+
+def test_version_is_one_line() -> None:
+    assert re.fullmatch(r"nstrt \d+\.\d+\.\d+\n", run_nstrt("--version").stdout)
+
+
+def test_show_completion_prints_a_script() -> None:
+    # Without this, typer looks for the shell among the parent processes.
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = run_nstrt("--show-completion", "bash", env=environment)
+    assert "_NSTRT_COMPLETE" in done.stdout or "complete" in done.stdout.lower()
+
+
+def test_missing_command_and_bad_number_are_explained(capsys: Capture) -> None:
+    assert nstrt() == 0
+    assert capsys.readouterr().out.startswith("Usage: nstrt")
+    assert nstrt(CAT, NIGHT) == 2
+    assert "nstrt stylize PHOTO PAINTING" in capsys.readouterr().err
+    assert nstrt("stylize", CAT, NIGHT, "-o", "out.png", "--size", "big") == 2
+    error = capsys.readouterr().err
+    assert "--size" in error
+    assert "it must be a whole number." in error
