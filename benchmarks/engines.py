@@ -86,7 +86,7 @@ def step_of(
     from nstrt.runtime.engines.evaluation import Evaluation
 
     evaluation = Evaluation(engine, tile=tile)
-    photo, painting = (engine.arrays.place(batch(picture)) for picture in pictures)
+    photo, painting = (engine.arrays.from_numpy(batch(picture)) for picture in pictures)
     objective, _ = objective_for(evaluation, loss_weights(options), photo, painting)
     return lambda: evaluation.loss_and_gradient(photo, objective)[0].loss
 

@@ -75,7 +75,7 @@ def keep_pictures() -> list[Any]:
 
     def picture(self: Any) -> Any:
         image = self._image if self._final is None else self._final
-        pictures[:] = [arrays_of(image).fetch(image).copy()]
+        pictures[:] = [arrays_of(image).to_numpy(image).copy()]
         return clamped_picture(self)
 
     BestImage.picture = picture  # type: ignore[method-assign]

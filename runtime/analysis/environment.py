@@ -8,7 +8,7 @@ from typing import Any
 from nstrt.runtime.errors import NstrtError
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
-from nstrt.runtime.ort.providers import PROVIDERS, choose_provider, loads
+from nstrt.runtime.ort.providers import PROVIDERS, choose_provider, is_available
 from nstrt.runtime.ort.session import Session, inference_session
 from nstrt.runtime.planning.plan import default_size
 from nstrt.runtime.planning.target import provider_serves
@@ -35,7 +35,7 @@ def describe() -> dict[str, Any]:
             "system": platform.platform(),
         },
         "providers": {
-            name: "runs (a session was made)" if loads(name) else "not here"
+            name: "runs (a session was made)" if is_available(name) else "not here"
             for name in PROVIDERS
             if name != "auto"
         },

@@ -1,8 +1,8 @@
-"""What loop, losses and optimisers do with pictures, for NumPy arrays and torch tensors alike.
+"""One interface to NumPy arrays and torch tensors, so that formulas are written once.
 
-Both kinds share operators, slices and in-place arithmetic. What they do not share is here, so that
-the formulas are written once: ``arrays.plain`` does it with NumPy, for machines
-without torch, and ``arrays.tensors`` with torch, on the processor or a card.
+Both kinds share operators, slices and in-place arithmetic; :class:`Arrays` has the rest.
+``arrays.plain`` implements it in NumPy, for machines without torch, and ``arrays.tensors`` in
+torch, on the processor or a card.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays.plain import PlainArrays
 
-__all__ = ["Array", "Arrays", "Mask", "PlainArrays", "arrays_of", "bands_of"]
+__all__ = ["Array", "Arrays", "Mask", "PlainArrays", "arrays_of", "bands_of", "row_bands"]
 
 Array = Any
 """A NumPy array or a torch tensor."""
@@ -24,83 +24,83 @@ Mask = NDArray[np.float32]
 """Height x width, from 0 (outside) to 1 (inside)."""
 
 _BAND = 1 << 22
-"""Numbers of a band of a picture: 17 MB."""
+"""Numbers in one band of a picture: 17 MB."""
 
 
 class Arrays(Protocol):
-    """One kind of array, in one place: the processor's memory, or a card's."""
+    """Operations on one kind of array on one device."""
 
-    def place(self, values: NDArray[Any], like: Array | None = None) -> Array:
-        """A copy of a NumPy array there, with the number format of ``like``, or its own."""
+    def from_numpy(self, values: NDArray[Any], like: Array | None = None) -> Array:
+        """Copy a NumPy array, in the number format of ``like`` or its own."""
 
-    def fetch(self, array: Array) -> NDArray[Any]:
-        """A copy as a NumPy array."""
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy an array to NumPy."""
 
     def copy(self, array: Array) -> Array:
-        """A copy of its own."""
+        """Copy an array."""
 
-    def packed(self, array: Array) -> Array:
-        """The same in one piece of memory, copied only if it is not."""
+    def contiguous(self, array: Array) -> Array:
+        """The array in contiguous memory; copied only if it is not."""
 
     def empty(self, shape: Sequence[int], like: Array) -> Array:
-        """Memory for an array in the number format of ``like``; single precision for half."""
+        """An uninitialised array in the number format of ``like``; single precision for half."""
 
     def buffer(self, shape: Sequence[int], *, half: bool = False) -> Array:
-        """Contiguous memory for an array in single precision, or in half."""
+        """An uninitialised array in single precision, or in half; contiguous."""
 
     def zeros(self, shape: Sequence[int], like: Array) -> Array:
-        """The same, filled with zeros."""
+        """An array of zeros in the number format of ``like``; single precision for half."""
 
-    def single(self, array: Array) -> Array:
-        """In single precision, if it is in half; else as it is."""
+    def upcast_half(self, array: Array) -> Array:
+        """Convert half precision to single; return any other array as it is."""
 
-    def add(self, total: Array, other: Array, factor: Any) -> None:
-        """total += factor * other, where it lies."""
+    def add_scaled(self, total: Array, other: Array, factor: Any) -> None:
+        """total += factor * other, in place."""
 
     def dot(self, one: Array, other: Array) -> Array:
-        """The sum of all products, as one number in the arrays' own precision, where it is
-        computed: nothing waits for a card."""
+        """The dot product, as a scalar on the arrays' device in their own precision; does not wait
+        for a card."""
 
-    def energy(self, array: Array) -> Array:
-        """The sum of all squares, added up in double precision, as one number."""
+    def sum_of_squares(self, array: Array) -> Array:
+        """The sum of squares, added in double precision, as a scalar."""
 
-    def double(self, number: Array) -> Array:
-        """A number in double precision."""
+    def to_double(self, number: Array) -> Array:
+        """Convert a scalar to double precision."""
 
     def stack(self, numbers: Sequence[Array], like: Array) -> Array:
-        """Numbers, some of which may be Python's, as one array in double precision."""
+        """Stack scalars, which may be Python floats, into an array in double precision."""
 
-    def at_least(self, array: Array, least: float) -> Array:
-        """The larger of each value and ``least``."""
+    def clamp_min(self, array: Array, least: float) -> Array:
+        """The maximum of each value and ``least``."""
 
-    def choose(self, condition: Array, one: Array, other: Array | float) -> Array:
+    def where(self, condition: Array, one: Array, other: Array | float) -> Array:
         """``one`` where the condition holds, else ``other``."""
 
-    def root(self, array: Array) -> Array:
+    def sqrt(self, array: Array) -> Array:
         """Square roots."""
 
     def clamp(self, array: Array) -> None:
-        """Bring values into 0..1, where they lie."""
+        """Clamp values to 0..1, in place."""
 
-    def add_product(self, total: Array, flat: Array) -> None:
-        """total += F F' for F of channels x positions, where it lies."""
+    def add_gram(self, total: Array, flat: Array) -> None:
+        """total += F F', in place, for F of channels x positions."""
 
-    def add_gram_gradient(self, gradient: Array, factor: Array, flat: Array) -> None:
-        """gradient += D F in place, for a factor D, and F of channels x positions.
+    def add_matmul(self, total: Array, factor: Array, flat: Array) -> None:
+        """total += D F, in place, for D of channels x channels and F of channels x positions;
+        ``total`` is channels x rows x columns."""
 
-        The gradient is channels x rows x columns.
+    def filter_spectrum(self, array: Array, weights: Array) -> Array:
+        """F^-1 diag(weights) F of an array, for the Fourier transform F along its last two axes.
+
+        ``weights`` are rows x (columns / 2 + 1), as for a real transform.
         """
 
-    def filtered(self, array: Array, weights: Array) -> Array:
-        """F^-1 diag(weights) F of an array, for the Fourier transform F along its last two axes;
-        ``weights`` are rows x (columns / 2 + 1), as real transforms have them."""
-
-    def resized(self, array: Array, height: int, width: int) -> Array:
-        """1 x channels x height x width by bicubic interpolation (a = -0.75)."""
+    def resize_bicubic(self, array: Array, height: int, width: int) -> Array:
+        """Resize to 1 x channels x height x width by bicubic interpolation (a = -0.75)."""
 
 
 def arrays_of(array: Array) -> Arrays:
-    """Who computes with arrays of this kind, where this one lies."""
+    """The operations for this kind of array on its device."""
     if isinstance(array, (np.ndarray, np.generic)):
         return PlainArrays()
     from nstrt.runtime.arrays.tensors import TensorArrays
@@ -109,9 +109,16 @@ def arrays_of(array: Array) -> Arrays:
 
 
 def bands_of(image: Array) -> Iterator[slice]:
-    """Rows of an image, 1 x 3 x height x width, so few at once that what is computed of them takes
-    no memory to speak of beside the image; a picture of 1.4 megapixels is one band."""
+    """Slices of rows of an image, 1 x 3 x height x width, of 17 MB each in single precision.
+
+    Temporary arrays of one band then need little memory beside the image. An image of up to 1.4
+    megapixels is one band.
+    """
     height, width = image.shape[-2:]
-    rows = max(1, _BAND // (3 * width))
-    for top in range(0, height, rows):
-        yield slice(top, min(height, top + rows))
+    return row_bands(height, max(1, _BAND // (3 * width)))
+
+
+def row_bands(rows: int, band: int) -> Iterator[slice]:
+    """Divide ``rows`` rows into slices of ``band`` rows; the last one may be smaller."""
+    for top in range(0, rows, band):
+        yield slice(top, min(rows, top + band))

@@ -1,4 +1,4 @@
-"""NumPy's arrays."""
+"""Operations on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -12,119 +12,117 @@ from numpy.typing import NDArray
 __all__ = ["PlainArrays"]
 
 _SHARPNESS = -0.75
-"""The cubic kernel's parameter a (Keys, 1981), as torch has it."""
+"""Parameter a of the cubic kernel (Keys, 1981), as in torch."""
 
-_PIECE = 1 << 13
-"""Numbers of a piece of a long sum in single precision: so few that OpenBLAS does not share them
-among threads, on whose number the order of the sum, and with it the last bit, would depend."""
+_CHUNK = 1 << 13
+"""Numbers in one chunk of a long sum in single precision."""
+# OpenBLAS divides larger ones among threads, and their number would affect the last bit.
 
 
 @dataclass(frozen=True)
 class PlainArrays:
-    """See :class:`Arrays`."""
+    """:class:`Arrays` in NumPy."""
 
-    def place(self, values: NDArray[Any], like: NDArray[Any] | None = None) -> NDArray[Any]:
+    def from_numpy(self, values: NDArray[Any], like: NDArray[Any] | None = None) -> NDArray[Any]:
         dtype = values.dtype if like is None else like.dtype
         return np.array(values, dtype=dtype, order="C")
 
-    def fetch(self, array: NDArray[Any]) -> NDArray[Any]:
+    def to_numpy(self, array: NDArray[Any]) -> NDArray[Any]:
         return np.array(array, order="C")
 
     def copy(self, array: NDArray[Any]) -> NDArray[Any]:
         return array.copy()
 
-    def packed(self, array: NDArray[Any]) -> NDArray[Any]:
+    def contiguous(self, array: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(array)
 
     def empty(self, shape: Sequence[int], like: NDArray[Any]) -> NDArray[Any]:
-        return np.empty(shape, _wide(like))
+        return np.empty(shape, _single_for_half(like))
 
     def buffer(self, shape: Sequence[int], *, half: bool = False) -> NDArray[Any]:
         return np.empty(shape, np.float16 if half else np.float32)
 
     def zeros(self, shape: Sequence[int], like: NDArray[Any]) -> NDArray[Any]:
-        return np.zeros(shape, _wide(like))
+        return np.zeros(shape, _single_for_half(like))
 
-    def single(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array.astype(_wide(array), copy=False)
+    def upcast_half(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array.astype(_single_for_half(array), copy=False)
 
-    def add(self, total: NDArray[Any], other: NDArray[Any], factor: Any) -> None:
+    def add_scaled(self, total: NDArray[Any], other: NDArray[Any], factor: Any) -> None:
         total += other * total.dtype.type(factor)
 
     def dot(self, one: NDArray[Any], other: NDArray[Any]) -> Any:
-        return one.dtype.type(_product(one, other))
+        return one.dtype.type(_dot(one, other))
 
-    def energy(self, array: NDArray[Any]) -> Any:
-        return _product(array, array)
+    def sum_of_squares(self, array: NDArray[Any]) -> Any:
+        return _dot(array, array)
 
-    def double(self, number: Any) -> Any:
+    def to_double(self, number: Any) -> Any:
         return np.float64(number)
 
     def stack(self, numbers: Sequence[Any], like: NDArray[Any]) -> NDArray[np.float64]:
         return np.array(numbers, np.float64)
 
-    def at_least(self, array: Any, least: float) -> Any:
+    def clamp_min(self, array: Any, least: float) -> Any:
         return np.maximum(array, least)
 
-    def choose(self, condition: Any, one: Any, other: Any) -> Any:
+    def where(self, condition: Any, one: Any, other: Any) -> Any:
         return np.where(condition, one, other)
 
-    def root(self, array: Any) -> Any:
+    def sqrt(self, array: Any) -> Any:
         return np.sqrt(array)
 
     def clamp(self, array: NDArray[Any]) -> None:
         np.clip(array, 0, 1, out=array)
 
-    def add_product(self, total: NDArray[Any], flat: NDArray[Any]) -> None:
+    def add_gram(self, total: NDArray[Any], flat: NDArray[Any]) -> None:
         total += flat @ flat.T
 
-    def add_gram_gradient(
-        self, gradient: NDArray[Any], factor: NDArray[Any], flat: NDArray[Any]
-    ) -> None:
-        gradient += (factor @ flat).reshape(gradient.shape)
+    def add_matmul(self, total: NDArray[Any], factor: NDArray[Any], flat: NDArray[Any]) -> None:
+        total += (factor @ flat).reshape(total.shape)
 
-    def filtered(self, array: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+    def filter_spectrum(self, array: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
         spectrum = np.fft.rfft2(array)
         spectrum *= weights
         return np.fft.irfft2(spectrum, s=array.shape[-2:]).astype(array.dtype, copy=False)
 
-    def resized(self, array: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-        return _interpolated(_interpolated(array, height, 2), width, 3)
+    def resize_bicubic(self, array: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+        return _interpolate(_interpolate(array, height, axis=2), width, axis=3)
 
 
-def _product(one: NDArray[Any], other: NDArray[Any]) -> np.float64:
-    """The sum of all products, piece by piece: one long sum in single precision would round a
-    hundred times as much."""
+def _dot(one: NDArray[Any], other: NDArray[Any]) -> np.float64:
+    """The dot product, added in double precision over chunks in single precision: one long sum in
+    single precision has a hundred times the rounding error."""
     one, other = one.ravel(), other.ravel()
     total = np.float64(0)
-    for start in range(0, one.size, _PIECE):
-        piece = slice(start, start + _PIECE)
-        total += np.float64(np.dot(one[piece], other[piece]))
+    for start in range(0, one.size, _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        total += np.float64(np.dot(one[chunk], other[chunk]))
     return total
 
 
-def _wide(array: NDArray[Any]) -> np.dtype[Any]:
+def _single_for_half(array: NDArray[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32) if array.dtype == np.float16 else array.dtype
 
 
-def _interpolated(array: NDArray[Any], length: int, axis: int) -> NDArray[Any]:
-    """Along one axis, by Keys' cubic kernel over the four nearest values; beyond the edge it goes
-    on as it is there."""
-    given = array.shape[axis]
-    places = (np.arange(length) + 0.5) * (given / length) - 0.5
-    first = np.floor(places).astype(int)
-    rest = places - first
+def _interpolate(array: NDArray[Any], length: int, axis: int) -> NDArray[Any]:
+    """Resize along one axis by Keys' cubic kernel over the four nearest values; values beyond the
+    edge equal that at the edge."""
+    old_length = array.shape[axis]
+    positions = (np.arange(length) + 0.5) * (old_length / length) - 0.5
+    first = np.floor(positions).astype(int)
+    fraction = positions - first
     shape = [1] * array.ndim
     shape[axis] = length
-    found = np.zeros((*array.shape[:axis], length, *array.shape[axis + 1 :]), array.dtype)
+    result = np.zeros((*array.shape[:axis], length, *array.shape[axis + 1 :]), array.dtype)
     for offset in range(-1, 3):
-        near = np.clip(first + offset, 0, given - 1)
-        share = _cubic(np.abs(rest - offset)).astype(array.dtype).reshape(shape)
-        found += array.take(near, axis) * share
-    return found
+        index = np.clip(first + offset, 0, old_length - 1)
+        weight = _cubic_kernel(np.abs(fraction - offset)).astype(array.dtype).reshape(shape)
+        result += array.take(index, axis) * weight
+    return result
 
 
-def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cubic_kernel(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     a, x = _SHARPNESS, distance
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a

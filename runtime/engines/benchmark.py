@@ -59,7 +59,7 @@ def _measured(
 def measure_step(engine: Engine, weights: LossWeights) -> float:
     """Seconds of one loss and gradient on a small noise image."""
     noise = np.random.default_rng(0).random((1, 3, *SIDES), np.float32)
-    image = engine.arrays.place(noise)
+    image = engine.arrays.from_numpy(noise)
     evaluation = Evaluation(engine)
     objective, _ = objective_for(evaluation, weights, image, image)
     started = time.perf_counter()

@@ -83,10 +83,10 @@ class Evaluation:
         boundary = SectionBoundary(first.until, *image.shape[2:]) if first.until else None
         observers = ObserverGroup(observer, boundary) if boundary else observer
         for tile in first.tiles:
-            self.engine.extract_features(tile.of(image), TileObserver(observers, tile), tile)
+            self.engine.extract_features(tile.crop(image), TileObserver(observers, tile), tile)
         if boundary:
             for tile in second[0].tiles:
-                part = tile.of(boundary.values)
+                part = tile.crop(boundary.values)
                 self.engine.extract_features(part, TileObserver(observer, tile), tile)
         return boundary
 
@@ -103,8 +103,8 @@ class Evaluation:
         ``boundary`` holds the gradient at the section's end, if another section follows.
         """
         for tile in section.tiles:
-            part = tile.of(gradient)
-            part += self.engine.gradient(tile.of(start), accumulator, tile, boundary)
+            part = tile.crop(gradient)
+            part += self.engine.gradient(tile.crop(start), accumulator, tile, boundary)
 
     def _step_function(self, objective: Objective, image: Array) -> StepFunction:
         """The engine's step for images of this shape, built once for an objective."""

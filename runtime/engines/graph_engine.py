@@ -37,7 +37,7 @@ from nstrt.runtime.network.observer import FeatureObserver
 from nstrt.runtime.network.sections import SectionBoundary
 from nstrt.runtime.network.tiles import Tile
 from nstrt.runtime.ort.providers import InputShape, image_shape
-from nstrt.runtime.ort.session import Bound, FeatureSession, Session
+from nstrt.runtime.ort.session import BoundSession, FeatureSession, Session
 from nstrt.runtime.system.interrupt import Interrupt
 
 __all__ = ["GraphEngine", "Open", "step_inputs", "step_shapes"]
@@ -66,7 +66,7 @@ class GraphEngine:
         self._open_step, self._open_tile = step, tile
         self._step: Session | None = None
         self._tile: Session | None = None
-        self._bound: Bound | None = None
+        self._bound: BoundSession | None = None
 
     @property
     def session(self) -> Session:
@@ -80,24 +80,26 @@ class GraphEngine:
             # A new scale begins: free the step session's buffers before all features need memory.
             self._bound = self._step = None
         # Tiles of an image are not contiguous.
-        part = self.arrays.packed(part)
-        found = self.features.bound(part, self.interrupt, layers=observer.layers, shrink=True)
+        part = self.arrays.contiguous(part)
+        found = self.features.buffered_features(
+            part, self.interrupt, layers=observer.layers, shrink=True
+        )
         self.interrupt.check()
         for layer in observer.layers:
-            observer.observe(layer, self.arrays.single(found[layer][0]), 0)
+            observer.observe(layer, self.arrays.upcast_half(found[layer][0]), 0)
 
     def step(self, objective: Objective, image: Array) -> StepFunction:
         self.features.release()
         terms = np.empty(4, np.float32)
         gradient = self.arrays.buffer(image.shape)
-        bound = self._bound = Bound(self.session)
+        bound = self._bound = BoundSession(self.session)
         for name, values in step_inputs(objective, *image.shape[2:]).items():
-            bound.take(name, values)
-        bound.give(TERMS, terms)
-        bound.give(GRADIENT, gradient)
+            bound.bind_input(name, values)
+        bound.bind_output(TERMS, terms)
+        bound.bind_output(GRADIENT, gradient)
 
         def compute(image: Array) -> tuple[NDArray[np.float32], Array]:
-            bound.take(IMAGE, image)
+            bound.bind_input(IMAGE, image)
             bound.run(self.interrupt)
             return terms, gradient
 
@@ -113,11 +115,11 @@ class GraphEngine:
         if self._tile is None:
             self._tile = self._open_tile()
         gradient = self.arrays.buffer(part.shape)
-        bound = Bound(self._tile)
+        bound = BoundSession(self._tile)
         inputs = tile_inputs(accumulator, tile, self.arrays)
-        for name, values in {IMAGE: self.arrays.packed(part), **inputs}.items():
-            bound.take(name, values)
-        bound.give(GRADIENT, gradient)
+        for name, values in {IMAGE: self.arrays.contiguous(part), **inputs}.items():
+            bound.bind_input(name, values)
+        bound.bind_output(GRADIENT, gradient)
         bound.run(self.interrupt)
         return gradient
 
@@ -184,7 +186,7 @@ def tile_inputs(accumulator: LossAccumulator, tile: Tile, arrays: Arrays) -> dic
         stride = stride_of(layer)
         top, left = tile.rows.start // stride, tile.columns.start // stride
         target = objective.contents[layer][:, top : top + rows, left : left + columns]
-        found[target_input(layer)] = arrays.packed(target[None])
+        found[target_input(layer)] = arrays.contiguous(target[None])
         factors.append(float(accumulator.factors[layer]))
     for layer in in_network_order(objective.weights.style_layers):
         found[pull_input(layer)] = accumulator.style_factors[layer]

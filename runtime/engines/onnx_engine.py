@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from nstrt.runtime.engines.torch_engine import TorchEngine
-from nstrt.runtime.network.banded import SavedActivations
+from nstrt.runtime.network.activations import SavedActivations
 from nstrt.runtime.network.observer import FeatureObserver
 from nstrt.runtime.network.tiles import Tile
 from nstrt.runtime.network.vgg import TorchVGG
@@ -38,7 +38,7 @@ class OnnxEngine(TorchEngine):
 
         The next call overwrites their buffers.
         """
-        return self.session.bound(image.detach().contiguous(), self.interrupt)
+        return self.session.buffered_features(image.detach().contiguous(), self.interrupt)
 
     def forward(
         self, part: Tensor, observer: FeatureObserver, tile: Tile | None = None, *, keep: bool
@@ -48,18 +48,19 @@ class OnnxEngine(TorchEngine):
         self.interrupt.check()
         for layer in observer.layers:
             observer.observe(layer, found[layer], 0)
-        trace = self.passes.trace(part.shape[2], part.shape[3])
+        saved = self.network.empty_activations(part.shape[2], part.shape[3])
         if keep:
-            # Other observers' taps tell where a ReLU is open.
-            trace.values = found
-            for stage in self.vgg.until(observer.layers):
-                if stage.relu and stage.pool:
-                    trace.codes[stage.pool] = self.passes.codes(trace, stage, found[stage.relu])
-        return trace
+            # The backward pass derives ReLU masks from the features of all taps.
+            saved.features = found
+            for block in self.vgg.blocks_through(observer.layers):
+                if block.relu and block.pool:
+                    codes = self.network.pooling_codes(saved, block, found[block.relu])
+                    saved.pooling_codes[block.pool] = codes
+        return saved
 
     def kernels(self, tile: Tile) -> dict[str, str]:
         # The session computes the whole tile, so the backward pass covers it too.
-        return self.passes.kernels(*tile.size, tile.layers, forward=False)
+        return self.network.kernels(*tile.size, tile.layers, forward=False)
 
     def nodes_by_provider(self) -> dict[str, int]:
         return self.session.nodes_by_provider()

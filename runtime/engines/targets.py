@@ -32,7 +32,7 @@ def gram_matrices(
         return observer.matrices(mean=weights.gram_mean)
 
     key = GramKey(
-        painting=GramKey.digest(evaluation.engine.arrays.fetch(painting)),
+        painting=GramKey.digest(evaluation.engine.arrays.to_numpy(painting)),
         layers=layers,
         mean=weights.gram_mean,
         tile=evaluation.tile,

@@ -15,9 +15,10 @@ from nstrt.runtime.kernels.cuda_graph import capture_cuda_graph
 from nstrt.runtime.loss.accumulate import LossAccumulator
 from nstrt.runtime.loss.objective import Objective
 from nstrt.runtime.loss.total_variation import add_total_variation_gradient
-from nstrt.runtime.network.banded import BandedNetwork, SavedActivations
+from nstrt.runtime.network.activations import SavedActivations
+from nstrt.runtime.network.banded import BandedNetwork
 from nstrt.runtime.network.observer import FeatureObserver, ObserverGroup
-from nstrt.runtime.network.receptive import WHOLE
+from nstrt.runtime.network.receptive import FULL_CORE
 from nstrt.runtime.network.sections import SectionBoundary
 from nstrt.runtime.network.tiles import Tile, TileObserver
 from nstrt.runtime.network.vgg import TorchVGG
@@ -44,7 +45,7 @@ class TorchEngine:
         self.taps = vgg.taps
         self.interrupt = Interrupt()
         self.targets: GramCache[Array] = GramCache()
-        self.passes = BandedNetwork(vgg, precision=precision, key=key)
+        self.network = BandedNetwork(vgg, precision=precision, key=key)
 
     @property
     def arrays(self) -> TensorArrays:
@@ -61,9 +62,9 @@ class TorchEngine:
     def step(self, objective: Objective, image: Tensor) -> StepFunction:
         def compute(image: Tensor) -> tuple[Tensor, Tensor]:
             accumulator = LossAccumulator(objective)
-            trace = self.forward(image, accumulator, keep=True)
+            saved = self.forward(image, accumulator, keep=True)
             values = accumulator.total(image)
-            gradient = self.backward(trace, accumulator)
+            gradient = self.backward(saved, accumulator)
             add_total_variation_gradient(image, objective.weights.tv, gradient)
             return values, gradient
 
@@ -77,7 +78,9 @@ class TorchEngine:
         boundary: SectionBoundary | None = None,
     ) -> Tensor:
         window = TileObserver(
-            ObserverGroup(accumulator, boundary) if boundary else accumulator, tile, seen=True
+            ObserverGroup(accumulator, boundary) if boundary else accumulator,
+            tile,
+            gradient_only=True,
         )
         return self.backward(self.forward(part, window, tile, keep=True), window)
 
@@ -85,31 +88,35 @@ class TorchEngine:
         self, part: Tensor, observer: FeatureObserver, tile: Tile | None = None, *, keep: bool
     ) -> SavedActivations:
         """Show ``observer`` the features of an image or a ``tile``; ``keep`` saves activations."""
-        core, after = (tile.core, tile.after) if tile else (WHOLE, None)
-        region = functional.pad(part, (1, 1, 1, 1)) if after else self.vgg.head.forward(part)
-        check = self.interrupt.check
-        return self.passes.forward(region, observer, keep=keep, core=core, after=after, check=check)
+        core, after = (tile.core, tile.after) if tile else (FULL_CORE, None)
+        normalize = self.vgg.normalization.forward
+        padded = functional.pad(part, (1, 1, 1, 1)) if after else normalize(part)
+        return self.network.forward(
+            padded, observer, keep=keep, core=core, after=after, check=self.interrupt.check
+        )
 
-    def backward(self, trace: SavedActivations, observer: FeatureObserver) -> Tensor:
+    def backward(self, saved: SavedActivations, observer: FeatureObserver) -> Tensor:
         """The gradient at the input of the last forward pass, from the gradients of ``observer``.
 
         It is valid until the engine is used again.
         """
-        found = self.passes.backward(trace, observer, self.interrupt.check)
-        return self.vgg.head.backward(found) if trace.after is None else found[:, 1:-1, 1:-1]
+        gradient = self.network.backward(saved, observer, self.interrupt.check)
+        if saved.after is None:
+            return self.vgg.normalization.backward(gradient)
+        return gradient[:, 1:-1, 1:-1]
 
     def kernels(self, tile: Tile) -> dict[str, str]:
-        return self.passes.kernels(*tile.size, tile.layers, tile.core, after=tile.after)
+        return self.network.kernels(*tile.size, tile.layers, tile.core, after=tile.after)
 
     @property
     def algorithms(self) -> dict[str, str]:
-        return self.passes.algorithms
+        return self.network.algorithms
 
     def pin_algorithms(self, algorithms: Mapping[str, str]) -> None:
-        self.passes.pin(algorithms)
+        self.network.pin(algorithms)
 
     def nodes_by_provider(self) -> dict[str, int]:
         return {}
 
     def release(self) -> None:
-        self.passes.scratch.clear()
+        self.network.buffers.clear()

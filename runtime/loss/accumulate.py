@@ -55,7 +55,7 @@ class GramObserver:
             return
         arrays = arrays_of(values)
         # Sums over a million positions exceed half precision's range.
-        values = arrays.single(values)
+        values = arrays.upcast_half(values)
         if layer not in self._sums:
             products = products_for(values, large=self.large)
             self._sums[layer] = products.GramSum(len(values), values)
@@ -147,7 +147,7 @@ class LossAccumulator:
             arrays = arrays_of(difference)
             weighted = self._protected(layer, difference, top, left)
             # Single precision within a piece, double precision over the pieces.
-            square = arrays.double(arrays.dot(difference, weighted))
+            square = arrays.to_double(arrays.dot(difference, weighted))
             before = self._squares.get(layer)
             self._squares[layer] = square if before is None else before + square
 
@@ -224,7 +224,7 @@ class _StyleAccumulator:
             difference = gram - target
             share = layers[layer] / self._energies[layer] / math.prod(target.shape)
             share = self._style.share * share
-            style = style + share * arrays_of(difference).energy(difference)
+            style = style + share * arrays_of(difference).sum_of_squares(difference)
             positions = self.grams.positions(layer) if weights.gram_mean else 1
             difference *= 4 * weights.style / positions * share
             self.factors[layer] = difference

@@ -59,7 +59,7 @@ class RegionGuidance:
         """Guidance channels of ``mask`` at ``layers``."""
         masks = {name: m for name, m in at_layers(mask, layers).items() if m.max() > _EMPTY}
         return cls(
-            values={name: arrays.place(np.sqrt(m)) for name, m in masks.items()},
+            values={name: arrays.from_numpy(np.sqrt(m)) for name, m in masks.items()},
             energies={name: float(m.sum(dtype=np.float64)) for name, m in masks.items()},
             share=float(mask.mean(dtype=np.float64)),
         )

@@ -169,9 +169,9 @@ class Objective:
             return 1.0
         arrays = arrays_of(target)
         # A dot product needs no memory of its own.
-        energy = arrays.double(arrays.dot(target, target)) / math.prod(target.shape)
-        return arrays.at_least(energy, EPSILON)
+        energy = arrays.to_double(arrays.dot(target, target)) / math.prod(target.shape)
+        return arrays.clamp_min(energy, EPSILON)
 
 
 def _mean_square(array: Array) -> Array:
-    return arrays_of(array).energy(array) / math.prod(array.shape)
+    return arrays_of(array).sum_of_squares(array) / math.prod(array.shape)

@@ -43,7 +43,7 @@ class TemporalLoss:
             band = (..., rows, slice(None))
             difference = image[band] - self.target[band]
             difference *= self.root[band]
-            squares.append(arrays_of(difference).energy(difference))
+            squares.append(arrays_of(difference).sum_of_squares(difference))
             if gradient is not None:
                 difference *= self.root[band]
                 difference *= 2 * self.weight / math.prod(image.shape)

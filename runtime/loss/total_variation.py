@@ -20,7 +20,7 @@ _Index: TypeAlias = Any
 def total_variation(image: Array) -> Array:
     """TV of an image of any leading dimensions x height x width, in double precision."""
     differences = (image[later] - image[earlier] for later, earlier in _neighbours(image))
-    return sum(arrays_of(image).energy(each) for each in differences) / _pairs(image)
+    return sum(arrays_of(image).sum_of_squares(each) for each in differences) / _pairs(image)
 
 
 def add_total_variation_gradient(image: Array, weight: float, gradient: Array) -> None:

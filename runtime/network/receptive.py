@@ -1,9 +1,8 @@
-"""How much of each layer is computed: what a tile's core needs, and no more.
+"""Receptive field arithmetic: the part of each layer that a tile's core needs.
 
-A convolution reads a pixel more on each side than it gives, a pooling twice as many as it gives.
-So from the deepest layer, where the core is enough, the part that is needed grows from layer to
-layer up to the picture. A tile's margin is as wide as that gets there; deeper down, most of it is
-left out.
+A 3x3 convolution reads one pixel more on each side than it writes; a 2x2 pooling reads twice as
+many pixels as it writes. So the needed part is the core at the deepest layer and grows from layer
+to layer up to the picture. Most of a tile's margin is left out in deep layers.
 """
 
 from __future__ import annotations
@@ -11,87 +10,87 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["WHOLE", "Area", "Core", "Extent", "areas_of"]
+__all__ = ["FULL_CORE", "Core", "OutputArea", "OutputRange", "output_areas"]
 
 Core = tuple[slice, slice]
-"""The rows and columns of a picture, or of a part of one, whose features count; where it does not
-end at the picture's edge, it ends at windows of all poolings."""
+"""Rows and columns of a picture or a tile that features are needed for. A slice without a stop
+ends at the edge; any other bound is a window border of every pooling."""
 
-WHOLE: Core = slice(0, None), slice(0, None)
-"""All of it."""
+FULL_CORE: Core = slice(0, None), slice(0, None)
+"""The core of an undivided picture."""
 
 
 @dataclass(frozen=True)
-class Extent:
-    """What is computed of a convolution's output along one side, in its own pixels."""
+class OutputRange:
+    """The computed part of a convolution's output along one axis, in pixels of that output."""
 
     length: int
-    """Pixels that there are."""
+    """Pixels of the whole layer."""
 
     start: int
-    """The first one that is computed."""
+    """First computed pixel."""
 
     stop: int
-    """One beyond the last."""
+    """One beyond the last computed pixel."""
 
-    around: int
-    """Pixels around the convolution's input that are not zeros but belong to it."""
+    input_margin: int
+    """Pixels on each side of the convolution's input that hold values, not zeros."""
 
     @property
-    def count(self) -> int:
-        """Pixels that are computed."""
+    def size(self) -> int:
+        """Number of computed pixels."""
         return self.stop - self.start
 
     @property
-    def first_read(self) -> int:
-        """The first pixel of its input that the convolution reads, zeros left out."""
-        return max(self.start - 1, -self.around)
+    def input_start(self) -> int:
+        """First pixel of the input that the convolution reads, without zeros."""
+        return max(self.start - 1, -self.input_margin)
 
     @property
-    def read(self) -> int:
-        """How many pixels of its input it reads, zeros left out."""
-        return min(self.stop + 1, self.length + self.around) - self.first_read
+    def input_size(self) -> int:
+        """Number of input pixels that the convolution reads, without zeros."""
+        return min(self.stop + 1, self.length + self.input_margin) - self.input_start
 
     @property
-    def zeros(self) -> int:
-        """How many zeros it reads before the first pixel of its input."""
-        return self.first_read - self.start + 1
+    def padding(self) -> int:
+        """Zeros that the convolution reads before the first pixel of its input."""
+        return self.input_start - self.start + 1
 
     @property
-    def reached(self) -> int:
-        """How far back from the first pixel of its output the transposed convolution begins: it
-        has zeros before that."""
-        return self.start - self.first_read + 1
+    def transposed_padding(self) -> int:
+        """Zeros that the transposed convolution reads before the first computed pixel."""
+        return self.start - self.input_start + 1
 
 
 @dataclass(frozen=True)
-class Area:
-    """What is computed of a convolution's output."""
+class OutputArea:
+    """The computed part of a convolution's output."""
 
-    rows: Extent
-    columns: Extent
-
-
-def areas_of(pooled: Sequence[bool], height: int, width: int, core: Core) -> list[Area]:
-    """Those of all convolutions, some of which are ``pooled`` by halves, of a picture of ``height``
-    x ``width`` pixels that has one more around it."""
-    rows, columns = _extents(pooled, height, core[0]), _extents(pooled, width, core[1])
-    return [Area(*sides) for sides in zip(rows, columns, strict=True)]
+    rows: OutputRange
+    columns: OutputRange
 
 
-def _extents(pooled: Sequence[bool], length: int, core: slice) -> list[Extent]:
+def output_areas(pooled: Sequence[bool], height: int, width: int, core: Core) -> list[OutputArea]:
+    """The area of each convolution that ``core`` needs, for an input of ``height`` x ``width``
+    pixels with one more pixel on each side. ``pooled`` marks convolutions that a pooling follows.
+    """
+    rows, columns = _ranges(pooled, height, core[0]), _ranges(pooled, width, core[1])
+    return [OutputArea(*axes) for axes in zip(rows, columns, strict=True)]
+
+
+def _ranges(pooled: Sequence[bool], length: int, core: slice) -> list[OutputRange]:
     lengths = [length]
-    for halves in pooled:
-        lengths.append(lengths[-1] // 2 if halves else lengths[-1])
+    for is_pooled in pooled:
+        lengths.append(lengths[-1] // 2 if is_pooled else lengths[-1])
     stride = 2 ** sum(pooled)
     start = core.start // stride
     stop = lengths[-1] if core.stop is None else core.stop // stride
-    found: list[Extent] = []
+    ranges: list[OutputRange] = []
     for number in reversed(range(len(pooled))):
         if pooled[number]:
-            # Windows leave out an odd last pixel, but a core without end has it.
+            # Windows leave out an odd last pixel, but a core without a stop includes it.
             start, stop = 2 * start, lengths[number] if core.stop is None else 2 * stop
-        extent = Extent(lengths[number], start, stop, around=0 if number else 1)
-        found.append(extent)
-        start, stop = extent.first_read, extent.first_read + extent.read
-    return found[::-1]
+        output = OutputRange(lengths[number], start, stop, input_margin=0 if number else 1)
+        ranges.append(output)
+        start, stop = output.input_start, output.input_start + output.input_size
+    return ranges[::-1]

@@ -1,9 +1,9 @@
-"""Parts of the network that a picture in tiles goes through one after another.
+"""Sections of the network, so that tiles need smaller margins.
 
-Margins are as wide as a tile's edge reaches, which the deepest layers make wide. So the network is
-cut at a pooling: all tiles go through its first part; what comes out, four numbers for each pixel,
-is put together for the whole picture; that is cut into tiles again, which go through the rest. On
-the way back the gradient is put together there likewise.
+The margin of a tile grows with the depth of the network. So the network is cut at a pooling: all
+tiles pass its first section; their features there, four numbers for each pixel of the picture, are
+joined; tiles of the joined features pass the second section. The backward pass joins the gradient
+there likewise.
 """
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ from nstrt.runtime.network.tiles import Tile, margin_of, tiles_of
 __all__ = ["CUT", "Section", "SectionBoundary", "deep_side", "sections_of", "split_at_cut"]
 
 CUT = "pool3"
-"""Where the network is cut: its output is small, and margins of the layers before it are too."""
+"""The layer where the network is cut: its output is small, and so are margins before it."""
 
 _LEAST_CORE = 64
-"""Pixels of the picture on a side of a core behind the cut."""
+"""Smallest side of a core behind the cut, in pixels of the picture."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the network."""
+    """A part of the network, and the tiles that pass it."""
 
     tiles: list[Tile]
-    """Of the picture, or of the layer that the last section ends with."""
+    """Tiles of the picture, or of the layer that the previous section ends with."""
 
     until: str | None
-    """The layer that it ends with, if another section follows."""
+    """The layer that it ends with; None for the last section."""
 
 
 def sections_of(
     height: int, width: int, side: int | None, layers: Sequence[str], *, in_two: bool
 ) -> list[Section]:
-    """The sections, perhaps only one, that lead from a picture to ``layers``, in tiles of at most
-    ``side`` pixels a side; those of the second are larger, see :func:`deep_side`."""
+    """One or two sections from a picture to ``layers``, in tiles of at most ``side`` pixels.
+
+    Tiles of the second section are larger, see :func:`deep_side`. There is one section without
+    ``in_two``, for a picture of one tile, and where no layer lies behind the cut.
+    """
     shallow, deep = split_at_cut(layers)
     if not in_two or not deep or side is None or max(height, width) <= side:
         return [Section(tiles_of(height, width, side, layers), None)]
@@ -51,8 +54,8 @@ def sections_of(
 
 
 def split_at_cut(layers: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is wanted of both sections to have some layers; nothing of the second if none is behind
-    the cut."""
+    """The layers to observe in the first and the second section; none in the second if no layer
+    lies behind the cut."""
     before = layers_through([CUT])
     deep = tuple(name for name in layers if name not in before)
     shallow = tuple(name for name in layers if name in before)
@@ -60,34 +63,34 @@ def split_at_cut(layers: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...
 
 
 def deep_side(side: int, deep: Sequence[str]) -> int:
-    """The longest side of tiles behind the cut, in pixels of the picture, for those of ``side``
-    before it: a pixel takes less than half of the memory there, and margins are wider. However
-    small, they have cores."""
+    """The longest side of tiles behind the cut, in pixels of the picture, if tiles before it have
+    ``side``."""
+    # Behind the cut a pixel takes less than half of the memory, and margins are wider.
     return max(side * 3 // 2, 2 * margin_of(deep, CUT) + _LEAST_CORE)
 
 
 class SectionBoundary:
-    """The features where the network is cut, of a whole picture of ``height`` x ``width`` pixels,
-    put together, and the gradient at them."""
+    """The features at the cut, joined for a picture of ``height`` x ``width`` pixels, and their
+    gradient."""
 
     def __init__(self, layer: str, height: int, width: int) -> None:
         self.layers = (layer,)
         self._size = height, width
         self.values: Array = None
-        """The features, channels x rows x columns, once all were seen."""
+        """The features, channels x rows x columns; None before the first are observed."""
         self.gradient: Array = None
-        """The gradient at them, once it has begun."""
+        """The gradient at the features; None before :meth:`begin_gradient`."""
 
     def begin_gradient(self) -> None:
-        """With zeros, for the layers behind to be added to."""
+        """Allocate the gradient, filled with zeros, for layers behind the cut to add to."""
         self.gradient = arrays_of(self.values).zeros(self.values.shape, self.values)
 
     def forget_values(self) -> None:
-        """The memory is wanted for the picture's own gradient."""
+        """Free the features' memory, for the gradient of the picture."""
         self.values = None
 
     def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
-        """Features, channels x rows x columns, from row ``top`` and column ``left`` on."""
+        """Copy features, channels x rows x columns, from row ``top`` and column ``left`` on."""
         if self.values is None:
             _, *size = shape_of(layer, *self._size)
             self.values = arrays_of(values).empty((len(values), *size), values)
@@ -96,5 +99,5 @@ class SectionBoundary:
     def add_gradient(
         self, layer: str, values: Array, gradient: Array, top: int, left: int = 0
     ) -> None:
-        """What the layers behind pull by."""
+        """Add the gradient from the layers behind the cut."""
         gradient += self.gradient[:, *place_of(values, top, left)]

@@ -1,9 +1,8 @@
-"""The model file's network in PyTorch, built from its nodes and weights.
+"""VGG in PyTorch, built from the nodes and weights of an ONNX model file.
 
-There is one description of the network, the ONNX file: the mirror reads it node by node, so the
-two cannot drift apart. What it reads is VGG: the picture is normalised and padded, then come
-stages of a 3x3 convolution, a ReLU and, at a block's end, a 2x2 pooling. How they are computed,
-forwards and back, is the matter of ``network.banded``.
+The model file is the only description of the network, so the two cannot differ. A picture is
+normalised and padded; then come blocks of a 3x3 convolution, a ReLU and perhaps a 2x2 pooling.
+``network.banded`` computes them, forwards and backwards.
 """
 
 from __future__ import annotations
@@ -29,25 +28,25 @@ __all__ = ["ConvBlock", "InputNormalization", "TorchVGG", "read_vgg"]
 
 @dataclass(frozen=True)
 class InputNormalization:
-    """What happens to a picture before the first convolution."""
+    """Normalisation and padding of a picture before the first convolution."""
 
     mean: Tensor
-    """Subtracted first."""
+    """Subtracted first, 1 x 3 x 1 x 1."""
 
     std: Tensor
-    """Divided by then."""
+    """Divided by afterwards, 1 x 3 x 1 x 1."""
 
     replicate: bool
-    """Whether one pixel of the picture's own edge is put around it, or zeros."""
+    """Pad with one pixel of the picture's own edge; else with zeros."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """3 x (height + 2) x (width + 2) of a 1 x 3 x height x width image."""
+        """Turn a 1 x 3 x height x width image into 3 x (height + 2) x (width + 2)."""
         mode = "replicate" if self.replicate else "constant"
         return functional.pad((image - self.mean) / self.std, (1, 1, 1, 1), mode=mode)[0]
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """The gradient at the image from the one at what :meth:`forward` gives, which may be
-        overwritten."""
+        """The gradient at the image; overwrites ``gradient``, that at the result of
+        :meth:`forward`."""
         if self.replicate:
             # Each border pixel was copied outwards, corners three times: gradients add up.
             gradient[:, 1] += gradient[:, 0]
@@ -59,7 +58,7 @@ class InputNormalization:
 
 @dataclass(frozen=True)
 class ConvBlock:
-    """A 3x3 convolution with the ReLU and the pooling that follow it."""
+    """A 3x3 convolution and the ReLU and pooling that follow it."""
 
     filter: Filter
     """The convolution's weights."""
@@ -71,13 +70,13 @@ class ConvBlock:
     """Name of the ReLU's output; None where the network ends before it."""
 
     pool: str | None
-    """Name of the pooling's output, if there is one."""
+    """Name of the pooling's output; None without a pooling."""
 
     average: bool
-    """Whether the pooling takes means, not maxima."""
+    """True for average pooling, false for max pooling."""
 
-    def until(self, layers: Collection[str | None]) -> ConvBlock:
-        """As much of it as leads to the last one of ``layers``."""
+    def through(self, layers: Collection[str | None]) -> ConvBlock:
+        """The block without what follows the last of ``layers``."""
         if self.pool in layers:
             return self
         if self.relu in layers:
@@ -86,56 +85,57 @@ class ConvBlock:
 
 
 class TorchVGG:
-    """The stages of a network; weights have no gradient."""
+    """The blocks of a VGG network; its weights have no gradient."""
 
     def __init__(
         self,
-        head: InputNormalization,
-        stages: Sequence[ConvBlock],
+        normalization: InputNormalization,
+        blocks: Sequence[ConvBlock],
         *,
         taps: Sequence[str] = (),
         weights: Mapping[str, str] | None = None,
     ) -> None:
-        self.head = head
-        self.stages = tuple(stages)
+        self.normalization = normalization
+        self.blocks = tuple(blocks)
         self.taps = tuple(taps)
         """The model's outputs, in network order."""
         self.weights = dict(weights or {})
-        """What the file says of its weights: description, licence, origin, SHA-256."""
+        """The file's record of its weights: description, licence, origin, SHA-256."""
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
-        return self.head.mean.device
+        """The device that holds the weights."""
+        return self.normalization.mean.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What activations are computed in."""
-        return self.head.mean.dtype
+        """The number format of activations."""
+        return self.normalization.mean.dtype
 
-    def until(self, layers: Iterable[str], after: str | None = None) -> tuple[ConvBlock, ...]:
-        """The stages that lead from the picture, or from the pooling ``after``, to the deepest one
-        of ``layers``; what comes after is left out."""
-        wanted: set[str | None] = set(layers)
-        found: list[ConvBlock] = []
-        for stage in reversed(self.stages):
-            if after and stage.pool == after:
+    def blocks_through(
+        self, layers: Iterable[str], after: str | None = None
+    ) -> tuple[ConvBlock, ...]:
+        """The blocks from the picture, or from the pooling ``after``, through the deepest of
+        ``layers``; the last one ends with that layer."""
+        names: set[str | None] = set(layers)
+        blocks: list[ConvBlock] = []
+        for block in reversed(self.blocks):
+            if after and block.pool == after:
                 break
-            if found:
-                found.append(stage)
-            elif wanted & {stage.conv, stage.relu, stage.pool}:
-                found.append(stage.until(wanted))
-        return tuple(reversed(found))
+            if blocks:
+                blocks.append(block)
+            elif names & {block.conv, block.relu, block.pool}:
+                blocks.append(block.through(names))
+        return tuple(reversed(blocks))
 
 
 def read_vgg(
     path: Path, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> TorchVGG:
-    """Build the mirror of a plain model file, computing in ``dtype``.
+    """Build the network of a plain model file, to be computed in ``dtype``.
 
-    Raises :class:`ModelFileError` if the file is not a chain of the operations that VGG is made
-    of, or does not give out every ReLU and pooling (which the way back starts from where ONNX
-    Runtime went forwards).
+    Raises :class:`ModelFileError` if the file is not a chain of VGG's operations, or lacks an
+    output for a ReLU or a pooling (the backward pass reads them from ONNX Runtime's forward pass).
     """
     try:
         import onnx
@@ -147,18 +147,18 @@ def read_vgg(
         ) from error
     model = onnx.load(path)
     graph = model.graph
-    # Initializers may be views of read-only bytes: torch wants memory of its own.
+    # Initializers may be views of read-only bytes, which torch cannot use.
     constants = {
         item.name: torch.from_numpy(numpy_helper.to_array(item).copy()).to(
             device or torch.device("cpu")
         )
         for item in graph.initializer
     }
-    return _Reader(path, model, constants, dtype).vgg()
+    return _NodeReader(path, model, constants, dtype).read()
 
 
-class _Reader:
-    """Reads the nodes of a file one after another."""
+class _NodeReader:
+    """Reads the nodes of a model file one after another."""
 
     def __init__(
         self, path: Path, model: onnx.ModelProto, constants: dict[str, Tensor], dtype: torch.dtype
@@ -168,63 +168,64 @@ class _Reader:
         self._constants = constants
         self._dtype = dtype
         self._nodes = list(model.graph.node)
-        self._value = model.graph.input[0].name
+        self._current = model.graph.input[0].name
+        """The tensor that the next node has to read."""
         self._taps = [output.name for output in model.graph.output]
 
-    def vgg(self) -> TorchVGG:
-        mean = self._constant(self._take("Sub"))
-        std = self._constant(self._take("Div"))
+    def read(self) -> TorchVGG:
+        mean = self._constant(self._next_node("Sub"))
+        std = self._constant(self._next_node("Div"))
         replicate = bool(self._nodes) and self._nodes[0].op_type == "Pad"
         if replicate:
-            self._take("Pad", mode=b"edge")
-        stages: list[ConvBlock] = []
+            self._next_node("Pad", mode=b"edge")
+        blocks: list[ConvBlock] = []
         while self._nodes:
-            stages.append(self._stage(padding=int(bool(stages) or not replicate)))
-        facts = {item.key: item.value for item in self._model.metadata_props}
-        head = InputNormalization(mean, std, replicate)
-        return TorchVGG(head, stages, taps=self._taps, weights=weights_metadata(facts))
+            blocks.append(self._read_block(padding=int(bool(blocks) or not replicate)))
+        metadata = {item.key: item.value for item in self._model.metadata_props}
+        normalization = InputNormalization(mean, std, replicate)
+        weights = weights_metadata(metadata)
+        return TorchVGG(normalization, blocks, taps=self._taps, weights=weights)
 
-    def _stage(self, padding: int) -> ConvBlock:
-        node = self._take("Conv", kernel_shape=[3, 3], pads=[padding] * 4)
-        # Half of what is called precision belongs to the algorithm, not to what it is given.
+    def _read_block(self, padding: int) -> ConvBlock:
+        node = self._next_node("Conv", kernel_shape=[3, 3], pads=[padding] * 4)
         weight, bias = (self._constants[name].to(self._dtype) for name in node.input[1:3])
-        conv, relu, pool, average = str(self._value), None, None, False
+        conv, relu, pool, average = str(self._current), None, None, False
         if self._nodes:
-            self._take("Relu")
-            relu = self._tap()
-            # Outputs that nobody asked for have whatever name the export gave them.
+            self._next_node("Relu")
+            relu = self._tap_name()
+            # A convolution that is no tap has an arbitrary name in the file.
             conv = relu.replace("relu", "conv")
         if self._nodes and self._nodes[0].op_type != "Conv":
             average = self._nodes[0].op_type == "AveragePool"
-            self._take("AveragePool" if average else "MaxPool", kernel_shape=[2, 2])
-            pool = self._tap()
+            self._next_node("AveragePool" if average else "MaxPool", kernel_shape=[2, 2])
+            pool = self._tap_name()
         return ConvBlock(Filter(weight, bias), conv, relu, pool, average)
 
-    def _tap(self) -> str:
-        name = str(self._value)
+    def _tap_name(self) -> str:
+        name = str(self._current)
         if name not in self._taps:
-            raise self._unlike(f"{name} is not among its outputs")
+            raise self._error(f"{name} is not among its outputs")
         return name
 
     def _constant(self, node: onnx.NodeProto) -> Tensor:
         return self._constants[node.input[1]].to(self._dtype)
 
-    def _take(self, kind: str, **wanted: Any) -> onnx.NodeProto:
-        """The next node, which has to be of a kind and have some attributes."""
+    def _next_node(self, kind: str, **attributes: Any) -> onnx.NodeProto:
+        """Take the next node, which must be of this kind and have these attributes."""
         import onnx
 
         if not self._nodes:
-            raise self._unlike(f"it ends where a {kind} should come")
+            raise self._error(f"it ends where a {kind} should come")
         node: onnx.NodeProto = self._nodes.pop(0)
-        if node.input[0] != self._value or len(node.output) != 1:
-            raise self._unlike(f"{node.op_type} does not follow the node before it")
-        given = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-        if node.op_type != kind or any(given.get(key) != item for key, item in wanted.items()):
-            raise self._unlike(f"it has a {node.op_type} where VGG19 has a {kind} of its own")
-        self._value = node.output[0]
+        if node.input[0] != self._current or len(node.output) != 1:
+            raise self._error(f"{node.op_type} does not follow the node before it")
+        actual = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+        if node.op_type != kind or any(actual.get(k) != v for k, v in attributes.items()):
+            raise self._error(f"it has a {node.op_type} where VGG19 has a {kind} of its own")
+        self._current = node.output[0]
         return node
 
-    def _unlike(self, reason: str) -> ModelFileError:
+    def _error(self, reason: str) -> ModelFileError:
         return ModelFileError(
             f"The model {self._path.name} cannot be mirrored: {reason}; export it again."
         )

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, TypeAlias
 
 __all__ = ["State"]
 
-
 State: TypeAlias = Mapping[str, Any]
-"""Mappings and sequences of numbers, words, None and arrays."""
+"""Mappings and sequences of numbers, strings, None and arrays."""

@@ -1,4 +1,4 @@
-"""Features alone, on any provider and without torch."""
+"""Feature extraction on any provider, without torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.model import ModelSpec, ModelStore, Variant, in_network_order
-from nstrt.runtime.ort.providers import Shape, choose_precision, choose_provider, loads
+from nstrt.runtime.ort.providers import Shape, choose_precision, choose_provider, is_available
 from nstrt.runtime.ort.session import FeatureSession, open_session
 from nstrt.runtime.pictures import PictureSource, as_picture
 from nstrt.runtime.system.host import default_threads, device_name
@@ -26,9 +26,9 @@ def features(
     padding: str = "replicate",
     store: ModelStore | None = None,
 ) -> dict[str, NDArray[np.float32]]:
-    """VGG19's features of a picture: 1 x channels x height x width by layer, on any provider.
+    """Compute VGG19's features of a picture, 1 x channels x height x width by layer.
 
-    ONNX Runtime computes them; torch is not needed once the model is there.
+    ONNX Runtime computes them on any provider. torch is needed only to export the model.
     """
     picture = as_picture(image)
     session = feature_session(
@@ -49,12 +49,12 @@ def features(
 def feature_session(
     spec: ModelSpec, *, provider: str, shapes: Sequence[Shape], store: ModelStore
 ) -> FeatureSession:
-    """A session that evaluates the model of ``spec`` on ``provider`` for pictures of ``shapes``."""
-    choice = choose_provider(provider, loads)
+    """A session for the model of ``spec`` on ``provider``, for pictures of ``shapes``."""
+    choice = choose_provider(provider, is_available)
     precision = choose_precision("auto", choice.provider)
-    best = spec.as_variant(variant_for(choice.provider, precision))
-    # A machine that cannot build models has the plain one, which only opens more slowly.
-    model = store.find(best) or store.find(spec) or store.obtain(best)
+    variant = spec.as_variant(variant_for(choice.provider, precision))
+    # A machine that cannot export models may have the plain one, which only opens more slowly.
+    model = store.find(variant) or store.find(spec) or store.obtain(variant)
     return open_session(
         model.path,
         provider=choice.provider,
@@ -66,10 +66,10 @@ def feature_session(
 
 
 def variant_for(provider: str, precision: str) -> Variant:
-    """The kind of model file that a provider runs best.
+    """The variant of a model file that is fastest on a provider.
 
-    ONNX Runtime's own fusions are made for the processor; CUDA, TensorRT and Core ML make theirs
-    from the plain graph.
+    ONNX Runtime's fusions are for the processor; CUDA, TensorRT and Core ML fuse the plain graph
+    themselves.
     """
     if precision == "fp16":
         return "fp16"

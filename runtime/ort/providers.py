@@ -1,9 +1,9 @@
-"""Which ONNX Runtime provider runs the network: everything nstrt knows about providers is here.
+"""Choice and settings of ONNX Runtime's execution providers.
 
-The choices are pure functions of what was asked and what loads, so they can be tested without
-the hardware. ``onnxruntime.get_available_providers`` lists what a build contains, not what runs:
-CUDA without its libraries is listed, and a session for it runs on the CPU with no error. A
-provider counts as there only when a session on it was made (:func:`loads`).
+``onnxruntime.get_available_providers`` lists the providers of a build, not those that run: it lists
+CUDA without its libraries, and a session for it runs on the CPU without an error. So a provider
+counts as available once a session on it was made (:func:`is_available`). The choices are pure
+functions, so tests of them need no hardware.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ __all__ = [
     "check_placement",
     "choose_precision",
     "choose_provider",
-    "loads",
-    "onnx_names",
+    "execution_providers",
+    "is_available",
     "provider_options",
 ]
 
@@ -48,21 +48,21 @@ Shape = tuple[int, int]
 """Height and width of a picture in pixels."""
 
 InputShape = Callable[[int, int], tuple[int, ...]]
-"""From the height and width of a picture to the shape of an input."""
+"""Maps the height and width of a picture to the shape of a model's input."""
 
 
 def image_shape(height: int, width: int) -> tuple[int, ...]:
-    """1 x 3 x height x width."""
+    """Shape of an image: 1 x 3 x height x width."""
     return 1, 3, height, width
 
 
 IMAGE_ONLY: Mapping[str, InputShape] = {"image": image_shape}
-"""The inputs of a model of features, whose shapes follow from a picture's."""
+"""The inputs of a feature model."""
 
 PREFERENCE = ("tensorrt", "cuda", "coreml", "cpu")
-"""The order in which ``auto`` looks for a provider."""
+"""The order in which ``auto`` tries providers."""
 
-_ONNX_NAMES: Mapping[str, str] = {
+_EXECUTION_PROVIDERS: Mapping[str, str] = {
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "coreml": "CoreMLExecutionProvider",
@@ -77,7 +77,7 @@ _MISSING: Mapping[str, str] = {
     "coreml": "Core ML is there only on Macs with Apple silicon and macOS 14 or later",
 }
 
-# One ReLU on one number: the smallest model that makes a provider prove that it loads.
+# A model of one ReLU on one number, for trying whether a session runs on a provider.
 _PROBE = bytes.fromhex(
     "08083a370a0c0a0178120179220452656c75120570726f62655a0f0a0178120a0a08080112040a02"
     "0801620f0a0179120a0a08080112040a02080142040a00100d"
@@ -86,70 +86,70 @@ _PROBE = bytes.fromhex(
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderChoice:
-    """Where the network runs, and why."""
+    """The provider of a run and the reason for it."""
 
     provider: str
     """``tensorrt``, ``cuda``, ``coreml`` or ``cpu``."""
 
     reason: str
-    """One sentence for the person who runs it; empty when they asked for it by name."""
+    """One sentence for the user; empty if the provider was requested by name."""
 
 
-def choose_provider(asked: str, loads: Callable[[str], bool]) -> ProviderChoice:
-    """The provider to run on: the one asked for, or for ``auto`` the first that loads.
+def choose_provider(requested: str, is_available: Callable[[str], bool]) -> ProviderChoice:
+    """The requested provider; for ``auto`` the first available one.
 
-    Raises :class:`ProviderUnavailableError` if a provider asked for by name does not load.
+    Raises :class:`ProviderUnavailableError` if the provider is not available.
     """
-    if asked != "auto":
-        if not loads(asked):
+    if requested != "auto":
+        if not is_available(requested):
+            reason = _MISSING.get(requested, "it does not load")
             raise ProviderUnavailableError(
-                f"--provider {asked} cannot run here: {_MISSING.get(asked, 'it does not load')}, "
-                "or use --provider auto."
+                f"--provider {requested} cannot run here: {reason}, or use --provider auto."
             )
-        return ProviderChoice(provider=asked, reason="")
-    passed: list[str] = []
+        return ProviderChoice(provider=requested, reason="")
+    missing: list[str] = []
     for provider in PREFERENCE:
-        if loads(provider):
-            without = f": no {', '.join(passed)} here" if passed else ""
+        if is_available(provider):
+            without = f": no {', '.join(missing)} here" if missing else ""
             return ProviderChoice(
                 provider=provider, reason=f"provider {provider} chosen automatically{without}"
             )
-        passed.append(provider)
+        missing.append(provider)
     raise ProviderUnavailableError(
         "ONNX Runtime cannot run even on the processor; install it again with: "
         "pip install --force-reinstall onnxruntime"
     )
 
 
-def choose_precision(asked: str, provider: str) -> str:
-    """``fp32``, ``tf32``, ``bf16`` or ``fp16`` for a provider; raises if it does not have it.
+def choose_precision(requested: str, provider: str) -> str:
+    """The requested precision; for ``auto`` the provider's default, tf32 or fp32.
 
-    Asked for ``auto``, the first that it has; where bf16 is quicker on a processor is measured
-    later.
+    Raises :class:`ProviderUnavailableError` if the provider does not support the precision. The
+    planner measures later whether bf16 is faster on a processor.
     """
-    has = {
+    supported = {
         "tensorrt": ("tf32", "fp32", "bf16", "fp16"),
         "cuda": ("tf32", "fp32", "bf16", "fp16"),
         "coreml": ("fp32", "bf16"),
         "cpu": ("fp32", "bf16"),
     }[provider]
-    if asked == "auto":
-        return has[0]
-    if asked not in has:
+    if requested == "auto":
+        return supported[0]
+    if requested not in supported:
         raise ProviderUnavailableError(
-            f"--precision {asked} needs an NVIDIA card (--provider cuda or tensorrt); "
+            f"--precision {requested} needs an NVIDIA card (--provider cuda or tensorrt); "
             f"on {provider} use --precision fp32."
         )
-    return asked
+    return requested
 
 
-def onnx_names(provider: str) -> list[str]:
-    """ONNX Runtime's names, the chosen provider first and the processor for what it leaves."""
-    names = [_ONNX_NAMES[provider]]
+def execution_providers(provider: str) -> list[str]:
+    """ONNX Runtime's names of the provider and of those for nodes that it does not support."""
+    names = [_EXECUTION_PROVIDERS[provider]]
     if provider == "tensorrt":
-        names.append(_ONNX_NAMES["cuda"])
+        names.append(_EXECUTION_PROVIDERS["cuda"])
     if provider != "cpu":
-        names.append(_ONNX_NAMES["cpu"])
+        names.append(_EXECUTION_PROVIDERS["cpu"])
     return names
 
 
@@ -162,19 +162,18 @@ def provider_options(
     identity: Mapping[str, str],
     inputs: Mapping[str, InputShape] = IMAGE_ONLY,
 ) -> list[dict[str, str]]:
-    """Options for :func:`onnx_names`, for a loop over pictures of fixed ``shapes``.
+    """Options for each of :func:`execution_providers`, for pictures of the given ``shapes``.
 
-    TensorRT's engines hold for one model, precision, profile, version and card: ``identity``
-    names those, and each gets a cache folder of its own. One profile spans the shapes of the
-    run and all ``inputs`` that depend on them, so that no engine is built twice; without it every
-    new shape would build one.
+    A TensorRT engine is valid for one model, version, card, precision and profile; the first three
+    are in ``identity``. Each combination has its own folder below ``cache``. One profile spans the
+    shapes of all ``inputs`` over the run; otherwise each new shape would build another engine.
     """
     cuda = {
         # Exhaustive search costs about half a second for each new shape and pays back over the
         # hundreds of steps of a run.
         "cudnn_conv_algo_search": "EXHAUSTIVE",
         "use_tf32": "1" if precision == "tf32" else "0",
-        # torch uses the same card.
+        # Leaves memory on the card to torch.
         "arena_extend_strategy": "kSameAsRequested",
     }
     if provider == "cpu":
@@ -196,7 +195,7 @@ def provider_options(
 
 
 def engine_key(*, precision: str, shapes: Iterable[Shape], identity: Mapping[str, str]) -> str:
-    """The name of the folder for engines that can serve each other."""
+    """The folder name for TensorRT engines that are interchangeable."""
     content = {"precision": precision, "shapes": sorted(set(shapes)), **identity}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -204,30 +203,31 @@ def engine_key(*, precision: str, shapes: Iterable[Shape], identity: Mapping[str
 def _profile(shapes: Sequence[Shape], inputs: Mapping[str, InputShape]) -> dict[str, str]:
     heights, widths = zip(*shapes, strict=True)
 
-    def all_at(height: int, width: int) -> str:
+    def input_shapes(height: int, width: int) -> str:
         return ",".join(
             f"{name}:{'x'.join(map(str, shape(height, width)))}" for name, shape in inputs.items()
         )
 
-    least, most = all_at(min(heights), min(widths)), all_at(max(heights), max(widths))
+    smallest = input_shapes(min(heights), min(widths))
+    largest = input_shapes(max(heights), max(widths))
     return {
-        "trt_profile_min_shapes": least,
-        # The optimum is the largest shape: most of the time goes there.
-        "trt_profile_opt_shapes": most,
-        "trt_profile_max_shapes": most,
+        "trt_profile_min_shapes": smallest,
+        # Most time goes into the largest shape, so the engine is optimised for it.
+        "trt_profile_opt_shapes": largest,
+        "trt_profile_max_shapes": largest,
     }
 
 
-def check_placement(placed: Iterable[tuple[str, str]], provider: str) -> None:
-    """Refuse a session whose convolutions or matrix products lie elsewhere than on the NVIDIA
-    ``provider`` it was opened for; ``placed`` has the provider and kind of each node.
+def check_placement(placements: Iterable[tuple[str, str]], provider: str) -> None:
+    """Check that an NVIDIA ``provider`` runs all convolutions and matrix products of a session.
 
-    Raises :class:`ProviderUnavailableError`.
+    ``placements`` has the provider and operator of each node. Raises
+    :class:`ProviderUnavailableError` if another provider runs some of them.
     """
     if provider not in ("cuda", "tensorrt"):
         return
-    heavy = [place for place, kind in placed if kind in _HEAVY]
-    elsewhere = [place for place in heavy if place != _ONNX_NAMES[provider]]
+    heavy = [name for name, operator in placements if operator in _HEAVY]
+    elsewhere = [name for name in heavy if name != _EXECUTION_PROVIDERS[provider]]
     if elsewhere:
         other = "cuda" if provider == "tensorrt" else "cpu"
         raise ProviderUnavailableError(
@@ -238,31 +238,31 @@ def check_placement(placed: Iterable[tuple[str, str]], provider: str) -> None:
 
 
 _HEAVY = frozenset({"Conv", "FusedConv", "Gemm", "MatMul", "FusedMatMul"})
-"""Kinds of node that nearly all the time goes to."""
+"""Operators that take nearly all the time."""
 
 
 @lru_cache(maxsize=8)
-def loads(provider: str) -> bool:
-    """Whether a session really runs on the provider here: one is made, and asked."""
+def is_available(provider: str) -> bool:
+    """Make a small session on the provider; true if it runs there."""
     if provider in ("cuda", "tensorrt") and not _has_driver():
-        # CUDA's other libraries are large and come with pip: a second is lost on loading them.
+        # Loading CUDA's libraries, which pip can install without a driver, takes a second.
         return False
     import onnxruntime
 
-    name = _ONNX_NAMES[provider]
+    name = _EXECUTION_PROVIDERS[provider]
     if name not in onnxruntime.get_available_providers():
         return False
-    prepare_libraries(provider)
+    preload_libraries(provider)
     options = onnxruntime.SessionOptions()
-    # A provider that does not load is reported here, in words, not on the console.
+    # No message on the console: the caller reports an unavailable provider.
     options.log_severity_level = 4
     onnxruntime.set_default_logger_severity(4)
     try:
-        # It also prints when a provider fails, and then tries another.
+        # ONNX Runtime prints when a provider fails, and then tries another one.
         with contextlib.redirect_stdout(io.StringIO()):
             session = onnxruntime.InferenceSession(_PROBE, options, providers=[name])
     except Exception:
-        # What a missing driver or library raises differs between providers and versions.
+        # A missing driver or library raises different exceptions by provider and version.
         return False
     finally:
         onnxruntime.set_default_logger_severity(2)
@@ -270,7 +270,7 @@ def loads(provider: str) -> bool:
 
 
 def _has_driver() -> bool:
-    """Whether NVIDIA's driver is installed."""
+    """True if NVIDIA's driver is installed."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -278,15 +278,15 @@ def _has_driver() -> bool:
     return True
 
 
-def prepare_libraries(provider: str) -> None:
-    """Load CUDA's and TensorRT's libraries from pip packages, where no loader looks by itself."""
+def preload_libraries(provider: str) -> None:
+    """Load CUDA's and TensorRT's libraries from pip packages, which no loader searches."""
     import onnxruntime
 
     if provider == "tensorrt":
-        # Its package loads its libraries; preload_dlls does not.
+        # Importing the package loads its libraries; preload_dlls does not.
         with contextlib.suppress(Exception):
             import tensorrt  # noqa: F401
     if provider in ("cuda", "tensorrt") and hasattr(onnxruntime, "preload_dlls"):
-        # It prints what it does not find.
+        # preload_dlls prints the names of missing libraries.
         with contextlib.redirect_stdout(io.StringIO()):
             onnxruntime.preload_dlls()

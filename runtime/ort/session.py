@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime, bound to buffers that are used again."""
+"""ONNX Runtime sessions with I/O binding to reused buffers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from nstrt.runtime.ort.providers import (
     InputShape,
     Shape,
     check_placement,
-    onnx_names,
-    prepare_libraries,
+    execution_providers,
+    preload_libraries,
     provider_options,
 )
 from nstrt.runtime.system.files import cache_folder
 from nstrt.runtime.system.interrupt import Interrupt
 
 __all__ = [
-    "Bound",
+    "BoundSession",
     "FeatureSession",
     "Session",
     "inference_session",
+    "node_placements",
     "open_session",
-    "placements",
 ]
 
 
@@ -44,68 +44,72 @@ class Session:
         self.session = session
         """The ``onnxruntime.InferenceSession``."""
         self.provider = provider
-        """nstrt's name of the provider it runs on."""
+        """nstrt's name of its provider."""
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the model file says of itself."""
+        """The metadata of the model file."""
         return dict(self.session.get_modelmeta().custom_metadata_map)
 
     @property
     def weights(self) -> dict[str, str]:
-        """What it says of its weights: description, licence, origin, SHA-256."""
+        """The file's record of its weights: description, licence, origin, SHA-256."""
         return weights_metadata(self.metadata)
 
     def nodes_by_provider(self) -> dict[str, int]:
-        """How many nodes ONNX Runtime placed on each provider, by its own record."""
-        return dict(Counter(place for place, _ in placements(self.session)))
+        """The number of nodes that ONNX Runtime runs on each provider."""
+        return dict(Counter(provider for provider, _ in node_placements(self.session)))
 
     def run(self, binding: Any, interrupt: Interrupt, *, shrink: bool = False) -> None:
-        """Compute what is bound; ``interrupt`` ends it between two nodes, with
-        :class:`Interrupted`. With ``shrink``, memory that ONNX Runtime
-        would keep for the next time is given back."""
+        """Compute the outputs of an ``onnxruntime.IOBinding``.
+
+        ``interrupt`` stops the run between two nodes, which raises :class:`Interrupted`.
+        ``shrink`` frees memory that ONNX Runtime would keep for the next run.
+        """
         import onnxruntime
 
         options = onnxruntime.RunOptions()
-        # A run that is ended complains to the log.
+        # No message when a run is terminated.
         options.log_severity_level = 4
         if shrink and self.provider == "cpu":
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
-        def end() -> None:
+        def terminate() -> None:
             options.terminate = True
 
-        with interrupt.on_request(end):
+        with interrupt.on_request(terminate):
             self.session.run_with_iobinding(binding, options)
 
 
-class Bound:
-    """A session's inputs and outputs in arrays of the caller's: read and written where they lie.
+class BoundSession:
+    """A session that reads and writes arrays of the caller without copies.
 
-    On a card, what lies in the processor's memory is copied there when it is bound, and back after
-    a run.
+    If it runs on a card, inputs in the processor's memory are copied when they are bound, and
+    outputs after each run.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._binding = session.session.io_binding()
-        self._kept: dict[str, Array] = {}
+        self._arrays: dict[str, Array] = {}
 
-    def take(self, name: str, array: Array) -> None:
-        """Read an input from a contiguous array from now on, and keep it alive as long."""
-        self._binding.bind_input(name, *_place(array))
-        self._kept[name] = array
+    def bind_input(self, name: str, array: Array) -> None:
+        """Read an input from a contiguous array, and keep the array alive."""
+        self._binding.bind_input(name, *_binding_arguments(array))
+        self._arrays[name] = array
 
-    def give(self, name: str, array: Array) -> None:
-        """Write an output into a contiguous array from now on."""
-        self._binding.bind_output(name, *_place(array))
-        self._kept[name] = array
+    def bind_output(self, name: str, array: Array) -> None:
+        """Write an output into a contiguous array, and keep the array alive."""
+        self._binding.bind_output(name, *_binding_arguments(array))
+        self._arrays[name] = array
 
     def run(self, interrupt: Interrupt, *, shrink: bool = False) -> None:
         """Compute the outputs."""
-        on_card = [array for array in self._kept.values() if _place(array)[0] == "cuda"]
+        on_card = [
+            array for array in self._arrays.values() if _binding_arguments(array)[0] == "cuda"
+        ]
         if on_card:
-            # ONNX Runtime does not wait for torch's stream, nor torch for ONNX Runtime's.
+            # The CUDA streams of ONNX Runtime and torch do not wait for each other.
             import torch
 
             torch.cuda.synchronize()
@@ -119,23 +123,24 @@ class FeatureSession(Session):
 
     def __init__(self, session: Any, provider: str) -> None:
         super().__init__(session, provider)
-        self._bound: Bound | None = None
-        self._bound_for: tuple[tuple[int, ...], tuple[str, ...]] | None = None
+        self._bound: BoundSession | None = None
+        self._bound_to: tuple[tuple[int, ...], tuple[str, ...]] | None = None
+        """Shape of the image and layers that outputs are bound for."""
         self._outputs: dict[str, Array] = {}
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """The layers that the model gives out."""
+        """The layers that are outputs of the model."""
         return tuple(output.name for output in self.session.get_outputs())
 
     def features(
         self, image: NDArray[np.float32], layers: Sequence[str]
     ) -> dict[str, NDArray[np.float32]]:
-        """Features of a 1 x 3 x height x width image in 0..1 as NumPy arrays, without torch."""
-        found = self.session.run(list(layers), {IMAGE: image})
-        return dict(zip(layers, (values.astype(np.float32) for values in found), strict=True))
+        """Features of a 1 x 3 x height x width image in 0..1, as NumPy arrays."""
+        outputs = self.session.run(list(layers), {IMAGE: image})
+        return dict(zip(layers, (values.astype(np.float32) for values in outputs), strict=True))
 
-    def bound(
+    def buffered_features(
         self,
         image: Array,
         interrupt: Interrupt | None = None,
@@ -143,50 +148,49 @@ class FeatureSession(Session):
         layers: Sequence[str] | None = None,
         shrink: bool = False,
     ) -> dict[str, Array]:
-        """Features of some layers, or all taps, for a contiguous image, in buffers that the next
-        call with this shape writes again.
+        """Features of some layers, or of all taps, for a contiguous image, without copies.
 
-        The image is read where it lies and the activations are written where whoever asks reads
-        them: nothing is copied. Only the buffers of the last shape are kept. For ``shrink`` see
-        :meth:`Session.run`.
+        The next call with this shape overwrites their buffers; a call with another shape
+        replaces them. For ``shrink`` see :meth:`Session.run`.
         """
-        wanted = tuple(image.shape), tuple(layers or self.taps)
-        if self._bound is None or self._bound_for != wanted:
-            # Let the old buffers go before there are new ones.
+        names = tuple(layers or self.taps)
+        target = tuple(image.shape), names
+        if self._bound is None or self._bound_to != target:
+            # Frees the old buffers before the new ones are allocated.
             self.release()
-            self._bound, self._bound_for = Bound(self), wanted
+            self._bound, self._bound_to = BoundSession(self), target
             arrays = arrays_of(image)
             for output in self.session.get_outputs():
-                if output.name in wanted[1]:
+                if output.name in names:
                     half = output.type == "tensor(float16)"
                     shape = (1, *shape_of(output.name, image.shape[2], image.shape[3]))
                     self._outputs[output.name] = arrays.buffer(shape, half=half)
-                    self._bound.give(output.name, self._outputs[output.name])
-        self._bound.take(IMAGE, image)
+                    self._bound.bind_output(output.name, self._outputs[output.name])
+        self._bound.bind_input(IMAGE, image)
         self._bound.run(interrupt or Interrupt(), shrink=shrink)
         return self._outputs
 
     def release(self) -> None:
-        """Give the buffers back."""
+        """Free the buffers."""
         self._bound, self._outputs = None, {}
 
 
-def placements(session: Any) -> list[tuple[str, str]]:
-    """Provider and kind of each node of an ``onnxruntime.InferenceSession``, by ONNX Runtime's own
-    record; empty where it keeps none."""
-    record = getattr(session, "get_provider_graph_assignment_info", None)
-    if record is None:
+def node_placements(session: Any) -> list[tuple[str, str]]:
+    """Provider and operator of each node of an ``onnxruntime.InferenceSession``; empty for versions
+    of ONNX Runtime that do not record them."""
+    assignments = getattr(session, "get_provider_graph_assignment_info", None)
+    if assignments is None:
         return []
-    return [(part.ep_name, node.op_type) for part in record() for node in part.get_nodes()]
+    return [(part.ep_name, node.op_type) for part in assignments() for node in part.get_nodes()]
 
 
-def _place(array: Array) -> tuple[str, int, Any, tuple[int, ...], int]:
-    """Device, its number, number format, shape and address, as ONNX Runtime asks for them."""
+def _binding_arguments(array: Array) -> tuple[str, int, Any, tuple[int, ...], int]:
+    """Device type, device index, number format, shape and address of an array."""
     if isinstance(array, np.ndarray):
         return "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
-    kind = np.dtype(str(array.dtype).removeprefix("torch.")).type
+    dtype = np.dtype(str(array.dtype).removeprefix("torch.")).type
     device = array.device
-    return device.type, device.index or 0, kind, tuple(array.shape), array.data_ptr()
+    return device.type, device.index or 0, dtype, tuple(array.shape), array.data_ptr()
 
 
 def inference_session(
@@ -199,31 +203,22 @@ def inference_session(
     identity: Mapping[str, str] | None = None,
     inputs: Mapping[str, InputShape] = IMAGE_ONLY,
 ) -> Any:
-    """An ``onnxruntime.InferenceSession`` of a model file on ``provider``.
+    """Open a model file in an ``onnxruntime.InferenceSession`` on ``provider``.
 
-    ``shapes`` are the pictures' heights and widths over the run, for TensorRT's profile;
-    ``inputs`` are those whose shapes follow from a picture's;
-    ``threads`` 0 leaves their number to ONNX Runtime.
+    ``shapes`` are the heights and widths of all pictures of the run, for TensorRT's profile;
+    ``inputs`` are the inputs whose shapes depend on them; ``identity`` names the model and the
+    card. ``threads`` 0 leaves the number of threads to ONNX Runtime.
 
-    Raises :class:`ProviderUnavailableError` if the session does not run on the provider, which
-    ONNX Runtime itself passes over in silence, or leaves convolutions to another one, and
-    :class:`ModelFileError` for a file that is no model.
+    Raises :class:`ProviderUnavailableError` if ONNX Runtime falls back to another provider, and
+    :class:`ModelFileError` if the file is not a model.
     """
     import onnxruntime
 
-    prepare_libraries(provider)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    # What a plan of all buffers gains in time was not to be measured, and it takes twice as much.
-    options.enable_mem_pattern = False
-    # Idle threads that spin would take the processor from torch's half of the step.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    preload_libraries(provider)
     cache = cache_folder() / "tensorrt"
     if provider == "tensorrt":
         cache.mkdir(parents=True, exist_ok=True)
-    wanted = onnx_names(provider)
+    names = execution_providers(provider)
     settings = provider_options(
         provider,
         precision=precision,
@@ -234,34 +229,49 @@ def inference_session(
     )
     try:
         session = onnxruntime.InferenceSession(
-            str(path), options, providers=wanted, provider_options=settings
+            str(path), _session_options(threads), providers=names, provider_options=settings
         )
     except Exception as error:
-        # onnxruntime's exceptions share no base class below Exception.
+        # The exceptions of onnxruntime have no common base class but Exception.
         raise ModelFileError(
             f"ONNX Runtime cannot open the model {path.name} on {provider}; try --provider cpu, or "
             f"delete the file and run nstrt export ({str(error).splitlines()[0]})."
         ) from error
-    if session.get_providers()[0] != wanted[0]:
+    if session.get_providers()[0] != names[0]:
         raise ProviderUnavailableError(
             f"ONNX Runtime did not start on {provider} but on {session.get_providers()[0]}; "
             "see nstrt info for what runs here, or use --provider auto."
         )
-    check_placement(placements(session), provider)
+    check_placement(node_placements(session), provider)
     return session
 
 
-def open_session(path: Path, *, provider: str, **how: Any) -> FeatureSession:
-    """A model of features, opened as :func:`inference_session` says."""
-    return FeatureSession(inference_session(path, provider=provider, **how), provider)
+def _session_options(threads: int) -> Any:
+    """The ``onnxruntime.SessionOptions`` of every session."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # A memory pattern takes twice the memory and saves no measurable time.
+    options.enable_mem_pattern = False
+    # Spinning idle threads would slow torch's part of the step down.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def open_session(path: Path, *, provider: str, **options: Any) -> FeatureSession:
+    """Open a feature model, with the options of :func:`inference_session`."""
+    return FeatureSession(inference_session(path, provider=provider, **options), provider)
 
 
 def _versions() -> dict[str, str]:
-    """Versions of what TensorRT's engines depend on."""
+    """Versions of the packages that TensorRT engines depend on."""
     import onnxruntime
 
-    found = {"onnxruntime": str(onnxruntime.__version__)}
+    versions = {"onnxruntime": str(onnxruntime.__version__)}
     for package in ("tensorrt-cu13", "tensorrt"):
         with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            versions[package] = version(package)
+    return versions

@@ -69,9 +69,9 @@ class BestImage:
         image, weight = self._final, 1.0
         if image is None:
             average = self._average
-            image, weight = (self._image, 1.0) if average is None else average.weighted()
+            image, weight = (self._image, 1.0) if average is None else average.weighted_sum()
         assert image is not None
-        values = arrays_of(image).fetch(image[0].swapaxes(0, 1).swapaxes(1, 2))
+        values = arrays_of(image).to_numpy(image[0].swapaxes(0, 1).swapaxes(1, 2))
         if weight != 1:
             values /= weight
         return np.clip(values, 0, 1, out=values)

@@ -70,7 +70,7 @@ class Checkpoint:
         with _open(self.path) as archive:
             tree = json.loads(archive.read(_HEADER))["state"]
             state: State = _with_arrays(
-                tree, lambda number: arrays.place(_read_array(archive, number))
+                tree, lambda number: arrays.from_numpy(_read_array(archive, number))
             )
             return state
 
@@ -117,7 +117,7 @@ def write_checkpoint(
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         archive.writestr(_HEADER, json.dumps(header))
         for number, array in enumerate(arrays):
-            values = arrays_of(array).fetch(array)
+            values = arrays_of(array).to_numpy(array)
             with archive.open(f"{number}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, values, allow_pickle=False)
 

@@ -264,7 +264,7 @@ def mask_count(regions: int, protect: bool, *, stays: bool) -> int:
 
 def resized(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
     """A picture at another size, contiguous, 1 x 3 x height x width."""
-    return arrays.place(resize(picture.rgb, width, height).transpose(2, 0, 1)[None])
+    return arrays.from_numpy(resize(picture.rgb, width, height).transpose(2, 0, 1)[None])
 
 
 def _check_rest(sources: InputSources) -> None:

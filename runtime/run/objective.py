@@ -70,7 +70,7 @@ def _guidance(
     if inputs.photo_stays:
         if inputs.around is not None:
             photo = resized(inputs.around, scale.width, scale.height, arrays)
-        overlay = PhotoOverlay(photo=photo, opacity=arrays.place(1 - rest))
+        overlay = PhotoOverlay(photo=photo, opacity=arrays.from_numpy(1 - rest))
     elif not is_empty(rest):
         masks.append(rest)
         owners.append(None)
@@ -78,7 +78,7 @@ def _guidance(
         protect = inputs.protect.at(scale.width, scale.height)
         masks = [mask * (1 - RELIEF * protect) for mask in masks]
         layers = at_layers(protect, weights.content_layers)
-        protection = {name: arrays.place(1 + PROTECTION * W) for name, W in layers.items()}
+        protection = {name: arrays.from_numpy(1 + PROTECTION * W) for name, W in layers.items()}
     guides = [RegionGuidance.of(mask, weights.style_layers, arrays) for mask in masks]
     return Guidance(guides=guides, protection=protection, overlay=overlay), owners
 
@@ -91,6 +91,6 @@ def _temporal_loss(inputs: RunInputs, scale: Scale, arrays: Arrays) -> TemporalL
     target = resize(inputs.previous.warped, *size).transpose(2, 0, 1)[None]
     return TemporalLoss(
         weight=inputs.temporal_weight,
-        target=arrays.place(np.ascontiguousarray(target)),
-        root=arrays.place(np.sqrt(np.clip(resize(inputs.previous.weight, *size), 0, 1))),
+        target=arrays.from_numpy(np.ascontiguousarray(target)),
+        root=arrays.from_numpy(np.sqrt(np.clip(resize(inputs.previous.weight, *size), 0, 1))),
     )

@@ -153,7 +153,7 @@ class _Loop:
             self._image = _at_scale(self._image, scale)
             if options.clamp:
                 arrays.clamp(self._image)
-            self._optimizer.rescaled(partial(_at_scale, scale=scale))
+            self._optimizer.rescale(partial(_at_scale, scale=scale))
         average = options.optimizer == "adam" and options.average
         self._best = BestImage(average=average, last=options.keep == "last")
         self._stall = LossStall(options.tolerance)
@@ -217,7 +217,7 @@ def _first_image(
     if options.init == "noise":
         # NumPy's generator: a seed gives the same noise for every engine and device.
         values = np.random.default_rng(options.seed).random(tuple(photo.shape), np.float32)
-        return arrays.place(values)
+        return arrays.from_numpy(values)
     image = arrays.copy(photo)
     if options.init == "gray":
         image[...] = 0.5
@@ -225,4 +225,4 @@ def _first_image(
 
 
 def _at_scale(array: Array, scale: Scale) -> Array:
-    return arrays_of(array).resized(array, scale.height, scale.width)
+    return arrays_of(array).resize_bicubic(array, scale.height, scale.width)

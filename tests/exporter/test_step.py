@@ -410,7 +410,7 @@ def test_tile_gradients_sum_to_the_step_gradient(
     tiles = tiles_of(height, width, 40, SHALLOW.taps)
     assert len(tiles) > 4
     for tile in tiles:
-        part = {"image": tile.of(image).contiguous().numpy(), **pulls}
+        part = {"image": tile.crop(image).contiguous().numpy(), **pulls}
         part[CONTENT_FACTORS] = 2 * content * inputs[CONTENT_SHARES]
         for name in SHALLOW.taps:
             stride = stride_of(name)
@@ -424,7 +424,7 @@ def test_tile_gradients_sum_to_the_step_gradient(
                 top, left = tile.rows.start // stride, tile.columns.start // stride
                 target = objective.contents[name][:, top : top + sides[0], left : left + sides[1]]
                 part[target_input(name)] = target[None].contiguous().numpy()
-        tile.of(torch.from_numpy(total)).add_(torch.from_numpy(run(tile_model, part)["gradient"]))
+        tile.crop(torch.from_numpy(total)).add_(torch.from_numpy(run(tile_model, part)["gradient"]))
     assert relative_error(total, whole) < 1e-3
 
 

@@ -14,12 +14,12 @@ class GramSum:
         self._sum = arrays_of(like).zeros((channels, channels), like)
 
     def add(self, values: Array) -> None:
-        arrays_of(values).add_product(self._sum, values.reshape(len(values), -1))
+        arrays_of(values).add_gram(self._sum, values.reshape(len(values), -1))
 
     def matrix(self) -> Array:
         return self._sum
 
 
 def add_gram_gradient(gradient: Array, factor: Array, values: Array) -> None:
-    """See :class:`nstrt.runtime.kernels.gram.GramProducts`."""
-    arrays_of(gradient).add_gram_gradient(gradient, factor, values.reshape(len(values), -1))
+    """See :class:`GramProducts`."""
+    arrays_of(gradient).add_matmul(gradient, factor, values.reshape(len(values), -1))

@@ -24,7 +24,7 @@ from nstrt.runtime.kernels.convolution.algorithms import Direct
 from nstrt.runtime.loss.accumulate import ContentObserver
 from nstrt.runtime.loss.objective import LossWeights, Objective
 from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, shape_of
-from nstrt.runtime.network import banded as passes_module
+from nstrt.runtime.network import bands as bands_module
 from nstrt.runtime.network.sections import sections_of
 from nstrt.runtime.network.tiles import tiles_of
 from nstrt.runtime.network.vgg import read_vgg
@@ -171,7 +171,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def use_torchs_own_convolution(patch: pytest.MonkeyPatch) -> None:
     """Of whole layers, so that each is one operation."""
-    patch.setattr(passes_module, "_BAND_PIXELS", 1 << 30)
+    patch.setattr(bands_module, "_BAND_PIXELS", 1 << 30)
     patch.setattr(
         choice_module,
         "candidates",
@@ -275,7 +275,7 @@ def test_another_image_or_shape_is_never_answered_from_old_buffers(
     engine.release()
     again = photo(64, 64)
     vgg.release()
-    assert vgg.passes.scratch.bytes == 0
+    assert vgg.network.buffers.bytes == 0
     found, expected = features(engine, again), features(vgg, again)
     assert error(found["relu5_1"], expected["relu5_1"]) < 1e-4
 

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstrt.exporter import step_check
-from nstrt.runtime.arrays import PlainArrays
-from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines import benchmark as calibrate
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
@@ -317,38 +315,3 @@ finally:
     assert "engine graph, because torch is not installed" in done.stdout
     with Image.open(tmp_path / "out.png") as result:
         assert result.size == (64, 43)
-
-
-def test_numpy_and_torch_arrays_compute_the_same() -> None:
-    generator = np.random.default_rng(1)
-    values = generator.random((1, 3, 9, 14), np.float32) - np.float32(0.5)
-    plain, tensors = PlainArrays(), TensorArrays(torch.device("cpu"))
-    one, other = plain.place(values), tensors.place(values)
-
-    def same(found: Any, expected: Any) -> None:
-        assert np.allclose(np.asarray(found), np.asarray(expected), rtol=1e-5, atol=1e-6)
-
-    for size in ((13, 20), (18, 28), (9, 14), (10, 15)):
-        same(plain.resized(one, *size), tensors.resized(other, *size))
-    weights = generator.random((9, 8))
-    same(
-        plain.filtered(one, plain.place(weights, one)),
-        tensors.filtered(other, tensors.place(weights, other)),
-    )
-    same(plain.dot(one, one), tensors.dot(other, other))
-    same(plain.energy(one), tensors.energy(other))
-    flat = values.reshape(3, -1)
-    totals = plain.zeros((3, 3), one), tensors.zeros((3, 3), other)
-    plain.add_product(totals[0], flat)
-    tensors.add_product(totals[1], torch.from_numpy(flat))
-    same(*totals)
-    same(totals[0], flat.astype(np.float64) @ flat.T)
-    for arrays, array in ((plain, one), (tensors, other)):
-        arrays.add(array, array, 0.5)
-        arrays.clamp(array)
-        assert np.array_equal(arrays.fetch(array), np.clip(values * 1.5, 0, 1).astype(np.float32))
-        half = arrays.buffer((2, 3), half=True)
-        assert "float16" in str(half.dtype)
-        assert "float32" in str(arrays.single(half).dtype)
-        assert "float32" in str(arrays.empty((1,), half).dtype)
-        assert "float64" in str(arrays.stack([0.0, arrays.dot(array, array)], array).dtype)

@@ -1,20 +1,20 @@
-"""What of each layer is computed for a tile's core, against pixels followed one by one."""
+"""The computed area of each layer equals the pixels that a core needs, traced one by one."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nstrt.runtime.network.receptive import WHOLE, Extent, areas_of
+from nstrt.runtime.network.receptive import FULL_CORE, OutputRange, output_areas
 
 VGG19 = tuple(bool(int(mark)) for mark in "0101000100010")
-"""Which convolutions down to conv5_1 a pooling follows."""
+"""True for convolutions, down to conv5_1, that a pooling follows."""
 
 
 @st.composite
-def sides(draw: st.DrawFn) -> tuple[tuple[bool, ...], int, slice]:
-    """Some convolutions, a length and a core of it that ends at windows of all poolings, or at the
-    end of the length."""
+def layer_cores(draw: st.DrawFn) -> tuple[tuple[bool, ...], int, slice]:
+    """Poolings, the length of an input, and a core that starts and ends at window borders of all
+    poolings or at the edge."""
     pooled = tuple(draw(st.lists(st.booleans(), min_size=1, max_size=7)))
     step = 2 ** sum(pooled)
     length = draw(st.integers(step, 12 * step))
@@ -25,36 +25,36 @@ def sides(draw: st.DrawFn) -> tuple[tuple[bool, ...], int, slice]:
 
 
 def needed(pooled: tuple[bool, ...], length: int, core: slice) -> list[set[int]]:
-    """Of each convolution's output, pixel by pixel."""
+    """The pixels of each convolution's output that the core needs."""
     lengths, strides = [length], [1]
-    for halves in pooled:
-        lengths.append(lengths[-1] // 2 if halves else lengths[-1])
-        strides.append(strides[-1] * (2 if halves else 1))
+    for has_pool in pooled:
+        lengths.append(lengths[-1] // 2 if has_pool else lengths[-1])
+        strides.append(strides[-1] * (2 if has_pool else 1))
 
-    def own(number: int) -> set[int]:
-        """The core at a resolution."""
+    def core_pixels(number: int) -> set[int]:
+        """The core's pixels after a number of convolutions."""
         stop = lengths[number] if core.stop is None else core.stop // strides[number]
         return set(range(core.start // strides[number], stop))
 
-    found: list[set[int]] = []
-    wanted = own(len(pooled))
+    pixels: list[set[int]] = []
+    current = core_pixels(len(pooled))
     for number in reversed(range(len(pooled))):
         if pooled[number]:
-            wanted = {2 * pixel + half for pixel in wanted for half in (0, 1)}
-        wanted |= own(number)
-        found.append(wanted)
-        wanted = {pixel + step for pixel in wanted for step in (-1, 0, 1)}
-        wanted &= set(range(lengths[number]))
-    return found[::-1]
+            current = {2 * pixel + half for pixel in current for half in (0, 1)}
+        current |= core_pixels(number)
+        pixels.append(current)
+        current = {pixel + step for pixel in current for step in (-1, 0, 1)}
+        current &= set(range(lengths[number]))
+    return pixels[::-1]
 
 
-@given(sides(), st.integers(0, 200))
-def test_what_the_core_needs_is_computed_and_no_more(
+@given(layer_cores(), st.integers(0, 200))
+def test_exactly_the_pixels_that_a_core_needs_are_computed(
     side: tuple[tuple[bool, ...], int, slice], more: int
 ) -> None:
     pooled, height, core = side
     width = 2 ** sum(pooled) + more
-    areas = areas_of(pooled, height, width, (core, slice(0, None)))
+    areas = output_areas(pooled, height, width, (core, slice(0, None)))
     rows = [set(range(area.rows.start, area.rows.stop)) for area in areas]
     assert rows == needed(pooled, height, core)
     columns = [set(range(area.columns.start, area.columns.stop)) for area in areas]
@@ -62,32 +62,32 @@ def test_what_the_core_needs_is_computed_and_no_more(
 
 
 @given(st.integers(1, 40), st.integers(0, 39), st.integers(1, 40), st.sampled_from([0, 1]))
-def test_a_convolution_reads_a_pixel_more_on_each_side(
-    length: int, start: int, stop: int, around: int
+def test_a_convolution_reads_one_pixel_more_on_each_side(
+    length: int, start: int, stop: int, input_margin: int
 ) -> None:
     start, stop = min(start, length - 1), min(stop, length)
     if start >= stop:
         return
-    extent = Extent(length, start, stop, around)
-    there = set(range(-around, length + around))
-    reads = sorted({pixel + step for pixel in range(start, stop) for step in (-1, 0, 1)} & there)
-    assert reads == list(range(extent.first_read, extent.first_read + extent.read))
-    # The first pixel of the output is made of the one before it, which may be a zero.
-    assert extent.zeros == reads[0] - (start - 1)
-    # The first pixel of the input reaches outputs from the one before it on.
-    assert extent.reached == start - (reads[0] - 1)
-    assert extent.count == stop - start
+    output = OutputRange(length, start, stop, input_margin)
+    inputs = set(range(-input_margin, length + input_margin))
+    reads = sorted({pixel + step for pixel in range(start, stop) for step in (-1, 0, 1)} & inputs)
+    assert reads == list(range(output.input_start, output.input_start + output.input_size))
+    # The first output pixel depends on the input pixel before it, which may be a zero.
+    assert output.padding == reads[0] - (start - 1)
+    # The first input pixel affects outputs from the one before it on.
+    assert output.transposed_padding == start - (reads[0] - 1)
+    assert output.size == stop - start
 
 
-def test_without_a_core_everything_is_computed() -> None:
-    for area in areas_of(VGG19, 301, 97, WHOLE):
-        for extent in (area.rows, area.columns):
-            assert (extent.start, extent.stop) == (0, extent.length)
+def test_a_full_core_needs_every_pixel() -> None:
+    for area in output_areas(VGG19, 301, 97, FULL_CORE):
+        for output in (area.rows, area.columns):
+            assert (output.start, output.stop) == (0, output.length)
 
 
-def test_most_of_a_margin_is_left_out_in_deep_layers() -> None:
+def test_deep_layers_leave_out_most_of_a_margin() -> None:
     """A core of 384 pixels with the margin of relu5_1, in the middle of a picture."""
     core = slice(80, 464)
-    areas = areas_of(VGG19, 544, 544, (core, core))
-    counts = [area.rows.count for area in areas]
+    areas = output_areas(VGG19, 544, 544, (core, core))
+    counts = [area.rows.size for area in areas]
     assert counts == [522, 520, 258, 256, 126, 124, 122, 120, 58, 56, 54, 52, 24]

@@ -1,4 +1,4 @@
-"""The mirrored graph: read from the model file's nodes, it computes what ONNX Runtime computes."""
+"""The PyTorch network built from a model file equals ONNX Runtime's; other models are refused."""
 
 from __future__ import annotations
 
@@ -22,65 +22,62 @@ from nstrt.runtime.network.banded import BandedNetwork
 from nstrt.runtime.network.vgg import ConvBlock, InputNormalization, TorchVGG, read_vgg
 from nstrt.runtime.ort.session import open_session
 
+from support.observers import relative_error
+
 if TYPE_CHECKING:
     from support import Crop, Network
 
 
-def error(found: Tensor, expected: Tensor) -> float:
-    """||found - expected|| / ||expected||."""
-    return float((found.double() - expected.double()).norm() / expected.double().norm())
-
-
 def features(vgg: TorchVGG, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-    """Layers of a mirror, 1 x channels x height x width."""
-    copies = ContentObserver(layers, image.shape[2], image.shape[3])
-    BandedNetwork(vgg).forward(vgg.head.forward(image), copies, keep=False)
-    return {name: values[None] for name, values in copies.values.items()}
+    """Features of layers, 1 x channels x height x width."""
+    observer = ContentObserver(layers, image.shape[2], image.shape[3])
+    BandedNetwork(vgg).forward(vgg.normalization.forward(image), observer, keep=False)
+    return {name: values[None] for name, values in observer.values.items()}
 
 
 @pytest.mark.parametrize("size", [(64, 64), (67, 49), (33, 50)])
-def test_features_are_onnx_runtimes(network: Network, size: tuple[int, int], photo: Crop) -> None:
+def test_features_equal_onnx_runtimes(network: Network, size: tuple[int, int], photo: Crop) -> None:
     image = photo(*size)
     vgg = read_vgg(network.path)
     assert vgg.taps == network.spec.taps
-    found = features(vgg, image, vgg.taps)
+    result = features(vgg, image, vgg.taps)
     expected = open_session(network.path, provider="cpu").features(image.numpy(), vgg.taps)
-    assert set(found) == set(expected)
+    assert set(result) == set(expected)
     for name, values in expected.items():
-        assert found[name].shape == values.shape
-        assert error(found[name], torch.from_numpy(values)) < 1e-4, name
+        assert result[name].shape == values.shape
+        assert relative_error(result[name], torch.from_numpy(values)) < 1e-4, name
 
 
-def test_the_stages_are_those_of_vgg19(network: Network) -> None:
+def test_blocks_are_those_of_vgg19(network: Network) -> None:
     vgg = read_vgg(network.path)
     relus = [name for name in network.spec.layers if name.startswith("relu")]
-    assert [stage.relu for stage in vgg.stages] == relus
-    pools = {stage.relu: stage.pool for stage in vgg.stages if stage.pool}
+    assert [block.relu for block in vgg.blocks] == relus
+    pools = {block.relu: block.pool for block in vgg.blocks if block.pool}
     assert pools == {
         "relu1_2": "pool1",
         "relu2_2": "pool2",
         "relu3_4": "pool3",
         "relu4_4": "pool4",
     }
-    assert [stage.conv for stage in vgg.stages] == [
+    assert [block.conv for block in vgg.blocks] == [
         name for name in network.spec.layers if name.startswith("conv")
     ]
     assert all(
-        stage.average == (network.spec.pooling == "avg") for stage in vgg.stages if stage.pool
+        block.average == (network.spec.pooling == "avg") for block in vgg.blocks if block.pool
     )
-    assert vgg.head.replicate == (network.spec.padding == "replicate")
-    channels = [stage.filter.channels for stage in vgg.stages]
+    assert vgg.normalization.replicate == (network.spec.padding == "replicate")
+    channels = [block.filter.channels for block in vgg.blocks]
     assert channels[:5] == [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256)]
     assert channels[-1] == (512, 512)
 
 
-def test_what_comes_after_the_deepest_layer_is_left_out(default_network: Network) -> None:
+def test_blocks_end_with_the_deepest_layer(default_network: Network) -> None:
     vgg = read_vgg(default_network.path)
 
-    def last(*layers: str) -> tuple[int, ConvBlock]:
-        found = vgg.until(layers)
-        assert found[:-1] == vgg.stages[: len(found) - 1]
-        return len(found), found[-1]
+    def count_and_last(*layers: str) -> tuple[int, ConvBlock]:
+        blocks = vgg.blocks_through(layers)
+        assert blocks[:-1] == vgg.blocks[: len(blocks) - 1]
+        return len(blocks), blocks[-1]
 
     for layers, count, relu, pool in (
         (("relu1_1",), 1, "relu1_1", None),
@@ -90,85 +87,85 @@ def test_what_comes_after_the_deepest_layer_is_left_out(default_network: Network
         (("relu1_1", "relu5_1"), 13, "relu5_1", None),
         (("conv4_2", "relu3_4"), 10, None, None),
     ):
-        number, stage = last(*layers)
-        assert (number, stage.relu, stage.pool) == (count, relu, pool), layers
-        assert stage.filter is vgg.stages[count - 1].filter
-    assert vgg.until(()) == ()
+        number, block = count_and_last(*layers)
+        assert (number, block.relu, block.pool) == (count, relu, pool), layers
+        assert block.filter is vgg.blocks[count - 1].filter
+    assert vgg.blocks_through(()) == ()
 
 
 @pytest.mark.parametrize("replicate", [True, False])
 @given(height=st.integers(1, 6), width=st.integers(1, 6))
 @settings(max_examples=20)
-def test_the_heads_gradient_is_autograds(replicate: bool, height: int, width: int) -> None:
+def test_gradient_of_the_normalization_equals_autograds(
+    replicate: bool, height: int, width: int
+) -> None:
     generator = torch.Generator().manual_seed(height + 7 * width)
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     mean, std = noise(1, 3, 1, 1), noise(1, 3, 1, 1).abs() + 0.5
-    head = InputNormalization(mean, std, replicate)
+    normalization = InputNormalization(mean, std, replicate)
     leaf = noise(1, 3, height, width).requires_grad_()
     mode = "replicate" if replicate else "constant"
     expected = functional.pad((leaf - mean) / std, (1, 1, 1, 1), mode=mode)[0]
-    assert torch.equal(head.forward(leaf.detach()), expected)
-    pull = noise(*expected.shape)
-    (wanted,) = torch.autograd.grad(expected, leaf, pull)
-    found = head.backward(pull.clone())
-    assert found.shape == leaf.shape
-    assert torch.allclose(found, wanted)
+    assert torch.equal(normalization.forward(leaf.detach()), expected)
+    output_gradient = noise(*expected.shape)
+    (expected_gradient,) = torch.autograd.grad(expected, leaf, output_gradient)
+    gradient = normalization.backward(output_gradient.clone())
+    assert gradient.shape == leaf.shape
+    assert torch.allclose(gradient, expected_gradient)
 
 
-def test_zeros_around_a_picture_are_put_there_after_the_mean_is_taken_off() -> None:
-    head = InputNormalization(
+def test_zero_padding_is_added_after_the_mean_is_subtracted() -> None:
+    normalization = InputNormalization(
         torch.full((1, 3, 1, 1), 0.5), torch.ones(1, 3, 1, 1), replicate=False
     )
-    found = head.forward(torch.ones(1, 3, 2, 2))
-    assert found[:, 1:-1, 1:-1].eq(0.5).all()
-    assert found.sum() == 3 * 4 * 0.5
+    padded = normalization.forward(torch.ones(1, 3, 2, 2))
+    assert padded[:, 1:-1, 1:-1].eq(0.5).all()
+    assert padded.sum() == 3 * 4 * 0.5
 
 
-def test_the_picture_stays_as_it_is(network: Network, photo: Crop) -> None:
+def test_a_forward_pass_does_not_change_the_image(network: Network, photo: Crop) -> None:
     image = photo(33, 50)
-    found = features(read_vgg(network.path), image, ("conv1_1", "relu2_1", "relu5_1"))
+    values = features(read_vgg(network.path), image, ("conv1_1", "relu2_1", "relu5_1"))
     assert torch.equal(image, photo(33, 50))
-    assert not any(value.requires_grad for value in found.values())
+    assert not any(value.requires_grad for value in values.values())
 
 
-def test_convolutions_that_are_taps_keep_their_own_values(
+def test_features_of_convolutions_are_those_before_the_relu(
     default_network: Network, photo: Crop
 ) -> None:
     vgg = read_vgg(default_network.path)
-    found = features(vgg, photo(64, 64), vgg.taps)
+    values = features(vgg, photo(64, 64), vgg.taps)
     for name in ("conv1_1", "conv3_1", "conv4_2"):
-        assert float(found[name].min()) < 0
-        assert torch.equal(found[name.replace("conv", "relu")], found[name].relu())
+        assert float(values[name].min()) < 0
+        assert torch.equal(values[name.replace("conv", "relu")], values[name].relu())
 
 
-def test_a_mirror_computes_in_the_precision_that_is_asked_for(
-    small_network: Network, photo: Crop
-) -> None:
+def test_a_network_computes_in_the_requested_precision(small_network: Network, photo: Crop) -> None:
     double = read_vgg(small_network.path, dtype=torch.float64)
     single = read_vgg(small_network.path)
     assert (double.dtype, single.dtype) == (torch.float64, torch.float32)
     assert double.device == single.device == torch.device("cpu")
     exact = features(double, photo(32, 32).double(), ("relu2_1",))["relu2_1"]
-    found = features(single, photo(32, 32), ("relu2_1",))["relu2_1"]
+    values = features(single, photo(32, 32), ("relu2_1",))["relu2_1"]
     assert exact.dtype == torch.float64
-    assert 1e-9 < error(found, exact) < 1e-5
+    assert 1e-9 < relative_error(values, exact) < 1e-5
 
 
-def edited(source: Path, target: Path, edit: Callable[[onnx.GraphProto], object]) -> Path:
+def edit_model(source: Path, target: Path, edit: Callable[[onnx.GraphProto], object]) -> Path:
     model = onnx.load(source)
     edit(model.graph)
     onnx.save(model, target)
     return target
 
 
-def lose_an_output(graph: onnx.GraphProto) -> None:
+def remove_an_output(graph: onnx.GraphProto) -> None:
     del graph.output[[output.name for output in graph.output].index("relu1_2")]
 
 
-def lose_a_pooling(graph: onnx.GraphProto) -> None:
+def remove_a_pooling_output(graph: onnx.GraphProto) -> None:
     del graph.output[[output.name for output in graph.output].index("pool1")]
 
 
@@ -176,7 +173,7 @@ def change_an_operation(graph: onnx.GraphProto) -> None:
     next(node for node in graph.node if node.op_type == "Relu").op_type = "Sigmoid"
 
 
-def take_a_branch(graph: onnx.GraphProto) -> None:
+def add_a_branch(graph: onnx.GraphProto) -> None:
     last = [node for node in graph.node if node.op_type == "Relu"][-1]
     last.input[0] = "relu1_1"
 
@@ -186,7 +183,7 @@ def widen_a_pooling(graph: onnx.GraphProto) -> None:
     next(item for item in node.attribute if item.name == "kernel_shape").ints[:] = [3, 3]
 
 
-def lose_the_mean(graph: onnx.GraphProto) -> None:
+def remove_the_mean(graph: onnx.GraphProto) -> None:
     first, second = graph.node[:2]
     second.input[0] = first.input[0]
     graph.node.remove(first)
@@ -197,7 +194,7 @@ def widen_a_convolution(graph: onnx.GraphProto) -> None:
     next(item for item in node.attribute if item.name == "pads").ints[:] = [2, 2, 2, 2]
 
 
-def pad_another_way(graph: onnx.GraphProto) -> None:
+def pad_by_reflection(graph: onnx.GraphProto) -> None:
     node = next(node for node in graph.node if node.op_type == "Pad")
     next(item for item in node.attribute if item.name == "mode").s = b"reflect"
 
@@ -205,20 +202,20 @@ def pad_another_way(graph: onnx.GraphProto) -> None:
 @pytest.mark.parametrize(
     "edit",
     [
-        lose_an_output,
-        lose_a_pooling,
+        remove_an_output,
+        remove_a_pooling_output,
         change_an_operation,
-        take_a_branch,
+        add_a_branch,
         widen_a_pooling,
-        lose_the_mean,
+        remove_the_mean,
         widen_a_convolution,
-        pad_another_way,
+        pad_by_reflection,
     ],
 )
-def test_another_network_is_refused(
+def test_a_model_that_is_not_vgg_is_refused(
     small_network: Network, tmp_path: Path, edit: Callable[[onnx.GraphProto], object]
 ) -> None:
-    broken = edited(small_network.path, tmp_path / "broken.onnx", edit)
+    broken = edit_model(small_network.path, tmp_path / "broken.onnx", edit)
     with pytest.raises(ModelFileError, match=r"broken\.onnx cannot be mirrored: .+"):
         read_vgg(broken)
 
@@ -229,13 +226,13 @@ def test_a_model_in_half_precision_is_refused(models: ModelStore, small_network:
         read_vgg(half.path)
 
 
-def test_a_model_without_the_gradients_taps_is_refused(models: ModelStore) -> None:
+def test_a_model_without_the_outputs_for_the_gradient_is_refused(models: ModelStore) -> None:
     model = models.obtain(ModelSpec(taps=("relu1_2",)))
     with pytest.raises(ModelFileError, match="not among its outputs"):
         read_vgg(model.path)
 
 
-def test_without_onnx_the_error_says_what_to_install(
+def test_an_error_without_onnx_names_the_package_to_install(
     small_network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
@@ -243,10 +240,10 @@ def test_without_onnx_the_error_says_what_to_install(
         read_vgg(small_network.path)
 
 
-def test_the_mirror_needs_no_session_and_no_weights_but_the_files(
+def test_weights_come_from_the_model_file(
     small_network: Network, tmp_path: Path, photo: Crop
 ) -> None:
-    """One source of truth: other numbers in the file are other numbers in the mirror."""
+    """Other numbers in the file give other features."""
 
     def double_the_biases(graph: onnx.GraphProto) -> None:
         for item in graph.initializer:
@@ -254,11 +251,12 @@ def test_the_mirror_needs_no_session_and_no_weights_but_the_files(
                 values = 2 * onnx.numpy_helper.to_array(item)
                 item.CopyFrom(onnx.numpy_helper.from_array(values, item.name))
 
-    changed = edited(small_network.path, tmp_path / "changed.onnx", double_the_biases)
+    changed = edit_model(small_network.path, tmp_path / "changed.onnx", double_the_biases)
 
-    def value(vgg: TorchVGG) -> Tensor:
+    def features_of(vgg: TorchVGG) -> Tensor:
         return features(vgg, photo(32, 32), ("relu2_1",))["relu2_1"]
 
     expected = open_session(changed, provider="cpu").features(photo(32, 32).numpy(), ["relu2_1"])
-    assert error(value(read_vgg(changed)), torch.from_numpy(expected["relu2_1"])) < 1e-4
-    assert error(value(read_vgg(small_network.path)), value(read_vgg(changed))) > 1e-4
+    values, original = features_of(read_vgg(changed)), features_of(read_vgg(small_network.path))
+    assert relative_error(values, torch.from_numpy(expected["relu2_1"])) < 1e-4
+    assert relative_error(original, values) > 1e-4

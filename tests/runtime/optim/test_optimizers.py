@@ -1,4 +1,4 @@
-"""The optimisers against torch's Adam and a plain two-loop recursion written down here."""
+"""Adam against torch's, L-BFGS against a plain two-loop recursion, and the average of iterates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def uniform(*shape: int, seed: int = 0) -> Tensor:
 
 
 def quadratic(target: Tensor, curvature: Tensor) -> Function:
-    """Mean of curvature times squared distance to the target."""
+    """The mean of curvature times squared distance to the target."""
 
     def function(x: Tensor) -> tuple[float, Tensor]:
         gradient = 2 * curvature * (x - target) / x.numel()
@@ -42,7 +42,7 @@ def quadratic(target: Tensor, curvature: Tensor) -> Function:
 
 
 def coupled(seed: int = 0, size: tuple[int, int] = (5, 5), condition: float = 30) -> Function:
-    """A convex quadratic whose axes are not the pixels'."""
+    """A convex quadratic function with axes in random directions."""
     generator = torch.Generator().manual_seed(seed)
     number = 3 * size[0] * size[1]
     axes = torch.linalg.qr(torch.randn(number, number, generator=generator, dtype=torch.float64))[0]
@@ -51,14 +51,14 @@ def coupled(seed: int = 0, size: tuple[int, int] = (5, 5), condition: float = 30
 
     def function(x: Tensor) -> tuple[float, Tensor]:
         away = (x - target).flatten()
-        pull = matrix @ away
-        return float(away @ pull / 2), pull.reshape(x.shape)
+        gradient = matrix @ away
+        return float(away @ gradient / 2), gradient.reshape(x.shape)
 
     return function
 
 
 def rough(x: Tensor) -> tuple[float, Tensor]:
-    """Hills and valleys: full steps overshoot here."""
+    """A function with many local minima, where full steps overshoot."""
     leaf = x.clone().requires_grad_()
     loss = (torch.sin(9 * leaf) * torch.cos(7 * leaf.roll(1, -1)) + (leaf - 0.3) ** 2).mean()
     (gradient,) = torch.autograd.grad(loss, leaf)
@@ -76,7 +76,7 @@ def run(optimizer: Optimizer, image: Tensor, function: Function, steps: int) -> 
 
 @given(sides, sides, seeds, st.sampled_from([1e-3, 0.02, 0.3]), st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_adam_is_torchs_adam(height: int, width: int, seed: int, rate: float, clamp: bool) -> None:
+def test_adam_equals_torchs(height: int, width: int, seed: int, rate: float, clamp: bool) -> None:
     function = quadratic(uniform(height, width, seed=seed + 1) * 2 - 0.5, torch.tensor(3.0))
     image = uniform(height, width, seed=seed)
     expected = image.clone().requires_grad_()
@@ -94,8 +94,7 @@ def test_adam_is_torchs_adam(height: int, width: int, seed: int, rate: float, cl
 
 
 @pytest.mark.parametrize("numbers", [1, 3 * 5 * 2])
-def test_in_bands_adam_is_the_same(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the bit: every pixel is moved once, whatever it is moved with."""
+def test_adam_in_bands_has_equal_bits(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     function = quadratic(uniform(7, 5, seed=2), torch.tensor(2.0))
     whole, banded = uniform(7, 5), uniform(7, 5)
     run(Adam(learning_rate=0.05), whole, function, 4)
@@ -104,32 +103,31 @@ def test_in_bands_adam_is_the_same(numbers: int, monkeypatch: pytest.MonkeyPatch
     assert torch.equal(whole, banded)
 
 
-def test_adam_carries_its_moments_over() -> None:
-    """With nothing to resize, the run goes on as if nothing had happened."""
+def test_rescaling_adam_by_a_copy_changes_nothing() -> None:
     function = quadratic(uniform(4, 4, seed=2), torch.tensor(2.0))
     one, other = uniform(4, 4), uniform(4, 4)
     straight, carried = Adam(learning_rate=0.05), Adam(learning_rate=0.05)
     run(straight, one, function, 10)
     run(carried, other, function, 5)
-    carried.rescaled(lambda tensor: tensor.clone())
+    carried.rescale(lambda tensor: tensor.clone())
     other = other.clone()
     run(carried, other, function, 5)
     assert torch.equal(one, other)
 
 
-def test_adam_goes_on_at_another_size_with_a_positive_second_moment() -> None:
+def test_rescaled_adam_has_no_negative_second_moment() -> None:
     function = quadratic(uniform(8, 8, seed=2), torch.tensor(2.0))
     adam, image = Adam(learning_rate=0.05), uniform(4, 4)
     run(adam, image, quadratic(uniform(4, 4, seed=2), torch.tensor(2.0)), 5)
-    # Bicubic overshoots below zero; this does so everywhere.
-    adam.rescaled(lambda tensor: functional.interpolate(tensor, size=(8, 8)) - 1)
+    # Bicubic interpolation overshoots below zero in places; this is below zero everywhere.
+    adam.rescale(lambda tensor: functional.interpolate(tensor, size=(8, 8)) - 1)
     finer = uniform(8, 8)
     run(adam, finer, function, 3)
     assert torch.isfinite(finer).all()
-    Adam(learning_rate=0.1).rescaled(lambda tensor: tensor)  # before any step
+    Adam(learning_rate=0.1).rescale(lambda tensor: tensor)  # before any step
 
 
-def smoother(height: int, width: int, power: float) -> Vector:
+def smoothing_matrix(height: int, width: int, power: float) -> Vector:
     """F^-1 diag(1 / (f + 0.02)^power) F of three channels, as one matrix."""
     rows, columns = np.fft.fftfreq(height), np.fft.fftfreq(width)
     weights = 1 / (np.hypot(rows[:, None], columns) + 0.02) ** power
@@ -148,9 +146,9 @@ def two_loops(
     first_step: float,
     smoothing: float,
 ) -> list[Vector]:
-    """The points that L-BFGS tries (Nocedal and Wright, 2006, algorithms 7.4 and 7.5), with steps
-    that are shortened to a third until the loss falls."""
-    smooth = smoother(start.shape[2], start.shape[3], smoothing)
+    """The points that L-BFGS tries (Nocedal and Wright, 2006, algorithms 7.4 and 7.5); each step is
+    shortened to a third until the loss falls."""
+    smooth = smoothing_matrix(start.shape[2], start.shape[3], smoothing)
 
     def evaluate(x: Vector) -> tuple[float, Vector]:
         loss, gradient = function(torch.from_numpy(x).reshape(start.shape))
@@ -181,7 +179,7 @@ def two_loops(
             if loss <= before_loss:
                 break
         else:
-            raise AssertionError("such steps do not suffice here: choose another function")
+            raise AssertionError("steps this short do not lower the loss: use another function")
         moves, changes = [*moves, x - before][-history:], [*changes, g - before_g][-history:]
     return points
 
@@ -189,7 +187,7 @@ def two_loops(
 @pytest.mark.parametrize("smoothing", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("history", [1, 3, 20])
 @pytest.mark.parametrize("shape", [(5, 5), (4, 7), (5, 2)])
-def test_lbfgs_is_the_two_loop_recursion(
+def test_lbfgs_equals_the_two_loop_recursion(
     shape: tuple[int, int], history: int, smoothing: float
 ) -> None:
     function, image = coupled(sum(shape), shape, condition=2), uniform(*shape, seed=9)
@@ -202,16 +200,16 @@ def test_lbfgs_is_the_two_loop_recursion(
         assert np.allclose(image.numpy().ravel(), point, rtol=0, atol=1e-9)
 
 
-def test_smoothing_takes_fewer_steps_where_fine_patterns_curve_most() -> None:
-    """As losses of convolutions do; here the curvature rises with the frequency."""
+def test_smoothing_saves_steps_if_curvature_rises_with_frequency() -> None:
+    """Losses of convolutions have such curvature."""
     rows, columns = torch.fft.fftfreq(32)[:, None], torch.fft.rfftfreq(32)
     stiffness = (torch.hypot(rows, columns) + 0.01).double() * 32
     target = uniform(32, 32, seed=3)
 
     def function(x: Tensor) -> tuple[float, Tensor]:
         away = x - target
-        pull = torch.fft.irfft2(torch.fft.rfft2(away) * stiffness, s=(32, 32))
-        return float((away * pull).sum() / 2), pull
+        gradient = torch.fft.irfft2(torch.fft.rfft2(away) * stiffness, s=(32, 32))
+        return float((away * gradient).sum() / 2), gradient
 
     losses = {}
     for smoothing in (0.0, 1.0):
@@ -221,19 +219,19 @@ def test_smoothing_takes_fewer_steps_where_fine_patterns_curve_most() -> None:
     assert losses[1.0] < 0.1 * losses[0.0]
 
 
-def test_lbfgs_beats_gradient_descent_by_far() -> None:
+def test_lbfgs_reaches_a_much_lower_loss_than_gradient_descent() -> None:
     function = coupled(condition=100)
     image, descent = uniform(5, 5, seed=7), uniform(5, 5, seed=7)
     first = function(image)[0]
-    # The axes are random here: fine patterns curve no more than coarse ones.
+    # The axes are random: fine patterns have no more curvature than coarse ones.
     run(Lbfgs(clamp=False, smoothing=0), image, function, 40)
     for _ in range(40):
-        descent -= 2 / 101 * function(descent)[1]  # the best fixed step there is
+        descent -= 2 / 101 * function(descent)[1]  # the optimal fixed step
     assert function(image)[0] < 1e-4 * first
     assert function(image)[0] < 1e-2 * function(descent)[0]
 
 
-def test_the_first_step_moves_pixels_as_far_as_asked() -> None:
+def test_the_first_step_has_the_requested_length() -> None:
     for size in (2, 9):
         image = uniform(size, size)
         before = image.clone()
@@ -250,7 +248,7 @@ def test_the_loss_never_rises_over_accepted_points(clamp: bool) -> None:
         for _ in range(40):
             loss, gradient = rough(image)
             lbfgs.update(image, loss, gradient)
-            point: Any = lbfgs._at
+            point: Any = lbfgs._point
             rejected += loss > lowest
             lowest = min(lowest, loss)
             assert point.loss == lowest
@@ -260,7 +258,7 @@ def test_the_loss_never_rises_over_accepted_points(clamp: bool) -> None:
     assert rejected > 10  # or nothing was tested
 
 
-def test_a_loss_that_is_not_a_number_is_taken_back() -> None:
+def test_a_step_to_a_loss_that_is_not_a_number_is_shortened() -> None:
     function, image = coupled(condition=4), uniform(5, 5, seed=3)
     lbfgs = Lbfgs(clamp=False)
     first = image.clone()
@@ -272,7 +270,7 @@ def test_a_loss_that_is_not_a_number_is_taken_back() -> None:
     assert function(image)[0] < 1e-4 * function(first)[0]
 
 
-def test_pixels_reach_the_edge_of_the_box_and_the_rest_its_best() -> None:
+def test_the_minimum_in_the_box_is_found() -> None:
     target = uniform(6, 6) * 2 - 0.5
     function = quadratic(target, 1 + 9 * uniform(6, 6, seed=4))
     image = uniform(6, 6, seed=5)
@@ -280,14 +278,14 @@ def test_pixels_reach_the_edge_of_the_box_and_the_rest_its_best() -> None:
     assert torch.allclose(image, target.clamp(0, 1), atol=1e-3)
 
 
-def test_at_the_minimum_nothing_moves_and_nothing_breaks() -> None:
+def test_at_the_minimum_the_image_does_not_change() -> None:
     image = uniform(3, 3)
     function = quadratic(image.clone(), torch.tensor(1.0))
     run(Lbfgs(), image, function, 4)
     assert torch.equal(image, uniform(3, 3))
 
 
-def test_history_is_bounded_and_its_memory_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_is_bounded_and_reuses_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     allocated = []
     original = TensorArrays.empty
 
@@ -301,9 +299,9 @@ def test_history_is_bounded_and_its_memory_used_again(monkeypatch: pytest.Monkey
     run(lbfgs, image, function, 30)
     assert len(lbfgs._pairs) == 4
     assert len(allocated) <= 2 * (4 + 1)
-    held = {tensor.data_ptr() for pair in lbfgs._pairs for tensor in pair[:2]}
-    assert held <= {tensor.data_ptr() for tensor in allocated}
-    assert len(held) == 8
+    history = {tensor.data_ptr() for pair in lbfgs._pairs for tensor in pair[:2]}
+    assert history <= {tensor.data_ptr() for tensor in allocated}
+    assert len(history) == 8
 
 
 @pytest.mark.parametrize(
@@ -315,8 +313,8 @@ def test_history_is_bounded_and_its_memory_used_again(monkeypatch: pytest.Monkey
     ],
     ids=["adam", "lbfgs", "lbfgs-plain"],
 )
-def test_arrays_move_as_tensors_do(make: Callable[[], Optimizer]) -> None:
-    """Steps that are taken back, a finer scale and its resampled state among them."""
+def test_arrays_and_tensors_take_equal_steps(make: Callable[[], Optimizer]) -> None:
+    """Including undone steps, a finer scale and resampled state."""
     one, other = make(), make()
     image, array = uniform(6, 5, seed=4), uniform(6, 5, seed=4).numpy()
     average, other_average = IterateAverage(), IterateAverage()
@@ -324,27 +322,27 @@ def test_arrays_move_as_tensors_do(make: Callable[[], Optimizer]) -> None:
         for _ in range(12):
             loss, gradient = rough(image)
             one.update(image, loss, gradient)
-            other.update(array, *(part_of(rough(torch.from_numpy(array)))))
+            other.update(array, *(to_numpy(rough(torch.from_numpy(array)))))
             assert np.abs(image.numpy() - array).max() < 1e-7
         if size == (6, 5):
-            image = TensorArrays(image.device).resized(image, 9, 8)
-            array = PlainArrays().resized(array, 9, 8)
-            one.rescaled(lambda tensor: TensorArrays(tensor.device).resized(tensor, 9, 8))
-            other.rescaled(lambda values: PlainArrays().resized(values, 9, 8))
+            image = TensorArrays(image.device).resize_bicubic(image, 9, 8)
+            array = PlainArrays().resize_bicubic(array, 9, 8)
+            one.rescale(lambda tensor: TensorArrays(tensor.device).resize_bicubic(tensor, 9, 8))
+            other.rescale(lambda values: PlainArrays().resize_bicubic(values, 9, 8))
         else:
             average.add(image)
             other_average.add(array)
     assert np.abs(average.value().numpy() - other_average.value()).max() < 1e-7
 
 
-def part_of(evaluated: tuple[float, Tensor]) -> tuple[float, Vector]:
-    """The same, as a NumPy array."""
+def to_numpy(evaluated: tuple[float, Tensor]) -> tuple[float, Vector]:
+    """Loss and gradient, as a NumPy array."""
     return evaluated[0], evaluated[1].numpy()
 
 
 @pytest.mark.parametrize("like", ["image", "gradient"])
-def test_memory_formats_do_not_matter(like: str) -> None:
-    """cuDNN hands gradients out with the channels last."""
+def test_memory_formats_do_not_change_the_steps(like: str) -> None:
+    """cuDNN returns gradients in channels-last format."""
     function = coupled(condition=4)
     image, other = uniform(5, 5, seed=9), uniform(5, 5, seed=9)
     one, two = Lbfgs(clamp=False), Lbfgs(clamp=False)
@@ -359,8 +357,8 @@ def test_memory_formats_do_not_matter(like: str) -> None:
         assert torch.allclose(image, other, atol=1e-9)
 
 
-def test_curvature_is_carried_to_the_next_scale() -> None:
-    """The same smooth problem at twice the sides: history makes the first finer steps better."""
+def test_curvature_is_kept_at_the_next_scale() -> None:
+    """Resampled history improves the first steps of the same smooth problem at twice the size."""
 
     def problem(size: int) -> Function:
         rows = torch.linspace(0, 3, size, dtype=torch.float64)
@@ -373,18 +371,18 @@ def test_curvature_is_carried_to_the_next_scale() -> None:
 
     coarse, lbfgs = uniform(16, 16), Lbfgs(clamp=False)
     run(lbfgs, coarse, problem(16), 8)
-    kept = len(lbfgs._pairs)
-    assert kept >= 5
-    lbfgs.rescaled(enlarged)
-    assert len(lbfgs._pairs) == kept
+    count = len(lbfgs._pairs)
+    assert count >= 5
+    lbfgs.rescale(enlarged)
+    assert len(lbfgs._pairs) == count
     assert all(torch.vdot(s.flatten(), y.flatten()) > 0 for s, y, _ in lbfgs._pairs)
-    # Gradients of the finer loss are a quarter as large; so is the curvature that was carried.
+    # Gradients of the finer loss are a quarter as large, and so is the resampled curvature.
     step, change, _ = lbfgs._pairs[-1]
     function = problem(32)
     at = enlarged(coarse)
     measured = float(((function(at + step)[1] - function(at)[1]) * step).sum())
     assert float((change * step).sum()) == pytest.approx(measured, rel=0.2)
-    # The next scale begins where the last one ended, a little worse for the enlarging.
+    # The next scale starts near the last point; the noise stands for the error of enlarging.
     start = at + 0.1 * enlarged(uniform(16, 16, seed=6) - 0.5)
     image, fresh = start.clone(), start.clone()
     run(lbfgs, image, function, 2)
@@ -392,8 +390,8 @@ def test_curvature_is_carried_to_the_next_scale() -> None:
     assert function(image)[0] < function(fresh)[0] < function(start)[0]
 
 
-def test_coarse_pairs_go_as_fine_ones_come() -> None:
-    """A scale of twice the pixels: all pairs of both would be half as much again."""
+def test_rescaling_frees_coarse_pairs_as_it_makes_fine_ones() -> None:
+    """At twice the pixels, all pairs of both scales would take half as much memory again."""
     coarse, fine, history = 200, 283, 6
     arrays, lbfgs = PlainArrays(), Lbfgs(history=history)
     tracemalloc.start()
@@ -403,7 +401,7 @@ def test_coarse_pairs_go_as_fine_ones_come() -> None:
             lbfgs.update(image, -float(step), np.float32(0.01) * image)
         assert len(lbfgs._pairs) == history
         tracemalloc.reset_peak()
-        lbfgs.rescaled(lambda array: arrays.resized(array, fine, fine))
+        lbfgs.rescale(lambda array: arrays.resize_bicubic(array, fine, fine))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -412,13 +410,13 @@ def test_coarse_pairs_go_as_fine_ones_come() -> None:
     assert peak < (2 * history + 5) * picture
 
 
-def test_pairs_that_resampling_spoils_count_for_nothing() -> None:
-    """All of them here: the next scale's first step is as long as the last gamma says."""
+def test_pairs_that_lose_their_curvature_by_resampling_have_no_effect() -> None:
+    """Here all of them do; the length of the next step follows from the last gamma."""
     function = coupled(condition=4)
     spoiled, image = Lbfgs(clamp=False), uniform(5, 5)
     run(spoiled, image, function, 6)
     calls = iter(range(100))
-    spoiled.rescaled(lambda tensor: tensor * (-1) ** next(calls))
+    spoiled.rescale(lambda tensor: tensor * (-1) ** next(calls))
     before = image.clone()
     loss, gradient = function(image)
     spoiled.update(image, loss, gradient)
@@ -427,8 +425,8 @@ def test_pairs_that_resampling_spoils_count_for_nothing() -> None:
     assert function(image)[0] < 1e-3 * loss
 
 
-def test_pairs_without_curvature_count_for_nothing() -> None:
-    """Where the loss curves downwards, steps go on along the smoothed gradient."""
+def test_pairs_without_positive_curvature_have_no_effect() -> None:
+    """Where the curvature is negative, steps follow the smoothed gradient."""
     image = uniform(4, 4)
     lbfgs = Lbfgs(clamp=False, smoothing=0)
     for _ in range(5):
@@ -441,7 +439,7 @@ def test_pairs_without_curvature_count_for_nothing() -> None:
 
 @given(st.integers(1, 12), st.sampled_from([0.0, 0.5, 0.9, 0.99]), sides, sides)
 @settings(max_examples=25, deadline=None)
-def test_the_average_is_the_weighted_mean_of_iterates(
+def test_the_average_equals_the_weighted_mean_of_iterates(
     number: int, decay: float, height: int, width: int
 ) -> None:
     iterates = [uniform(height, width, seed=seed) for seed in range(number)]
@@ -454,7 +452,7 @@ def test_the_average_is_the_weighted_mean_of_iterates(
     assert torch.allclose(average.value(), expected / total, atol=1e-12)
 
 
-def test_the_average_does_not_hold_on_to_the_image() -> None:
+def test_the_average_copies_the_image() -> None:
     image = torch.ones(1, 3, 2, 2)
     average = IterateAverage(0.5)
     average.add(image)

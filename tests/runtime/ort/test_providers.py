@@ -1,4 +1,4 @@
-"""Which provider runs the network: choices without the hardware, and what really loads here."""
+"""Choice and options of providers without their hardware; providers available on this machine."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nstrt.runtime.ort.providers import (
     PROVIDERS,
     choose_precision,
     choose_provider,
-    loads,
-    onnx_names,
+    execution_providers,
+    is_available,
     provider_options,
 )
 
@@ -28,14 +28,16 @@ ORDER = ("tensorrt", "cuda", "coreml", "cpu")
 IDENTITY = {"model": "abc", "onnxruntime": "1.0", "card": "some"}
 
 
-def only(*present: str) -> Callable[[str], bool]:
-    return lambda provider: provider in present
+def only(*available: str) -> Callable[[str], bool]:
+    return lambda provider: provider in available
 
 
 @given(st.sets(st.sampled_from(ORDER[:-1])))
-def test_auto_takes_the_first_that_loads_and_says_what_is_missing(there: set[str]) -> None:
-    choice = choose_provider("auto", only(*there, "cpu"))
-    assert choice.provider == next(name for name in ORDER if name in there or name == "cpu")
+def test_auto_chooses_the_first_available_provider_and_names_missing_ones(
+    available: set[str],
+) -> None:
+    choice = choose_provider("auto", only(*available, "cpu"))
+    assert choice.provider == next(name for name in ORDER if name in available or name == "cpu")
     missing = ORDER[: ORDER.index(choice.provider)]
     assert choice.reason.startswith(f"provider {choice.provider} chosen automatically")
     assert ("here" in choice.reason) == bool(missing)
@@ -43,7 +45,7 @@ def test_auto_takes_the_first_that_loads_and_says_what_is_missing(there: set[str
     assert [name for name in ORDER if name in named] == list(missing)
 
 
-def test_auto_tries_nothing_beyond_its_choice() -> None:
+def test_auto_tries_no_provider_after_its_choice() -> None:
     tried: list[str] = []
 
     def records(provider: str) -> bool:
@@ -54,61 +56,64 @@ def test_auto_tries_nothing_beyond_its_choice() -> None:
     assert tried == ["tensorrt", "cuda"]
 
 
-def test_auto_with_nothing_at_all_is_a_named_error() -> None:
+def test_auto_without_any_provider_raises() -> None:
     with pytest.raises(ProviderUnavailableError, match="pip install"):
         choose_provider("auto", only())
 
 
-@pytest.mark.parametrize("asked", ORDER)
-def test_what_was_asked_for_is_taken_without_a_word(asked: str) -> None:
-    choice = choose_provider(asked, only(*ORDER))
-    assert (choice.provider, choice.reason) == (asked, "")
+@pytest.mark.parametrize("requested", ORDER)
+def test_a_requested_provider_is_chosen_without_a_reason(requested: str) -> None:
+    choice = choose_provider(requested, only(*ORDER))
+    assert (choice.provider, choice.reason) == (requested, "")
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("requested", "message"),
     [
         ("tensorrt", r'pip install "nstrt\[tensorrt\]"'),
         ("cuda", r'pip install "nstrt\[cuda\]"'),
         ("coreml", "Macs"),
     ],
 )
-def test_what_was_asked_for_and_does_not_load_is_a_named_error(asked: str, says: str) -> None:
-    others = [name for name in ORDER if name != asked]
-    with pytest.raises(ProviderUnavailableError, match=f"--provider {asked} cannot.*{says}"):
-        choose_provider(asked, only(*others))
+def test_a_requested_provider_that_is_not_available_raises(requested: str, message: str) -> None:
+    others = [name for name in ORDER if name != requested]
+    with pytest.raises(ProviderUnavailableError, match=f"--provider {requested} cannot.*{message}"):
+        choose_provider(requested, only(*others))
 
 
 @pytest.mark.parametrize(
     ("provider", "default"),
     [("tensorrt", "tf32"), ("cuda", "tf32"), ("coreml", "fp32"), ("cpu", "fp32")],
 )
-def test_precision_is_chosen_for_the_provider(provider: str, default: str) -> None:
+def test_automatic_precision_depends_on_the_provider(provider: str, default: str) -> None:
     assert choose_precision("auto", provider) == default
     assert choose_precision("fp32", provider) == "fp32"
 
 
 @pytest.mark.parametrize("provider", ["cpu", "coreml"])
-@pytest.mark.parametrize("asked", ["tf32", "fp16"])
-def test_a_precision_that_the_provider_lacks_is_a_named_error(provider: str, asked: str) -> None:
-    with pytest.raises(ProviderUnavailableError, match=f"--precision {asked}.*NVIDIA"):
-        choose_precision(asked, provider)
+@pytest.mark.parametrize("requested", ["tf32", "fp16"])
+def test_an_unsupported_precision_raises(provider: str, requested: str) -> None:
+    with pytest.raises(ProviderUnavailableError, match=f"--precision {requested}.*NVIDIA"):
+        choose_precision(requested, provider)
 
 
-def test_nvidias_providers_have_every_precision() -> None:
+def test_nvidias_providers_support_every_precision() -> None:
     for provider, precision in itertools.product(["tensorrt", "cuda"], PRECISIONS):
         if precision != "auto":
             assert choose_precision(precision, provider) == precision
 
 
-def test_names_end_with_the_processor_for_what_is_left_over() -> None:
-    assert onnx_names("cpu") == ["CPUExecutionProvider"]
+def test_execution_providers_end_with_the_processor() -> None:
+    assert execution_providers("cpu") == ["CPUExecutionProvider"]
     for provider in PROVIDERS:
         if provider != "auto":
-            names = onnx_names(provider)
+            names = execution_providers(provider)
             assert names[-1] == "CPUExecutionProvider"
             assert len(names) == len(set(names))
-    assert onnx_names("tensorrt")[:2] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    assert execution_providers("tensorrt")[:2] == [
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+    ]
 
 
 def options(
@@ -123,25 +128,25 @@ def options(
     )
 
 
-def test_there_is_one_set_of_options_for_each_name() -> None:
+def test_each_execution_provider_has_options() -> None:
     for provider in ORDER:
-        found = options(provider)
-        assert len(found) == len(onnx_names(provider))
-        assert all(isinstance(value, str) for part in found for value in part.values())
+        settings = options(provider)
+        assert len(settings) == len(execution_providers(provider))
+        assert all(isinstance(value, str) for part in settings for value in part.values())
 
 
-def test_tensorrts_profile_spans_the_shapes_of_the_run() -> None:
-    found = options()[0]
-    assert found["trt_profile_min_shapes"] == "image:1x3x128x96"
-    assert found["trt_profile_max_shapes"] == "image:1x3x512x384"
-    assert found["trt_profile_opt_shapes"] == "image:1x3x512x384"
-    # The content may be wide where the style is high: the profile holds for both.
+def test_tensorrts_profile_spans_all_shapes() -> None:
+    settings = options()[0]
+    assert settings["trt_profile_min_shapes"] == "image:1x3x128x96"
+    assert settings["trt_profile_max_shapes"] == "image:1x3x512x384"
+    assert settings["trt_profile_opt_shapes"] == "image:1x3x512x384"
+    # A wide content image and a high style image are both within the profile.
     mixed = options(shapes=((100, 300), (200, 150)))[0]
     assert mixed["trt_profile_min_shapes"] == "image:1x3x100x150"
     assert mixed["trt_profile_max_shapes"] == "image:1x3x200x300"
 
 
-def test_tensorrts_engines_are_kept_apart_by_all_that_they_hold_for() -> None:
+def test_tensorrts_cache_folder_depends_on_all_that_engines_depend_on() -> None:
     def folder(**changes: object) -> str:
         return options(**changes)[0]["trt_engine_cache_path"]  # type: ignore[arg-type]
 
@@ -159,7 +164,7 @@ def test_tensorrts_engines_are_kept_apart_by_all_that_they_hold_for() -> None:
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_precision_reaches_the_options(provider: str) -> None:
+def test_options_contain_the_precision(provider: str) -> None:
     def cuda(precision: str) -> dict[str, str]:
         return options(provider, precision=precision)[-2]
 
@@ -169,9 +174,9 @@ def test_precision_reaches_the_options(provider: str) -> None:
     assert options("tensorrt", precision="fp32")[0]["trt_fp16_enable"] == "0"
 
 
-def test_the_processor_always_loads(capfd: pytest.CaptureFixture[str]) -> None:
-    loads.cache_clear()
-    assert loads("cpu")
+def test_the_processor_is_always_available(capfd: pytest.CaptureFixture[str]) -> None:
+    is_available.cache_clear()
+    assert is_available("cpu")
     assert capfd.readouterr() == ("", "")
 
 
@@ -180,16 +185,16 @@ def test_the_processor_always_loads(capfd: pytest.CaptureFixture[str]) -> None:
     reason="there is an NVIDIA driver",
 )
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-@pytest.mark.parametrize("asked", [True, False], ids=["asked for", "thought to be there"])
-def test_without_a_driver_nvidias_providers_do_not_load_and_say_nothing(
+@pytest.mark.parametrize("detect", [True, False], ids=["detected", "not detected"])
+def test_without_a_driver_nvidias_providers_are_not_available_and_print_nothing(
     provider: str,
-    asked: bool,
+    detect: bool,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loads.cache_clear()
-    if not asked:
-        # ONNX Runtime finds out by itself, with more libraries.
+    is_available.cache_clear()
+    if not detect:
+        # ONNX Runtime itself fails to load its libraries.
         monkeypatch.setattr(providers, "_has_driver", lambda: True)
-    assert not loads(provider)
+    assert not is_available(provider)
     assert capfd.readouterr() == ("", "")

@@ -21,7 +21,7 @@ from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import TooLargeError
-from nstrt.runtime.network import banded as passes_module
+from nstrt.runtime.network import bands as bands_module
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.planning import memory as memory_module
 from nstrt.runtime.planning.loss_weights import loss_weights
@@ -159,8 +159,8 @@ def test_memory_of_sections_is_predicted(
     default_network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both sections' memory; bands are small, so that algorithms' buffers do not count."""
-    monkeypatch.setattr(passes_module, "_BAND_BYTES", 0)
-    monkeypatch.setattr(passes_module, "_BAND_PIXELS", 300)
+    monkeypatch.setattr(bands_module, "_BAND_BYTES", 0)
+    monkeypatch.setattr(bands_module, "_BAND_PIXELS", 300)
     layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
     size = 480, 384
     demand = demand_of(
@@ -183,7 +183,7 @@ def test_memory_of_sections_is_predicted(
         - footprint._BUFFERS
         - 480 * 384 * (32 - 12)
     )
-    assert 0.6 * predicted < engine.passes.scratch.bytes < predicted
+    assert 0.6 * predicted < engine.network.buffers.bytes < predicted
 
 
 def measured(*flags: str) -> tuple[float, dict[str, Any]]:

@@ -37,7 +37,7 @@ from nstrt.runtime import (
 )
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.errors import CheckpointError
-from nstrt.runtime.network.receptive import WHOLE
+from nstrt.runtime.network.receptive import FULL_CORE
 from nstrt.runtime.network.tiles import Tile
 from nstrt.runtime.optim.state import State
 from nstrt.runtime.run import checkpointing as checkpoints_module
@@ -203,7 +203,7 @@ def test_algorithms_are_chosen_for_all_paintings_of_all_scales() -> None:
         supports_sections = True
 
         def kernels(self, tile: Tile) -> dict[str, str]:
-            assert tile.core == WHOLE
+            assert tile.core == FULL_CORE
             asked.add(tile.size)
             return {}
 

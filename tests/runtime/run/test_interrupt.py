@@ -108,20 +108,20 @@ def test_tiles_check_the_interrupt_often(default_network: Network, name: str) ->
 def test_onnx_runtime_itself_is_ended_in_the_middle(default_network: Network) -> None:
     session = open_session(default_network.path, provider="cpu", threads=1)
     image = torch.rand(1, 3, 512, 512)
-    session.bound(image)
+    session.buffered_features(image)
     ended = 0
     for _ in range(5):
         interrupt = Interrupt()
         timer = threading.Timer(0.02, interrupt.request)
         timer.start()
         try:
-            session.bound(image, interrupt)
+            session.buffered_features(image, interrupt)
         except Interrupted:
             ended += 1
         timer.join()
     # This forward pass takes a large part of a second anywhere.
     assert ended == 5
-    assert all(bool(value.isfinite().all()) for value in session.bound(image).values())
+    assert all(bool(value.isfinite().all()) for value in session.buffered_features(image).values())
 
 
 @pytest.mark.parametrize("name", ENGINES)

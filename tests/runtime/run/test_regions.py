@@ -239,8 +239,8 @@ def guidance_of(photo: Tensor, layers: LossWeights, *, overlay: bool = False) ->
             RegionGuidance.of(each, layers.style_layers, CPU)
             for each in ([mask] if overlay else [mask, rest])
         ],
-        protection={name: CPU.place(1 + PROTECTION * W) for name, W in protection.items()},
-        overlay=PhotoOverlay(photo=photo, opacity=CPU.place(mask)) if overlay else None,
+        protection={name: CPU.from_numpy(1 + PROTECTION * W) for name, W in protection.items()},
+        overlay=PhotoOverlay(photo=photo, opacity=CPU.from_numpy(mask)) if overlay else None,
     )
 
 
