@@ -53,19 +53,19 @@ def install(
     from nstrt.plugins.gimp.find_gimp import find_gimp
     from nstrt.plugins.gimp.handshake import handshake
     from nstrt.plugins.gimp.install import PluginPaths, filter_sources
-    from nstrt.plugins.gimp.install import install as put
+    from nstrt.plugins.gimp.install import install as install_filter
     from nstrt.plugins.gimp.settings import current
 
-    found = find_gimp(folder, start=True)
-    if not found.usable:
-        raise GimpError(_nothing_usable(found))
+    gimp = find_gimp(folder, start=True)
+    if not gimp.usable:
+        raise GimpError(_nothing_usable(gimp))
     sources, settings = filter_sources(), current()
-    for item in found.folders:
+    for item in gimp.folders:
         if item.obstacle:
             print_out(f"{item.owner}: left alone, because {item.obstacle}")
             continue
         paths = PluginPaths(gimp=item.path)
-        put(paths, sources, settings)
+        install_filter(paths, sources, settings)
         linked = " (a link, whose nstrt.py stays as it is)" if paths.linked else ""
         print_out(f"{item.owner}: the filter is in {paths.folder}{linked}.")
     outcome = handshake(settings.command, settings.environment, protocol=settings.protocol)
@@ -86,16 +86,16 @@ def uninstall(folder: Folder = None) -> int:
     """Take the filter out of GIMP 3."""
     from nstrt.plugins.gimp.find_gimp import find_gimp
     from nstrt.plugins.gimp.install import PluginPaths
-    from nstrt.plugins.gimp.install import uninstall as take
+    from nstrt.plugins.gimp.install import uninstall as remove_filter
 
-    found = find_gimp(folder)
-    done = [paths for item in found.folders if take(paths := PluginPaths(gimp=item.path))]
+    gimp = find_gimp(folder)
+    done = [paths for item in gimp.folders if remove_filter(paths := PluginPaths(gimp=item.path))]
     for paths in done:
         print_out(f"The filter is gone from {paths.folder}.")
     if done:
         print_out("Restart GIMP if it is open.")
     else:
-        print_out(found.lack or "The filter was not installed.")
+        print_out(gimp.lack or "The filter was not installed.")
     return 0
 
 
@@ -111,10 +111,10 @@ def status(
     from importlib.metadata import version
 
     from nstrt.plugins.gimp.find_gimp import find_gimp
-    from nstrt.plugins.gimp.status import status as look
+    from nstrt.plugins.gimp.status import status as check_filter
 
-    found = find_gimp(folder)
-    states = [look(item) for item in found.folders]
+    gimp = find_gimp(folder)
+    states = [check_filter(item) for item in gimp.folders]
     fine = any(state.fine for state in states)
     if as_json:
         facts = {
@@ -122,25 +122,24 @@ def status(
             "fine": fine,
             "folders": [state.as_dict() for state in states],
             "programs": [
-                {"path": str(program.path), "version": program.version}
-                for program in found.programs
+                {"path": str(program.path), "version": program.version} for program in gimp.programs
             ],
-            "lack": found.lack or None,
+            "lack": gimp.lack or None,
         }
         print_out(json.dumps(facts, indent=1))
     else:
-        for line in status_lines(found, states):
+        for line in status_lines(gimp, states):
             print_out(line)
-        if found.usable and not fine:
+        if gimp.usable and not fine:
             print_out("To put it in place: nstrt gimp install")
     return 0 if fine else 1
 
 
-def status_lines(found: FoundGimp, states: list[Status]) -> list[str]:
+def status_lines(gimp: FoundGimp, states: list[Status]) -> list[str]:
     """The programs, folders and faults that were found, for people."""
-    lines = [f"{program.path} is GIMP {program.version}." for program in found.programs]
-    if found.lack:
-        lines.append(found.lack)
+    lines = [f"{program.path} is GIMP {program.version}." for program in gimp.programs]
+    if gimp.lack:
+        lines.append(gimp.lack)
     for state in states:
         how = "works" if state.fine else "does not work" if state.installed else "is not installed"
         of = f", nstrt {state.version}" if state.version else ""
@@ -149,10 +148,10 @@ def status_lines(found: FoundGimp, states: list[Status]) -> list[str]:
     return lines
 
 
-def _nothing_usable(found: FoundGimp) -> str:
-    if not found.folders:
-        return found.lack
-    first = found.folders[0]
+def _nothing_usable(gimp: FoundGimp) -> str:
+    if not gimp.folders:
+        return gimp.lack
+    first = gimp.folders[0]
     return f"The filter cannot be put into {first.owner}: {first.obstacle}"
 
 

@@ -91,8 +91,8 @@ def _gimp() -> Iterator[str]:
     from nstrt.plugins.gimp.find_gimp import find_gimp
     from nstrt.plugins.gimp.status import status
 
-    found = find_gimp()
-    yield from status_lines(found, [status(folder) for folder in found.folders])
+    gimp = find_gimp()
+    yield from status_lines(gimp, [status(folder) for folder in gimp.folders])
 
 
 def _log() -> Iterator[str]:
