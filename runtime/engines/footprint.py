@@ -172,7 +172,7 @@ class _Pass:
         """Layers that exist until the next one is computed; all parts share the memory."""
         kept = sum(_kept_bytes(name, layers, through) for name in through)
         self.kept = kept + ends
-        """What the backward pass needs, and the input with its gradient, ``ends``."""
+        """Needs of the backward pass, and the input with its gradient, ``ends``."""
 
 
 def _sections(layers: Sequence[str], images: Sequence[TiledImage]) -> float:

@@ -1,7 +1,7 @@
 """Engine ``graph``: loss and gradient in one ONNX graph, without torch, on any provider.
 
-It has up to three sessions: features of the loss's layers, for targets and statistics; a ``step``
-graph for whole images; a ``tile`` graph for tiles. ``model.step_io`` names the graphs' inputs.
+It has up to three sessions: one for features, a ``step`` graph for whole images, and a ``tile``
+graph for tiles. ``model.step_io`` names the graphs' inputs.
 """
 
 from __future__ import annotations

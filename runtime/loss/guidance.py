@@ -1,11 +1,13 @@
 """Spatial guidance: masks of regions and of protection at the network's layers.
 
-Gatys, Ecker, Bethge, Hertzmann and Shechtman, *Controlling Perceptual Factors in Neural Style
-Transfer* (CVPR 2017), section 4: a guidance channel T multiplies a layer's features before their
-Gram matrix is taken, see ``loss.objective``. :func:`at_layers` averages a mask over each feature's
-receptive field, so that a feature across an edge counts for both sides by their shares. T is the
-square root of that mean, because features enter a Gram matrix twice. Each position then counts as
-its mask says, and masks that sum to 1 divide it without loss.
+They follow Gatys, Ecker, Bethge, Hertzmann and Shechtman, *Controlling Perceptual Factors in
+Neural Style Transfer* (CVPR 2017), section 4. A guidance channel T multiplies a layer's features
+before their Gram matrix is taken, see ``loss.objective``.
+
+:func:`at_layers` averages a mask over each feature's receptive field, so that a feature across an
+edge counts for both sides by their shares. T is the square root of that mean, because features
+enter a Gram matrix twice. Each position then counts as its mask says, and masks that sum to 1
+divide it without loss.
 """
 
 from __future__ import annotations
@@ -101,7 +103,7 @@ def at_layers(mask: Mask, layers: Iterable[str]) -> dict[str, Mask]:
     """A mask at the positions of each layer: the share of a feature's receptive field inside it.
 
     The mask passes through the network with means in place of weights. Each convolution takes the
-    mean of 3x3 positions, with the border repeated; each pooling takes the mean of 2x2 and drops an
+    mean of 3x3 positions, with the border repeated. Each pooling takes the mean of 2x2 and drops an
     odd last row or column. Masks that sum to 1 do so at every layer.
     """
     values = np.ascontiguousarray(mask, np.float32)

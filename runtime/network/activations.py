@@ -26,7 +26,7 @@ class SavedActivations:
     """Implementation of the poolings."""
 
     large: bool
-    """Whether the input is large enough to load compiled kernels for."""
+    """The input is large enough to load compiled kernels for."""
 
     core: Core = FULL_CORE
     """The part of the input that features are needed for; only what it needs is computed."""

@@ -87,9 +87,9 @@ class BandedNetwork:
     ) -> SavedActivations:
         """Show ``observer`` the features of its layers; ``keep`` saves them for a backward pass.
 
-        ``padded`` is a normalised picture or a tile, 3 x (height + 2) x (width + 2), or features
-        of the layer ``after`` with one pixel more on each side. Features are exact in the
-        ``core``; some around it are shown too, and need not be.
+        ``padded`` is a normalised picture or tile, 3 x (height + 2) x (width + 2). With ``after``
+        it holds features of that layer, with one pixel more on each side. Features are exact in
+        the ``core``; the observer also gets some around it.
         """
         height, width = padded.shape[1] - 2, padded.shape[2] - 2
         saved = self.empty_activations(height, width, core, after)

@@ -161,8 +161,10 @@ class _BlockBackward:
         self._add_loss(block.conv, gradient, low)
 
     def _add_loss(self, layer: str, gradient: Tensor, top: int, stride: int = 1) -> None:
-        """Add the loss's gradient at rows of the area, or of the pooled area, from its row
-        ``top`` on; nothing for a layer that is not observed."""
+        """Add the loss's gradient at rows of the area from its row ``top`` on.
+
+        With a ``stride``, they are rows of the pooled area. Unobserved layers add nothing.
+        """
         if layer in self._observer.layers:
             features = self._saved.features[layer][:, top : top + gradient.shape[1]]
             left = self._area.columns.start // stride
@@ -178,8 +180,10 @@ class _BlockBackward:
         return self._block.filter.channels[1], rows, columns
 
     def _output_gradient(self) -> Tensor:
-        """Where the gradient at the block's output is collected: over its features, if they are
-        saved; for a block without pooling, it is the gradient before the ReLU."""
+        """Memory of the gradient at the block's output: that of its features, if they are saved.
+
+        For a block without pooling it is the gradient before the ReLU.
+        """
         if self._gradient is None:
             block = self._block
             features = None

@@ -56,8 +56,9 @@ class RowSource(Protocol):
     """The input of a convolution."""
 
     def rows(self, first: int, count: int) -> tuple[Tensor, int]:
-        """A tensor that holds ``count`` rows of the input from row ``first`` on, and the index of
-        row ``first`` in it; rows outside the tensor are zeros.
+        """A tensor with ``count`` rows of the input, and the index of row ``first`` in it.
+
+        Rows outside the tensor are zeros.
 
         Called once for each band, from the first to the last.
         """
@@ -77,8 +78,8 @@ class FirstBlock:
     """The output of the first block, computed a few rows at a time when the second block reads
     them.
 
-    It is the largest feature map, and from an image's three channels it is cheap to compute, so
-    the backward pass computes it again instead of storing it.
+    It is the largest feature map and cheap to compute from three channels. The backward pass
+    therefore computes it again instead of storing it.
     """
 
     def __init__(

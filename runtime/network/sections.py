@@ -1,9 +1,8 @@
 """Sections of the network, so that tiles need smaller margins.
 
-The margin of a tile grows with the depth of the network. So the network is cut at a pooling: all
-tiles pass its first section; their features there, four numbers for each pixel of the picture, are
-joined; tiles of the joined features pass the second section. The backward pass joins the gradient
-there likewise.
+The margin of a tile grows with the depth of the network, so the network is cut at a pooling. All
+tiles pass its first section. Their features there, four numbers for each pixel of the picture, are
+joined, and tiles of them pass the second section. The backward pass joins the gradient likewise.
 """
 
 from __future__ import annotations

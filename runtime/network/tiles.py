@@ -87,8 +87,10 @@ class Tile:
 
 
 def margin_of(layers: Iterable[str], after: str | None = None) -> int:
-    """Width of the margin that features of ``layers`` in a core need, in pixels of the picture,
-    when they are computed from the picture or from the layer ``after``."""
+    """Margin that exact features of ``layers`` in a core need, in pixels of the picture.
+
+    They are computed from the picture, or from the layer ``after``.
+    """
     margin = 0
     for name in reversed(layers_between(after, layers)):
         if name.startswith("conv"):
@@ -114,8 +116,10 @@ def _step(layers: Iterable[str]) -> int:
 def tiles_of(
     height: int, width: int, side: int | None, layers: Sequence[str], after: str | None = None
 ) -> list[Tile]:
-    """Divide a picture, or its layer ``after``, into tiles of at most ``side`` pixels of the
-    picture a side, margins included; one tile if ``side`` is None."""
+    """Divide a picture, or its layer ``after``, into tiles of at most ``side`` pixels a side.
+
+    Sides are in pixels of the picture and include margins; None gives one tile.
+    """
     margin, step = margin_of(layers, after), _step(layers)
     return [
         Tile(rows, columns, tuple(layers), after)

@@ -135,7 +135,7 @@ def read_vgg(
     """Build the network of a plain model file, to be computed in ``dtype``.
 
     Raises :class:`ModelFileError` if the file is not a chain of VGG's operations, or lacks an
-    output for a ReLU or a pooling (the backward pass reads them from ONNX Runtime's forward pass).
+    output for a ReLU or a pooling, which the backward pass of engine ``onnx`` reads.
     """
     try:
         import onnx

@@ -74,7 +74,7 @@ class ValueKind(ABC):
     """Placeholder of the argument in the help; None for flags without an argument."""
 
     requirement: str
-    """What a text must be to have this kind, as the object of "it must be"."""
+    """Requirement on a text of this kind, as the object of "it must be"."""
 
     def convert(self, value: Any) -> Any:
         """Convert a value from Python or JSON to the field's type, where that is unambiguous."""

@@ -1,7 +1,7 @@
 """Choice and settings of ONNX Runtime's execution providers.
 
-``onnxruntime.get_available_providers`` lists the providers of a build, not those that run: it lists
-CUDA without its libraries, and a session for it runs on the CPU without an error. So a provider
+``onnxruntime.get_available_providers`` lists the providers of a build, not those that run. It lists
+CUDA without its libraries, and a session for it then runs on the CPU without an error. A provider
 counts as available once a session on it was made (:func:`is_available`). The choices are pure
 functions, so tests of them need no hardware.
 """

@@ -205,9 +205,9 @@ def inference_session(
 ) -> Any:
     """Open a model file in an ``onnxruntime.InferenceSession`` on ``provider``.
 
-    ``shapes`` are the heights and widths of all pictures of the run, for TensorRT's profile;
-    ``inputs`` are the inputs whose shapes depend on them; ``identity`` names the model and the
-    card. ``threads`` 0 leaves the number of threads to ONNX Runtime.
+    ``shapes`` are the heights and widths of all pictures of the run, for TensorRT's profile.
+    ``inputs`` have shapes that depend on them. ``identity`` names the model and the card.
+    ``threads`` 0 leaves the number of threads to ONNX Runtime.
 
     Raises :class:`ProviderUnavailableError` if ONNX Runtime falls back to another provider, and
     :class:`ModelFileError` if the file is not a model.

@@ -65,8 +65,8 @@ def _convert(samples: Samples, profile: bytes | None) -> Samples:
     if kind == "u1" and channels == 3:
         image = image.icc_transform("srgb", depth=16, **source, **intent)
     else:
-        # A single transform uses a coarse table with errors of up to 14 of 255 levels near the
-        # edge of the gamut; two steps through floating-point Lab have none.
+        # A single transform uses a coarse table, with errors of up to 14 of 255 levels near the
+        # edge of the gamut. Two steps through floating-point Lab have none.
         image = image.icc_import(pcs="lab", **source, **intent)
         image = image.icc_export(pcs="lab", output_profile="srgb", depth=16, **intent)
     converted = to_samples(image)

@@ -90,7 +90,7 @@ class Plan:
 
     kernels: Mapping[str, str]
     """Algorithm of each convolution that torch computes at the finest scale, by layer and
-    direction (``on``, or ``back`` for the gradient); in tiles, that of each section's first tile.
+    direction (``on``, or ``back`` for the gradient). In tiles, it is that of each section's first.
     """
 
     nodes: Mapping[str, int]
