@@ -73,6 +73,8 @@ def claim_standard_streams() -> PipeStream:
     From then on libraries print to standard error, and read an empty input.
     """
     incoming, outgoing = os.dup(0), os.dup(1)
+    # Output first: until it is redirected, another thread may print into the protocol.
+    os.dup2(2, 1)
     for descriptor in (incoming, outgoing):
         if sys.platform == "win32":
             import msvcrt
@@ -81,5 +83,4 @@ def claim_standard_streams() -> PipeStream:
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
-    os.dup2(2, 1)
     return PipeStream(incoming, outgoing)
