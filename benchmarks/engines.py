@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from nstrt.plugins.cli import limit_thread_spinning
-from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.planning.loss_weights import loss_weights
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -27,32 +27,32 @@ from .analysis.grid_search import (
 from .batch.batch import (
     Batch as Batch,
 )
-from .batch.job_list import (
-    jobs_from as jobs_from,
-)
-from .batch.jobs import (
+from .batch.job import (
     BatchEvent as BatchEvent,
 )
-from .batch.jobs import (
+from .batch.job import (
     Job as Job,
 )
-from .batch.jobs import (
+from .batch.job import (
     JobDone as JobDone,
 )
-from .batch.jobs import (
+from .batch.job import (
     JobEvent as JobEvent,
 )
-from .batch.jobs import (
+from .batch.job import (
     JobFailed as JobFailed,
 )
-from .batch.jobs import (
+from .batch.job import (
     JobProgress as JobProgress,
 )
-from .batch.jobs import (
+from .batch.job import (
     JobSkipped as JobSkipped,
 )
-from .batch.jobs import (
+from .batch.job import (
     JobStarted as JobStarted,
+)
+from .batch.job_list import (
+    jobs_from as jobs_from,
 )
 from .errors import (
     CheckpointError as CheckpointError,
@@ -165,6 +165,6 @@ from .style_transfer import (
 from .style_transfer import (
     stylize as stylize,
 )
-from .system.interrupt import (
+from .system.cancellation import (
     Interrupted as Interrupted,
 )

@@ -15,7 +15,7 @@ from nstrt.runtime.pictures import PictureSource
 from nstrt.runtime.planning.estimate import Estimate, known_pace
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
-from nstrt.runtime.run.checkpointing import SECONDS, Checkpoints
+from nstrt.runtime.run.checkpoint_schedule import SECONDS, Checkpoints
 from nstrt.runtime.run.inputs import InputSources, PreviousFrame, RegionSource, mask_count
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.run.run import Run

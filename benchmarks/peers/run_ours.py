@@ -68,7 +68,7 @@ def keep_pictures() -> list[Any]:
     A run clamps its pictures to 0..1, so the benchmark reads the optimiser's image.
     """
     from nstrt.runtime.arrays import arrays_of
-    from nstrt.runtime.run.best import BestImage
+    from nstrt.runtime.run.best_image import BestImage
 
     pictures: list[Any] = []
     clamped_picture = BestImage.picture

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from nstrt.plugins.cli.clock import STARTED
 from nstrt.plugins.cli.console import print_err, print_out, printer
 from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
-from nstrt.plugins.cli.interrupt import stop_on_sigint
 from nstrt.plugins.cli.parameters import Quiet, input_argument, output_option, takes
+from nstrt.plugins.cli.sigint import stop_on_sigint
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
     from nstrt.plugins.cli.progress import JobsDisplay
     from nstrt.runtime.batch.batch import Batch
-    from nstrt.runtime.batch.jobs import BatchEvent, JobEvent
+    from nstrt.runtime.batch.job import BatchEvent, JobEvent
 
 __all__ = ["EXAMPLES", "NAME", "Arguments", "command"]
 
@@ -150,7 +150,7 @@ def _follow(batch: Batch, arguments: Arguments) -> Outcomes:
 
 
 def _show(event: BatchEvent, display: JobsDisplay) -> None:
-    from nstrt.runtime.batch.jobs import JobProgress
+    from nstrt.runtime.batch.job import JobProgress
 
     number, name, job_event = event.number, event.job.content.name, event.event
     outcome = _outcome(job_event)
@@ -162,7 +162,7 @@ def _show(event: BatchEvent, display: JobsDisplay) -> None:
 
 def _outcome(event: JobEvent) -> str | None:
     """How a job ended, in words; None if it goes on."""
-    from nstrt.runtime.batch.jobs import JobDone, JobFailed, JobSkipped
+    from nstrt.runtime.batch.job import JobDone, JobFailed, JobSkipped
 
     match event:
         case JobDone():
@@ -193,7 +193,7 @@ class Outcomes:
 
     def add(self, event: BatchEvent) -> dict[str, Any] | None:
         """Count a job that ended and return its JSON object; None for other events."""
-        from nstrt.runtime.batch.jobs import JobDone, JobFailed, JobSkipped
+        from nstrt.runtime.batch.job import JobDone, JobFailed, JobSkipped
 
         job = event.job
         facts: dict[str, Any] = {}

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from nstrt.plugins.cli.console import print_out, printer
 from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
-from nstrt.plugins.cli.interrupt import stop_on_sigint
 from nstrt.plugins.cli.parameters import (
     AsJson,
     Content,
@@ -21,6 +20,7 @@ from nstrt.plugins.cli.parameters import (
     output_option,
     takes,
 )
+from nstrt.plugins.cli.sigint import stop_on_sigint
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import typer
 from nstrt.plugins.cli.clock import STARTED
 from nstrt.plugins.cli.console import print_out, printer
 from nstrt.plugins.cli.flags import given_options, with_option_flags
-from nstrt.plugins.cli.interrupt import stop_on_sigint
 from nstrt.plugins.cli.parameters import OUTPUT, Content, Quiet, Style, output_option, takes
+from nstrt.plugins.cli.sigint import stop_on_sigint
 from nstrt.plugins.cli.stylize_report import planned_sentence, result_lines, result_summary
 from nstrt.runtime.errors import OptionError, PictureWriteError
 
@@ -211,7 +211,7 @@ def _check_target(
     Raises :class:`PictureWriteError` or :class:`OptionError` for outputs that cannot be written.
     """
     from nstrt.runtime.pictures import check_writable
-    from nstrt.runtime.run.checkpointing import checkpoint_path
+    from nstrt.runtime.run.checkpoint_schedule import checkpoint_path
 
     output, checkpoint = arguments.output, checkpoint_path(arguments.output)
     _check_distinct(arguments, _input_files(arguments, options), checkpoint)

@@ -73,7 +73,7 @@ class Settings:
 
 def current() -> Settings:
     """The settings of this installation of nstrt."""
-    from nstrt.plugins.gimp.arguments import arguments
+    from nstrt.plugins.gimp.dialog_options import arguments
 
     # Links are kept: a virtual environment is known by the path of its Python, which is a link.
     python = os.path.abspath(sys.executable)

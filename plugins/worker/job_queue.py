@@ -13,7 +13,7 @@ from collections.abc import Callable
 from nstrt.plugins.worker.jobs import MAX_PROGRESS_INTERVAL, Job, JobState
 from nstrt.plugins.worker.messages import RequestError
 from nstrt.runtime.errors import NstrtError
-from nstrt.runtime.system.interrupt import Interrupted
+from nstrt.runtime.system.cancellation import Interrupted
 
 __all__ = ["MAX_WAITING", "JobQueue"]
 

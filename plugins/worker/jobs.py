@@ -11,7 +11,7 @@ from typing import Any
 from nstrt.plugins.worker.messages import single_line
 from nstrt.plugins.worker.outbox import Outbox
 from nstrt.plugins.worker.requests import JobRequest, Stylize
-from nstrt.runtime.system.interrupt import Interrupted
+from nstrt.runtime.system.cancellation import Interrupted
 
 __all__ = ["MAX_PROGRESS_INTERVAL", "Job", "JobState", "error_event"]
 

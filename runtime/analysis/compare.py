@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.errors import OptionError, TooLargeError
-from nstrt.runtime.loss.accumulate import ContentObserver, GramObserver
+from nstrt.runtime.loss.content_and_style import ContentObserver, GramObserver
 from nstrt.runtime.loss.objective import Objective, StyleTarget
 from nstrt.runtime.loss.total_variation import total_variation
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.model.layers import shape_of
-from nstrt.runtime.network.observer import FeatureObserver, ObserverGroup
+from nstrt.runtime.network.feature_observer import FeatureObserver, ObserverGroup
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.pictures.delta_e import delta_e
 from nstrt.runtime.planning.loss_weights import loss_weights
-from nstrt.runtime.planning.network import choose_weights
 from nstrt.runtime.planning.plan import Scale, plan_scales
+from nstrt.runtime.planning.weights_choice import choose_weights
 from nstrt.runtime.run.color import ColorMode
 from nstrt.runtime.run.inputs import resized
 from nstrt.runtime.system.host import available_memory

@@ -11,7 +11,7 @@ from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import PROVIDERS, choose_provider, is_available
 from nstrt.runtime.ort.session import Session, inference_session
 from nstrt.runtime.planning.plan import default_size
-from nstrt.runtime.planning.target import provider_serves
+from nstrt.runtime.planning.provider_choice import provider_serves
 from nstrt.runtime.system.files import cache_folder
 from nstrt.runtime.system.host import (
     available_memory,

@@ -140,7 +140,7 @@ class Exploration:
 
     def __iter__(self) -> Iterator[tuple[Cell, Event]]:
         from nstrt.runtime.style_transfer import StyleTransfer
-        from nstrt.runtime.system.interrupt import Interrupted
+        from nstrt.runtime.system.cancellation import Interrupted
 
         # Decode the pictures once for all cells.
         content, style = (as_picture(source) for source in self._sources)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from nstrt.runtime.batch.jobs import BatchEvent, Job, JobEvent
+from nstrt.runtime.batch.job import BatchEvent, Job, JobEvent
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
 
@@ -79,7 +79,7 @@ class Batch:
     def _run_here(self) -> Iterator[tuple[int, JobEvent]]:
         """Run the jobs in this process, one after the other."""
         from nstrt.runtime.batch.job_runner import JobRunner
-        from nstrt.runtime.system.interrupt import Interrupted
+        from nstrt.runtime.system.cancellation import Interrupted
 
         runner = JobRunner(
             force=self._force, frames=self._frames, store=self._store, notify=self._notify

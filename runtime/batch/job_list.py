@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nstrt.runtime.batch.jobs import Job
+from nstrt.runtime.batch.job import Job
 from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.options.text import option_name, parse_option

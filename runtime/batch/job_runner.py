@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nstrt.runtime.batch.jobs import (
+from nstrt.runtime.batch.finished_jobs import is_done
+from nstrt.runtime.batch.job import (
     Job,
     JobDone,
     JobEvent,
@@ -19,16 +19,14 @@ from nstrt.runtime.batch.jobs import (
     JobSkipped,
     JobStarted,
 )
-from nstrt.runtime.errors import CheckpointError, NstrtError, OutputExistsError, PictureReadError
+from nstrt.runtime.errors import CheckpointError, NstrtError
 from nstrt.runtime.model import ModelStore
-from nstrt.runtime.options.options import INITS, StylizeOptions
-from nstrt.runtime.pictures import check_writable, read_picture, read_recipe
-from nstrt.runtime.run.checkpointing import checkpoint_path
+from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.pictures import check_writable, read_picture
+from nstrt.runtime.run.checkpoint_schedule import checkpoint_path
 from nstrt.runtime.run.events import Finished, Started, Step
 from nstrt.runtime.run.progress import Progress
-from nstrt.runtime.run.recipe import differences
-from nstrt.runtime.system.files import sha256_of
-from nstrt.runtime.system.interrupt import Interrupted
+from nstrt.runtime.system.cancellation import Interrupted
 
 if TYPE_CHECKING:
     from nstrt.runtime.run.events import Event
@@ -87,12 +85,21 @@ class JobRunner:
                 trace=traceback.format_exc(),
             )
 
+    def _is_done(self, job: Job) -> bool:
+        """True if the result exists and stays."""
+        frames = self._frames
+        if self._force:
+            return False
+        if frames is None:
+            return is_done(job)
+        return is_done(job, follows=frames.has_previous, repainted=frames.repainted)
+
     def _run_job(self, job: Job) -> Iterator[JobEvent]:
         started = time.perf_counter()
         frames = self._frames
         if frames is not None:
             job = frames.with_frame_options(job)
-        if not self._force and _is_done(job, frames):
+        if self._is_done(job):
             if frames is not None:
                 frames.advance(job, repainted=False)
             yield JobSkipped()
@@ -127,7 +134,7 @@ class JobRunner:
             elif isinstance(event, Finished):
                 assert self._run is not None
                 result = event.result
-                if not self._force and _is_done(job, frames):
+                if self._is_done(job):
                     # Another batch saved this job's result in the meantime.
                     self._run.remove_checkpoint()
                     yield JobSkipped()
@@ -193,57 +200,3 @@ class _FrameSequence:
         self.repainted = self.repainted or repainted
         # The next frame starts from the file, so that an interrupted batch gives equal pixels.
         self.warper.set_previous(job.content, job.output)
-
-
-def _is_done(job: Job, frames: _FrameSequence | None) -> bool:
-    """True if the result of the job exists.
-
-    Raises :class:`OutputExistsError` if the output is another file.
-    """
-    if not job.output.is_file():
-        return False
-    try:
-        recipe = read_recipe(job.output)
-    except PictureReadError:
-        recipe = None
-    if recipe is None or recipe.get("preview"):
-        raise OutputExistsError(
-            f"'{job.output}' exists and does not say how it was made; add --force to paint it "
-            "again, or choose another folder."
-        )
-    changes = differences(
-        recipe,
-        job.options,
-        content=_checksum(job.content),
-        style=_checksum(job.style),
-        start=_init_checksum(job, frames, recipe),
-    )
-    if frames is not None and frames.repainted:
-        changes.append("the frame before it is painted anew")
-    if changes:
-        raise OutputExistsError(
-            f"'{job.output}' exists and was made otherwise ({'; '.join(changes)}); add --force to "
-            "paint it again, or choose another folder."
-        )
-    return True
-
-
-def _init_checksum(
-    job: Job, frames: _FrameSequence | None, recipe: Mapping[str, Any]
-) -> str | None:
-    """The checksum of the picture that the run starts from; None if it starts from no file."""
-    init = recipe.get("init")
-    if frames is not None and frames.has_previous and isinstance(init, dict):
-        # The start was warped from the previous frames, and their recipes were checked.
-        checksum: str | None = init.get("sha256")
-        return checksum
-    return None if job.options.init in INITS else _checksum(Path(job.options.init))
-
-
-def _checksum(path: Path) -> str:
-    """The checksum of a picture file, equal to :attr:`Picture.sha256`."""
-    try:
-        return sha256_of(path)
-    except OSError:
-        # Reading the picture raises an error that says what is wrong with the file.
-        return read_picture(path).sha256

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING
 
-from nstrt.runtime.batch.jobs import Job, JobEvent, JobFailed
+from nstrt.runtime.batch.job import Job, JobEvent, JobFailed
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.planning.memory import SAFE_SHARE
 from nstrt.runtime.system.host import available_memory, default_threads
@@ -185,7 +185,7 @@ def _worker_died(code: int) -> JobFailed:
 def run_worker() -> None:
     """Main loop of a worker: read jobs from standard input, write events to standard output."""
     from nstrt.runtime.batch.job_runner import JobRunner
-    from nstrt.runtime.system.interrupt import Interrupted
+    from nstrt.runtime.system.cancellation import Interrupted
 
     runner: JobRunner | None = None
     running = False

@@ -9,7 +9,7 @@ import numpy as np
 
 from nstrt.runtime.engines.engine import Engine
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines.gram_cache import GramCache
-from nstrt.runtime.system.interrupt import Interrupt
+from nstrt.runtime.system.cancellation import Interrupt
 
 if TYPE_CHECKING:
-    from nstrt.runtime.loss.accumulate import LossAccumulator
+    from nstrt.runtime.loss.content_and_style import LossAccumulator
     from nstrt.runtime.loss.objective import Objective
-    from nstrt.runtime.network.observer import FeatureObserver
+    from nstrt.runtime.network.feature_observer import FeatureObserver
     from nstrt.runtime.network.sections import SectionBoundary
     from nstrt.runtime.network.tiles import Tile
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.engines.engine import Engine, StepFunction
-from nstrt.runtime.loss.accumulate import LossAccumulator, terms_of
+from nstrt.runtime.loss.content_and_style import LossAccumulator, terms_of
 from nstrt.runtime.loss.objective import Objective
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.loss.total_variation import add_total_variation_gradient
-from nstrt.runtime.network.observer import FeatureObserver, ObserverGroup
+from nstrt.runtime.network.feature_observer import FeatureObserver, ObserverGroup
 from nstrt.runtime.network.sections import Section, SectionBoundary, sections_of
 from nstrt.runtime.network.tiles import TileObserver
 

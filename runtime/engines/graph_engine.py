@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines.engine import StepFunction
 from nstrt.runtime.engines.gram_cache import GramCache
-from nstrt.runtime.loss.accumulate import LossAccumulator
+from nstrt.runtime.loss.content_and_style import LossAccumulator
 from nstrt.runtime.loss.objective import Objective
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
@@ -33,12 +33,12 @@ from nstrt.runtime.model import (
     stride_of,
     target_input,
 )
-from nstrt.runtime.network.observer import FeatureObserver
+from nstrt.runtime.network.feature_observer import FeatureObserver
 from nstrt.runtime.network.sections import SectionBoundary
 from nstrt.runtime.network.tiles import Tile
 from nstrt.runtime.ort.providers import InputShape, image_shape
 from nstrt.runtime.ort.session import BoundSession, FeatureSession, Session
-from nstrt.runtime.system.interrupt import Interrupt
+from nstrt.runtime.system.cancellation import Interrupt
 
 __all__ = ["GraphEngine", "Open", "step_inputs", "step_shapes"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.network.activations import SavedActivations
-from nstrt.runtime.network.observer import FeatureObserver
+from nstrt.runtime.network.feature_observer import FeatureObserver
 from nstrt.runtime.network.tiles import Tile
 from nstrt.runtime.network.vgg import TorchVGG
 from nstrt.runtime.ort.session import FeatureSession

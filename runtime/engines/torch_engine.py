@@ -12,17 +12,17 @@ from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.engine import StepFunction
 from nstrt.runtime.engines.gram_cache import GramCache
 from nstrt.runtime.kernels.cuda_graph import capture_cuda_graph
-from nstrt.runtime.loss.accumulate import LossAccumulator
+from nstrt.runtime.loss.content_and_style import LossAccumulator
 from nstrt.runtime.loss.objective import Objective
 from nstrt.runtime.loss.total_variation import add_total_variation_gradient
 from nstrt.runtime.network.activations import SavedActivations
 from nstrt.runtime.network.banded import BandedNetwork
-from nstrt.runtime.network.observer import FeatureObserver, ObserverGroup
-from nstrt.runtime.network.receptive import FULL_CORE
+from nstrt.runtime.network.feature_observer import FeatureObserver, ObserverGroup
+from nstrt.runtime.network.receptive_field import FULL_CORE
 from nstrt.runtime.network.sections import SectionBoundary
 from nstrt.runtime.network.tiles import Tile, TileObserver
 from nstrt.runtime.network.vgg import TorchVGG
-from nstrt.runtime.system.interrupt import Interrupt
+from nstrt.runtime.system.cancellation import Interrupt
 
 __all__ = ["TorchEngine"]
 

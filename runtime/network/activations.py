@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from nstrt.runtime.kernels.pooling import Pooling
-from nstrt.runtime.network.receptive import FULL_CORE, Core
+from nstrt.runtime.network.receptive_field import FULL_CORE, Core
 
 __all__ = ["SavedActivations"]
 

@@ -14,8 +14,8 @@ from nstrt.runtime.network.activations import SavedActivations
 from nstrt.runtime.network.banded_backward import backward_pass
 from nstrt.runtime.network.banded_forward import forward_pass
 from nstrt.runtime.network.bands import BandedConvolution, Check, pooling_bands
-from nstrt.runtime.network.observer import FeatureObserver
-from nstrt.runtime.network.receptive import FULL_CORE, Core, OutputArea, output_areas
+from nstrt.runtime.network.feature_observer import FeatureObserver
+from nstrt.runtime.network.receptive_field import FULL_CORE, Core, OutputArea, output_areas
 from nstrt.runtime.network.vgg import ConvBlock, TorchVGG
 
 __all__ = ["BandedNetwork"]

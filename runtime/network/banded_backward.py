@@ -15,8 +15,8 @@ from nstrt.runtime.arrays import row_bands
 from nstrt.runtime.network.activations import SavedActivations
 from nstrt.runtime.network.banded_forward import FirstBlock, crop_input
 from nstrt.runtime.network.bands import BandedConvolution, Check, band_interior
-from nstrt.runtime.network.observer import FeatureObserver
-from nstrt.runtime.network.receptive import OutputArea
+from nstrt.runtime.network.feature_observer import FeatureObserver
+from nstrt.runtime.network.receptive_field import OutputArea
 from nstrt.runtime.network.vgg import ConvBlock
 
 __all__ = ["backward_pass"]

@@ -16,8 +16,8 @@ from torch import Tensor
 from nstrt.runtime.kernels.convolution import is_windowed
 from nstrt.runtime.network.activations import SavedActivations
 from nstrt.runtime.network.bands import BandedConvolution, Check
-from nstrt.runtime.network.observer import FeatureObserver
-from nstrt.runtime.network.receptive import OutputArea
+from nstrt.runtime.network.feature_observer import FeatureObserver
+from nstrt.runtime.network.receptive_field import OutputArea
 from nstrt.runtime.network.vgg import ConvBlock
 
 __all__ = ["FirstBlock", "crop_input", "forward_pass"]

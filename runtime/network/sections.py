@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.model import layers_through, shape_of
-from nstrt.runtime.network.observer import place_of
-from nstrt.runtime.network.tiles import Tile, margin_of, tiles_of
+from nstrt.runtime.network.feature_observer import place_of
+from nstrt.runtime.network.receptive_field import margin_of
+from nstrt.runtime.network.tiles import Tile, tiles_of
 
 __all__ = ["CUT", "Section", "SectionBoundary", "deep_side", "sections_of", "split_at_cut"]
 

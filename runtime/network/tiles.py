@@ -9,15 +9,15 @@ tiles.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nstrt.runtime.arrays import Array
-from nstrt.runtime.model import layers_between, layers_through, stride_of
-from nstrt.runtime.network.observer import FeatureObserver
-from nstrt.runtime.network.receptive import Core
+from nstrt.runtime.model import stride_of
+from nstrt.runtime.network.feature_observer import FeatureObserver
+from nstrt.runtime.network.receptive_field import Core, margin_of, tile_step
 
-__all__ = ["Span", "Tile", "TileObserver", "margin_of", "tiles_of"]
+__all__ = ["Span", "Tile", "TileObserver", "tiles_of"]
 
 
 @dataclass(frozen=True)
@@ -86,31 +86,9 @@ class Tile:
         return _stride(self.after)
 
 
-def margin_of(layers: Iterable[str], after: str | None = None) -> int:
-    """Margin that exact features of ``layers`` in a core need, in pixels of the picture.
-
-    They are computed from the picture, or from the layer ``after``.
-    """
-    margin = 0
-    for name in reversed(layers_between(after, layers)):
-        if name.startswith("conv"):
-            margin += 1
-        elif name.startswith("pool"):
-            margin *= 2
-    pixels = margin * _stride(after)
-    step = _step(layers)
-    return math.ceil(pixels / step) * step
-
-
 def _stride(layer: str | None) -> int:
     """Stride of a layer; 1 for the picture."""
     return stride_of(layer) if layer else 1
-
-
-def _step(layers: Iterable[str]) -> int:
-    """Cores and margins are multiples of so many pixels, so that pooling windows lie as in the
-    whole picture."""
-    return max(map(stride_of, layers_through(layers)))
 
 
 def tiles_of(
@@ -120,7 +98,7 @@ def tiles_of(
 
     Sides are in pixels of the picture and include margins; None gives one tile.
     """
-    margin, step = margin_of(layers, after), _step(layers)
+    margin, step = margin_of(layers, after), tile_step(layers)
     return [
         Tile(rows, columns, tuple(layers), after)
         for rows in _spans(height, side, margin, step)

@@ -24,8 +24,8 @@ from nstrt.runtime.ort.providers import (
     preload_libraries,
     provider_options,
 )
+from nstrt.runtime.system.cancellation import Interrupt
 from nstrt.runtime.system.files import cache_folder
-from nstrt.runtime.system.interrupt import Interrupt
 
 __all__ = [
     "BoundSession",

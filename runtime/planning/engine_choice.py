@@ -16,7 +16,7 @@ from nstrt.runtime.errors import ProviderUnavailableError
 from nstrt.runtime.kernels.compiled import kernels_fingerprint
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.planning.loss_weights import loss_weights
-from nstrt.runtime.planning.network import spec_for
+from nstrt.runtime.planning.weights_choice import spec_for
 from nstrt.runtime.system.host import (
     compiler_versions,
     has_native_bf16,
@@ -129,7 +129,11 @@ def choose_engine(
     if label == _BF16_ENGINE and seconds["torch"] < _BF16_GAIN * seconds[label]:
         seconds = {name: took for name, took in seconds.items() if name != label}
         label = min(seconds, key=seconds.__getitem__)
-    second = min((other for other in seconds if other != label), key=seconds.__getitem__)
+    others = [name for name in seconds if name != label]
+    if not others:
+        # Only engine torch was to be had, and bf16 products were not much faster.
+        return replace(choices[label], reason=reason)
+    second = min(others, key=seconds.__getitem__)
     ratio = seconds[second] / seconds[label]
     reason = f"engine {label} measured {ratio:.2f} times as fast as {second} here"
     return replace(choices[label], reason=reason)

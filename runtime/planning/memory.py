@@ -14,7 +14,7 @@ from nstrt.runtime.engines.footprint import (
     layer_bytes,
 )
 from nstrt.runtime.errors import TooLargeError
-from nstrt.runtime.network.tiles import margin_of
+from nstrt.runtime.network.receptive_field import margin_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.planning.plan import Scale
 

@@ -20,9 +20,9 @@ from nstrt.runtime.planning.memory import (
     MemoryDemand,
     fit_to_memory,
 )
-from nstrt.runtime.planning.network import choose_weights, spec_for
 from nstrt.runtime.planning.plan import Plan, Scale, default_size, plan_scales
-from nstrt.runtime.planning.target import choose_target, provider_serves
+from nstrt.runtime.planning.provider_choice import choose_target, provider_serves
+from nstrt.runtime.planning.weights_choice import choose_weights, spec_for
 from nstrt.runtime.system.host import device_name, machine_id, versions
 
 if TYPE_CHECKING:

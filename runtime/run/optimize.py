@@ -20,9 +20,9 @@ from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.planning.loss_weights import loss_weights
 from nstrt.runtime.planning.plan import Plan, Scale
-from nstrt.runtime.run.best import BestImage, LossStall
+from nstrt.runtime.run.best_image import BestImage, LossStall
 from nstrt.runtime.run.inputs import RunInputs, resized
-from nstrt.runtime.run.objective import scale_objective
+from nstrt.runtime.run.scale_objective import scale_objective
 
 __all__ = ["LoopStep", "optimize"]
 

@@ -15,7 +15,7 @@ from nstrt.runtime.planning.estimate import learn_pace
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpoint_file import Checkpoint
-from nstrt.runtime.run.checkpointing import Checkpoints
+from nstrt.runtime.run.checkpoint_schedule import Checkpoints
 from nstrt.runtime.run.color import ColorMode
 from nstrt.runtime.run.eta import ProgressEstimator
 from nstrt.runtime.run.events import Event, Finished, Preview, ScaleDone, Started, Step
@@ -23,7 +23,7 @@ from nstrt.runtime.run.inputs import InputSources, RunInputs, read_inputs
 from nstrt.runtime.run.optimize import LoopStep, optimize
 from nstrt.runtime.run.recipe import recipe_of, run_identity
 from nstrt.runtime.run.result import Result
-from nstrt.runtime.system.interrupt import Interrupt, Interrupted
+from nstrt.runtime.system.cancellation import Interrupt, Interrupted
 
 if TYPE_CHECKING:
     import numpy as np

@@ -26,7 +26,7 @@ from nstrt.exporter.step import step_graph, tile_graph
 from nstrt.exporter.trace import serialized
 from nstrt.exporter.weights import OXFORD_SHA256
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import ExportCheckError, OptionError
 from nstrt.runtime.loss.objective import LossWeights, Objective

@@ -32,7 +32,7 @@ from nstrt.runtime import errors
 from nstrt.runtime.errors import NstrtError
 from nstrt.runtime.options.options import OPTIONS, StylizeOptions
 from nstrt.runtime.pictures import MAX_PIXELS, MIN_SIDE, Picture
-from nstrt.runtime.system.interrupt import Interrupted
+from nstrt.runtime.system.cancellation import Interrupted
 
 from support import ROOT
 from support.mutated_messages import PIXELS, mutated

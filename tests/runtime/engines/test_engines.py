@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.engines.onnx_engine import OnnxEngine
-from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import ModelFileError, ProviderUnavailableError
 from nstrt.runtime.kernels.convolution import autotune as choice_module
 from nstrt.runtime.kernels.convolution.algorithms import Direct
-from nstrt.runtime.loss.accumulate import ContentObserver
+from nstrt.runtime.loss.content_and_style import ContentObserver
 from nstrt.runtime.loss.objective import LossWeights, Objective
 from nstrt.runtime.model import LAYERS, ModelSpec, ModelStore, shape_of
 from nstrt.runtime.network import bands as bands_module

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.engines.onnx_engine import OnnxEngine
-from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.kernels.convolution import Filter
-from nstrt.runtime.loss.accumulate import ContentObserver, GramObserver
+from nstrt.runtime.loss.content_and_style import ContentObserver, GramObserver
 from nstrt.runtime.loss.objective import LossWeights, Objective, StyleTarget
 from nstrt.runtime.model import LAYERS, layers_through, stride_of
 from nstrt.runtime.network.tiles import tiles_of

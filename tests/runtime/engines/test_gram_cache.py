@@ -10,7 +10,7 @@ import pytest
 
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.gram_cache import GramCache, GramKey
-from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.vgg import read_vgg

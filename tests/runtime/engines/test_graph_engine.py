@@ -22,7 +22,7 @@ from nstrt.runtime.engines import benchmark as calibrate
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
 from nstrt.runtime.engines.graph_engine import GraphEngine
-from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import ModelBuilderMissingError, ProviderUnavailableError
 from nstrt.runtime.loss.objective import LossWeights
@@ -33,7 +33,7 @@ from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.ort.providers import check_placement, provider_options
 from nstrt.runtime.planning.loss_weights import loss_weights
 from nstrt.runtime.style_transfer import StyleTransfer
-from nstrt.runtime.system.interrupt import Interrupt, Interrupted
+from nstrt.runtime.system.cancellation import Interrupt, Interrupted
 
 from support import EXAMPLES
 

@@ -15,10 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.engines.onnx_engine import OnnxEngine
-from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
-from nstrt.runtime.loss.accumulate import terms_of
+from nstrt.runtime.loss.content_and_style import terms_of
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.ort.session import open_session

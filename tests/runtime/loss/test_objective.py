@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nstrt.runtime.loss.accumulate import ContentObserver, GramObserver, LossAccumulator
+from nstrt.runtime.loss.content_and_style import ContentObserver, GramObserver, LossAccumulator
 from nstrt.runtime.loss.objective import EPSILON, LossWeights, Objective, StyleTarget
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.loss.total_variation import add_total_variation_gradient, total_variation
-from nstrt.runtime.network.observer import ObserverGroup
+from nstrt.runtime.network.feature_observer import ObserverGroup
 
 from support.formulas import content_loss, gram_matrix, style_loss, tv_loss
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstrt.runtime.model import LAYERS, layers_between, layers_through, stride_of
+from nstrt.runtime.network.receptive_field import margin_of
 from nstrt.runtime.network.sections import CUT
-from nstrt.runtime.network.tiles import Span, margin_of, tiles_of
+from nstrt.runtime.network.tiles import Span, tiles_of
 
 DEFAULT = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "conv4_2", "relu5_1")
 LAYERS_BEHIND_CUT = layers_between(CUT, LAYERS)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nstrt.runtime.errors import ModelFileError, PackageMissingError
-from nstrt.runtime.loss.accumulate import ContentObserver
+from nstrt.runtime.loss.content_and_style import ContentObserver
 from nstrt.runtime.model import ModelSpec, ModelStore
 from nstrt.runtime.network.banded import BandedNetwork
 from nstrt.runtime.network.vgg import ConvBlock, InputNormalization, TorchVGG, read_vgg

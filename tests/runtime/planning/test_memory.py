@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nstrt.runtime import StylizeOptions
 from nstrt.runtime.engines import footprint
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.targets import objective_for
+from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import TooLargeError
 from nstrt.runtime.network import bands as bands_module

@@ -12,15 +12,15 @@ import torch
 
 from nstrt.runtime import Finished, Interrupted, Preview, Step, StyleTransfer, StylizeOptions
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.engines.onnx_engine import OnnxEngine
-from nstrt.runtime.engines.targets import objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.tiles import tiles_of
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.run.run import Run
-from nstrt.runtime.system.interrupt import Interrupt
+from nstrt.runtime.system.cancellation import Interrupt
 
 from support import EXAMPLES
 

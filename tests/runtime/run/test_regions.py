@@ -21,11 +21,11 @@ from nstrt.plugins.cli.stylize import parse_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.evaluation import Evaluation
+from nstrt.runtime.engines.loss_targets import build_objective, gram_matrices, objective_for
 from nstrt.runtime.engines.onnx_engine import OnnxEngine
-from nstrt.runtime.engines.targets import build_objective, gram_matrices, objective_for
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import OptionError, PictureReadError, ProviderUnavailableError
-from nstrt.runtime.loss.accumulate import GramObserver, LossAccumulator
+from nstrt.runtime.loss.content_and_style import GramObserver, LossAccumulator
 from nstrt.runtime.loss.guidance import (
     PROTECTION,
     Guidance,
@@ -157,7 +157,7 @@ def test_loss_and_gradient_of_regions_match_autograd(
     relative: bool, gram_mean: bool, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two regions with soft masks and a protected part, in pieces, against plain formulas."""
-    monkeypatch.setattr("nstrt.runtime.loss.accumulate._GUIDED_NUMBERS", strip)
+    monkeypatch.setattr("nstrt.runtime.loss.content_and_style._GUIDED_NUMBERS", strip)
     weights = LossWeights(
         content=3,
         style=5,

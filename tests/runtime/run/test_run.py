@@ -352,6 +352,17 @@ def test_bf16_is_chosen_where_it_is_much_faster(
     assert any(says in reason for reason in plan.reasons)
 
 
+def test_a_requested_engine_keeps_exact_products_where_bf16_is_little_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = {"torch": 1.0, "torch in bf16": 0.9}
+    fastest = "torch in bf16", seconds
+    monkeypatch.setattr(engine_choice, "has_native_bf16", lambda: True)
+    monkeypatch.setattr("nstrt.runtime.engines.benchmark.fastest_engine", lambda *_: fastest)
+    plan = transfer(engine="torch", precision="auto").plan((64, 48), (64, 48))
+    assert (plan.engine, plan.precision) == ("torch", "fp32")
+
+
 def test_tiles_paint_the_same_picture() -> None:
     given = {"size": 320, "iterations": 3, "engine": "torch", "precision": "fp32"}
     made = transfer(**given).stylize(CAT, NIGHT)

@@ -37,12 +37,12 @@ from nstrt.runtime import (
 )
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.errors import CheckpointError
-from nstrt.runtime.network.receptive import FULL_CORE
+from nstrt.runtime.network.receptive_field import FULL_CORE
 from nstrt.runtime.network.tiles import Tile
 from nstrt.runtime.optim.state import State
-from nstrt.runtime.run import checkpointing as checkpoints_module
+from nstrt.runtime.run import checkpoint_schedule as checkpoints_module
 from nstrt.runtime.run.checkpoint_file import read_checkpoint
-from nstrt.runtime.run.checkpointing import Checkpoints
+from nstrt.runtime.run.checkpoint_schedule import Checkpoints
 
 from support import EXAMPLES
 from support.command_line import run_nstrt, start_nstrt

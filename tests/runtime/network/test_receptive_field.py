@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nstrt.runtime.network.receptive import FULL_CORE, OutputRange, output_areas
+from nstrt.runtime.network.receptive_field import FULL_CORE, OutputRange, output_areas
 
 VGG19 = tuple(bool(int(mark)) for mark in "0101000100010")
 """True for convolutions, down to conv5_1, that a pooling follows."""

@@ -7,10 +7,21 @@ to layer up to the picture. Most of a tile's margin is left out in deep layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["FULL_CORE", "Core", "OutputArea", "OutputRange", "output_areas"]
+from nstrt.runtime.model import layers_between, layers_through, stride_of
+
+__all__ = [
+    "FULL_CORE",
+    "Core",
+    "OutputArea",
+    "OutputRange",
+    "margin_of",
+    "output_areas",
+    "tile_step",
+]
 
 Core = tuple[slice, slice]
 """Rows and columns of a picture or a tile that features are needed for. A slice without a stop
@@ -94,3 +105,25 @@ def _ranges(pooled: Sequence[bool], length: int, core: slice) -> list[OutputRang
         ranges.append(output)
         start, stop = output.input_start, output.input_start + output.input_size
     return ranges[::-1]
+
+
+def margin_of(layers: Iterable[str], after: str | None = None) -> int:
+    """Margin that exact features of ``layers`` in a core need, in pixels of the picture.
+
+    They are computed from the picture, or from the layer ``after``.
+    """
+    margin = 0
+    for name in reversed(layers_between(after, layers)):
+        if name.startswith("conv"):
+            margin += 1
+        elif name.startswith("pool"):
+            margin *= 2
+    pixels = margin * (stride_of(after) if after else 1)
+    step = tile_step(layers)
+    return math.ceil(pixels / step) * step
+
+
+def tile_step(layers: Iterable[str]) -> int:
+    """Number of pixels that cores and margins are multiples of, so that pooling windows lie as in
+    the whole picture."""
+    return max(map(stride_of, layers_through(layers)))

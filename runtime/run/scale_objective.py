@@ -8,7 +8,7 @@ import numpy as np
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.targets import build_objective, gram_matrices
+from nstrt.runtime.engines.loss_targets import build_objective, gram_matrices
 from nstrt.runtime.loss.guidance import (
     PROTECTION,
     RELIEF,

@@ -23,7 +23,7 @@ from nstrt.runtime.loss.objective import LossWeights, Objective, StyleTarget
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.loss.total_variation import total_variation
 from nstrt.runtime.model import shape_of
-from nstrt.runtime.network.observer import place_of
+from nstrt.runtime.network.feature_observer import place_of
 
 __all__ = ["ContentObserver", "GramObserver", "LossAccumulator", "terms_of"]
 

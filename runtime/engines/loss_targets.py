@@ -9,11 +9,11 @@ from nstrt.runtime.arrays import Array
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.gram_cache import GramKey
 from nstrt.runtime.kernels.compiled import is_large
-from nstrt.runtime.loss.accumulate import ContentObserver, GramObserver
+from nstrt.runtime.loss.content_and_style import ContentObserver, GramObserver
 from nstrt.runtime.loss.guidance import Guidance, RegionGuidance
 from nstrt.runtime.loss.objective import LossWeights, Objective, StyleTarget
 from nstrt.runtime.loss.temporal import TemporalLoss
-from nstrt.runtime.network.observer import ObserverGroup
+from nstrt.runtime.network.feature_observer import ObserverGroup
 
 __all__ = ["build_objective", "gram_matrices", "objective_for"]
 

@@ -1,0 +1,69 @@
+"""Jobs of a batch whose result is there already, by the recipe inside the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nstrt.runtime.batch.job import Job
+from nstrt.runtime.errors import OutputExistsError, PictureReadError
+from nstrt.runtime.options.options import INITS
+from nstrt.runtime.pictures import read_picture, read_recipe
+from nstrt.runtime.run.recipe import differences
+from nstrt.runtime.system.files import sha256_of
+
+__all__ = ["is_done"]
+
+
+def is_done(job: Job, *, follows: bool = False, repainted: bool = False) -> bool:
+    """True if the result of the job exists, so that the batch skips the job.
+
+    ``follows``: the job is a frame that starts from a previous one; ``repainted``: that one was
+    painted anew. Raises :class:`OutputExistsError` if the output is another file.
+    """
+    if not job.output.is_file():
+        return False
+    try:
+        recipe = read_recipe(job.output)
+    except PictureReadError:
+        recipe = None
+    if recipe is None or recipe.get("preview"):
+        raise OutputExistsError(
+            f"'{job.output}' exists and does not say how it was made; add --force to paint it "
+            "again, or choose another folder."
+        )
+    changes = differences(
+        recipe,
+        job.options,
+        content=_checksum(job.content),
+        style=_checksum(job.style),
+        start=_init_checksum(job, recipe, follows=follows),
+    )
+    if repainted:
+        changes.append("the frame before it is painted anew")
+    if changes:
+        raise OutputExistsError(
+            f"'{job.output}' exists and was made otherwise ({'; '.join(changes)}); add --force to "
+            "paint it again, or choose another folder."
+        )
+    return True
+
+
+def _init_checksum(job: Job, recipe: Mapping[str, Any], *, follows: bool) -> str | None:
+    """The checksum of the picture that the run starts from; None if it starts from no file."""
+    init = recipe.get("init")
+    if follows and isinstance(init, dict):
+        # The start was warped from the previous frames, and their recipes were checked.
+        checksum: str | None = init.get("sha256")
+        return checksum
+    return None if job.options.init in INITS else _checksum(Path(job.options.init))
+
+
+def _checksum(path: Path) -> str:
+    """The checksum of a picture file, equal to :attr:`Picture.sha256`."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        # Reading the picture raises an error that says what is wrong with the file.
+        return read_picture(path).sha256
