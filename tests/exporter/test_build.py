@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from support import Crop, Network
     from support.reference import Reference
 
+pytestmark = pytest.mark.slow
+
 TINY = ModelSpec(taps=("relu1_1",))
 
 

@@ -57,6 +57,8 @@ from support.models import (
 if TYPE_CHECKING:
     from support import Crop, Network
 
+pytestmark = pytest.mark.slow
+
 Array = NDArray[Any]
 LAYERS = (
     *("conv1_1", "relu1_1", "conv1_2", "relu1_2", "pool1"),

@@ -15,6 +15,8 @@ from nstrt.runtime.pictures import read_picture, resize
 
 from support import EXAMPLES
 
+pytestmark = pytest.mark.slow
+
 LAYERS = {"relu2_1": 6, "relu3_1": 11, "relu4_1": 20, "relu5_1": 29}
 STEPS, SIDE = 8, 64
 

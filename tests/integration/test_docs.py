@@ -16,6 +16,8 @@ from nstrt.runtime.options import options
 
 from support import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def the_first(_: str, engines: Mapping[str, object], __: object) -> tuple[str, Mapping[str, float]]:
     """In place of ``benchmark.fastest_engine``, which makes and measures all engines."""

@@ -18,6 +18,8 @@ from nstrt.runtime.pictures import read_picture
 from support import CAT, NIGHT
 from support.command_line import run_nstrt, start_nstrt
 
+pytestmark = pytest.mark.slow
+
 
 def _kill_after(seconds: float, arguments: list[str | Path], cache: Path) -> None:
     """Start a command and kill its processes after a time, if it has not ended before."""

@@ -15,6 +15,8 @@ from nstrt.runtime.model import ModelSpec
 from support import CAT, EXAMPLES, NIGHT, Capture
 from support.command_line import nstrt, run_without
 
+pytestmark = pytest.mark.slow
+
 
 def test_export_prints_a_table_of_checked_files(tmp_path: Path, capsys: Capture) -> None:
     arguments = ["export", "--layers", "relu1_1,relu2_1", "--folder", str(tmp_path)]

@@ -20,6 +20,8 @@ from nstrt.runtime import stylize
 from support import EXAMPLES, Network
 from support.worker_host import LONG, SMALL, Host, array_of, standard_streams
 
+pytestmark = pytest.mark.slow
+
 CAT, NIGHT = str(EXAMPLES / "cat.jpg"), str(EXAMPLES / "night.jpg")
 
 PHOTO = np.random.default_rng(5).integers(0, 256, (32, 48, 4), np.uint8)

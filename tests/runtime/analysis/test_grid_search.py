@@ -31,6 +31,8 @@ from support import Capture
 from support.batches import FLAGS
 from support.command_line import nstrt
 
+pytestmark = pytest.mark.slow
+
 CAT, NIGHT = str(CAT_PATH), str(NIGHT_PATH)
 
 

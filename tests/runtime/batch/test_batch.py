@@ -29,6 +29,8 @@ from support import NIGHT, Capture
 from support.batches import FLAGS, OPTIONS, last_events
 from support.command_line import nstrt, run_without, start_nstrt, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_broken_photo_fails_only_its_job(photos: Path, tmp_path: Path) -> None:
     jobs = jobs_from([photos], style=NIGHT, out_dir=tmp_path, **OPTIONS)

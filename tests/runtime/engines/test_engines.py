@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from support import Crop, Network
     from support.reference import Reference
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(64, 64), (75, 101)]
 WEIGHTS = LossWeights(
     content=1.0,

@@ -32,6 +32,8 @@ from support.observers import AssemblingObserver, relative_error
 if TYPE_CHECKING:
     from support import Crop, Network
 
+pytestmark = pytest.mark.slow
+
 DEFAULT = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "conv4_2", "relu5_1")
 DEEPEST = ("relu1_1", "relu1_2", "pool1", "relu2_1", "relu3_1", "conv4_2", "relu5_1", "relu5_4")
 

@@ -37,6 +37,8 @@ from nstrt.runtime.system.cancellation import Interrupt, Interrupted
 
 from support import EXAMPLES
 
+pytestmark = pytest.mark.slow
+
 SITE = ExecutionTarget(provider="cpu", precision="fp32", threads=2)
 DEFAULTS = StylizeOptions.of()
 CLASSIC = StylizeOptions.of("classic", weights="oxford")

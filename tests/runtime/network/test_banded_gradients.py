@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from support import Crop, Network
     from support.reference import Reference
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(64, 64), (67, 49), (33, 50)]
 OBSERVED = ("relu1_1", "relu1_2", "conv3_1", "pool2", "relu3_1", "conv4_2", "relu5_1")
 

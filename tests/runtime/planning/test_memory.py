@@ -33,6 +33,8 @@ from support import EXAMPLES
 if TYPE_CHECKING:
     from support import Network
 
+pytestmark = pytest.mark.slow
+
 
 def demand_of(
     photo: tuple[int, int] = (6000, 4000),

@@ -47,6 +47,8 @@ from nstrt.runtime.run.checkpoint_schedule import Checkpoints
 from support import EXAMPLES
 from support.command_line import run_nstrt, start_nstrt
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(mkdtemp(prefix="nstrt-test-"))
 CAT, NIGHT = FOLDER / "cat.png", FOLDER / "night.png"
 
@@ -464,7 +466,6 @@ DYING = """
 import os, signal, sys
 import numpy as np
 from nstrt.runtime import Step, StyleTransfer, StylizeOptions
-from nstrt.runtime import checkpoint
 
 def dying(file, values, allow_pickle):
     file.write(values.tobytes()[:100])

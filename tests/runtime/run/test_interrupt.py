@@ -27,6 +27,8 @@ from support import EXAMPLES
 if TYPE_CHECKING:
     from support import Network
 
+pytestmark = pytest.mark.slow
+
 CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"
 
 ENGINES = ("onnx", "torch")

@@ -47,6 +47,8 @@ from support import EXAMPLES
 if TYPE_CHECKING:
     from support import Crop, Network
 
+pytestmark = pytest.mark.slow
+
 Array = NDArray[np.float64]
 
 CAT, NIGHT, EMBER = (EXAMPLES / f"{name}.jpg" for name in ("cat", "night", "ember"))

@@ -34,6 +34,8 @@ from nstrt.runtime.planning.plan import Plan
 
 from support import EXAMPLES
 
+pytestmark = pytest.mark.slow
+
 CAT, NIGHT = EXAMPLES / "cat.jpg", EXAMPLES / "night.jpg"
 
 
@@ -395,7 +397,7 @@ def test_strength_is_the_weight_of_the_photo() -> None:
 def test_estimates_learn_from_runs(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paces = own_cache / "paces.json"
     paces.unlink(missing_ok=True)
-    monkeypatch.setattr("nstrt.runtime.run.run._TELLING", 0)
+    monkeypatch.setattr("nstrt.runtime.run.run._LEARNABLE_WORK", 0)
     fast = transfer(iterations=3)
     made = fast.stylize(CAT, NIGHT)
     (pace,) = json.loads(paces.read_text()).values()

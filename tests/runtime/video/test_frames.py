@@ -31,6 +31,8 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import film
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ["--size", "64", "--scales", "1", "--iterations", "2", "--engine", "onnx"]
 
 
