@@ -6,27 +6,85 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from functools import wraps
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
-from nstrt.plugins.cli import batch, compare, explore, export, gimp, import_, info, stylize, worker
 from nstrt.plugins.cli.console import print_err
 from nstrt.plugins.cli.help import GroupedCommand
 from nstrt.runtime.errors import NstrtError
 
-__all__ = ["app", "run"]
+__all__ = ["run"]
 
-app = typer.Typer(
-    name="nstrt",
-    help="Repaint a photo in the style of a painting.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+_COMMANDS = (
+    *("stylize", "batch", "compare", "explore", "export", "import_", "info", "worker", "gimp"),
 )
+"""Modules of the commands, in the order of the help. ``gimp`` holds a group of commands."""
 
 
-@app.callback()
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code.
+
+    An error that people can correct is one sentence on stderr and exit code 2. Other exceptions
+    are bugs and propagate.
+    """
+    try:
+        app = _application(arguments)
+        code = app(list(arguments) or ["--help"], prog_name="nstrt", standalone_mode=False)
+    except NstrtError as error:
+        return _print_error(str(error))
+    except Exception as error:
+        # Usage errors come from typer's own copy of click, whose module differs by version.
+        if not hasattr(error, "format_message"):
+            if type(error).__name__ == "Abort":
+                return _print_error("Nothing was written.")
+            raise
+        return _print_error(_usage_message(error, arguments)) if error.format_message() else 2
+    return code if isinstance(code, int) else 0
+
+
+def _application(arguments: Sequence[str]) -> typer.Typer:
+    """The application with the command that the arguments name, or with all of them.
+
+    Importing one command's module takes a fraction of the time of all.
+    """
+    app = typer.Typer(
+        name="nstrt",
+        help="Repaint a photo in the style of a painting.",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_nstrt)
+    named = [name for name in _COMMANDS if name.rstrip("_") == next(iter(arguments), "")]
+    for name in named or _COMMANDS:
+        module = import_module(f"nstrt.plugins.cli.{name}")
+        if name == "gimp":
+            app.add_typer(_gimp_group(module), name=module.NAME)
+        else:
+            app.command(module.NAME, cls=GroupedCommand, epilog=module.EXAMPLES)(
+                _interruptible(module.command)
+            )
+    return app
+
+
+def _gimp_group(module: Any) -> typer.Typer:
+    """The commands ``nstrt gimp ...``."""
+    group = typer.Typer(help=module.HELP, rich_markup_mode=None)
+
+    @group.callback(invoke_without_command=True)
+    def show_help(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    for name, command in module.COMMANDS.items():
+        group.command(name, cls=GroupedCommand, epilog=command.examples)(
+            _interruptible(command.function)
+        )
+    return group
+
+
 def _nstrt(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
@@ -49,45 +107,6 @@ def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
             return 130
 
     return wrapper
-
-
-for module in (stylize, batch, compare, explore, export, import_, info, worker):
-    app.command(module.NAME, cls=GroupedCommand, epilog=module.EXAMPLES)(
-        _interruptible(module.command)
-    )
-
-group = typer.Typer(help=gimp.HELP, rich_markup_mode=None)
-
-
-@group.callback(invoke_without_command=True)
-def _gimp(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
-for name, sub in gimp.COMMANDS.items():
-    group.command(name, cls=GroupedCommand, epilog=sub.examples)(_interruptible(sub.function))
-app.add_typer(group, name=gimp.NAME)
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Run a command line and return its exit code.
-
-    An error that people can correct is one sentence on stderr and exit code 2. Other exceptions
-    are bugs and propagate.
-    """
-    try:
-        code = app(list(arguments) or ["--help"], prog_name="nstrt", standalone_mode=False)
-    except NstrtError as error:
-        return _print_error(str(error))
-    except Exception as error:
-        # Usage errors come from typer's own copy of click, whose module differs by version.
-        if not hasattr(error, "format_message"):
-            if type(error).__name__ == "Abort":
-                return _print_error("Nothing was written.")
-            raise
-        return _print_error(_usage_message(error, arguments)) if error.format_message() else 2
-    return code if isinstance(code, int) else 0
 
 
 def _usage_message(error: Any, arguments: Sequence[str]) -> str:

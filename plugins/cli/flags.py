@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +28,7 @@ def with_option_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         for parameter in inspect.signature(command, eval_str=True).parameters.values()
         if parameter.name != "given"
     ]
-    parameters += [_parameter(spec) for spec in OPTIONS.values()]
+    parameters += _option_parameters()
 
     def wrapper(**values: Any) -> Any:
         flags = {name: values.pop(name) for name in OPTIONS}
@@ -54,6 +55,12 @@ def _value(spec: OptionSpec, argument: Any) -> Any:
     if isinstance(spec.kind, NumberList):
         return spec.parse(argument, advice=spec.flag_advice)
     return argument
+
+
+@lru_cache(maxsize=1)
+def _option_parameters() -> tuple[inspect.Parameter, ...]:
+    """One parameter for each option, made once for all commands."""
+    return tuple(map(_parameter, OPTIONS.values()))
 
 
 def _parameter(spec: OptionSpec) -> inspect.Parameter:

@@ -41,7 +41,10 @@ from support.worker_host import (
 CAT, NIGHT = str(EXAMPLES / "cat.jpg"), str(EXAMPLES / "night.jpg")
 PHOTO = np.random.default_rng(5).integers(0, 256, (32, 48, 4), np.uint8)
 
-pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
