@@ -17,10 +17,22 @@ from nstrt.runtime.errors import NstrtError
 
 __all__ = ["run"]
 
-_COMMANDS = (
-    *("stylize", "batch", "compare", "explore", "export", "import_", "info", "worker", "gimp"),
-)
-"""Modules of the commands, in the order of the help. ``gimp`` holds a group of commands."""
+_COMMANDS = {
+    "stylize": "Repaint the photo CONTENT in the style of the painting STYLE.",
+    "batch": "Repaint many photos, and skip those that are done already.",
+    "compare": "Show how far apart the pictures A and B are, at their own size or at --size.",
+    "explore": "Try options on CONTENT at small size (--size, else 192), for a sheet to choose "
+    "from.",
+    "export": "Export VGG19 to ONNX files, each checked against PyTorch.",
+    "import": "Take over models that were exported elsewhere; it needs neither torch nor onnx.",
+    "info": "Show what would run on this machine, or how PICTURE was made.",
+    "worker": "Paint for other programs, over the protocol of docs/worker.md.",
+    "gimp": "The filter in GIMP 3: Filters > Artistic > Neural Style.",
+}
+"""First sentence of each command's help, so that ``nstrt --help`` imports none of them."""
+
+_COMPLETING = "_NSTRT_COMPLETE"
+"""Variable with which a shell asks for completions of any command."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -45,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _application(arguments: Sequence[str]) -> typer.Typer:
-    """The application with the command that the arguments name, or with all of them.
+    """The application; commands that the arguments do not name have a name and a sentence only.
 
     Importing one command's module takes a fraction of the time of all.
     """
@@ -57,13 +69,15 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_nstrt)
-    named = [name for name in _COMMANDS if name.rstrip("_") == next(iter(arguments), "")]
-    for name in named or _COMMANDS:
-        module = import_module(f"nstrt.plugins.cli.{name}")
+    for name, sentence in _COMMANDS.items():
+        if name not in arguments and _COMPLETING not in os.environ:
+            app.command(name, help=sentence)(lambda: None)
+            continue
+        module = import_module(f"nstrt.plugins.cli.{'import_' if name == 'import' else name}")
         if name == "gimp":
-            app.add_typer(_gimp_group(module), name=module.NAME)
+            app.add_typer(_gimp_group(module), name=name)
         else:
-            app.command(module.NAME, cls=GroupedCommand, epilog=module.EXAMPLES)(
+            app.command(name, cls=GroupedCommand, epilog=module.EXAMPLES)(
                 _interruptible(module.command)
             )
     return app
@@ -71,7 +85,7 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
 
 def _gimp_group(module: Any) -> typer.Typer:
     """The commands ``nstrt gimp ...``."""
-    group = typer.Typer(help=module.HELP, rich_markup_mode=None)
+    group = typer.Typer(help=_COMMANDS["gimp"], rich_markup_mode=None)
 
     @group.callback(invoke_without_command=True)
     def show_help(context: typer.Context) -> None:

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from nstrt.runtime.batch.batch import Batch
     from nstrt.runtime.batch.job import BatchEvent, JobEvent
 
-__all__ = ["EXAMPLES", "NAME", "Arguments", "command"]
+__all__ = ["EXAMPLES", "Arguments", "command"]
 
-NAME = "batch"
 EXAMPLES = """
 nstrt batch holiday/ --style painting.jpg --out-dir painted
 nstrt batch trip/*.jpg cat.png --style painting.jpg --out-dir painted --preset fast

@@ -16,9 +16,8 @@ from nstrt.runtime.errors import OptionError
 if TYPE_CHECKING:
     from nstrt.runtime.analysis.compare import Difference, PictureLosses
 
-__all__ = ["EXAMPLES", "NAME", "Arguments", "command"]
+__all__ = ["EXAMPLES", "Arguments", "command"]
 
-NAME = "compare"
 EXAMPLES = """
 nstrt compare one.png other.png
 nstrt compare one.png other.png --size 256

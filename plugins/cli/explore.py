@@ -26,9 +26,8 @@ from nstrt.runtime.errors import PictureWriteError
 if TYPE_CHECKING:
     from nstrt.runtime.analysis.grid_search import Cell, Exploration
 
-__all__ = ["EXAMPLES", "NAME", "Arguments", "command"]
+__all__ = ["EXAMPLES", "Arguments", "command"]
 
-NAME = "explore"
 EXAMPLES = """
 nstrt explore photo.jpg painting.jpg --vary strength=0.2,0.5,0.8 -o sheet.jpg
 nstrt explore photo.jpg painting.jpg --vary strength=0.3,0.7 --vary style-scale=0.5,1,2 -o sheet.jpg

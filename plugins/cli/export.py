@@ -22,9 +22,8 @@ from nstrt.runtime.options.spec import parse_layers
 if TYPE_CHECKING:
     from nstrt.exporter import Export
 
-__all__ = ["EXAMPLES", "NAME", "Arguments", "command"]
+__all__ = ["EXAMPLES", "Arguments", "command"]
 
-NAME = "export"
 EXAMPLES = """
 nstrt export
 nstrt export --pooling avg --variant plain --variant fp16

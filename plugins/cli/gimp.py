@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from nstrt.plugins.gimp.find_gimp import FoundGimp
     from nstrt.plugins.gimp.status import Status
 
-__all__ = ["COMMANDS", "HELP", "NAME", "status_lines"]
+__all__ = ["COMMANDS", "status_lines"]
 
-NAME = "gimp"
-HELP = "The filter in GIMP 3: Filters > Artistic > Neural Style."
 
 MENU = "Filters > Artistic > Neural Style"
 

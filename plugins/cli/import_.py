@@ -10,9 +10,8 @@ import typer
 from nstrt.plugins.cli.console import print_out
 from nstrt.runtime.model.store import ModelStore
 
-__all__ = ["EXAMPLES", "NAME", "command"]
+__all__ = ["EXAMPLES", "command"]
 
-NAME = "import"
 EXAMPLES = """
 nstrt import models
 """

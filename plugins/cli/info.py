@@ -12,9 +12,8 @@ from nstrt.plugins.cli.console import print_out
 from nstrt.plugins.cli.facts import describe_weights, format_facts
 from nstrt.runtime.errors import OptionError, PictureReadError
 
-__all__ = ["EXAMPLES", "NAME", "command"]
+__all__ = ["EXAMPLES", "command"]
 
-NAME = "info"
 EXAMPLES = """
 nstrt info
 nstrt info out.png

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from nstrt.runtime.run.result import Result
     from nstrt.runtime.run.run import Run
 
-__all__ = ["EXAMPLES", "NAME", "Arguments", "command", "parse_region"]
+__all__ = ["EXAMPLES", "Arguments", "command", "parse_region"]
 
-NAME = "stylize"
 EXAMPLES = """
 nstrt stylize photo.jpg painting.jpg -o out.png
 nstrt stylize photo.jpg painting.jpg -o out.png --preset best --size 1024

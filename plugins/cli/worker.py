@@ -9,9 +9,8 @@ import typer
 
 from nstrt.runtime.errors import OptionError
 
-__all__ = ["EXAMPLES", "NAME", "command"]
+__all__ = ["EXAMPLES", "command"]
 
-NAME = "worker"
 EXAMPLES = """
 nstrt worker
 nstrt worker --socket /run/user/1000/nstrt/worker.sock --host-pid 4711

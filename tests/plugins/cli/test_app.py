@@ -8,6 +8,7 @@ from dataclasses import fields
 
 import pytest
 
+from nstrt.plugins.cli import app
 from nstrt.runtime import StylizeOptions
 
 from support import CAT, NIGHT, Capture
@@ -58,3 +59,16 @@ def test_missing_command_and_bad_number_are_explained(capsys: Capture) -> None:
     error = capsys.readouterr().err
     assert "--size" in error
     assert "it must be a whole number." in error
+
+
+def test_sentences_of_the_help_are_those_of_the_commands(capsys: Capture) -> None:
+    """The help of all commands imports none of them."""
+    for name, sentence in app._COMMANDS.items():
+        assert app.run([name, "--help"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert sentence in text
+
+
+def test_a_command_after_a_double_dash_is_found(capsys: Capture) -> None:
+    assert app.run(["--", "info", str(CAT)]) == 2
+    assert "does not say how it was made" in capsys.readouterr().err
