@@ -16,7 +16,6 @@ from torch.nn import functional
 from nstrt.runtime.kernels.buffers import BufferPool
 from nstrt.runtime.kernels.compiled import load_compiled
 from nstrt.runtime.kernels.convolution.filter import Filter, Kernel
-from nstrt.runtime.kernels.convolution.nnpack import Nnpack, nnpack_works
 from nstrt.runtime.kernels.convolution.winograd_4x4 import Winograd4x4, write_output
 
 __all__ = [
@@ -163,8 +162,6 @@ def candidates(
         makers["winograd4x4"] = lambda: Winograd4x4(
             weights.winograd_weight(), buffers, transposed=transposed
         )
-        if nnpack_works():
-            makers["nnpack"] = lambda: Nnpack(weight())
     if large and winograd_6x6_works():
         makers[COMPILED] = lambda: _winograd_6x6(weight(), buffers)
     return makers

@@ -176,11 +176,8 @@ def test_candidates_depend_on_channels_precision_and_size(
         return set(makers)
 
     wide, narrow = make_filter(16, 32), make_filter(3, 64)
-    always = {"direct", "winograd4x4"}
-    for works in (True, False):
-        monkeypatch.setattr(algorithms, "nnpack_works", lambda works=works: works)
-        assert names(wide) == always | ({"nnpack"} if works else set())
-        assert names(narrow) == {"direct", "im2col"}
+    assert names(wide) == {"direct", "winograd4x4"}
+    assert names(narrow) == {"direct", "im2col"}
     for works in (True, False):
         monkeypatch.setattr(algorithms, "winograd_6x6_works", lambda works=works: works)
         more = {"winograd6x6"} if works else set()

@@ -140,8 +140,6 @@ def test_cached_name_is_returned_without_loading_compiled_modules(
     shape = {"weights": WIDE, "rows": 8, "columns": 8, "transposed": False, "large": True}
     key = Autotuner(BufferPool())._shape_key(**shape)
     seconds = {"direct": 2.0, "winograd4x4": 1.0, "winograd6x6": 0.5}
-    if algorithms.nnpack_works():
-        seconds["nnpack"] = 3.0
     empty_cache.mkdir()
     (empty_cache / "kernels.json").write_text(json.dumps({key: seconds}))
     autotuner = Autotuner(BufferPool())

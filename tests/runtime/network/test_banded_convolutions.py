@@ -120,7 +120,7 @@ def test_kernels_are_named_by_convolution_and_direction(default_network: Network
     kernels = network.kernels(64, 64, ("relu2_1",))
     convolutions = [block.conv for block in network.vgg.blocks[:3]]
     assert set(kernels) == {f"{name} {way}" for name in convolutions for way in ("on", "back")}
-    assert set(kernels.values()) <= {"direct", "winograd4x4", "im2col", "nnpack"}
+    assert set(kernels.values()) <= {"direct", "winograd4x4", "im2col"}
     back = network.kernels(64, 64, ("relu2_1",), forward=False)
     assert back == {name: kernels[name] for name in kernels if name.endswith("back")}
     # The choice does not change after it was made.
