@@ -26,12 +26,8 @@ from nstrt.runtime.model import FORMAT, VARIANTS, ModelSpec, ModelStore
 from nstrt.runtime.ort.session import open_session
 
 from support import ROOT
-from support.models import (
-    break_the_graph,
-    change_a_weight,
-    relative_error,
-    remove_an_output,
-)
+from support.errors import relative_error
+from support.models import break_the_graph, change_a_weight, remove_an_output
 
 if TYPE_CHECKING:
     from support import Crop, Network

@@ -47,12 +47,8 @@ from nstrt.runtime.model import (
 from nstrt.runtime.network.tiles import tiles_of
 from nstrt.runtime.network.vgg import read_vgg
 
-from support.models import (
-    break_the_graph,
-    change_a_weight,
-    relative_error,
-    remove_an_output,
-)
+from support.errors import relative_error
+from support.models import break_the_graph, change_a_weight, remove_an_output
 
 if TYPE_CHECKING:
     from support import Crop, Network

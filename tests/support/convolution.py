@@ -18,11 +18,6 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def relative_error(result: Tensor, expected: Tensor) -> float:
-    """||result - expected|| / ||expected||."""
-    return float((result.double() - expected.double()).norm() / expected.double().norm())
-
-
 def make_filter(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> Filter:
     weight = noise(outputs, inputs, 3, 3, seed=1) / 3 / inputs**0.5
     return Filter(weight.to(dtype), noise(outputs, seed=2).to(dtype))

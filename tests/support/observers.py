@@ -9,12 +9,6 @@ import torch
 from torch import Tensor
 
 
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """||actual - expected|| / ||expected||, in double precision."""
-    actual, expected = actual.detach().double(), expected.detach().double()
-    return float((actual - expected).norm() / expected.norm())
-
-
 class GradientObserver:
     """Adds fixed gradients, 1 x channels x height x width by layer, and keeps no features."""
 

@@ -31,6 +31,8 @@ from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.optim.optimizers import Adam
 from nstrt.runtime.ort.session import FeatureSession, open_session
 
+from support.errors import relative_error
+
 if TYPE_CHECKING:
     from support import Crop, Network
     from support.reference import Reference
@@ -45,11 +47,6 @@ WEIGHTS = LossWeights(
     content_layers={"conv4_2": 1.0, "conv3_1": 0.5},
     style_layers={"relu1_1": 1, "relu2_1": 1, "relu3_1": 1, "relu4_1": 1, "relu5_1": 1},
 )
-
-
-def error(found: Tensor, expected: Tensor) -> float:
-    """||found - expected|| / ||expected||."""
-    return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
 def torch_engine(path: Path) -> TorchEngine:
@@ -117,7 +114,7 @@ def test_torch_and_onnx_engines_match_autograd(
         )
         assert (found.shape, found.dtype) == (image.shape, torch.float32)
         # Masks that flip under rounding allow no closer agreement end to end.
-        assert error(found, gradient) < 1e-2
+        assert relative_error(found, gradient) < 1e-2
         assert Evaluation(engine).loss(image, objective) == terms
 
 
@@ -131,14 +128,14 @@ def test_engines_agree_with_each_other(
     found = features(other, image)
     assert set(found) == set(one.taps)
     for name, values in features(one, image).items():
-        assert error(found[name], values) < 1e-4, name
+        assert relative_error(found[name], values) < 1e-4, name
     objective = objective_of(one, photo(*size), painting(*size))
     terms, gradient = Evaluation(one).loss_and_gradient(image, objective)
     again, other_gradient = Evaluation(other).loss_and_gradient(image, objective)
     assert (again.loss, again.content, again.style) == pytest.approx(
         (terms.loss, terms.content, terms.style), rel=1e-4
     )
-    assert error(other_gradient, gradient) < 1e-2
+    assert relative_error(other_gradient, gradient) < 1e-2
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -154,7 +151,7 @@ def test_gradients_from_the_same_activations_agree_closely(
     leaf = image.clone().requires_grad_()
     activations = reference(leaf, network.spec, given=features(engine, image))
     loss = plain_loss(leaf, activations, content, style)[0]
-    assert error(found, torch.autograd.grad(loss, leaf)[0]) < 1e-5
+    assert relative_error(found, torch.autograd.grad(loss, leaf)[0]) < 1e-5
 
 
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -245,8 +242,8 @@ def test_binding_reads_the_image_where_it_lies_and_writes_where_torch_reads(
     expected = features(torch_engine(default_network.path), painting(64, 64))
     for name, value in second.items():
         assert value.data_ptr() == pointers[name]
-        assert error(value, expected[name]) < 1e-4, name
-        assert error(value, values[name]) > 1e-2, name
+        assert relative_error(value, expected[name]) < 1e-4, name
+        assert relative_error(value, values[name]) > 1e-2, name
 
 
 def test_a_step_of_the_onnx_engine_keeps_its_buffers(
@@ -273,13 +270,13 @@ def test_another_image_or_shape_is_never_answered_from_old_buffers(
         found, expected = features(engine, image), features(vgg, image)
         for name, value in expected.items():
             assert found[name].shape == value.shape
-            assert error(found[name], value) < 1e-4, name
+            assert relative_error(found[name], value) < 1e-4, name
     engine.release()
     again = photo(64, 64)
     vgg.release()
     assert vgg.network.buffers.bytes == 0
     found, expected = features(engine, again), features(vgg, again)
-    assert error(found["relu5_1"], expected["relu5_1"]) < 1e-4
+    assert relative_error(found["relu5_1"], expected["relu5_1"]) < 1e-4
 
 
 def test_a_view_of_a_larger_tensor_is_read_correctly(default_network: Network, photo: Crop) -> None:
@@ -287,7 +284,7 @@ def test_a_view_of_a_larger_tensor_is_read_correctly(default_network: Network, p
     piece = whole[:, :, 8:72, 16:80]
     expected = features(torch_engine(default_network.path), piece.clone())["relu3_1"]
     for engine in (onnx_engine(default_network.path), torch_engine(default_network.path)):
-        assert error(features(engine, piece)["relu3_1"], expected) < 1e-4
+        assert relative_error(features(engine, piece)["relu3_1"], expected) < 1e-4
 
 
 def test_the_image_is_not_changed_and_gets_no_graph(
@@ -352,7 +349,7 @@ def test_half_precision_gives_nearly_the_same_gradient(
     (terms, gradient), (half_terms, half_gradient) = answers
     assert half_terms.loss == pytest.approx(terms.loss, rel=1e-2)
     assert half_gradient.dtype == torch.float32
-    assert error(half_gradient, gradient) < 5e-2
+    assert relative_error(half_gradient, gradient) < 5e-2
 
 
 def test_gradients_far_below_halfs_smallest_numbers_survive(
@@ -369,7 +366,7 @@ def test_gradients_far_below_halfs_smallest_numbers_survive(
     for weights in (replace(WEIGHTS, tv=0.0), tiny):
         objective, _ = objective_for(Evaluation(half), weights, photo(64, 64), painting(64, 64))
         gradients.append(Evaluation(half).loss_and_gradient(image, objective)[1])
-    assert error(gradients[1] * 1e6, gradients[0]) < 1e-3
+    assert relative_error(gradients[1] * 1e6, gradients[0]) < 1e-3
 
 
 def test_bf16_gives_nearly_the_same_gradient(
@@ -384,7 +381,7 @@ def test_bf16_gives_nearly_the_same_gradient(
     found_terms, found = Evaluation(rounded).loss_and_gradient(image, objective)
     assert found_terms.loss == pytest.approx(terms.loss, rel=2e-2)
     assert found.dtype == torch.float32
-    assert error(found, gradient) < 0.15
+    assert relative_error(found, gradient) < 0.15
 
 
 @pytest.mark.parametrize("size", [(16, 16), (33, 50), (47, 31)])

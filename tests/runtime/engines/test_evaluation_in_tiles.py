@@ -26,8 +26,9 @@ from nstrt.runtime.network.vgg import ConvBlock, InputNormalization, TorchVGG, r
 from nstrt.runtime.ort.session import open_session
 
 from support.banded import small_bands
+from support.errors import relative_error
 from support.formulas import gram_matrix
-from support.observers import AssemblingObserver, relative_error
+from support.observers import AssemblingObserver
 
 if TYPE_CHECKING:
     from support import Crop, Network

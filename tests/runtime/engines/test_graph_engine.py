@@ -36,6 +36,7 @@ from nstrt.runtime.style_transfer import StyleTransfer
 from nstrt.runtime.system.cancellation import Interrupt, Interrupted
 
 from support import EXAMPLES
+from support.errors import relative_error
 
 pytestmark = pytest.mark.slow
 
@@ -64,11 +65,6 @@ def picture(name: str, height: int, width: int) -> NDArray[np.float32]:
     with Image.open(EXAMPLES / name) as opened:
         values = np.asarray(opened.convert("RGB").resize((width, height)), np.float32)
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None]) / np.float32(255)
-
-
-def error(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """||found - expected|| / ||expected||."""
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 def numbers(terms: Any) -> list[float]:
@@ -103,7 +99,7 @@ def test_graph_engine_agrees_with_the_torch_engine(
         assert numbers(terms) == pytest.approx(numbers(expected), rel=1e-4)
         assert before == pytest.approx(baseline, rel=1e-4)
         # Masks that flip under rounding allow no closer agreement end to end.
-        assert error(gradient, wanted.numpy()) < 1e-2
+        assert relative_error(gradient, wanted.numpy()) < 1e-2
         # What is measured without a gradient is the same formula by other nodes.
         assert numbers(Evaluation(graph).loss(image, objective)) == pytest.approx(
             numbers(terms), rel=1e-5
@@ -123,7 +119,7 @@ def test_tiles_are_the_whole(models: ModelStore, options: StylizeOptions) -> Non
     assert baseline == pytest.approx(before, rel=1e-5)
     found, parts = tiled.loss_and_gradient(image, again)
     assert numbers(found) == pytest.approx(numbers(terms), rel=1e-5)
-    assert error(parts, gradient) < 1e-2
+    assert relative_error(parts, gradient) < 1e-2
     # Without flips: where the engine goes through the same numbers, to rounding.
     assert np.median(np.abs(parts - gradient)) < 1e-4 * np.abs(gradient).max()
 

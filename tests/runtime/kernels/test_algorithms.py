@@ -19,13 +19,8 @@ from nstrt.runtime.kernels.convolution.algorithms import candidates
 from nstrt.runtime.kernels.convolution.winograd_4x4 import Winograd4x4
 from nstrt.runtime.kernels.convolution.winograd_6x6 import Winograd6x6
 
-from support.convolution import (
-    apply_kernel,
-    make_filter,
-    noise,
-    reference_convolution,
-    relative_error,
-)
+from support.convolution import apply_kernel, make_filter, noise, reference_convolution
+from support.errors import relative_error
 
 SIZES = [(4, 4), (8, 12), (1, 1), (5, 7), (3, 18), (19, 22), (4, 41)]
 CHANNELS = [(16, 16), (24, 40), (40, 20), (3, 20), (20, 3)]

@@ -13,7 +13,8 @@ from nstrt.runtime.kernels.buffers import BufferPool
 from nstrt.runtime.kernels.convolution import winograd_4x4
 from nstrt.runtime.kernels.convolution.winograd_4x4 import Winograd4x4, transform_weight
 
-from support.convolution import correlate, make_filter, noise, relative_error
+from support.convolution import correlate, make_filter, noise
+from support.errors import relative_error
 
 
 @given(

@@ -22,14 +22,8 @@ from nstrt.runtime.kernels.convolution.winograd_6x6_transforms import (
     weight_transform,
 )
 
-from support.convolution import (
-    apply_kernel,
-    correlate,
-    make_filter,
-    noise,
-    reference_convolution,
-    relative_error,
-)
+from support.convolution import apply_kernel, correlate, make_filter, noise, reference_convolution
+from support.errors import relative_error
 
 
 def make_kernel(weights: Filter, *, transposed: bool, buffers: BufferPool) -> Winograd6x6:

@@ -25,7 +25,8 @@ from support.banded import (
     random_vgg,
     small_bands,
 )
-from support.observers import AssemblingObserver, RecordingObserver, relative_error
+from support.errors import relative_error
+from support.observers import AssemblingObserver, RecordingObserver
 
 if TYPE_CHECKING:
     from support import Crop, Network

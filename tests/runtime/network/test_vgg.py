@@ -22,7 +22,7 @@ from nstrt.runtime.network.banded import BandedNetwork
 from nstrt.runtime.network.vgg import ConvBlock, InputNormalization, TorchVGG, read_vgg
 from nstrt.runtime.ort.session import open_session
 
-from support.observers import relative_error
+from support.errors import relative_error
 
 if TYPE_CHECKING:
     from support import Crop, Network

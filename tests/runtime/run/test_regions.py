@@ -43,6 +43,7 @@ from nstrt.runtime.run.color import ColorMode
 from nstrt.runtime.run.inputs import InputSources, PreviousFrame, RunInputs, read_inputs
 
 from support import EXAMPLES
+from support.errors import relative_error
 
 if TYPE_CHECKING:
     from support import Crop, Network
@@ -253,10 +254,6 @@ def engine_of(network: Network, name: str) -> TorchEngine:
     return OnnxEngine(vgg, open_session(network.path, provider="cpu"))
 
 
-def error(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
-
-
 @pytest.mark.parametrize("overlay", [False, True], ids=["rest", "photo-stays"])
 @pytest.mark.parametrize(
     ("name", "weights"), [("torch", WEIGHTS), ("onnx", WEIGHTS), ("torch", DEEP)]
@@ -286,7 +283,7 @@ def test_tiles_are_the_whole(
     found_terms, found_gradient = tiled.loss_and_gradient(image, found)
     for part in ("loss", "content", "style", "tv"):
         assert getattr(found_terms, part) == pytest.approx(getattr(terms, part), rel=1e-5), part
-    assert error(found_gradient, gradient) < 1e-2
+    assert relative_error(found_gradient, gradient) < 1e-2
     assert tiled.loss(image, objective).loss == pytest.approx(terms.loss, rel=1e-5)
 
 
@@ -324,7 +321,7 @@ def test_a_region_over_the_whole_image_gives_the_plain_loss(
         terms, gradient = evaluation.loss_and_gradient(picture, plain)
         found_terms, found = evaluation.loss_and_gradient(picture, guided)
         assert found_terms.style == pytest.approx(terms.style, rel=1e-5)
-        assert error(found, gradient) < 1e-4
+        assert relative_error(found, gradient) < 1e-4
 
 
 # Runs.
