@@ -18,14 +18,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "gimp"))
 import prepare
 from gimp import CAT, NIGHT, Photo, Profile, Screen, processor_seconds, wait_for, wait_until_gone
 from PIL import Image
-from test_screen import open_dialog, press_ok, progress_window, store_measurement
+from test_screen import open_dialog, press_ok, progress_window, remember
 
 from nstrt.runtime.system.files import cache_folder
 
 
 def measure_preview(screen: Screen, photo: Photo) -> tuple[float, str]:
     """Return the seconds from OK to the first preview, and the progress window."""
-    store_measurement(screen.profile, style=NIGHT.as_uri())
+    remember(screen.profile, style=NIGHT.as_uri())
     dialog = open_dialog(screen)
     # OK follows at once, so that the worker has no time to warm up.
     press_ok(screen, dialog)

@@ -44,7 +44,7 @@ def prepare(content: Path, style: Path, long_side: int, folder: Path) -> Pair:
 
     def sizes(photo_size: Size, painting_size: Size) -> tuple[Size, Size]:
         (scale,) = plan_scales(options, photo=photo_size, painting=painting_size, default=long_side)
-        return (scale.width, scale.height), (scale.style_width, scale.style_height)
+        return (scale.width, scale.height), scale.styles[0]
 
     size, first = sizes(photo.size, painting.size)
     style_size = stable_size(first, lambda candidate: sizes(size, candidate)[1])

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from quality import border_ratio, chroma_noise, chroma_noise_ratio
 
 from nstrt.runtime import PRESETS, Picture, Result, StyleTransfer, StylizeOptions
-from nstrt.runtime.pictures import resize
+from nstrt.runtime.pictures import read_picture, resize
 from nstrt.runtime.system.host import processor_name, versions
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def picture(name: str) -> Picture:
     """Load an example or one of scikit-image's pictures."""
     path = ROOT / "examples" / f"{name}.jpg"
     if path.is_file():
-        return Picture.open(path)
+        return read_picture(path)
     import skimage.data
 
     return Picture.from_array(getattr(skimage.data, name)())

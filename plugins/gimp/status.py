@@ -130,11 +130,12 @@ def _settings(paths: PluginPaths) -> tuple[Settings | None, str]:
 
 def _check_files(paths: PluginPaths, found: Settings | None) -> tuple[list[str], list[str]]:
     """Faults and notes on the plug-in's files: missing, not executable, changed."""
-    if not paths.plugin.exists():
-        return [f"{ENTRY} is missing."], []
     faults, notes = [], []
+    missing = not paths.plugin.exists()
+    if missing:
+        faults.append(f"{ENTRY} is missing.")
     # Windows goes by the file's ending.
-    if sys.platform != "win32" and not os.access(paths.plugin, os.X_OK):
+    elif sys.platform != "win32" and not os.access(paths.plugin, os.X_OK):
         faults.append(f"{ENTRY} is not executable, so GIMP passes it over.")
     own = version("nstrt")
     other = found is not None and found.version != own
@@ -143,7 +144,7 @@ def _check_files(paths: PluginPaths, found: Settings | None) -> tuple[list[str],
     if paths.linked:
         notes.append("It is a link, left as it is.")
     # Another version has other files.
-    for name, source in {} if other else _sources().items():
+    for name, source in {} if other or missing else _sources().items():
         try:
             if paths.source(name).read_bytes() != source:
                 notes.append(f"{name} was changed: it is not this nstrt's file.")

@@ -119,7 +119,7 @@ class JobQueue:
             for job in jobs:
                 job.repeat_progress()
             # No reference to a job stays while this thread sleeps.
-            del jobs[:]
+            del jobs[:], job
             time.sleep(MAX_PROGRESS_INTERVAL / 4)
 
 

@@ -100,7 +100,7 @@ class EngineFactory:
         kept = tuple(shapes) if self._target.provider == "tensorrt" else ()
         precision = precision or self._target.precision
         key = (name, spec.key, precision, kept)
-        self._evict_except(spec)
+        self._evict_least_used(spec)
         if key not in self._engines:
             if kept:
                 # Each holds memory of the card for its own shapes: one at a time.
@@ -170,7 +170,7 @@ class EngineFactory:
             inputs=inputs,
         )
 
-    def _evict_except(self, spec: ModelSpec) -> None:
+    def _evict_least_used(self, spec: ModelSpec) -> None:
         """Drop the least recently used networks beyond :data:`MAX_NETWORKS`."""
         self._used = [key for key in self._used if key != spec.key] + [spec.key]
         for old in self._used[:-MAX_NETWORKS]:

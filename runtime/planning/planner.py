@@ -159,13 +159,12 @@ class Planner:
             )
         factory = self._factory(target, [plan.engine])
         weighted, _ = self._choose_weights([plan.engine])
-        model = self._obtain_model(weighted, plan.engine, ())
+        model = self._obtain_model(weighted, plan.engine, plan.scales)
         if (model.path.name, model.sha256) != (plan.model, plan.model_sha256):
             raise CheckpointError(
                 f"The run was begun with the model {plan.model}, and {model.path.name} here is "
                 "another; start again without --resume."
             )
-        self._obtain_model(weighted, plan.engine, plan.scales)
         spec = spec_for(weighted, plan.engine)
         return factory.engine(plan.engine, spec, _shapes(plan.scales), plan.precision)
 

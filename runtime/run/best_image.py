@@ -107,7 +107,8 @@ class LossStall:
         self._lowest.append(min([loss, *self._lowest]))
         if not self._tolerance or len(self._lowest) <= _STALL_STEPS:
             return False
-        return self._lowest[-1] > (1 - self._tolerance) * self._lowest[0]
+        # A loss that is not a number ends the scale too.
+        return not self._lowest[-1] <= (1 - self._tolerance) * self._lowest[0]
 
     def state(self) -> State:
         """State for a checkpoint."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "read_checkpoint", "size_of", "write_checkpoint"]
 
 
-_FORMAT = 4
+_FORMAT = 5
 _HEADER = "checkpoint.json"
 _ARRAY = "array"
 

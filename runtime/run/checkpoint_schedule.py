@@ -75,7 +75,7 @@ class Checkpoints:
         return checkpoint
 
     def begin(self, plan: Plan, engine: Engine) -> None:
-        """Note the plan; the run's first step follows."""
+        """Note the plan and start the clock; removes stale temporary files of killed runs."""
         with suppress(OSError):
             remove_stale_temporaries(self.path.parent)
         self._facts |= {"plan": plan, "versions": deciding_versions(plan.engine)}

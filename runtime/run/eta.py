@@ -38,7 +38,6 @@ class ProgressEstimator:
     def at_start(self, scale: int, iteration: int, step: int) -> Progress:
         """Progress before the first step, at the scale with index ``scale``."""
         here = self._plan.scales[scale]
-        done = sum(each.work for each in self._plan.scales[:scale])
         return Progress(
             scale=scale + 1,
             width=here.width,
@@ -47,7 +46,7 @@ class ProgressEstimator:
             step=step,
             terms=None,
             painted=0.0,
-            fraction=(done + here.width * here.height * iteration) / self._plan.work,
+            fraction=self._work(scale, iteration) / self._plan.work,
             seconds=self.seconds(),
             seconds_left=None,
         )
@@ -72,16 +71,21 @@ class ProgressEstimator:
     def _fraction_and_rest(self, step: LoopStep) -> tuple[float, float | None]:
         """Share of the work that is done, and the seconds to go."""
         now = time.perf_counter()
-        scales = self._plan.scales
-        here = scales[step.scale]
-        pixels = here.width * here.height
-        done = sum(scale.work for scale in scales[: step.scale])
-        done += here.work if step.scale_done and step.complete else pixels * step.iteration
+        here = self._plan.scales[step.scale]
+        finished = step.scale_done and step.complete
+        done = self._work(step.scale, here.iterations if finished else step.iteration)
         if not step.scale_done:
-            rate = (now - self._last) / pixels
+            rate = (now - self._last) / (here.width * here.height)
             # A scale's first step also prepares its targets: its time says little about the rest.
             if self._rate is None or step.iteration > 1:
                 self._rate = rate if self._rate is None else 0.8 * self._rate + 0.2 * rate
         self._last = now
         left = None if self._rate is None else (self._plan.work - done) * self._rate
         return done / self._plan.work, left
+
+    def _work(self, scale: int, iterations: int) -> int:
+        """Pixels times steps, up to ``iterations`` steps at the scale with index ``scale``."""
+        here = self._plan.scales[scale]
+        return sum(each.work for each in self._plan.scales[:scale]) + (
+            here.width * here.height * iterations
+        )

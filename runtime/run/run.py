@@ -176,7 +176,6 @@ class Run:
             checkpoint=checkpoint,
             plan=plan,
             engine=engine,
-            weights=engine.weights,
         )
 
     def _optimize(self, prepared: _Prepared, estimator: ProgressEstimator) -> Iterator[Event]:
@@ -265,7 +264,7 @@ class Run:
         recipe = recipe_of(
             options,
             plan,
-            weights=prepared.weights,
+            weights=prepared.engine.weights,
             inputs=prepared.inputs,
             start=prepared.start,
             terms=last.terms,
@@ -300,8 +299,6 @@ class _Prepared:
     """The checkpoint to resume from."""
     plan: Plan
     engine: Engine
-    weights: dict[str, str]
-    """Description of the network's weights."""
 
     def finished(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
         """An image of the network in the colours of the result, with the photo where it stays."""

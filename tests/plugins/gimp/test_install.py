@@ -398,6 +398,11 @@ def test_status_says_why_gimp_would_not_load_it(
         gimp.plugin.chmod(0o755)
     gimp.plugin.unlink()
     assert "nstrt.py is missing" in faults(capsys)
+    whole = gimp.settings.read_bytes()
+    gimp.settings.write_bytes(whole.replace(b'"version": "', b'"version": "0.0.'))
+    assert nstrt("gimp", "status") == 1
+    assert "It is of nstrt 0.0." in capsys.readouterr().out
+    gimp.settings.write_bytes(whole)
     gimp.plugin.write_bytes(FILTER + b"edited")
     gimp.plugin.chmod(0o755)
     assert nstrt("gimp", "status") == 0
