@@ -192,6 +192,7 @@ def serve_socket(
     listener = listen(file)
     if listener is None:
         return
+    _leave_process_group()
     worker = Worker()
     worker.accept_from(listener)
     _end_on_signals(worker)
@@ -211,11 +212,19 @@ def _end_on_signals(worker: Worker) -> None:
             signal.signal(number, end)
 
 
-def _detach() -> None:
-    """Leave the terminal, process group and working folder of the program that started it."""
+def _leave_process_group() -> None:
+    """Leave the terminal and process group of the program that started the worker.
+
+    This comes before the first host is answered: it may end its group right afterwards.
+    """
     if hasattr(os, "setsid"):
         with contextlib.suppress(OSError):
             os.setsid()
+
+
+def _detach() -> None:
+    """Leave the input and working folder of the program that started it; lower the priority."""
+    if hasattr(os, "setsid"):
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
