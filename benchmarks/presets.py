@@ -1,6 +1,6 @@
 """Write docs/presets.md with contact sheets and numbers of the presets.
 
-    python benchmarks/presets.py [--size 256] [--only fast] [--no-example] [--before old.jpg]
+    python benchmarks/presets.py [--size 256] [--only fast] [--before old.jpg]
 
 The photos come from scikit-image (cat, astronaut, coffee; CC0 or public domain), the paintings
 from this project. ``fast``, ``balanced`` and ``best`` repaint the same three pairs. ``classic``
@@ -36,7 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--only", choices=PRESETS, action="append")
-    parser.add_argument("--example", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--before", type=Path, help="an earlier sheet to show the new one beside")
     args = parser.parse_args(arguments)
     if args.before is not None and args.before.resolve().parent == ROOT / "docs" / "pictures":
@@ -44,8 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     presets = args.only or PRESETS
     folder = ROOT / "docs" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    if args.example:
-        example(folder / "example.jpg")
     sheet, rows = [], []
     for photo_name, painting_name in PAIRS:
         photo, painting = picture(photo_name), picture(painting_name)
@@ -62,17 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.before is not None:
         in_turn(args.before, sheet).save(folder / "before-after.jpg", quality=88)
     (ROOT / "docs" / "presets.md").write_text(page(rows, args.size))
-
-
-def example(path: Path) -> None:
-    """Write the README's picture: photo, painting and result."""
-    photo, painting = picture("cat"), picture("night")
-    result = repaint("balanced", photo, painting, photo.width)
-    height = photo.height
-    pictures = [(photo.rgb, photo.width), (painting.rgb, round(height * 4 / 3))]
-    pictures.append((result.picture.rgb, photo.width))
-    strip = np.concatenate([resize(rgb, width, height) for rgb, width in pictures], axis=1)
-    Image.fromarray(np.rint(strip * 255).astype(np.uint8)).save(path, quality=92)
 
 
 def repaint(preset: str, photo: Picture, painting: Picture, size: int) -> Result:
