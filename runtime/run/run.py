@@ -69,14 +69,11 @@ class Run:
         self._last: LoopStep | None = None
         self._result: Result | None = None
         self._events = self._paint()
+        self.painting = False
+        """True once there is a picture that :meth:`stop` would keep."""
 
     def __iter__(self) -> Iterator[Event]:
         return self._events
-
-    @property
-    def painting(self) -> bool:
-        """True once there is a picture that :meth:`stop` would keep."""
-        return self._last is not None
 
     def stop(self) -> None:
         """End with the best picture so far, within a layer of the network.
@@ -138,9 +135,11 @@ class Run:
         finally:
             engine.release()
             engine.interrupt = Interrupt()
-        assert self._last is not None
-        progress = estimator.at(self._last)
-        self._result = self._finish(self._last, replace(prepared, plan=plan), estimator)
+            # The step refers to the optimiser's images: they end with the run, not with its object.
+            last, self._last = self._last, None
+        assert last is not None
+        progress = estimator.at(last)
+        self._result = self._finish(last, replace(prepared, plan=plan), estimator)
         if self._cancelled:
             raise Interrupted
         progress = replace(progress, seconds=estimator.seconds())
@@ -204,6 +203,7 @@ class Run:
             stopped=self._stop.is_set,
         ):
             self._last = step
+            self.painting = True
             progress = vars(estimator.at(step))
             if self._checkpoints and self._checkpoints.due(scale_done=step.scale_done):
                 self._checkpoints.save(step.state())

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
+from typing import Any
 
 import pytest
 
-from nstrt.runtime.run.best_image import LossStall
+from nstrt.runtime import StyleTransfer, StylizeOptions
+from nstrt.runtime.run import optimize
+from nstrt.runtime.run.best_image import BestImage, LossStall
+
+from support import CAT, NIGHT
 
 
 @pytest.mark.parametrize(
@@ -28,3 +35,22 @@ def test_a_loss_stalls_after_ten_steps_without_gain(losses: list[float], reached
 def test_no_tolerance_never_stalls() -> None:
     stall = LossStall(0.0)
     assert not any(stall.reached(1.0) for _ in range(50))
+
+
+def test_a_finished_run_holds_no_images_of_the_optimiser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its object may live on, in a host, while the next run needs the memory."""
+    images: list[weakref.ref[BestImage]] = []
+
+    def recorded(**options: Any) -> BestImage:
+        image = BestImage(**options)
+        images.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(optimize, "BestImage", recorded)
+    options = StylizeOptions.of(size=48, scales=1, iterations=2, engine="onnx", precision="fp32")
+    run = StyleTransfer(options).run(CAT, NIGHT)
+    run.result()
+    gc.collect()
+    assert images
+    assert not any(image() for image in images)
+    assert run.painting
