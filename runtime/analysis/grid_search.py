@@ -17,6 +17,7 @@ from nstrt.runtime.options.text import format_flags, option_name, parse_option
 from nstrt.runtime.pictures import PictureSource, as_picture
 from nstrt.runtime.run.events import Event, Finished
 from nstrt.runtime.run.result import Result
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["SIZE", "Axis", "Cell", "Exploration", "parse_axis", "sheet_paths"]
 
@@ -173,7 +174,10 @@ def sheet_paths(path: str | Path, pages: int) -> list[Path]:
 def _cells(axes: Sequence[Axis], given: dict[str, Any], size: int) -> tuple[Cell, ...]:
     """The cells of the grid. Raises :class:`OptionError` for axes that make no grid."""
     if not axes:
-        raise OptionError("Name at least one option to vary, such as --vary strength=0.2,0.5,0.8.")
+        raise OptionError(
+            f"Name at least one option to vary with {spelled('axes')}, such as "
+            "strength=0.2,0.5,0.8."
+        )
     names = [axis.option for axis in axes]
     for name in names:
         if name == "size":

@@ -12,6 +12,7 @@ from nstrt.runtime.options.options import INITS
 from nstrt.runtime.pictures import read_picture, read_recipe
 from nstrt.runtime.run.recipe import differences
 from nstrt.runtime.system.files import sha256_of
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["is_done"]
 
@@ -30,8 +31,8 @@ def is_done(job: Job, *, follows: bool = False, repainted: bool = False) -> bool
         recipe = None
     if recipe is None or recipe.get("preview"):
         raise OutputExistsError(
-            f"'{job.output}' exists and does not say how it was made; add --force to paint it "
-            "again, or choose another folder."
+            f"'{job.output}' exists and does not say how it was made; add "
+            f"{spelled('force', True)} to paint it again, or choose another folder."
         )
     changes = differences(
         recipe,
@@ -44,8 +45,8 @@ def is_done(job: Job, *, follows: bool = False, repainted: bool = False) -> bool
         changes.append("the frame before it is painted anew")
     if changes:
         raise OutputExistsError(
-            f"'{job.output}' exists and was made otherwise ({'; '.join(changes)}); add --force to "
-            "paint it again, or choose another folder."
+            f"'{job.output}' exists and was made otherwise ({'; '.join(changes)}); add "
+            f"{spelled('force', True)} to paint it again, or choose another folder."
         )
     return True
 

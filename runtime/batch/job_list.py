@@ -15,6 +15,7 @@ from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.options.text import option_name, parse_option
 from nstrt.runtime.pictures import SUFFIXES
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["TABLE_SUFFIXES", "jobs_from", "jobs_from_table"]
 
@@ -52,7 +53,9 @@ def jobs_from(
             jobs += jobs_from_table(source, out_dir=folder, style=style, suffix=suffix, **options)
             continue
         if style is None:
-            raise OptionError("Name the painting that the photos are to be painted after: --style.")
+            raise OptionError(
+                f"Name the painting that the photos are to be painted after: {spelled('style')}."
+            )
         for photo in _find_photos(source):
             # Patterns may overlap; a photo is painted once.
             if (resolved := photo.resolve()) in listed:
@@ -115,7 +118,9 @@ def _job_from_row(
         raise OptionError("it has no 'content', which names its photo.")
     painting = folder / names["style"] if names["style"] else style
     if painting is None:
-        raise OptionError("it has no 'style', which names its painting; --style is for all.")
+        raise OptionError(
+            f"it has no 'style', which names its painting; {spelled('style')} is for all."
+        )
     row_options: dict[str, Any] = {}
     for key, value in row.items():
         name = option_name(key)

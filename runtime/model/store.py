@@ -218,7 +218,7 @@ def _builder(path: Path) -> ModelBuilder:
         return builder
     raise ModelBuilderMissingError(
         f"The model {path.name} is not there and this installation cannot build it; on a machine "
-        f"with nstrt[full] run '{LITE_EXPORT}', with the same --pooling, --padding and --weights "
+        f"with nstrt[full] run '{LITE_EXPORT}', with the same pooling, padding and weights "
         "if you set them, carry the folder here and run 'nstrt import models', or install the "
         'exporter here with: pip install "nstrt[full]"'
     )

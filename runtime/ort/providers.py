@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nstrt.runtime.errors import ProviderUnavailableError
+from nstrt.runtime.system.words import spelled
 
 __all__ = [
     "IMAGE_ONLY",
@@ -104,7 +105,8 @@ def choose_provider(requested: str, is_available: Callable[[str], bool]) -> Prov
         if not is_available(requested):
             reason = _MISSING.get(requested, "it does not load")
             raise ProviderUnavailableError(
-                f"--provider {requested} cannot run here: {reason}, or use --provider auto."
+                f"{spelled('provider', requested)} cannot run here: {reason}, or use "
+                f"{spelled('provider', 'auto')}."
             )
         return ProviderChoice(provider=requested, reason="")
     missing: list[str] = []
@@ -137,8 +139,9 @@ def choose_precision(requested: str, provider: str) -> str:
         return supported[0]
     if requested not in supported:
         raise ProviderUnavailableError(
-            f"--precision {requested} needs an NVIDIA card (--provider cuda or tensorrt); "
-            f"on {provider} use --precision fp32."
+            f"{spelled('precision', requested)} needs an NVIDIA card "
+            f"({spelled('provider', 'cuda')} or tensorrt); on {provider} use "
+            f"{spelled('precision', 'fp32')}."
         )
     return requested
 
@@ -233,7 +236,7 @@ def check_placement(placements: Iterable[tuple[str, str]], provider: str) -> Non
         raise ProviderUnavailableError(
             f"{provider} does not take {len(elsewhere)} of the network's {len(heavy)} convolutions "
             f"and matrix products, which would run on {', '.join(sorted(set(elsewhere)))}; use "
-            f"--provider {other}."
+            f"{spelled('provider', other)}."
         )
 
 

@@ -23,6 +23,7 @@ from nstrt.runtime.system.host import (
     machine_id,
     versions,
 )
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["EngineChoice", "candidate_engines", "choose_engine"]
 
@@ -52,8 +53,8 @@ def candidate_engines(
     """
     if masks and options.engine == "graph":
         raise ProviderUnavailableError(
-            "Engine graph knows no masks; use --engine torch or --engine onnx with --region "
-            "and --protect."
+            f"Engine graph knows no masks; use {spelled('engine', 'torch')} or "
+            f"{spelled('engine', 'onnx')} with {spelled('regions')} and {spelled('protect')}."
         )
     names, reason = _engines_on(options, target)
     if target.precision == "bf16":
@@ -61,14 +62,15 @@ def candidate_engines(
     if not names:
         raise ProviderUnavailableError(
             "Engine graph has no bf16: its graph could not be checked anywhere; use "
-            "--precision fp32, or --engine torch."
+            f"{spelled('precision', 'fp32')}, or {spelled('engine', 'torch')}."
         )
     if not masks:
         return names, reason
     if list(names) == ["graph"]:
         raise ProviderUnavailableError(
-            "Masks (--region, --protect) need the engines torch or onnx, which do not run "
-            'here: install torch with pip install "nstrt[full]", or use --provider cpu.'
+            f"Masks ({spelled('regions')}, {spelled('protect')}) need the engines torch or onnx, "
+            'which do not run here: install torch with pip install "nstrt[full]", or use '
+            f"{spelled('provider', 'cpu')}."
         )
     return [name for name in names if name != "graph"], reason
 

@@ -24,6 +24,7 @@ from nstrt.runtime.planning.plan import Plan, Scale, default_size, plan_scales
 from nstrt.runtime.planning.provider_choice import choose_target, provider_serves
 from nstrt.runtime.planning.weights_choice import choose_weights, spec_for
 from nstrt.runtime.system.host import device_name, machine_id, versions
+from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines.engine import Engine
@@ -144,7 +145,7 @@ class Planner:
         if device != plan.device or not provider_serves(plan.provider, engine=plan.engine):
             raise CheckpointError(
                 f"The run was begun with engine {plan.engine} on {plan.provider} ({plan.device}), "
-                "which is not to be had here; start again without --resume."
+                f"which is not to be had here; start again without {spelled('resume', True)}."
             )
         target = ExecutionTarget(
             provider=plan.provider,
@@ -155,7 +156,7 @@ class Planner:
             raise CheckpointError(
                 f"The run was begun with {plan.memory / 1e9:.1f} GB of memory, and "
                 f"{free / 1e9:.1f} GB are free now; close other programs, or start again without "
-                "--resume."
+                f"{spelled('resume', True)}."
             )
         factory = self._factory(target, [plan.engine])
         weighted, _ = self._choose_weights([plan.engine])
@@ -163,7 +164,7 @@ class Planner:
         if (model.path.name, model.sha256) != (plan.model, plan.model_sha256):
             raise CheckpointError(
                 f"The run was begun with the model {plan.model}, and {model.path.name} here is "
-                "another; start again without --resume."
+                f"another; start again without {spelled('resume', True)}."
             )
         spec = spec_for(weighted, plan.engine)
         return factory.engine(plan.engine, spec, _shapes(plan.scales), plan.precision)

@@ -12,7 +12,7 @@ from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.options.options import INITS
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize, upscale
 from nstrt.runtime.planning.estimate import learn_pace
-from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.planning.plan import LEAST_SIDE, Plan
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpoint_file import Checkpoint
 from nstrt.runtime.run.checkpoint_schedule import Checkpoints
@@ -24,6 +24,7 @@ from nstrt.runtime.run.optimize import LoopStep, optimize
 from nstrt.runtime.run.recipe import recipe_of, run_identity
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.system.cancellation import Interrupt, Interrupted
+from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,8 +127,11 @@ class Run:
             if not _is_out_of_memory(error):
                 raise
             if self._last is None:
+                finest = plan.scales[-1]
+                smaller = max(finest.width, finest.height) // 2
                 raise TooLargeError(
-                    "This machine's memory did not suffice; use a smaller --size."
+                    "This machine's memory did not suffice; try "
+                    f"{spelled('size', max(LEAST_SIDE, smaller))}."
                 ) from error
             plan = replace(
                 plan, reasons=(*plan.reasons, "ended early: the memory did not suffice for more")
@@ -314,7 +318,9 @@ def _start_picture(name: str, given: PictureSource | None) -> Picture | None:
     try:
         return as_picture(name).opaque()
     except PictureReadError as error:
-        raise PictureReadError(f"{error} Or start from {', '.join(INITS)} (--init).") from error
+        raise PictureReadError(
+            f"{error} Or start from {', '.join(INITS)} ({spelled('init')})."
+        ) from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from nstrt.runtime.kernels.buffers import BufferPool
 from nstrt.runtime.kernels.convolution.algorithms import COMPILED, candidates
 from nstrt.runtime.kernels.convolution.filter import Filter, Kernel
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["Autotuner", "band_for"]
 
@@ -105,7 +106,8 @@ class Autotuner:
         if name not in makers:
             raise CheckpointError(
                 f"This run began with the algorithm '{name}', which does not work here now, so "
-                "it cannot go on to the same pixels; begin it anew, without --resume."
+                "it cannot go on to the same pixels; begin it anew, without "
+                f"{spelled('resume', True)}."
             )
         return name, make(name)
 
