@@ -99,7 +99,7 @@ def test_existing_results_are_skipped_or_named_with_their_differences(
         for event in run(**changes):
             assert isinstance(event, JobFailed)
             assert reason in event.reason
-            assert "--force" in event.reason
+            assert "force=True" in event.reason
 
     check_refused("the painting was another", style=EMBER)
     check_refused("strength was 0.5 and is 0.7 now", strength=0.7)
