@@ -100,7 +100,7 @@ class JobDone(JobEvent):
     """Loss at the finest scale."""
 
     notes: tuple[str, ...]
-    """Properties of the picture that the file format cannot hold."""
+    """Sentences on what was repaired, converted or left out, at reading and at saving."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -174,7 +174,7 @@ class JobRunner:
                     steps=result.steps,
                     painted=result.painted,
                     loss=result.terms.loss,
-                    notes=tuple(notes),
+                    notes=(*result.notes, *notes),
                 )
 
     def _resume_or_restart(self, start_run: Callable[..., Run]) -> Iterator[Event]:
