@@ -178,6 +178,7 @@ def _finish(job: Job, request: Stylize, event: Finished) -> None:
             "stopped": result.stopped,
             "seconds": round(job.seconds, 2),
             "painted": round(result.painted, 4),
+            "notes": list(result.notes),
             "recipe": _finite(result.recipe),
         },
         to_pixels(picture.rgb, picture.alpha, request.result),
