@@ -66,6 +66,7 @@ class ModelStore:
     def __init__(self, folder: Path | None = None, *, notify: Notify | None = None) -> None:
         self.folder = folder or cache_folder() / "models"
         self._notify: Notify = notify or (lambda line: None)
+        self._prepares = False
         self._checked: dict[tuple[Path, int, int], StoredModel] = {}
 
     def path(self, spec: ModelSpec) -> Path:
@@ -92,11 +93,12 @@ class ModelStore:
         if model:
             return model
         builder = _builder(path)
-        self._notify(
-            f"The model {path.name} {fault}; building it again."
-            if fault
-            else f"Preparing the model {path.name} (once; later runs find it ready)."
-        )
+        if fault:
+            self._notify(f"The model {path.name} {fault}; building it again.")
+        elif not self._prepares:
+            # A run may need several files.
+            self._prepares = True
+            self._notify("Preparing the network for this machine (about a minute, once).")
         self.build(spec, builder)
         model, fault = self._check(path)
         if not model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -42,6 +42,8 @@ class EngineChoice:
     name: str
     precision: str
     reason: str = ""
+    step_seconds: float | None = None
+    """Measured seconds of a step of the benchmark's image; None if it was not measured."""
 
 
 def candidate_engines(
@@ -94,10 +96,11 @@ def choose_engine(
     names: Sequence[str],
     reason: str,
     factory: EngineFactory,
+    notify: Callable[[str], None],
 ) -> EngineChoice:
     """The fastest of the engines ``names``; measures those that were not measured before.
 
-    ``reason`` explains a list of one.
+    ``reason`` explains a list of one. ``notify`` gets a sentence before a measurement.
     """
     choices = {name: EngineChoice(name=name, precision=target.precision) for name in names}
     any_precision = options.precision == "auto" and "torch" in names and target.provider == "cpu"
@@ -105,7 +108,7 @@ def choose_engine(
         choices[_BF16_ENGINE] = EngineChoice(name="torch", precision="bf16")
     if len(choices) == 1:
         return replace(next(iter(choices.values())), reason=reason)
-    from nstrt.runtime.engines.benchmark import SIDES, fastest_engine
+    from nstrt.runtime.engines.benchmark import SIDES, fastest_engine, is_measured
 
     key = machine_id(
         provider=target.provider,
@@ -127,6 +130,8 @@ def choose_engine(
         )
         for label, choice in choices.items()
     }
+    if not is_measured(key, engines):
+        notify("Measuring the fastest way to paint on this machine (up to a minute, once).")
     label, seconds = fastest_engine(key, engines, loss_weights(options))
     if label == _BF16_ENGINE and seconds["torch"] < _BF16_GAIN * seconds[label]:
         seconds = {name: took for name, took in seconds.items() if name != label}
@@ -134,8 +139,8 @@ def choose_engine(
     others = [name for name in seconds if name != label]
     if not others:
         # Only engine torch was to be had, and bf16 products were not much faster.
-        return replace(choices[label], reason=reason)
+        return replace(choices[label], reason=reason, step_seconds=seconds[label])
     second = min(others, key=seconds.__getitem__)
     ratio = seconds[second] / seconds[label]
     reason = f"engine {label} measured {ratio:.2f} times as fast as {second} here"
-    return replace(choices[label], reason=reason)
+    return replace(choices[label], reason=reason, step_seconds=seconds[label])

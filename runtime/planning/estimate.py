@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
 
-__all__ = ["Estimate", "known_pace", "learn_pace"]
+__all__ = ["Estimate", "duration", "known_pace", "learn_pace", "place"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,24 @@ class Estimate:
 
     available: int
     """Free bytes of memory where it would run; :attr:`Plan.memory` is the demand."""
+
+
+def duration(seconds: float) -> str:
+    """Rounded words, such as "14 minutes"."""
+    if round(seconds) <= 1:
+        return "a second"
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def place(provider: str) -> str:
+    """Where a provider computes, in words."""
+    return {"cpu": "on the processor", "coreml": "on Apple's Core ML"}.get(
+        provider, "on the graphics card"
+    )
 
 
 def known_pace(key: str) -> float | None:

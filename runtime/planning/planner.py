@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nstrt.runtime.engines.benchmark import SIDES, measure_step, step_pace
 from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
 from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.model import ModelStore, StoredModel
@@ -14,6 +15,8 @@ from nstrt.runtime.network.sections import Section, sections_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import Shape, choose_precision
 from nstrt.runtime.planning.engine_choice import EngineChoice, candidate_engines, choose_engine
+from nstrt.runtime.planning.estimate import Estimate, known_pace
+from nstrt.runtime.planning.loss_weights import loss_weights
 from nstrt.runtime.planning.memory import (
     PLANNING_MARGIN,
     SAFE_SHARE,
@@ -51,6 +54,8 @@ class Planner:
         self._factories: dict[ExecutionTarget, EngineFactory] = (
             {} if factories is None else factories
         )
+        self._paces: dict[str, float] = {}
+        """Seconds for a step of one pixel by :meth:`pace_key`, measured to choose the engine."""
         self._target: tuple[ExecutionTarget, str] | None = None
         self._weighted: tuple[StylizeOptions, str] | None = None
 
@@ -60,13 +65,11 @@ class Planner:
 
     def load_small(self) -> Engine:
         """The engine for these options, with its network loaded, for small pictures."""
-        from nstrt.runtime.engines.benchmark import SIDES
-
         target, _ = self._chosen_target()
         names, reason = candidate_engines(self.options, target, masks=False)
         factory = self._factory(target, names)
         options, _ = self._chosen_weights(names)
-        choice = choose_engine(options, target, names, reason, factory)
+        choice = choose_engine(options, target, names, reason, factory, self._notify)
         return factory.engine(
             choice.name, spec_for(options, choice.name), [SIDES], choice.precision
         )
@@ -100,7 +103,7 @@ class Planner:
         fit_to_memory(demand, self._budget(target))
         factory = self._factory(target, names)
         weighted, weights_reason = self._chosen_weights(names)
-        choice = choose_engine(weighted, target, names, engine_reason, factory)
+        choice = choose_engine(weighted, target, names, engine_reason, factory, self._notify)
         demand, engine_reason = self._fit(
             replace(demand, engine=choice.name), target, choice, names
         )
@@ -134,6 +137,8 @@ class Planner:
                 if reason
             ),
         )
+        if choice.step_seconds is not None and demand.engine == choice.name:
+            self._paces[self.pace_key(plan)] = step_pace(choice.step_seconds)
         return plan, engine
 
     def load_planned(self, plan: Plan) -> Engine:
@@ -194,6 +199,26 @@ class Planner:
             deepest=self.options.spec.taps[-1],
             versions=versions(),
         )
+
+    def known_seconds(self, plan: Plan) -> float | None:
+        """Seconds of a plan by earlier runs or by the engine's choice; None if nothing is known."""
+        key = self.pace_key(plan)
+        pace = known_pace(key) or self._paces.get(key)
+        return None if pace is None else plan.work * pace
+
+    def estimate(self, plan: Plan, engine: Engine) -> Estimate:
+        """Time and memory of a plan that is loaded in ``engine``.
+
+        Takes a small step if nothing is known of the time.
+        """
+        seconds = self.known_seconds(plan)
+        if seconds is None:
+            weights = loss_weights(self.options)
+            measure_step(engine, weights)
+            self._paces[self.pace_key(plan)] = pace = step_pace(measure_step(engine, weights))
+            engine.release()
+            seconds = plan.work * pace
+        return Estimate(plan=plan, seconds=seconds, available=self.free_memory())
 
     def free_memory(self) -> int:
         """Free bytes of memory where the options run."""

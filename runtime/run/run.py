@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.options.options import INITS
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize, upscale
-from nstrt.runtime.planning.estimate import learn_pace
+from nstrt.runtime.planning.estimate import Estimate, learn_pace
 from nstrt.runtime.planning.plan import LEAST_SIDE, Plan
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpoint_file import Checkpoint
@@ -36,6 +36,9 @@ __all__ = ["Run"]
 
 _FIRST_PREVIEW = 5
 """Steps before the first timed preview: earlier images are nearly the photo."""
+
+_MEASURED_WORK = 5_000_000
+"""Pixels times steps of a run that repays a measured step."""
 
 _LEARNABLE_WORK = 200_000
 """Pixels times steps of a run whose pace predicts that of other runs."""
@@ -149,6 +152,19 @@ class Run:
         progress = replace(progress, seconds=estimator.seconds())
         yield Finished(**vars(progress), result=self._result)
 
+    def estimate(self) -> Estimate:
+        """Read the pictures and plan the run, without painting. Raises the errors of the run."""
+        prepared = self._prepare()
+        return self._planner.estimate(prepared.plan, prepared.engine)
+
+    def _expected_seconds(self, prepared: _Prepared) -> float | None:
+        """Seconds of the whole run; None for a short one if nothing is known of the time."""
+        known = self._planner.known_seconds(prepared.plan)
+        # A resumed run measures nothing, and a short one is over soon.
+        if known is not None or prepared.checkpoint or prepared.plan.work < _MEASURED_WORK:
+            return known
+        return self._planner.estimate(prepared.plan, prepared.engine).seconds
+
     def _prepare(self) -> _Prepared:
         """Read the pictures, then plan the run, or take the plan of the checkpoint to resume."""
         options = self._planner.options
@@ -185,14 +201,11 @@ class Run:
         """Optimise, with an event for each step, scale and preview."""
         plan, engine, checkpoint = prepared.plan, prepared.engine, prepared.checkpoint
         start = prepared.start
-        yield Started(
-            **vars(
-                estimator.at_start(checkpoint.scale, checkpoint.iteration, checkpoint.step)
-                if checkpoint
-                else estimator.at_start(0, 0, 0)
-            ),
-            plan=plan,
-        )
+        done = 0, 0, 0
+        if checkpoint:
+            done = checkpoint.scale, checkpoint.iteration, checkpoint.step
+        expected = self._expected_seconds(prepared)
+        yield Started(**vars(estimator.at_start(*done, expected=expected)), plan=plan)
         if self._checkpoints:
             self._planner.choose_algorithms(plan, engine)
             self._checkpoints.begin(plan, engine)
