@@ -24,8 +24,7 @@ _COMMANDS = {
     "stylize": "Repaint the photo CONTENT in the style of the painting STYLE.",
     "batch": "Repaint many photos, and skip those that are done already.",
     "compare": "Show how far apart the pictures A and B are, at their own size or at --size.",
-    "explore": "Try options on CONTENT at small size (--size, else 192), for a sheet to choose "
-    "from.",
+    "explore": "Try options on CONTENT at small size, for a sheet to choose from.",
     "export": "Export VGG19 to ONNX files, each checked against PyTorch.",
     "import": "Take over models that were exported elsewhere; it needs neither torch nor onnx.",
     "info": "Show what would run on this machine, or how PICTURE was made.",

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nstrt.plugins.cli.console import print_err
-from nstrt.runtime.run.events import Event, ScaleDone, Started
+from nstrt.runtime.run.events import Event, ScaleDone, Started, Step
 from nstrt.runtime.run.progress import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 __all__ = ["JobsDisplay", "jobs_display", "run_display"]
+
+LINE_SECONDS = 30.0
+"""Seconds between two lines of progress where the output is no terminal."""
 
 RunDisplay = Callable[[Event], None]
 
@@ -67,14 +71,33 @@ def _run_bar() -> Iterator[RunDisplay]:
         yield show
 
 
-class _RunLines:
-    """A line for each scale."""
+class _Interval:
+    """True once every half minute."""
 
-    _scales = 0
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < LINE_SECONDS:
+            return False
+        self._last = now
+        return True
+
+
+class _RunLines:
+    """A line for each scale, and one every half minute."""
+
+    def __init__(self) -> None:
+        self._scales = self._steps = 0
+        self._interval = _Interval()
 
     def show(self, event: Event) -> None:
         if isinstance(event, Started):
-            self._scales = len(event.plan.scales)
+            self._scales, self._steps = len(event.plan.scales), event.plan.steps
+        elif isinstance(event, Step) and self._interval.due():
+            line = f"step {event.step} of {self._steps}  {100 * event.fraction:.0f} %"
+            print_err("  ".join(filter(None, [line, _time_left(event)])))
         elif isinstance(event, ScaleDone):
             left = _time_left(event)
             steps = f"{event.iteration} step{'s' * (event.iteration != 1)}"
@@ -109,8 +132,16 @@ def jobs_display(total: int, *, quiet: bool) -> Iterator[JobsDisplay]:
 
 
 class _JobLines(JobsDisplay):
+    """A line for each picture, and one every half minute."""
+
     def __init__(self, total: int) -> None:
         self._total = total
+        self._interval = _Interval()
+
+    def update(self, number: int, name: str, progress: Progress | None) -> None:
+        if progress is not None and self._interval.due():
+            words = [f"{100 * progress.fraction:.0f} %", _time_left(progress)]
+            print_err(_job_line(number, self._total, name, "  ".join(filter(None, words))))
 
     def finish(self, number: int, name: str, outcome: str) -> None:
         print_err(_job_line(number, self._total, name, outcome))

@@ -21,6 +21,7 @@ __all__ = [
     "COLORS",
     "ENGINES",
     "INITS",
+    "MACHINE",
     "MATCHES",
     "NAMED_WEIGHTS",
     "OPTIMIZERS",

@@ -47,6 +47,7 @@ class Planner:
         store: ModelStore,
         notify: Callable[[str], None],
         factories: dict[ExecutionTarget, EngineFactory] | None = None,
+        paces: dict[str, float] | None = None,
     ) -> None:
         self.options = options
         self._store = store
@@ -54,14 +55,14 @@ class Planner:
         self._factories: dict[ExecutionTarget, EngineFactory] = (
             {} if factories is None else factories
         )
-        self._paces: dict[str, float] = {}
+        self._paces: dict[str, float] = {} if paces is None else paces
         """Seconds for a step of one pixel by :meth:`pace_key`, measured to choose the engine."""
         self._target: tuple[ExecutionTarget, str] | None = None
         self._weighted: tuple[StylizeOptions, str] | None = None
 
     def with_options(self, options: StylizeOptions) -> Planner:
         """A planner for other options that shares the loaded networks."""
-        return Planner(options, self._store, self._notify, self._factories)
+        return Planner(options, self._store, self._notify, self._factories, self._paces)
 
     def load_small(self) -> Engine:
         """The engine for these options, with its network loaded, for small pictures."""

@@ -73,6 +73,8 @@ class Run:
         self._last: LoopStep | None = None
         self._result: Result | None = None
         self._events = self._paint()
+        self.photo_size = 0, 0
+        """Width and height of the photo in pixels, once it is read."""
         self.painting = False
         """True once there is a picture that :meth:`stop` would keep."""
 
@@ -171,6 +173,7 @@ class Run:
         self._interrupt.check()
         inputs = read_inputs(self.sources, options)
         content, (style, *others) = inputs.content, inputs.paintings
+        self.photo_size = content.size
         start = _start_picture(options.init, self._start)
         color = ColorMode(options, content, style)
         paintings = [color.style, *map(color.prepared_style, others)]
