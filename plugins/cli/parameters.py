@@ -41,9 +41,7 @@ Style = Annotated[Path, input_argument(metavar="STYLE", help="The painting.")]
 AsJson = Annotated[bool, output_option("--json", help="Print one JSON object on stdout.")]
 DryRun = Annotated[
     bool,
-    output_option(
-        "--dry-run", help="Say how long it takes and how much memory, and paint nothing."
-    ),
+    output_option("--dry-run", help="Say how much time and memory it takes, and paint nothing."),
 ]
 Quiet = Annotated[bool, output_option("-q", "--quiet", help="Print nothing but errors.")]
 
