@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -40,6 +39,8 @@ from nstrt.runtime.model import (
     pull_input,
     target_input,
 )
+from nstrt.runtime.system.onnx_runtime import import_onnxruntime
+
 
 __all__ = ["STEP_TOLERANCES", "Tolerances", "check_step", "reference_features"]
 
@@ -341,6 +342,7 @@ def _shares(targets: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def _session(content: bytes) -> Any:
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
