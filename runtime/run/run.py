@@ -23,7 +23,7 @@ from nstrt.runtime.run.inputs import InputSources, RunInputs, read_inputs
 from nstrt.runtime.run.optimize import LoopStep, optimize
 from nstrt.runtime.run.recipe import recipe_of, run_identity
 from nstrt.runtime.run.result import Result
-from nstrt.runtime.system.cancellation import Interrupt, Interrupted
+from nstrt.runtime.system.cancellation import Interrupt, Interrupted, check_interrupt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +71,7 @@ class Run:
         self._events = self._paint()
         self.painting = False
         """True once there is a picture that :meth:`stop` would keep."""
+        self._loading = True
 
     def __iter__(self) -> Iterator[Event]:
         return self._events
@@ -78,10 +79,11 @@ class Run:
     def stop(self) -> None:
         """End with the best picture so far, within a layer of the network.
 
-        Before there is a picture, the run ends after its first step. Callable from any thread.
+        Before :class:`Started` the iteration raises :class:`Interrupted`; before there is a
+        picture, the run ends after its first step. Callable from any thread.
         """
         self._stop.set()
-        if self.painting:
+        if self.painting or self._loading:
             self._interrupt.request()
 
     def cancel(self) -> None:
@@ -112,7 +114,9 @@ class Run:
         return self._result
 
     def _paint(self) -> Iterator[Event]:
-        prepared = self._prepare()
+        with self._interrupt.governing():
+            prepared = self._prepare()
+        self._loading = False
         plan, engine = prepared.plan, prepared.engine
         estimator = ProgressEstimator(plan, self._started)
         engine.interrupt = self._interrupt
@@ -148,14 +152,13 @@ class Run:
     def _prepare(self) -> _Prepared:
         """Read the pictures, then plan the run, or take the plan of the checkpoint to resume."""
         options = self._planner.options
-        self._interrupt.check()
         inputs = read_inputs(self.sources, options)
         content, (style, *others) = inputs.content, inputs.paintings
         start = _start_picture(options.init, self._start)
         color = ColorMode(options, content, style)
         paintings = [color.style, *map(color.prepared_style, others)]
         inputs = inputs.with_colors(color.content, paintings, color.as_seen)
-        self._interrupt.check()
+        check_interrupt()
         checkpoint = None
         if self._checkpoints:
             identity = run_identity(options, inputs.checksums(), start)
@@ -166,7 +169,6 @@ class Run:
         else:
             plan, engine = checkpoint.plan, self._planner.load_planned(checkpoint.plan)
             engine.pin_algorithms(checkpoint.algorithms)
-        self._interrupt.check()
         return _Prepared(
             inputs=inputs,
             photo=content,
