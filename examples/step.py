@@ -4,11 +4,11 @@ nstrt export --for lite --folder models     # on any machine with nstrt[full]
 python step.py models cat.jpg night.jpg out.png
 """
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from PIL import Image
 
 SIDE, STEPS = 256, 60
@@ -16,7 +16,11 @@ CONTENT, STYLE, TV = 0.15, 1.0, 1.0
 """Weights of the terms; each layer's loss is relative to its target's energy."""
 
 
-def session(folder: Path, kind: str) -> onnxruntime.InferenceSession:
+def session(folder: Path, kind: str):
+    # ONNX Runtime reads this when it is imported; without it, it reports its use to its maker.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
     (path,) = folder.glob(f"*-{kind}-*.onnx")
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 

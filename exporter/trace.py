@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 
 import onnx
 import torch
 
 from nstrt.exporter.vgg import FeatureNet
+from nstrt.runtime.system.onnx_runtime import switch_off_telemetry
 
 __all__ = ["serialized", "trace", "with_metadata"]
 
@@ -74,10 +76,11 @@ def _trace(net: FeatureNet) -> onnx.ModelProto:
         for axis, name in ((2, "height"), (3, "width"))
     }
     # The example's sides differ, so that the trace does not take them for equal.
-    example = torch.rand(1, 3, 96, 112)
-    with warnings.catch_warnings():
+    example = torch.rand((1, 3, 96, 112), generator=torch.Generator().manual_seed(19))
+    # torch's exporter may import ONNX Runtime by itself.
+    switch_off_telemetry()
+    with warnings.catch_warnings(), _logging_errors_only("torch.onnx"):
         warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             net,
             (example,),
@@ -92,6 +95,17 @@ def _trace(net: FeatureNet) -> onnx.ModelProto:
         raise RuntimeError("torch.onnx.export returned no program")
     model: onnx.ModelProto = program.model_proto
     return _without_sources(model)
+
+
+@contextmanager
+def _logging_errors_only(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def with_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.ModelProto:

@@ -1,13 +1,23 @@
-"""Printing lines on consoles that may lack characters or be closed."""
+"""Printing lines on consoles that may lack characters, be closed, full or never read."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
+import select
 import sys
 from collections.abc import Callable
+from typing import IO, Any
 
-__all__ = ["print_err", "print_out", "printer"]
+__all__ = ["lost_output", "print_err", "print_out", "printer", "protect_streams"]
+
+PATIENCE = 1.0
+"""Seconds for which a full stderr is waited for; after that, lines are dropped until it is read."""
+
+_PIPE_BYTES = 4096
+"""Bytes that a pipe with room takes without waiting."""
 
 
 def print_out(line: str) -> None:
@@ -25,15 +35,113 @@ def printer(*, quiet: bool) -> Callable[[str], None]:
     return (lambda line: None) if quiet else print_err
 
 
-def _write(line: str, stream: object) -> None:
+def protect_streams() -> None:
+    """Let no state of the standard streams end this process or stop it for good.
+
+    Missing streams become empty ones. Output that cannot be written is dropped, and lines for
+    stderr are dropped while nobody reads it.
+    """
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _empty_stream(descriptor, mode))
+        elif mode == "w":
+            setattr(sys, name, _tolerant_stream(getattr(sys, name), drops=name == "stderr"))
+
+
+def lost_output() -> str:
+    """Reason why lines for stdout were lost; empty if none was, or if their reader left."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    error = raw.error if isinstance(raw, _TolerantRaw) else None
+    # "nstrt info | head" has all that it wants.
+    left = error is None or error.errno in (errno.EPIPE, errno.ECONNRESET, errno.EINVAL)
+    return "" if left or error is None else (error.strerror or str(error))
+
+
+class _TolerantRaw(io.RawIOBase):
+    """A file whose writes do not fail; with ``drops`` they do not wait for a reader either."""
+
+    def __init__(self, raw: Any, *, drops: bool) -> None:
+        self._raw = raw
+        self._drops = drops and sys.platform != "win32"
+        self._patience = PATIENCE
+        self.error: OSError | None = None
+        """The first error of a write."""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return int(self._raw.fileno())
+
+    def isatty(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return bool(self._raw.isatty())
+        return False
+
+    def write(self, data: Any) -> int:
+        try:
+            if self._drops and not self._has_reader():
+                return len(data)
+            part = memoryview(data)[:_PIPE_BYTES]
+            while (written := self._raw.write(part)) is None:
+                # Another program made the file description non-blocking.
+                if self._drops:
+                    return len(data)
+                self._poll(None)
+            return int(written)
+        except OSError as error:
+            self.error = self.error or error
+        except ValueError:
+            # The underlying file is closed.
+            pass
+        return len(data)
+
+    def _has_reader(self) -> bool:
+        ready = bool(self._poll(self._patience))
+        self._patience = PATIENCE if ready else 0.0
+        return ready
+
+    def _poll(self, seconds: float | None) -> bool:
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLOUT)
+        return bool(poll.poll(None if seconds is None else 1000 * seconds))
+
+
+def _tolerant_stream(stream: Any, *, drops: bool) -> Any:
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
+    if raw is None or isinstance(raw, _TolerantRaw):
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_TolerantRaw(raw, drops=drops)),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+    )
+
+
+def _empty_stream(descriptor: int, mode: str) -> IO[str]:
+    """A stream to nowhere, at its standard descriptor unless another file has that by now.
+
+    Otherwise the next opened file, such as a picture, would receive what libraries print.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        os.dup2(null, descriptor)
+    if null != descriptor:
+        os.close(null)
+    with contextlib.suppress(OSError):
+        os.set_inheritable(descriptor, True)
+    return open(os.devnull, mode, encoding="utf-8")
+
+
+def _write(line: str, stream: IO[str] | None) -> None:
+    if stream is None:
+        # print() would take stdout for it.
+        return
     encoding = getattr(stream, "encoding", None) or "utf-8"
     printable = line.encode(encoding, "backslashreplace").decode(encoding)
-    try:
-        print(printable, file=stream, flush=True)  # type: ignore[call-overload]
-    except (OSError, ValueError):
-        # The reader is gone (nstrt ... | head): the run goes on without its messages. The
-        # buffered ones must not fail again when the interpreter exits.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, stream.fileno())  # type: ignore[attr-defined]
-            os.close(null)
+    with contextlib.suppress(OSError, ValueError):
+        print(printable, file=stream, flush=True)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["JobsDisplay", "jobs_display", "run_display"]
 
-LINE_SECONDS = 30.0
-"""Seconds between two lines of progress where the output is no terminal."""
-
 RunDisplay = Callable[[Event], None]
+
+LINE_SECONDS = 30
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 @contextmanager
@@ -65,24 +65,10 @@ def _run_bar() -> Iterator[RunDisplay]:
                     completed=event.fraction,
                     description=f"scale {event.scale}/{scales}  {event.width}x{event.height}",
                     painted=100 * event.painted,
-                    left=_time_left(event),
+                    left=time_left(event.seconds_left),
                 )
 
         yield show
-
-
-class _Interval:
-    """True once every half minute."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def due(self) -> bool:
-        now = time.monotonic()
-        if now - self._last < LINE_SECONDS:
-            return False
-        self._last = now
-        return True
 
 
 class _RunLines:
@@ -90,29 +76,38 @@ class _RunLines:
 
     def __init__(self) -> None:
         self._scales = self._steps = 0
-        self._interval = _Interval()
+        self._printed = time.monotonic()
 
     def show(self, event: Event) -> None:
         if isinstance(event, Started):
             self._scales, self._steps = len(event.plan.scales), event.plan.steps
-        elif isinstance(event, Step) and self._interval.due():
+        elif isinstance(event, Step) and time.monotonic() - self._printed >= LINE_SECONDS:
             line = f"step {event.step} of {self._steps}  {100 * event.fraction:.0f} %"
-            print_err("  ".join(filter(None, [line, _time_left(event)])))
+            self._print(line, time_left(event.seconds_left))
         elif isinstance(event, ScaleDone):
-            left = _time_left(event)
+            left = time_left(event.seconds_left)
             steps = f"{event.iteration} step{'s' * (event.iteration != 1)}"
-            print_err(
+            line = (
                 f"scale {event.scale} of {self._scales}  {event.width}x{event.height}  {steps}  "
                 f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
-                + (f"  {left}" if left else "")
             )
+            self._print(line, left)
+
+    def _print(self, *words: str) -> None:
+        print_err("  ".join(filter(None, words)))
+        self._printed = time.monotonic()
 
 
 class JobsDisplay:
     """Shows several pictures, numbered from 1; this one shows nothing."""
 
-    def update(self, number: int, name: str, progress: Progress | None) -> None:
-        """Show a picture that is being painted; its progress is None before the first step."""
+    def update(
+        self, number: int, name: str, progress: Progress | None, seconds_left: float | None = None
+    ) -> None:
+        """Show a picture that is being painted; its progress is None before the first step.
+
+        ``seconds_left`` are those until all pictures are painted.
+        """
 
     def finish(self, number: int, name: str, outcome: str) -> None:
         """Show a picture that was painted, skipped or failed."""
@@ -132,19 +127,24 @@ def jobs_display(total: int, *, quiet: bool) -> Iterator[JobsDisplay]:
 
 
 class _JobLines(JobsDisplay):
-    """A line for each picture, and one every half minute."""
+    """A line for each picture that ends, and one every half minute."""
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._interval = _Interval()
+        self._printed = time.monotonic()
 
-    def update(self, number: int, name: str, progress: Progress | None) -> None:
-        if progress is not None and self._interval.due():
-            words = [f"{100 * progress.fraction:.0f} %", _time_left(progress)]
-            print_err(_job_line(number, self._total, name, "  ".join(filter(None, words))))
+    def update(
+        self, number: int, name: str, progress: Progress | None, seconds_left: float | None = None
+    ) -> None:
+        if time.monotonic() - self._printed >= LINE_SECONDS:
+            self._print(number, name, _progress_words(progress, seconds_left))
 
     def finish(self, number: int, name: str, outcome: str) -> None:
-        print_err(_job_line(number, self._total, name, outcome))
+        self._print(number, name, outcome)
+
+    def _print(self, number: int, name: str, words: str) -> None:
+        print_err(_job_line(number, self._total, name, words))
+        self._printed = time.monotonic()
 
 
 @contextmanager
@@ -174,10 +174,11 @@ class _JobBar(JobsDisplay):
         self._running: dict[int, float] = {}
         self._finished = 0
 
-    def update(self, number: int, name: str, progress: Progress | None) -> None:
-        fraction = 0.0 if progress is None else progress.fraction
-        self._running[number] = fraction
-        self._draw(f"{name}  {100 * fraction:.0f} %  {_time_left(progress)}")
+    def update(
+        self, number: int, name: str, progress: Progress | None, seconds_left: float | None = None
+    ) -> None:
+        self._running[number] = 0.0 if progress is None else progress.fraction
+        self._draw(f"{name}  {_progress_words(progress, seconds_left)}")
 
     def finish(self, number: int, name: str, outcome: str) -> None:
         self._running.pop(number, None)
@@ -199,9 +200,19 @@ def _job_line(number: int, total: int, name: str, outcome: str) -> str:
     return f"{number} of {total}  {name}  {outcome}"
 
 
-def _time_left(progress: Progress | None) -> str:
-    seconds = None if progress is None else progress.seconds_left
+def _progress_words(progress: Progress | None, all_seconds_left: float | None) -> str:
+    share = f"{0 if progress is None else 100 * progress.fraction:.0f} %"
+    own = "" if progress is None else time_left(progress.seconds_left)
+    all_ = time_left(all_seconds_left)
+    return "  ".join([share, (all_ and f"all {all_}") or own]).rstrip()
+
+
+def time_left(seconds: float | None) -> str:
+    """``4:10 to go``; empty for an unknown time and for less than a second."""
     if not seconds or seconds < 1:
         return ""
     minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{rest:02} to go"
     return f"{minutes}:{rest:02} to go" if minutes else f"{rest} s to go"

@@ -27,10 +27,11 @@ def find_photos(source: str | Path, *, results: Path) -> list[Path]:
     except hidden files and results of earlier runs, which hold a recipe. A result inside the
     folder ``results`` is left out even if ``source`` is its name.
 
-    Raises :class:`PictureReadError` if a folder or pattern has no photos, unless it lies in
-    ``results``.
+    Raises :class:`PictureReadError` if a folder or pattern has no photos, unless it is
+    ``results``, or lies in it and has results.
     """
     path = Path(source)
+    # Shells put the folder of the results in place of patterns too.
     inside = path.resolve().is_relative_to(results.resolve())
     # The name of an existing file may contain brackets.
     if os.path.lexists(path) or not glob.has_magic(str(source)):
@@ -46,7 +47,7 @@ def find_photos(source: str | Path, *, results: Path) -> list[Path]:
         place = f"'{source}'"
         pictures = [picture for match in matches for picture in _pictures_at(Path(match))]
     photos = [picture for picture in pictures if not _is_result(picture)]
-    if not photos and not inside:
+    if not photos and not (inside and pictures) and path.resolve() != results.resolve():
         raise PictureReadError(
             f"There are only results of nstrt in {place}; name them one by one to paint them."
             if pictures
@@ -90,7 +91,9 @@ def format_of(path: Path) -> str | None:
 
 def _is_result(path: Path) -> bool:
     """True for a picture with a recipe inside."""
-    if NAMESPACE.encode() not in _ends(path, _SEARCHED_BYTES):
+    ends = _ends(path, _SEARCHED_BYTES)
+    # PNG files compress the packet, but not its name.
+    if NAMESPACE.encode() not in ends and b"XML:com.adobe.xmp" not in ends:
         return False
     try:
         return read_recipe(path) is not None

@@ -12,6 +12,7 @@ from nstrt.runtime.engines.engine import Engine
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.loss.objective import LossWeights
+from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
 
 __all__ = ["SIDES", "fastest_engine", "is_measured", "measure_step", "step_pace"]
@@ -54,11 +55,15 @@ def _measured(
     engines: Mapping[str, Callable[[], Engine]], weights: LossWeights
 ) -> dict[str, float]:
     """Shortest seconds of a step by engine."""
-    made = {name: make() for name, make in engines.items()}
+    made = {}
+    for name, make in engines.items():
+        check_interrupt()
+        made[name] = make()
     times: dict[str, list[float]] = {name: [] for name in made}
     # In turn, A B A B, so that other load on the machine falls on all engines.
     for repeat in range(REPEATS + 1):
         for name, engine in made.items():
+            check_interrupt()
             took = measure_step(engine, weights)
             if repeat:
                 times[name].append(took)

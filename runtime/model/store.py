@@ -12,6 +12,7 @@ from typing import Protocol
 
 from nstrt.runtime.errors import ModelBuilderMissingError, ModelFileError
 from nstrt.runtime.model.spec import FORMAT, ModelSpec
+from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.files import (
     atomic_write,
     cache_folder,
@@ -92,6 +93,7 @@ class ModelStore:
         model, fault = self._check(path)
         if model:
             return model
+        check_interrupt()
         builder = _builder(path)
         if fault:
             self._notify(f"The model {path.name} {fault}; building it again.")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nstrt.runtime.errors import ProviderUnavailableError
+from nstrt.runtime.system.onnx_runtime import import_onnxruntime
 from nstrt.runtime.system.words import spelled
 
 __all__ = [
@@ -250,7 +251,7 @@ def is_available(provider: str) -> bool:
     if provider in ("cuda", "tensorrt") and not _has_driver():
         # Loading CUDA's libraries, which pip can install without a driver, takes a second.
         return False
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     name = _EXECUTION_PROVIDERS[provider]
     if name not in onnxruntime.get_available_providers():
@@ -283,7 +284,7 @@ def _has_driver() -> bool:
 
 def preload_libraries(provider: str) -> None:
     """Load CUDA's and TensorRT's libraries from pip packages, which no loader searches."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     if provider == "tensorrt":
         # Importing the package loads its libraries; preload_dlls does not.

@@ -26,6 +26,7 @@ from nstrt.runtime.ort.providers import (
 )
 from nstrt.runtime.system.cancellation import Interrupt
 from nstrt.runtime.system.files import cache_folder
+from nstrt.runtime.system.onnx_runtime import import_onnxruntime
 from nstrt.runtime.system.words import spelled
 
 __all__ = [
@@ -67,7 +68,7 @@ class Session:
         ``interrupt`` stops the run between two nodes, which raises :class:`Interrupted`.
         ``shrink`` frees memory that ONNX Runtime would keep for the next run.
         """
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
 
         options = onnxruntime.RunOptions()
         # No message when a run is terminated.
@@ -213,7 +214,7 @@ def inference_session(
     Raises :class:`ProviderUnavailableError` if ONNX Runtime falls back to another provider, and
     :class:`ModelFileError` if the file is not a model.
     """
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     preload_libraries(provider)
     cache = cache_folder() / "tensorrt"
@@ -250,7 +251,7 @@ def inference_session(
 
 def _session_options(threads: int) -> Any:
     """The ``onnxruntime.SessionOptions`` of every session."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -270,7 +271,7 @@ def open_session(path: Path, *, provider: str, **options: Any) -> FeatureSession
 
 def _versions() -> dict[str, str]:
     """Versions of the packages that TensorRT engines depend on."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     versions = {"onnxruntime": str(onnxruntime.__version__)}
     for package in ("tensorrt-cu13", "tensorrt"):

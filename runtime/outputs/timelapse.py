@@ -7,7 +7,7 @@ resized and encoded, with one frame in memory.
 from __future__ import annotations
 
 import math
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from nstrt.runtime.errors import OptionError, PackageMissingError, PictureWriteE
 from nstrt.runtime.pictures import check_target, resize, write_error_sentence
 from nstrt.runtime.pictures.values import quantize
 from nstrt.runtime.run.events import Event, Finished, Started, Step
-from nstrt.runtime.system.files import atomic_write
+from nstrt.runtime.system.files import atomic_write, temporary_folder
 
 if TYPE_CHECKING:
     from typing import Self
@@ -96,7 +96,8 @@ class Timelapse:
         """Steps from one frame to the next."""
         self._size = (0, 0)
         self._error: OSError | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="nstrt-", ignore_cleanup_errors=True)
+        self._stack = ExitStack()
+        self._folder = self._stack.enter_context(temporary_folder())
         self._frames: list[Path] = []
         self._finished = False
 
@@ -134,7 +135,7 @@ class Timelapse:
 
     def close(self) -> None:
         """Delete the stored frames."""
-        self._folder.cleanup()
+        self._stack.close()
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +150,7 @@ class Timelapse:
 
     def _store(self, rgb: NDArray[np.float32]) -> None:
         """Store a frame on the disk."""
-        path = Path(self._folder.name) / f"{len(self._frames):05}.png"
+        path = self._folder / f"{len(self._frames):05}.png"
         samples = np.empty(rgb.shape, np.uint8)
         quantize(rgb, samples)
         try:

@@ -23,7 +23,7 @@ from nstrt.runtime.run.inputs import InputSources, RunInputs, read_inputs
 from nstrt.runtime.run.optimize import LoopStep, optimize
 from nstrt.runtime.run.recipe import recipe_of, run_identity
 from nstrt.runtime.run.result import Result
-from nstrt.runtime.system.cancellation import Interrupt, Interrupted
+from nstrt.runtime.system.cancellation import Interrupt, Interrupted, check_interrupt
 from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Run:
         """Width and height of the photo in pixels, once it is read."""
         self.painting = False
         """True once there is a picture that :meth:`stop` would keep."""
+        self._loading = True
 
     def __iter__(self) -> Iterator[Event]:
         return self._events
@@ -84,10 +85,11 @@ class Run:
     def stop(self) -> None:
         """End with the best picture so far, within a layer of the network.
 
-        Before there is a picture, the run ends after its first step. Callable from any thread.
+        Before :class:`Started` the iteration raises :class:`Interrupted`; before there is a
+        picture, the run ends after its first step. Callable from any thread.
         """
         self._stop.set()
-        if self.painting:
+        if self.painting or self._loading:
             self._interrupt.request()
 
     def cancel(self) -> None:
@@ -118,7 +120,9 @@ class Run:
         return self._result
 
     def _paint(self) -> Iterator[Event]:
-        prepared = self._prepare()
+        with self._interrupt.governing():
+            prepared = self._prepare()
+        self._loading = False
         plan, engine = prepared.plan, prepared.engine
         estimator = ProgressEstimator(plan, self._started)
         engine.interrupt = self._interrupt
@@ -170,7 +174,6 @@ class Run:
     def _prepare(self) -> _Prepared:
         """Read the pictures, then plan the run, or take the plan of the checkpoint to resume."""
         options = self._planner.options
-        self._interrupt.check()
         inputs = read_inputs(self.sources, options)
         content, (style, *others) = inputs.content, inputs.paintings
         self.photo_size = content.size
@@ -178,7 +181,7 @@ class Run:
         color = ColorMode(options, content, style)
         paintings = [color.style, *map(color.prepared_style, others)]
         inputs = inputs.with_colors(color.content, paintings, color.as_seen)
-        self._interrupt.check()
+        check_interrupt()
         checkpoint = None
         if self._checkpoints:
             identity = run_identity(options, inputs.checksums(), start)
@@ -189,7 +192,6 @@ class Run:
         else:
             plan, engine = checkpoint.plan, self._planner.load_planned(checkpoint.plan)
             engine.pin_algorithms(checkpoint.algorithms)
-        self._interrupt.check()
         return _Prepared(
             inputs=inputs,
             photo=content,

@@ -1,13 +1,17 @@
-"""Write files atomically: a temporary file beside the target, then a rename."""
+"""Write files atomically: a temporary file beside the target, then a rename; stale temporaries."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import platform
+import re
+import secrets
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = [
@@ -15,10 +19,14 @@ __all__ = [
     "cache_folder",
     "remove_stale_temporaries",
     "sha256_of",
+    "temporary_folder",
     "write_atomically",
 ]
 
 _MARK = ".nstrt-"
+
+_FOLDER_MARK = "nstrt-frames-"
+"""Start of the names of temporary folders; folders of rescued pictures have another one."""
 
 
 def cache_folder() -> Path:
@@ -41,17 +49,14 @@ def atomic_write(target: Path) -> Iterator[Path]:
     The temporary name keeps the target's suffix, because writers choose their format by it.
     """
     target = Path(target)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent,
-        prefix=f".{target.stem}{_MARK}{_host()}-{os.getpid()}-",
-        suffix=target.suffix,
-    )
-    os.close(handle)
-    temporary = Path(name)
+    # A long name, cut, leaves room for the rest within a file system's limit.
+    name = f".{target.stem[:40]}{_MARK}{_owner()}-{secrets.token_hex(4)}{target.suffix}"
+    temporary = target.parent / name
+    # The system applies the mask of permissions; reading the mask would change it for a moment.
+    os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -65,19 +70,56 @@ def write_atomically(target: Path, content: bytes) -> None:
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Delete temporary files of killed processes in ``folder``."""
-    for path in folder.glob(f".*{_MARK}*"):
-        host, _, rest = path.name.rpartition(_MARK)[2].partition("-")
-        process = rest.partition("-")[0]
-        # Process numbers of another machine or container that shares the folder mean nothing here.
-        if host == _host() and process.isdigit() and not _alive(int(process)):
-            path.unlink(missing_ok=True)
+    """Delete temporary files of killed processes in ``folder``; what cannot be deleted stays."""
+    with suppress(OSError):
+        for path in folder.glob(f".*{_MARK}*"):
+            with suppress(OSError):
+                if _is_stale(path.name.rpartition(_MARK)[2]):
+                    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a new folder in the folder for temporary files, and delete it afterwards.
+
+    A killed process leaves it; the next call deletes it then.
+    """
+    with suppress(OSError):
+        for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_MARK}*"):
+            with suppress(OSError):
+                if _is_stale(path.name.removeprefix(_FOLDER_MARK)) and _is_own_folder(path):
+                    shutil.rmtree(path, ignore_errors=True)
+    prefix = f"{_FOLDER_MARK}{_owner()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _owner() -> str:
+    """Host and process, as they are part of temporary names."""
+    return f"{_host()}-{os.getpid()}"
+
+
+def _is_stale(mark: str) -> bool:
+    """True if ``mark``, which begins as :func:`_owner`, is of a process that has ended."""
+    host, _, rest = mark.partition("-")
+    process = rest.partition("-")[0]
+    # Process numbers of another machine or container that shares the folder mean nothing here.
+    if host != _host() or not re.fullmatch("[0-9]{1,9}", process):
+        return False
+    return not _alive(int(process))
+
+
+def _is_own_folder(path: Path) -> bool:
+    """True for a real folder, no link, of this user."""
+    status = path.lstat()
+    own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    return own and stat.S_ISDIR(status.st_mode)
 
 
 def _host() -> str:
@@ -87,12 +129,6 @@ def _host() -> str:
 def _sync(path: Path) -> None:
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _alive(process: int) -> bool:

@@ -12,6 +12,8 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from nstrt.runtime.system.onnx_runtime import import_onnxruntime
+
 __all__ = [
     "available_memory",
     "compiler_versions",
@@ -111,7 +113,7 @@ def has_native_bf16() -> bool:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that influence pixels and speed."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     packages = {
         "nstrt": version("nstrt"),

@@ -13,6 +13,7 @@ from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.kernels.buffers import BufferPool
 from nstrt.runtime.kernels.convolution.algorithms import COMPILED, candidates
 from nstrt.runtime.kernels.convolution.filter import Filter, Kernel
+from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
 from nstrt.runtime.system.words import spelled
 
@@ -168,6 +169,7 @@ class Autotuner:
         times: dict[str, list[float]] = {name: [] for name in kernels}
         # Runs alternate, so that other load of the machine affects all algorithms alike.
         for repeat in range(_REPEATS + 1):
+            check_interrupt()
             least = min((time for values in times.values() for time in values), default=math.inf)
             for name, kernel in kernels.items():
                 if min(times[name], default=0) > _DROP_RATIO * least:

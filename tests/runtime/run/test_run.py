@@ -405,6 +405,7 @@ def test_estimates_learn_from_runs(own_cache: Path, monkeypatch: pytest.MonkeyPa
     estimate = fast.estimate((1200, 800), (600, 400))
     assert estimate.seconds == pytest.approx(estimate.plan.work * pace)
     run = transfer(iterations=300).run(CAT, NIGHT)
+    next(iter(run))
     run.stop()
     assert run.result().steps == 1
     assert list(json.loads(paces.read_text()).values()) == [pace]
