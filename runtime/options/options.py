@@ -40,7 +40,7 @@ PICTURE, LOOK, EFFORT = "Picture", "Look", "Effort"
 MACHINE, RECIPE = "Machine", "Published recipes"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StylizeOptions:
     """All options of a run. Make one with :meth:`of`, which starts from a preset."""
 
@@ -363,6 +363,15 @@ class StylizeOptions:
                 f"--iterations lists {len(self.iterations)} scales and --scales asks for "
                 f"{self.scales}; give one number of steps, or one for each scale."
             )
+
+    def __repr__(self) -> str:
+        defaults = StylizeOptions.of(self.preset).as_dict()
+        changed = [
+            f", {name}={value!r}"
+            for name, value in self.as_dict().items()
+            if value != defaults[name]
+        ]
+        return f"StylizeOptions.of({self.preset!r}{''.join(changed)})"
 
     @classmethod
     def of(cls, preset: str = "balanced", **values: Any) -> StylizeOptions:

@@ -28,7 +28,7 @@ PictureSource: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Picture | 
 """Types that :func:`as_picture` accepts; ``Any`` stands for ``torch.Tensor``, not imported here."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Picture:
     """Immutable picture with colours, transparency and origin."""
 
@@ -61,6 +61,11 @@ class Picture:
             raise OptionError(f"A picture has 8 or 16 bits per channel, not {self.depth}.")
         if not self.sha256:
             object.__setattr__(self, "sha256", _hash(self.rgb, self.alpha))
+
+    def __repr__(self) -> str:
+        name = f"'{self.name}' " if self.name else ""
+        alpha = "" if self.alpha is None else ", with transparency"
+        return f"<Picture {name}{self.width}x{self.height}, {self.depth} bits{alpha}>"
 
     @property
     def width(self) -> int:
