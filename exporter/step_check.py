@@ -41,7 +41,6 @@ from nstrt.runtime.model import (
 )
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
 
-
 __all__ = ["STEP_TOLERANCES", "Tolerances", "check_step", "reference_features"]
 
 Array = NDArray[Any]

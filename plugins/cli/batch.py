@@ -12,7 +12,7 @@ from nstrt.plugins.cli.clock import STARTED
 from nstrt.plugins.cli.console import print_err, print_out, printer
 from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
 from nstrt.plugins.cli.parameters import Quiet, input_argument, output_option, takes
-from nstrt.plugins.cli.sigint import stop_on_sigint
+from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _follow(batch: Batch, arguments: Arguments) -> Outcomes:
 
     outcomes = Outcomes()
     with (
-        stop_on_sigint(batch.stop, exit_now=lambda: batch.stopped),
+        stop_on_signals(batch.stop, exit_now=lambda: batch.stopped),
         jobs_display(len(batch.jobs), quiet=arguments.quiet or arguments.as_json) as display,
     ):
         for event in batch:
