@@ -34,6 +34,9 @@ from .batch.job import (
     Job as Job,
 )
 from .batch.job import (
+    JobDiffers as JobDiffers,
+)
+from .batch.job import (
     JobDone as JobDone,
 )
 from .batch.job import (
@@ -41,6 +44,9 @@ from .batch.job import (
 )
 from .batch.job import (
     JobFailed as JobFailed,
+)
+from .batch.job import (
+    JobPlanned as JobPlanned,
 )
 from .batch.job import (
     JobProgress as JobProgress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nstrt.plugins.cli.console import print_err
+from nstrt.plugins.cli.console import print_err, print_out
 from nstrt.plugins.cli.help import GroupedCommand
 from nstrt.runtime.errors import NstrtError
 
@@ -38,21 +39,29 @@ _COMPLETING = "_NSTRT_COMPLETE"
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code.
 
-    An error that people can correct is one sentence on stderr and exit code 2. Other exceptions
-    are bugs and propagate.
+    An error that people can correct is one sentence on stderr and exit code 2, and with ``--json``
+    an object on stdout too. Other exceptions are bugs and propagate.
     """
+    as_json = "--json" in arguments
+
+    def fail(sentence: str, code: str) -> int:
+        _print_error(sentence, code if as_json else None)
+        return 2
+
     try:
         app = _application(arguments)
         code = app(list(arguments) or ["--help"], prog_name="nstrt", standalone_mode=False)
     except NstrtError as error:
-        return _print_error(str(error))
+        return fail(str(error), error.code)
     except Exception as error:
         # Usage errors come from typer's own copy of click, whose module differs by version.
-        if not hasattr(error, "format_message"):
-            if type(error).__name__ == "Abort":
-                return _print_error("Nothing was written.")
-            raise
-        return _print_error(_usage_message(error, arguments)) if error.format_message() else 2
+        if hasattr(error, "format_message"):
+            return fail(_usage_message(error, arguments), "usage") if error.format_message() else 2
+        if type(error).__name__ == "Abort":
+            return fail("Nothing was written.", "interrupted")
+        if as_json:
+            _print_json_error(f"nstrt failed with {type(error).__name__}: {error}", "internal")
+        raise
     return code if isinstance(code, int) else 0
 
 
@@ -117,7 +126,8 @@ def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
         try:
             return command(*arguments, **options)
         except KeyboardInterrupt:
-            print_err("nstrt: Stopped before there was anything to keep.")
+            json_code = "interrupted" if options.get("as_json") else None
+            _print_error("Stopped before there was anything to keep.", json_code)
             return 130
 
     return wrapper
@@ -144,7 +154,13 @@ _PLAIN_WORDS = (
 )
 
 
-def _print_error(sentence: str) -> int:
-    """Print an error on one line and return its exit code."""
-    print_err(f"nstrt: {' '.join(sentence.split())}")
-    return 2
+def _print_error(sentence: str, json_code: str | None) -> None:
+    """Print an error on one line, and with ``json_code`` as an object on stdout."""
+    sentence = " ".join(sentence.split())
+    print_err(f"nstrt: {sentence}")
+    if json_code is not None:
+        _print_json_error(sentence, json_code)
+
+
+def _print_json_error(sentence: str, code: str) -> None:
+    print_out(json.dumps({"error": sentence, "code": code}))

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from nstrt.plugins.cli.batch_report import Outcomes, describe_outcome
 from nstrt.plugins.cli.clock import STARTED
-from nstrt.plugins.cli.console import print_err, print_out, printer
+from nstrt.plugins.cli.console import print_out, printer
 from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
+from nstrt.plugins.cli.log import StepLog
 from nstrt.plugins.cli.parameters import Quiet, input_argument, output_option, takes
 from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
-    from nstrt.plugins.cli.progress import JobsDisplay
     from nstrt.runtime.batch.batch import Batch
-    from nstrt.runtime.batch.job import BatchEvent, JobEvent
+    from nstrt.runtime.batch.job import Job
 
 __all__ = ["EXAMPLES", "Arguments", "command"]
 
@@ -80,6 +83,13 @@ class Arguments:
             "[1]",
         ),
     ] = 1
+    dry_run: Annotated[
+        bool,
+        output_option("--dry-run", help="Say what would be painted and how long; paint nothing."),
+    ] = False
+    log: Annotated[
+        Path | None, output_option(metavar="FILE", help="Write one JSON object for each step.")
+    ] = None
     as_json: Annotated[
         bool, output_option("--json", help="Print one JSON object a picture on stdout.")
     ] = False
@@ -94,11 +104,13 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     from nstrt.runtime.batch.batch import Batch
     from nstrt.runtime.batch.job_list import jobs_from
 
+    notify = printer(quiet=arguments.quiet)
     jobs = jobs_from(
         arguments.photos,
         out_dir=arguments.out_dir,
         style=arguments.style,
         suffix=arguments.suffix,
+        notify=notify,
         **given_values(given),
     )
     batch = Batch(
@@ -106,10 +118,17 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
         force=arguments.force,
         processes=arguments.jobs,
         frames=arguments.frames,
-        notify=printer(quiet=arguments.quiet),
+        dry_run=arguments.dry_run,
+        notify=notify,
     )
-    _make_folder(arguments.out_dir)
-    outcomes = _follow(batch, arguments)
+    _check_log(arguments.log, jobs)
+    if not arguments.dry_run:
+        _make_folder(arguments.out_dir)
+    with ExitStack() as stack:
+        log = None
+        if arguments.log is not None and not arguments.dry_run:
+            log = stack.enter_context(closing(StepLog(arguments.log, notify)))
+        outcomes = _follow(batch, arguments, log)
     left = len(jobs) - outcomes.total
     seconds = time.perf_counter() - STARTED
     if arguments.as_json:
@@ -119,7 +138,16 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     outcomes.print_errors(reasons=not arguments.as_json)
     if batch.stopped:
         return 130
-    return 1 if outcomes.failed else 0
+    return outcomes.exit_code
+
+
+def _check_log(log: Path | None, jobs: Sequence[Job]) -> None:
+    """Raise :class:`PictureWriteError` if the log is a picture of the batch."""
+    files = {path.resolve() for job in jobs for path in (job.content, job.style, job.output)}
+    if log is not None and log.resolve() in files:
+        raise PictureWriteError(
+            f"The log '{log}' would be written over a picture; choose another name."
+        )
 
 
 def _make_folder(folder: Path) -> None:
@@ -131,9 +159,10 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _follow(batch: Batch, arguments: Arguments) -> Outcomes:
+def _follow(batch: Batch, arguments: Arguments, log: StepLog | None) -> Outcomes:
     """Run the batch: show each event, and print each outcome with ``--json``."""
     from nstrt.plugins.cli.progress import jobs_display
+    from nstrt.runtime.run.progress import Progress
 
     outcomes = Outcomes()
     with (
@@ -141,110 +170,15 @@ def _follow(batch: Batch, arguments: Arguments) -> Outcomes:
         jobs_display(len(batch.jobs), quiet=arguments.quiet or arguments.as_json) as display,
     ):
         for event in batch:
-            _show(event, display)
+            progress = event.event if isinstance(event.event, Progress) else None
+            if log is not None and progress is not None:
+                log.add(progress, photo=str(event.job.content), output=str(event.job.output))
+            name, words = event.job.content.name, describe_outcome(event.event)
+            if words is None:
+                display.update(event.number, name, progress, event.seconds_left)
+            else:
+                display.finish(event.number, name, words)
             outcome = outcomes.add(event)
             if outcome is not None and arguments.as_json:
                 print_out(json.dumps(outcome))
     return outcomes
-
-
-def _show(event: BatchEvent, display: JobsDisplay) -> None:
-    from nstrt.runtime.batch.job import JobProgress
-
-    number, name, job_event = event.number, event.job.content.name, event.event
-    outcome = _outcome(job_event)
-    if outcome is not None:
-        display.finish(number, name, outcome)
-    else:
-        display.update(number, name, job_event if isinstance(job_event, JobProgress) else None)
-
-
-def _outcome(event: JobEvent) -> str | None:
-    """How a job ended, in words; None if it goes on."""
-    from nstrt.runtime.batch.job import JobDone, JobFailed, JobSkipped
-
-    match event:
-        case JobDone():
-            painted = f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
-            return "; ".join([painted, *event.notes])
-        case JobSkipped():
-            return "done before"
-        case JobFailed():
-            return "failed"
-    return None
-
-
-@dataclass
-class Outcomes:
-    """How the jobs of a batch ended."""
-
-    done: int = 0
-    skipped: int = 0
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-    """Photos without a result, each with the reason."""
-    traces: list[str] = field(default_factory=list)
-    """Stack traces of internal errors."""
-
-    @property
-    def total(self) -> int:
-        """Jobs that ended."""
-        return self.done + self.skipped + len(self.failed)
-
-    def add(self, event: BatchEvent) -> dict[str, Any] | None:
-        """Count a job that ended and return its JSON object; None for other events."""
-        from nstrt.runtime.batch.job import JobDone, JobFailed, JobSkipped
-
-        job = event.job
-        facts: dict[str, Any] = {}
-        match event.event:
-            case JobDone() as done:
-                self.done += 1
-                outcome = "done"
-                facts = {
-                    "seconds": round(done.seconds, 2),
-                    "steps": done.steps,
-                    "painted": done.painted,
-                    "loss": done.loss,
-                    "notes": list(done.notes),
-                }
-            case JobSkipped():
-                self.skipped += 1
-                outcome = "skipped"
-            case JobFailed() as failure:
-                self.failed.append((job.content, failure.reason))
-                self.traces += [failure.trace] * bool(failure.trace)
-                outcome = "failed"
-                facts = {"error": failure.reason, "code": failure.code}
-            case _:
-                return None
-        return {
-            "content": str(job.content),
-            "style": str(job.style),
-            "output": str(job.output),
-            "outcome": outcome,
-            **facts,
-        }
-
-    def summary(self, left: int, seconds: float) -> dict[str, Any]:
-        """The last JSON object: counts, with ``left`` jobs that did not end."""
-        counts = {"done": self.done, "skipped": self.skipped, "failed": len(self.failed)}
-        return {**counts, "left": left, "seconds": round(seconds, 2)}
-
-    def sentence(self, left: int, seconds: float) -> str:
-        """The summary for people."""
-        words = [f"{self.done} painted"]
-        words += [f"{self.skipped} done before"] * bool(self.skipped)
-        words += [f"{len(self.failed)} failed"] * bool(self.failed)
-        words += [f"{left} left for another time"] * bool(left)
-        return f"{', '.join(words)}, {seconds:.0f} s"
-
-    def print_errors(self, *, reasons: bool) -> None:
-        """Print stack traces, after the reasons why jobs failed unless JSON has them."""
-        if reasons:
-            # One missing painting is one line, whatever number of photos wanted it.
-            for reason in dict.fromkeys(reason for _, reason in self.failed):
-                photos = [str(photo) for photo, why in self.failed if why == reason]
-                more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
-                print_err(f"nstrt: {photos[0]}{more}: {' '.join(reason.split())}")
-        for trace in self.traces:
-            print_err(trace)

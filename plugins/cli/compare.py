@@ -55,6 +55,7 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     from nstrt.runtime.pictures import read_picture
 
     pictures = [read_picture(path) for path in (arguments.a, arguments.b)]
+    notes = list(dict.fromkeys(note for picture in pictures for note in picture.notes))
     difference = compare(*pictures, size=options.size)
     losses = None
     if content is not None and style is not None:
@@ -64,6 +65,7 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
             "a": str(arguments.a),
             "b": str(arguments.b),
             **difference.as_dict(),
+            "notes": notes,
         }
         if losses is not None:
             facts["losses"] = dict(zip("ab", (item.as_dict() for item in losses), strict=True))
@@ -74,6 +76,8 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     if losses is not None:
         for line in _loss_lines(*losses):
             print_out(line)
+    for note in notes:
+        print_out(note)
     return 0
 
 

@@ -93,6 +93,8 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
             print_out(f"{cell.number:>3}  {_stylize_command(cell, arguments)}")
         for path in sheets:
             print_out(f"Saved {path}")
+        for note in exploration.notes:
+            print_out(f"  {note}")
     return 130 if exploration.stopped else 0
 
 
@@ -163,4 +165,8 @@ def _summary(
                 "loss": None if result is None else result.terms.loss,
             }
         )
-    return {"sheets": [str(path) for path in sheets], "cells": cells}
+    return {
+        "sheets": [str(path) for path in sheets],
+        "notes": list(exploration.notes),
+        "cells": cells,
+    }

@@ -1,4 +1,4 @@
-"""The log of a run: one JSON object a line, one line a step."""
+"""The log of a run or a batch: one JSON object a line, one line a step."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import IO
 
 from nstrt.runtime.errors import PictureWriteError
 from nstrt.runtime.run.events import Event, Step
+from nstrt.runtime.run.progress import Progress
 
 __all__ = ["StepLog"]
 
@@ -34,13 +35,18 @@ class StepLog:
 
     def update(self, event: Event) -> None:
         """Write the line of a :class:`Step`; ignore other events."""
-        if self._failed or not isinstance(event, Step):
+        if isinstance(event, Step):
+            self.add(event)
+
+    def add(self, progress: Progress, **facts: str | int) -> None:
+        """Write the line of a step, with ``facts`` before its values."""
+        if self._failed:
             return
         try:
             if self._file is None:
                 # One line at a time reaches the file: a killed run keeps its log.
                 self._file = self._path.open(self._mode, encoding="utf-8", buffering=1)
-            self._file.write(json.dumps(_line(event)) + "\n")
+            self._file.write(json.dumps({**facts, **_line(progress)}) + "\n")
         except OSError as error:
             self._notify(f"The log '{self._path}' ends here: {error.strerror}.")
             self._failed = True
@@ -54,17 +60,17 @@ class StepLog:
                 self._notify(f"The log's last lines are lost: {error.strerror}.")
 
 
-def _line(event: Event) -> dict[str, float | int]:
-    assert event.terms is not None
+def _line(progress: Progress) -> dict[str, float | int]:
+    assert progress.terms is not None
     return {
-        "scale": event.scale,
-        "width": event.width,
-        "height": event.height,
-        "iteration": event.iteration,
-        "step": event.step,
-        "loss": event.terms.loss,
-        "content": event.terms.content,
-        "style": event.terms.style,
-        "tv": event.terms.tv,
-        "seconds": round(event.seconds, 3),
+        "scale": progress.scale,
+        "width": progress.width,
+        "height": progress.height,
+        "iteration": progress.iteration,
+        "step": progress.step,
+        "loss": progress.terms.loss,
+        "content": progress.terms.content,
+        "style": progress.terms.style,
+        "tv": progress.terms.tv,
+        "seconds": round(progress.seconds, 3),
     }

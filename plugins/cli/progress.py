@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["JobsDisplay", "jobs_display", "run_display"]
 
 RunDisplay = Callable[[Event], None]
+
+LINE_SECONDS = 30
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 @contextmanager
@@ -61,7 +65,7 @@ def _run_bar() -> Iterator[RunDisplay]:
                     completed=event.fraction,
                     description=f"scale {event.scale}/{scales}  {event.width}x{event.height}",
                     painted=100 * event.painted,
-                    left=_time_left(event),
+                    left=time_left(event.seconds_left),
                 )
 
         yield show
@@ -76,7 +80,7 @@ class _RunLines:
         if isinstance(event, Started):
             self._scales = len(event.plan.scales)
         elif isinstance(event, ScaleDone):
-            left = _time_left(event)
+            left = time_left(event.seconds_left)
             steps = f"{event.iteration} step{'s' * (event.iteration != 1)}"
             print_err(
                 f"scale {event.scale} of {self._scales}  {event.width}x{event.height}  {steps}  "
@@ -88,8 +92,13 @@ class _RunLines:
 class JobsDisplay:
     """Shows several pictures, numbered from 1; this one shows nothing."""
 
-    def update(self, number: int, name: str, progress: Progress | None) -> None:
-        """Show a picture that is being painted; its progress is None before the first step."""
+    def update(
+        self, number: int, name: str, progress: Progress | None, seconds_left: float | None = None
+    ) -> None:
+        """Show a picture that is being painted; its progress is None before the first step.
+
+        ``seconds_left`` are those until all pictures are painted.
+        """
 
     def finish(self, number: int, name: str, outcome: str) -> None:
         """Show a picture that was painted, skipped or failed."""
@@ -109,11 +118,24 @@ def jobs_display(total: int, *, quiet: bool) -> Iterator[JobsDisplay]:
 
 
 class _JobLines(JobsDisplay):
+    """A line for each picture that ends, and one every half minute."""
+
     def __init__(self, total: int) -> None:
         self._total = total
+        self._printed = time.monotonic()
+
+    def update(
+        self, number: int, name: str, progress: Progress | None, seconds_left: float | None = None
+    ) -> None:
+        if time.monotonic() - self._printed >= LINE_SECONDS:
+            self._print(number, name, _progress_words(progress, seconds_left))
 
     def finish(self, number: int, name: str, outcome: str) -> None:
-        print_err(_job_line(number, self._total, name, outcome))
+        self._print(number, name, outcome)
+
+    def _print(self, number: int, name: str, words: str) -> None:
+        print_err(_job_line(number, self._total, name, words))
+        self._printed = time.monotonic()
 
 
 @contextmanager
@@ -143,10 +165,11 @@ class _JobBar(JobsDisplay):
         self._running: dict[int, float] = {}
         self._finished = 0
 
-    def update(self, number: int, name: str, progress: Progress | None) -> None:
-        fraction = 0.0 if progress is None else progress.fraction
-        self._running[number] = fraction
-        self._draw(f"{name}  {100 * fraction:.0f} %  {_time_left(progress)}")
+    def update(
+        self, number: int, name: str, progress: Progress | None, seconds_left: float | None = None
+    ) -> None:
+        self._running[number] = 0.0 if progress is None else progress.fraction
+        self._draw(f"{name}  {_progress_words(progress, seconds_left)}")
 
     def finish(self, number: int, name: str, outcome: str) -> None:
         self._running.pop(number, None)
@@ -168,9 +191,19 @@ def _job_line(number: int, total: int, name: str, outcome: str) -> str:
     return f"{number} of {total}  {name}  {outcome}"
 
 
-def _time_left(progress: Progress | None) -> str:
-    seconds = None if progress is None else progress.seconds_left
+def _progress_words(progress: Progress | None, all_seconds_left: float | None) -> str:
+    share = f"{0 if progress is None else 100 * progress.fraction:.0f} %"
+    own = "" if progress is None else time_left(progress.seconds_left)
+    all_ = time_left(all_seconds_left)
+    return "  ".join([share, (all_ and f"all {all_}") or own]).rstrip()
+
+
+def time_left(seconds: float | None) -> str:
+    """``4:10 to go``; empty for an unknown time and for less than a second."""
     if not seconds or seconds < 1:
         return ""
     minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{rest:02} to go"
     return f"{minutes}:{rest:02} to go" if minutes else f"{rest} s to go"

@@ -305,7 +305,10 @@ def _paint(
             stop_on_signals(run.stop, exit_now=lambda: run.stop_asked or not run.painting)
         )
         result = _follow(run, outputs, notify, quiet=arguments.hides_progress)
-        notes = result.save_or_rescue(arguments.output, overwrite=target.overwrite)
+        notes = [
+            *result.notes,
+            *result.save_or_rescue(arguments.output, overwrite=target.overwrite),
+        ]
         run.remove_checkpoint()
         notes += [_save_film(output) for output in outputs if isinstance(output, Timelapse)]
     return run, result, notes

@@ -61,6 +61,8 @@ class JobExecutor:
         return self._root.with_options(options)
 
     def _estimate(self, job: Job, request: Estimate) -> None:
+        from nstrt.runtime.planning.estimate import duration
+
         of_regions = [style for style in request.regions if style is not None]
         estimate = self._transfer(request.options).estimate(
             self._size(request.content),
@@ -80,7 +82,7 @@ class JobExecutor:
                 "width": finest.width,
                 "height": finest.height,
                 "steps": plan.steps,
-                "message": f"About {_duration(estimate.seconds)} for {finest.width} x "
+                "message": f"About {duration(estimate.seconds)} for {finest.width} x "
                 f"{finest.height} pixels, with {plan.memory / 1e9:.1f} GB of memory.",
             },
         )
@@ -178,6 +180,7 @@ def _finish(job: Job, request: Stylize, event: Finished) -> None:
             "stopped": result.stopped,
             "seconds": round(job.seconds, 2),
             "painted": round(result.painted, 4),
+            "notes": list(result.notes),
             "recipe": _finite(result.recipe),
         },
         to_pixels(picture.rgb, picture.alpha, request.result),
@@ -186,16 +189,6 @@ def _finish(job: Job, request: Stylize, event: Finished) -> None:
 
 def _progress_message(event: Event, steps: int) -> str:
     return f"Painting at {event.width} x {event.height} pixels, step {event.step} of {steps}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return "a second"
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"
 
 
 def _finite(value: Any) -> Any:

@@ -124,6 +124,11 @@ class Exploration:
         """Results of the finished cells, by cell number."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes of the finished cells, each once."""
+        return tuple(dict.fromkeys(n for result in self.results.values() for n in result.notes))
+
+    @property
     def pages(self) -> int:
         """Number of sheets."""
         return 1 + max(cell.page for cell in self.cells)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from nstrt.runtime.batch.job import BatchEvent, Job, JobEvent
+from nstrt.runtime.batch.time_left import BatchEstimator
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
 
@@ -18,8 +19,9 @@ class Batch:
     """Runs ``jobs``; iterate it for their events.
 
     Jobs share networks, sessions and decoded paintings. A job is skipped if its result exists and
-    the recipe in it names an equal photo, painting and options. It fails if the result exists and
-    differs, with the differences as reason. With ``force`` every job runs.
+    the recipe in it names an equal photo, painting and options. A result that differs stays, with
+    :class:`JobDiffers` as outcome. With ``force`` every job runs. With ``dry_run`` nothing is
+    painted or written, and :class:`JobPlanned` stands for each job that would run.
 
     ``processes`` above 1 run jobs in parallel; cores and memory are divided among the processes.
     See docs/batch.md for when that helps.
@@ -39,6 +41,7 @@ class Batch:
         force: bool = False,
         processes: int = 1,
         frames: bool = False,
+        dry_run: bool = False,
         store: ModelStore | None = None,
         notify: Notify | None = None,
     ) -> None:
@@ -50,7 +53,8 @@ class Batch:
         self.jobs = tuple(jobs)
         self._frames = frames
         self._force = force
-        self._processes = min(processes, len(jobs))
+        self._dry_run = dry_run
+        self._processes = 1 if dry_run else min(processes, len(jobs))
         self._store = store
         self._notify: Notify = notify or (lambda line: None)
         self._stopped = False
@@ -71,9 +75,14 @@ class Batch:
 
     def __iter__(self) -> Iterator[BatchEvent]:
         events = self._run_in_pool() if self._processes > 1 else self._run_here()
+        estimator = BatchEstimator(len(self.jobs), self._processes)
         for index, event in events:
             yield BatchEvent(
-                number=index + 1, total=len(self.jobs), job=self.jobs[index], event=event
+                number=index + 1,
+                total=len(self.jobs),
+                seconds_left=estimator.after(index, event),
+                job=self.jobs[index],
+                event=event,
             )
 
     def _run_here(self) -> Iterator[tuple[int, JobEvent]]:
@@ -89,7 +98,7 @@ class Batch:
             for index, job in enumerate(self.jobs):
                 if self._stopped:
                     return
-                for event in runner.run(job):
+                for event in runner.plan(job) if self._dry_run else runner.run(job):
                     yield index, event
         except Interrupted:
             return

@@ -1,4 +1,4 @@
-"""Jobs of a batch whose result is there already, by the recipe inside the result."""
+"""Results of jobs that exist already, compared with the jobs by the recipe inside."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from nstrt.runtime.batch.job import Job
-from nstrt.runtime.errors import OutputExistsError, PictureReadError
+from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.options.options import INITS
 from nstrt.runtime.pictures import read_picture, read_recipe
 from nstrt.runtime.run.recipe import differences
 from nstrt.runtime.system.files import sha256_of
 
-__all__ = ["is_done"]
+__all__ = ["differences_of_result"]
 
 
-def is_done(job: Job, *, follows: bool = False, repainted: bool = False) -> bool:
-    """True if the result of the job exists, so that the batch skips the job.
+def differences_of_result(
+    job: Job, *, follows: bool = False, repainted: bool = False
+) -> list[str] | None:
+    """Phrases for how the existing result of a job differs from the job; None without a result.
 
-    ``follows``: the job is a frame that starts from a previous one; ``repainted``: that one was
-    painted anew. Raises :class:`OutputExistsError` if the output is another file.
+    The list is empty if a batch may skip the job. ``follows``: the job is a frame that starts from
+    a previous one; ``repainted``: that one was painted anew.
     """
     if not job.output.is_file():
-        return False
+        return None
     try:
         recipe = read_recipe(job.output)
     except PictureReadError:
         recipe = None
     if recipe is None or recipe.get("preview"):
-        raise OutputExistsError(
-            f"'{job.output}' exists and does not say how it was made; add --force to paint it "
-            "again, or choose another folder."
-        )
+        return ["it does not say how it was made"]
     changes = differences(
         recipe,
         job.options,
@@ -42,12 +41,7 @@ def is_done(job: Job, *, follows: bool = False, repainted: bool = False) -> bool
     )
     if repainted:
         changes.append("the frame before it is painted anew")
-    if changes:
-        raise OutputExistsError(
-            f"'{job.output}' exists and was made otherwise ({'; '.join(changes)}); add --force to "
-            "paint it again, or choose another folder."
-        )
-    return True
+    return changes
 
 
 def _init_checksum(job: Job, recipe: Mapping[str, Any], *, follows: bool) -> str | None:

@@ -11,9 +11,11 @@ from nstrt.runtime.run.progress import Progress
 __all__ = [
     "BatchEvent",
     "Job",
+    "JobDiffers",
     "JobDone",
     "JobEvent",
     "JobFailed",
+    "JobPlanned",
     "JobProgress",
     "JobSkipped",
     "JobStarted",
@@ -40,6 +42,26 @@ class Job:
 @dataclass(frozen=True, kw_only=True)
 class JobEvent:
     """Base of the events of one job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPlanned(JobEvent):
+    """The job would run; a dry run ends here."""
+
+    width: int
+    """Width of the finest scale in pixels."""
+
+    height: int
+    """Height of the finest scale in pixels."""
+
+    steps: int
+    """Most steps over all scales."""
+
+    seconds: float
+    """Estimated seconds of the run."""
+
+    memory: int
+    """Estimated peak memory in bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +100,20 @@ class JobDone(JobEvent):
     """Loss at the finest scale."""
 
     notes: tuple[str, ...]
-    """Properties of the picture that the file format cannot hold."""
+    """Sentences on what was repaired, converted or left out, at reading and at saving."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobSkipped(JobEvent):
     """A result of equal photo, painting and options exists already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobDiffers(JobEvent):
+    """Another picture lies where the result would go; it stays as it is."""
+
+    reason: str
+    """Differences from the job's photo, painting and options, as a phrase."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +139,9 @@ class BatchEvent:
 
     total: int
     """Number of jobs in the batch."""
+
+    seconds_left: float | None
+    """Estimated seconds until all jobs have ended; None before the first step."""
 
     job: Job
     """The job."""

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nstrt.runtime.batch.find_photos import find_photos, format_of
 from nstrt.runtime.batch.job import Job
 from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.options.text import option_name, parse_option
 from nstrt.runtime.pictures import SUFFIXES
+from nstrt.runtime.pictures.source import read_file
 
 __all__ = ["TABLE_SUFFIXES", "jobs_from", "jobs_from_table"]
 
 TABLE_SUFFIXES = (".csv", ".toml")
 """File name endings of tables."""
 
-_PHOTO_SUFFIXES = (*SUFFIXES, ".bmp", ".gif")
-"""File name endings of the files in a folder that count as photos."""
+_SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp", "HEIF": ".avif"}
+"""Endings of results for photos of another ending; .png for all other formats."""
 
 
 def jobs_from(
@@ -31,14 +32,16 @@ def jobs_from(
     out_dir: str | Path,
     style: str | Path | None = None,
     suffix: str | None = None,
+    notify: Callable[[str], None] | None = None,
     **options: Any,
 ) -> list[Job]:
     """The jobs for ``sources``: photos, folders, patterns such as ``trip/*.jpg``, or tables.
 
-    A folder stands for the pictures in it, without those of its subfolders; for tables see
-    :func:`jobs_from_table`. Results go into ``out_dir`` under the photo's name. Their file format
-    is ``suffix``, or else the photo's own, or .png if nstrt cannot write that. ``options`` are
-    those of :class:`StylizeOptions`.
+    A folder stands for the pictures in it, without those of its subfolders and without results of
+    nstrt; for tables see :func:`jobs_from_table`. Results go into ``out_dir`` under the photo's
+    name. Their file format is ``suffix``, or else the photo's own, or .png if nstrt cannot write
+    that. ``options`` are those of :class:`StylizeOptions`. ``notify`` gets a sentence for a folder
+    or pattern without photos, if other sources have some.
 
     Raises :class:`NstrtError` for a source, suffix or option that is not valid.
     """
@@ -47,13 +50,21 @@ def jobs_from(
     folder = Path(out_dir)
     jobs: list[Job] = []
     listed: set[Path] = set()
+    empty: list[PictureReadError] = []
     for source in sources:
         if Path(source).suffix.lower() in TABLE_SUFFIXES:
             jobs += jobs_from_table(source, out_dir=folder, style=style, suffix=suffix, **options)
             continue
         if style is None:
             raise OptionError("Name the painting that the photos are to be painted after: --style.")
-        for photo in _find_photos(source):
+        if not Path(style).is_file():
+            read_file(style)
+        try:
+            photos = find_photos(source, results=folder)
+        except PictureReadError as error:
+            empty.append(error)
+            continue
+        for photo in photos:
             # Patterns may overlap; a photo is painted once.
             if (resolved := photo.resolve()) in listed:
                 continue
@@ -66,6 +77,10 @@ def jobs_from(
                     options=StylizeOptions.of(**options),
                 )
             )
+    for reason in empty:
+        if not jobs or notify is None:
+            raise reason
+        notify(str(reason))
     return jobs
 
 
@@ -178,27 +193,9 @@ def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _find_photos(source: str | Path) -> list[Path]:
-    """The photos that a file name, folder or pattern stands for."""
-    path = Path(source)
-    if path.is_dir():
-        photos = [
-            file
-            for file in sorted(path.iterdir())
-            if file.suffix.lower() in _PHOTO_SUFFIXES and not file.name.startswith(".")
-        ]
-        if not photos:
-            raise PictureReadError(f"There are no pictures in the folder '{path}'.")
-        return photos
-    # The name of an existing file may contain brackets.
-    if not path.exists() and glob.has_magic(str(source)):
-        matches = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
-        if not matches:
-            raise PictureReadError(f"No file's name is like '{source}'; check the pattern.")
-        return [match for match in matches if not match.is_dir()]
-    return [path]
-
-
 def _output_name(photo: Path, suffix: str | None) -> str:
-    default = photo.suffix if photo.suffix.lower() in SUFFIXES else ".png"
-    return photo.stem + (suffix or default)
+    if suffix is None:
+        suffix = photo.suffix
+        if suffix.lower() not in SUFFIXES:
+            suffix = _SUFFIX_OF_FORMAT.get(format_of(photo) or "", ".png")
+    return photo.stem + suffix

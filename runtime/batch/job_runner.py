@@ -9,12 +9,14 @@ from dataclasses import fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from nstrt.runtime.batch.finished_jobs import is_done
+from nstrt.runtime.batch.finished_jobs import differences_of_result
 from nstrt.runtime.batch.job import (
     Job,
+    JobDiffers,
     JobDone,
     JobEvent,
     JobFailed,
+    JobPlanned,
     JobProgress,
     JobSkipped,
     JobStarted,
@@ -71,38 +73,62 @@ class JobRunner:
 
         Errors become :class:`JobFailed` events. Raises :class:`Interrupted` after :meth:`stop`.
         """
-        try:
-            yield from self._run_job(job)
-        except Interrupted:
-            raise
-        except NstrtError as error:
-            yield JobFailed(reason=str(error), code=error.code)
-        except Exception as error:
-            # A fault in nstrt must not stop the jobs that follow.
-            yield JobFailed(
-                reason=f"nstrt failed with {type(error).__name__}: {error}",
-                code="internal",
-                trace=traceback.format_exc(),
-            )
+        yield from _with_failures(self._run_job(job))
 
-    def _is_done(self, job: Job) -> bool:
-        """True if the result exists and stays."""
+    def plan(self, job: Job) -> Iterator[JobEvent]:
+        """The outcome of one job without painting: :class:`JobPlanned` if it would run."""
+        yield from _with_failures(self._plan_job(job))
+
+    def _plan_job(self, job: Job) -> Iterator[JobEvent]:
+        if self._stopped:
+            raise Interrupted
+        frames = self._frames
+        if frames is not None:
+            job = frames.with_frame_options(job)
+        outcome: JobEvent = self._existing(job) or self._planned(job)
+        if frames is not None:
+            frames.has_previous = True
+            frames.repainted |= isinstance(outcome, JobPlanned)
+        yield outcome
+
+    def _planned(self, job: Job) -> JobPlanned:
+        if job.output.parent.is_dir():
+            check_writable(job.output, overwrite=self._force)
+        photo, painting = read_picture(job.content), self._read_style(job.style)
+        estimate = self._transfer(job.options).estimate(photo.size, painting.size)
+        finest = estimate.plan.scales[-1]
+        return JobPlanned(
+            width=finest.width,
+            height=finest.height,
+            steps=estimate.plan.steps,
+            seconds=estimate.seconds,
+            memory=estimate.plan.memory,
+        )
+
+    def _existing(self, job: Job) -> JobSkipped | JobDiffers | None:
+        """The outcome of a job if the file at its output stays; None if the job is to run."""
         frames = self._frames
         if self._force:
-            return False
-        if frames is None:
-            return is_done(job)
-        return is_done(job, follows=frames.has_previous, repainted=frames.repainted)
+            return None
+        changes = (
+            differences_of_result(job)
+            if frames is None
+            else differences_of_result(job, follows=frames.has_previous, repainted=frames.repainted)
+        )
+        if changes is None:
+            return None
+        return JobDiffers(reason="; ".join(changes)) if changes else JobSkipped()
 
     def _run_job(self, job: Job) -> Iterator[JobEvent]:
         started = time.perf_counter()
         frames = self._frames
         if frames is not None:
             job = frames.with_frame_options(job)
-        if self._is_done(job):
-            if frames is not None:
+        existing = self._existing(job)
+        if existing is not None:
+            if frames is not None and isinstance(existing, JobSkipped):
                 frames.advance(job, repainted=False)
-            yield JobSkipped()
+            yield existing
             return
         check_writable(job.output, overwrite=self._force)
         style = self._read_style(job.style)
@@ -134,7 +160,7 @@ class JobRunner:
             elif isinstance(event, Finished):
                 assert self._run is not None
                 result = event.result
-                if self._is_done(job):
+                if isinstance(self._existing(job), JobSkipped):
                     # Another batch saved this job's result in the meantime.
                     self._run.remove_checkpoint()
                     yield JobSkipped()
@@ -148,7 +174,7 @@ class JobRunner:
                     steps=result.steps,
                     painted=result.painted,
                     loss=result.terms.loss,
-                    notes=tuple(notes),
+                    notes=(*result.notes, *notes),
                 )
 
     def _resume_or_restart(self, start_run: Callable[..., Run]) -> Iterator[Event]:
@@ -174,6 +200,23 @@ class JobRunner:
                 else first.with_options(options)
             )
         return self._transfers[options]
+
+
+def _with_failures(events: Iterator[JobEvent]) -> Iterator[JobEvent]:
+    """Yield ``events``; an error of theirs becomes a :class:`JobFailed` at their end."""
+    try:
+        yield from events
+    except Interrupted:
+        raise
+    except NstrtError as error:
+        yield JobFailed(reason=str(error), code=error.code)
+    except Exception as error:
+        # A fault in nstrt must not stop the jobs that follow.
+        yield JobFailed(
+            reason=f"nstrt failed with {type(error).__name__}: {error}",
+            code="internal",
+            trace=traceback.format_exc(),
+        )
 
 
 class _FrameSequence:

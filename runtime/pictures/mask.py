@@ -39,6 +39,9 @@ class MaskPicture:
     sha256: str
     """As :attr:`Picture.sha256`."""
 
+    notes: tuple[str, ...] = ()
+    """As :attr:`Picture.notes`."""
+
     @classmethod
     def read(cls, source: PictureSource, photo: Picture) -> MaskPicture:
         """Read a mask for ``photo``, of any size with the photo's proportions.
@@ -61,7 +64,7 @@ class MaskPicture:
             values *= picture.alpha
         if values.max() < _BLACK:
             raise OptionError(f"{name} is black all over; paint white what it is for.")
-        return cls(values=values, name=picture.name, sha256=picture.sha256)
+        return cls(values=values, name=picture.name, sha256=picture.sha256, notes=picture.notes)
 
     def at(self, width: int, height: int) -> Mask:
         """The mask at another size.

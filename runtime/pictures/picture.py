@@ -47,6 +47,9 @@ class Picture:
     sha256: str = ""
     """SHA-256 of the file, or of the values for pictures from memory."""
 
+    notes: tuple[str, ...] = ()
+    """Sentences on what reading repaired, converted or left out; they name the picture."""
+
     def __post_init__(self) -> None:
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype != np.float32:
             raise OptionError("A picture's colours must be float32 values of (height, width, 3).")
@@ -129,6 +132,7 @@ class Picture:
         orientation: int = 1,
         name: str = "",
         sha256: str = "",
+        notes: tuple[str, ...] = (),
     ) -> Picture:
         """Convert uint8 or uint16 samples as a file stores them, (height, width, channels).
 
@@ -153,6 +157,7 @@ class Picture:
             depth=depth,
             name=name,
             sha256=sha256,
+            notes=notes,
         )
 
     def opaque(self) -> Picture:
@@ -225,6 +230,7 @@ def _build(
     alpha: NDArray[np.float32] | None = None,
     name: str = "",
     sha256: str = "",
+    notes: tuple[str, ...] = (),
 ) -> Picture:
     """Build a picture from arrays that it owns, and make them read-only."""
     if values.shape[2] == 4:
@@ -232,7 +238,7 @@ def _build(
     values.setflags(write=False)
     if alpha is not None:
         alpha.setflags(write=False)
-    return Picture(rgb=values, alpha=alpha, depth=depth, name=name, sha256=sha256)
+    return Picture(rgb=values, alpha=alpha, depth=depth, name=name, sha256=sha256, notes=notes)
 
 
 def _fill(target: NDArray[Any], values: NDArray[np.float32]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-__all__ = ["READABLE", "detect_format", "detect_unsupported"]
+__all__ = ["READABLE", "detect_format", "detect_unsupported", "is_picture_name"]
 
 READABLE = "JPEG, PNG, TIFF, WebP, AVIF, GIF or BMP"
 
@@ -37,6 +37,17 @@ _RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos"),
     *(".nef", ".nrw", ".orf", ".pef", ".raw", ".rw2", ".sr2", ".srf", ".srw"),
 )
+_PICTURE_SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".dib", ".exr", ".gif", ".hdr", ".heic", ".heics", ".heif"),
+    *(".hif", ".ico", ".j2k", ".jfi", ".jfif", ".jif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg"),
+    *(".jpx", ".jxl", ".jxr", ".ora", ".kra", ".pbm", ".pcx", ".pgm", ".pjp", ".pjpeg", ".png"),
+    *(".pnm", ".ppm", ".psb", ".psd", ".qoi", ".svg", ".tga", ".tif", ".tiff", ".webp", ".xcf"),
+)
+
+
+def is_picture_name(name: str) -> bool:
+    """True for a file name with the ending of a picture, readable or not."""
+    return PurePath(name).suffix.lower() in (*_PICTURE_SUFFIXES, *_RAW_SUFFIXES)
 
 
 def detect_format(content: bytes) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
 
-__all__ = ["Estimate", "known_pace", "learn_pace"]
+__all__ = ["Estimate", "duration", "known_pace", "learn_pace"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +34,14 @@ def learn_pace(key: str, pace: float) -> None:
     """Store a run's ``pace``, averaged with the stored one."""
     before = known_pace(key)
     store_measurement("paces", key, pace if before is None else (before + pace) / 2)
+
+
+def duration(seconds: float) -> str:
+    """A duration in words, such as ``14 minutes``."""
+    if seconds < 1:
+        return "a second"
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"

@@ -186,6 +186,13 @@ class RunInputs:
             checksums["painting of the frame before"] = self.previous.sha256
         return checksums
 
+    def notes(self, start: Picture | None) -> tuple[str, ...]:
+        """Notes of all pictures and of the one to start from, each once."""
+        pictures: list[Picture | MaskPicture] = [self.content, *self.paintings]
+        pictures += [mask for mask, _ in self.regions]
+        pictures += [picture for picture in (self.protect, start) if picture is not None]
+        return tuple(dict.fromkeys(note for picture in pictures for note in picture.notes))
+
     def identities(self) -> dict[str, Any]:
         """Names and checksums of the pictures, for a recipe."""
         count = len(self.blend)

@@ -11,6 +11,7 @@ from typing import Any
 
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.options.presets import PRESETS
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.run.inputs import RunInputs, identity
@@ -100,12 +101,17 @@ def differences(
         phrases.append(f"it was stopped after {recipe.get('steps')} steps")
     recorded_options = recipe.get("options")
     recorded_options = recorded_options if isinstance(recorded_options, dict) else {}
-    # As JSON stores them: lists for tuples.
-    for name, value in json.loads(json.dumps(_option_values(options))).items():
+    preset, recorded_preset = options.preset, recorded_options.get("preset", options.preset)
+    values, preset_values = _stored_values(options), _stored_preset_values(preset)
+    recorded_preset_values = _stored_preset_values(recorded_preset)
+    for name, value in values.items():
         before = recorded_options.get(name, value)
-        if name not in _RESOURCE_OPTIONS and before != value:
-            flag = name.replace("_", "-")
-            phrases.append(f"{flag} was {_shown(before)} and is {_shown(value)} now")
+        if name in _RESOURCE_OPTIONS or before == value:
+            continue
+        # The names of two presets stand for the options that differ between them.
+        presets = preset_values.get(name), recorded_preset_values.get(name)
+        if name == "preset" or (value, before) != presets:
+            phrases.append(f"{name.replace('_', '-')} was {_shown(before)} and is {_shown(value)}")
     return phrases
 
 
@@ -124,6 +130,17 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(_shown(part) for part in value) or "the preset's"
     return "the default" if value is None else str(value)
+
+
+def _stored_values(options: StylizeOptions) -> dict[str, Any]:
+    """Option values as JSON stores them: lists for tuples."""
+    values: dict[str, Any] = json.loads(json.dumps(_option_values(options)))
+    return values
+
+
+def _stored_preset_values(preset: object) -> dict[str, Any]:
+    """The values of a preset; empty if this version has no such preset."""
+    return _stored_values(StylizeOptions.of(str(preset))) if preset in PRESETS else {}
 
 
 def _option_values(options: StylizeOptions) -> dict[str, Any]:

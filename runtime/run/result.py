@@ -53,6 +53,9 @@ class Result:
     recipe: dict[str, Any]
     """Recipe, as it is stored in the file; it contains no paths."""
 
+    notes: tuple[str, ...] = ()
+    """Sentences on what reading the pictures repaired, converted or left out, each once."""
+
     def to_pillow(self) -> Image.Image:
         """The picture as an 8-bit Pillow image."""
         return self.picture.to_pillow()

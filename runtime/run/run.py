@@ -283,6 +283,7 @@ class Run:
             stopped=not complete,
             steps=last.step,
             recipe=recipe,
+            notes=prepared.inputs.notes(prepared.start),
         )
 
 

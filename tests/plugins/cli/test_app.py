@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from nstrt.plugins.cli import app
-from nstrt.runtime import StylizeOptions
+from nstrt.runtime import StylizeOptions, errors
 
-from support import CAT, NIGHT, Capture
+from support import CAT, NIGHT, ROOT, Capture
 from support.command_line import nstrt, run_nstrt, run_without
 
 
@@ -72,3 +75,57 @@ def test_sentences_of_the_help_are_those_of_the_commands(capsys: Capture) -> Non
 def test_a_command_after_a_double_dash_is_found(capsys: Capture) -> None:
     assert app.run(["--", "info", str(CAT)]) == 2
     assert "does not say how it was made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["stylize", "missing.jpg", NIGHT, "-o", "out.png"], "picture", "missing.jpg"),
+        (["stylize", CAT, NIGHT, "-o", "out.xyz"], "picture", ".xyz"),
+        (["stylize", CAT, NIGHT, "-o", "out.png", "--strength", "2"], "option", "strength"),
+        (["stylize", CAT, NIGHT, "-o", "out.png", "--strenght", "1"], "usage", "strenght"),
+        (["stylize", CAT, NIGHT], "usage", "output"),
+        (["batch", CAT, "--out-dir", "out"], "option", "style"),
+        (["batch", "nowhere", "--style", NIGHT, "--out-dir", "out"], "picture", "nowhere"),
+        (["explore", CAT, "missing.jpg"], "usage", ""),
+        (["compare", CAT, "missing.jpg"], "picture", "missing.jpg"),
+        (["info", "missing.jpg"], "usage", ""),
+        (["export", "--layers", "relu9_9"], "option", "relu9_9"),
+    ],
+    ids=str,
+)
+def test_errors_are_json_too(
+    arguments: list[str | Path], code: str, word: str, tmp_path: Path, capsys: Capture
+) -> None:
+    with contextlib.chdir(tmp_path):
+        assert nstrt(*arguments, "--json") == 2
+    printed = capsys.readouterr()
+    facts = json.loads(printed.out)
+    assert sorted(facts) == ["code", "error"]
+    assert facts["code"] == code or not word
+    assert word in facts["error"].lower()
+    assert printed.err == f"nstrt: {facts['error']}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_is_json_with_its_traceback(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("nstrt.runtime.style_transfer.StyleTransfer.run", fail)
+    with pytest.raises(ZeroDivisionError):
+        nstrt("stylize", CAT, NIGHT, "-o", tmp_path / "out.png", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["code"] == "internal"
+    assert "ZeroDivisionError" in facts["error"]
+
+
+def test_every_error_and_its_code_is_documented() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text()
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    for kind in kinds:
+        if kind is not errors.NstrtError and issubclass(kind, errors.NstrtError):
+            rows = [line for line in page.splitlines() if f"`{kind.__name__}`" in line]
+            assert [row for row in rows if f"`{kind.code}`" in row], kind

@@ -104,6 +104,8 @@ def test_outputs_that_collide_are_refused(photos: Path, tmp_path: Path) -> None:
     (photos / "c.jpg").write_bytes(b"another")
     assert "both be painted" in error(photos, suffix=".png")
     assert "written over" in error(photos, out_dir=photos)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.jpg").write_bytes(b"a painting")
     assert "written over" in error(photos / "a.jpg", style=tmp_path / "out" / "a.jpg")
     with pytest.raises(OptionError, match="nothing to paint"):
         Batch([])
@@ -158,8 +160,8 @@ def test_the_command_reports_failures_at_the_end(
     assert [line.get("outcome") for line in lines] == ["skipped", "skipped", None]
     assert lines[-1]["skipped"] == 2
     assert printed.err == ""
-    # Failures for one reason share a line.
-    assert nstrt("batch", photos, "--style", "missing.jpg", *FLAGS, *out, "--force") == 1
+    # A missing painting is one mistake, whatever number of photos wanted it.
+    assert nstrt("batch", photos, "--style", "missing.jpg", *FLAGS, *out, "--force") == 2
     assert capsys.readouterr().err.count("There is no picture 'missing.jpg'") == 1
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from nstrt.runtime import (
     Batch,
+    JobDiffers,
     JobDone,
     JobFailed,
     JobProgress,
@@ -97,22 +98,28 @@ def test_existing_results_are_skipped_or_named_with_their_differences(
 
     def check_refused(reason: str, **changes: Any) -> None:
         for event in run(**changes):
-            assert isinstance(event, JobFailed)
-            assert reason in event.reason
-            assert "--force" in event.reason
+            assert isinstance(event, JobDiffers)
+            assert event.reason == reason
 
     check_refused("the painting was another", style=EMBER)
-    check_refused("strength was 0.5 and is 0.7 now", strength=0.7)
-    check_refused("iterations was 2 and is the preset's now", iterations=())
-    check_refused("what it starts from was another", init=str(CAT))
+    check_refused("strength was 0.5 and is 0.7", strength=0.7)
+    check_refused("iterations was 2 and is the preset's", iterations=())
+    # A preset stands for the options that nobody set.
+    check_refused("preset was balanced and is fast", preset="fast")
+    check_refused(
+        "preset was balanced and is fast; tolerance was 0.002 and is 0.01",
+        preset="fast",
+        tolerance=0.01,
+    )
+    check_refused("what it starts from was another; init was content and is cat.jpg", init=str(CAT))
     assert (tmp_path / "a.jpg").read_bytes() == before
 
     with Image.open(photos / "a.jpg") as photo:
         turned = photo.rotate(180)
     turned.save(photos / "a.jpg")
     first, second = run()
-    assert isinstance(first, JobFailed)
-    assert "the photo was another" in first.reason
+    assert isinstance(first, JobDiffers)
+    assert first.reason == "the photo was another"
     assert isinstance(second, JobSkipped)
     assert [type(event) for event in run(force=True, strength=0.7)] == [JobDone, JobDone]
     recipe = read_recipe(tmp_path / "a.jpg")
@@ -126,9 +133,9 @@ def test_a_result_with_a_protected_part_counts_as_different(photos: Path, tmp_pa
     mask[:20] = 255
     run = StyleTransfer(StylizeOptions.of(**OPTIONS)).run(photo, NIGHT, protect=mask)
     run.result().save(tmp_path / "c.png")
-    (failed,) = last_events(jobs_from([photo], style=NIGHT, out_dir=tmp_path, **OPTIONS))
-    assert isinstance(failed, JobFailed)
-    assert "it had a protected part" in failed.reason
+    (differs,) = last_events(jobs_from([photo], style=NIGHT, out_dir=tmp_path, **OPTIONS))
+    assert isinstance(differs, JobDiffers)
+    assert differs.reason == "it had a protected part"
 
 
 def test_stopped_results_and_files_without_recipe_count_as_different(
@@ -143,9 +150,9 @@ def test_stopped_results_and_files_without_recipe_count_as_different(
     shutil.copy(photos / "c.png", tmp_path)
     (photos / "b.jpg").unlink()
     first, second = last_events(jobs_from([photos], style=NIGHT, out_dir=tmp_path, **options))
-    assert isinstance(first, JobFailed)
+    assert isinstance(first, JobDiffers)
     assert "stopped after 2 steps" in first.reason
-    assert isinstance(second, JobFailed)
+    assert isinstance(second, JobDiffers)
     assert "does not say how it was made" in second.reason
 
 
