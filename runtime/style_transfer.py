@@ -13,7 +13,7 @@ from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import PictureSource
-from nstrt.runtime.planning.estimate import Estimate, known_pace
+from nstrt.runtime.planning.estimate import Estimate
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpoint_schedule import SECONDS, Checkpoints
@@ -81,16 +81,7 @@ class StyleTransfer:
         """
         masks = mask_count(regions, protect, stays=self.options.rest == "photo")
         plan, engine = self._planner.load_and_plan(photo, painting or photo, *more, masks=masks)
-        pace = known_pace(self._planner.pace_key(plan))
-        if pace is None:
-            from nstrt.runtime.engines.benchmark import SIDES, measure_step
-            from nstrt.runtime.planning.loss_weights import loss_weights
-
-            weights = loss_weights(self.options)
-            measure_step(engine, weights)
-            pace = measure_step(engine, weights) / (SIDES[0] * SIDES[1])
-            engine.release()
-        return Estimate(plan=plan, seconds=plan.work * pace, available=self._planner.free_memory())
+        return self._planner.estimate(plan, engine)
 
     def run(
         self,

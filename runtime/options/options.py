@@ -15,11 +15,13 @@ from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec
 from nstrt.runtime.options.presets import ADAM_STEPS, PRESETS
 from nstrt.runtime.options.spec import MAX_WEIGHT, LayerWeights, OptionSpec, option_field, specs_of
 from nstrt.runtime.ort.providers import PRECISIONS, PROVIDERS
+from nstrt.runtime.system.words import spelled
 
 __all__ = [
     "COLORS",
     "ENGINES",
     "INITS",
+    "MACHINE",
     "MATCHES",
     "NAMED_WEIGHTS",
     "OPTIMIZERS",
@@ -357,11 +359,12 @@ class StylizeOptions:
         if not (self.content_weight or self.style_weight):
             raise OptionError("Content weight and style weight cannot both be 0.")
         if self.style_blend and not sum(self.style_blend) > 0:
-            raise OptionError("--style-blend must name at least one weight above 0.")
+            raise OptionError(f"{spelled('style_blend')} must name at least one weight above 0.")
         if self.scales and len(self.iterations) > 1 and len(self.iterations) != self.scales:
             raise OptionError(
-                f"--iterations lists {len(self.iterations)} scales and --scales asks for "
-                f"{self.scales}; give one number of steps, or one for each scale."
+                f"{spelled('iterations')} lists {len(self.iterations)} scales and "
+                f"{spelled('scales')} asks for {self.scales}; give one number of steps, or one "
+                "for each scale."
             )
 
     def __repr__(self) -> str:

@@ -20,6 +20,7 @@ from nstrt.runtime.pictures.values import quantize, row_strips
 from nstrt.runtime.pictures.vips import from_samples, libvips, set_blob
 from nstrt.runtime.pictures.xmp import recipe_to_xmp
 from nstrt.runtime.system.files import remove_stale_temporaries, write_atomically
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["SUFFIXES", "check_target", "check_writable", "save", "write_error_sentence"]
 
@@ -133,15 +134,18 @@ def check_target(path: str | Path, *, overwrite: bool, what: str = "result") -> 
             )
         if os.path.lexists(target) and not overwrite:
             raise OutputExistsError(
-                f"The {what} '{name}' exists already; choose another name, or allow it to be "
-                "replaced (--force; in Python overwrite=True)."
+                f"The {what} '{name}' exists already; choose another name, or add "
+                f"{spelled('overwrite', True)} to replace it."
             )
     except OSError as error:
         raise PictureWriteError(
             f"The {what} cannot be saved as '{name}'; choose another name or folder."
         ) from error
     if len(os.fsencode(target.name)) > _MAX_NAME_BYTES:
-        raise PictureWriteError(f"The name '{name}' is too long for a file; choose a shorter one.")
+        raise PictureWriteError(
+            f"The name '{name}' is too long for a file; choose one of at most {_MAX_NAME_BYTES} "
+            "bytes."
+        )
     _check_folder(target.parent)
 
 

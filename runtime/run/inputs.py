@@ -16,6 +16,7 @@ from nstrt.runtime.loss.guidance import partition
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
 from nstrt.runtime.pictures.mask import MaskPicture
+from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
     from nstrt.runtime.arrays import Array, Arrays
@@ -181,7 +182,7 @@ class RunInputs:
             if index is not None:
                 checksums[f"painting of region {number}"] = self.paintings[index].sha256
         if self.protect is not None:
-            checksums["mask of --protect"] = self.protect.sha256
+            checksums["mask that protects"] = self.protect.sha256
         if self.previous is not None:
             checksums["painting of the frame before"] = self.previous.sha256
         return checksums
@@ -231,13 +232,15 @@ def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
     blend = options.style_blend or (1.0,) * count
     if len(blend) != count:
         raise OptionError(
-            f"--style-blend lists {len(blend)} weights for {count} main "
-            f"painting{'s' * (count > 1)}; give one for each: STYLE first, then each --add-style."
+            f"{spelled('style_blend')} lists {len(blend)} weight{'s' * (len(blend) > 1)} for "
+            f"{count} main painting{'s' * (count > 1)}; give one for each, in their order."
         )
     if options.rest == "photo":
         _check_rest(sources)
     if sources.protect is not None and not (options.content_layers and options.content_weight):
-        raise OptionError("--protect holds nothing without content layers and a content weight.")
+        raise OptionError(
+            f"{spelled('protect')} holds nothing without content layers and a content weight."
+        )
     content = as_picture(sources.content)
     # Colours under transparent pixels are not part of a style.
     paintings = [as_picture(source).opaque() for source in sources.styles]
@@ -276,11 +279,13 @@ def resized(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
 
 def _check_rest(sources: InputSources) -> None:
     if not sources.regions:
-        raise OptionError("--rest photo leaves nothing to paint; add a --region.")
+        raise OptionError(
+            f"{spelled('rest', 'photo')} leaves nothing to paint; add {spelled('regions')}."
+        )
     if all(painting is not None for _, painting in sources.regions):
         raise OptionError(
-            "With --rest photo nothing would be painted in STYLE's manner; give a region without "
-            "a painting of its own, as --region mask.png."
+            f"With {spelled('rest', 'photo')} nothing would be painted in the main painting's "
+            "manner; give a region without a painting of its own."
         )
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.options.options import INITS
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize, upscale
-from nstrt.runtime.planning.estimate import learn_pace
-from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.planning.estimate import Estimate, learn_pace
+from nstrt.runtime.planning.plan import LEAST_SIDE, Plan
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpoint_file import Checkpoint
 from nstrt.runtime.run.checkpoint_schedule import Checkpoints
@@ -24,6 +24,7 @@ from nstrt.runtime.run.optimize import LoopStep, optimize
 from nstrt.runtime.run.recipe import recipe_of, run_identity
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.system.cancellation import Interrupt, Interrupted, check_interrupt
+from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,9 @@ __all__ = ["Run"]
 
 _FIRST_PREVIEW = 5
 """Steps before the first timed preview: earlier images are nearly the photo."""
+
+_MEASURED_WORK = 5_000_000
+"""Pixels times steps of a run that repays a measured step."""
 
 _LEARNABLE_WORK = 200_000
 """Pixels times steps of a run whose pace predicts that of other runs."""
@@ -69,6 +73,8 @@ class Run:
         self._last: LoopStep | None = None
         self._result: Result | None = None
         self._events = self._paint()
+        self.photo_size = 0, 0
+        """Width and height of the photo in pixels, once it is read."""
         self.painting = False
         """True once there is a picture that :meth:`stop` would keep."""
         self._loading = True
@@ -130,8 +136,11 @@ class Run:
             if not _is_out_of_memory(error):
                 raise
             if self._last is None:
+                finest = plan.scales[-1]
+                smaller = max(finest.width, finest.height) // 2
                 raise TooLargeError(
-                    "This machine's memory did not suffice; use a smaller --size."
+                    "This machine's memory did not suffice; try "
+                    f"{spelled('size', max(LEAST_SIDE, smaller))}."
                 ) from error
             plan = replace(
                 plan, reasons=(*plan.reasons, "ended early: the memory did not suffice for more")
@@ -149,11 +158,25 @@ class Run:
         progress = replace(progress, seconds=estimator.seconds())
         yield Finished(**vars(progress), result=self._result)
 
+    def estimate(self) -> Estimate:
+        """Read the pictures and plan the run, without painting. Raises the errors of the run."""
+        prepared = self._prepare()
+        return self._planner.estimate(prepared.plan, prepared.engine)
+
+    def _expected_seconds(self, prepared: _Prepared) -> float | None:
+        """Seconds of the whole run; None for a short one if nothing is known of the time."""
+        known = self._planner.known_seconds(prepared.plan)
+        # A resumed run measures nothing, and a short one is over soon.
+        if known is not None or prepared.checkpoint or prepared.plan.work < _MEASURED_WORK:
+            return known
+        return self._planner.estimate(prepared.plan, prepared.engine).seconds
+
     def _prepare(self) -> _Prepared:
         """Read the pictures, then plan the run, or take the plan of the checkpoint to resume."""
         options = self._planner.options
         inputs = read_inputs(self.sources, options)
         content, (style, *others) = inputs.content, inputs.paintings
+        self.photo_size = content.size
         start = _start_picture(options.init, self._start)
         color = ColorMode(options, content, style)
         paintings = [color.style, *map(color.prepared_style, others)]
@@ -183,14 +206,11 @@ class Run:
         """Optimise, with an event for each step, scale and preview."""
         plan, engine, checkpoint = prepared.plan, prepared.engine, prepared.checkpoint
         start = prepared.start
-        yield Started(
-            **vars(
-                estimator.at_start(checkpoint.scale, checkpoint.iteration, checkpoint.step)
-                if checkpoint
-                else estimator.at_start(0, 0, 0)
-            ),
-            plan=plan,
-        )
+        done = 0, 0, 0
+        if checkpoint:
+            done = checkpoint.scale, checkpoint.iteration, checkpoint.step
+        expected = self._expected_seconds(prepared)
+        yield Started(**vars(estimator.at_start(*done, expected=expected)), plan=plan)
         if self._checkpoints:
             self._planner.choose_algorithms(plan, engine)
             self._checkpoints.begin(plan, engine)
@@ -317,7 +337,9 @@ def _start_picture(name: str, given: PictureSource | None) -> Picture | None:
     try:
         return as_picture(name).opaque()
     except PictureReadError as error:
-        raise PictureReadError(f"{error} Or start from {', '.join(INITS)} (--init).") from error
+        raise PictureReadError(
+            f"{error} Or start from {', '.join(INITS)} ({spelled('init')})."
+        ) from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

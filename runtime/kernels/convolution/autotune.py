@@ -15,6 +15,7 @@ from nstrt.runtime.kernels.convolution.algorithms import COMPILED, candidates
 from nstrt.runtime.kernels.convolution.filter import Filter, Kernel
 from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["Autotuner", "band_for"]
 
@@ -106,7 +107,8 @@ class Autotuner:
         if name not in makers:
             raise CheckpointError(
                 f"This run began with the algorithm '{name}', which does not work here now, so "
-                "it cannot go on to the same pixels; begin it anew, without --resume."
+                "it cannot go on to the same pixels; begin it anew, without "
+                f"{spelled('resume', True)}."
             )
         return name, make(name)
 

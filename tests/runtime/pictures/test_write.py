@@ -185,7 +185,7 @@ def test_unusable_folders_are_refused(tmp_path: Path) -> None:
 def test_existing_files_need_force(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
-    assert "--force" in refusal(path, OutputExistsError)
+    assert "overwrite=True" in refusal(path, OutputExistsError)
     with pytest.raises(OutputExistsError):
         save(picture(), path, recipe=None, overwrite=False)
     assert path.read_bytes() == b"old"
