@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import OptionError
+from nstrt.runtime.pictures.transparency import continue_colors, smooth_faint_colors
 from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_range
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ class Picture:
     """Immutable picture with colours, transparency and origin."""
 
     rgb: NDArray[np.float32]
-    """sRGB-encoded values in 0..1, (height, width, 3)."""
+    """sRGB-encoded values in 0..1, (height, width, 3).
+
+    Where ``alpha`` is 0, they continue the visible colours (:func:`continue_colors`), so that
+    pictures of equal look are equal to the bit.
+    """
 
     alpha: NDArray[np.float32] | None = None
     """Opacity of each pixel in 0..1, (height, width); ``None`` if all are opaque."""
@@ -59,6 +64,11 @@ class Picture:
             raise OptionError("A picture's transparency must be float32 values of (height, width).")
         if self.depth not in (8, 16):
             raise OptionError(f"A picture has 8 or 16 bits per channel, not {self.depth}.")
+        if self.alpha is not None:
+            continued = continue_colors(self.rgb, self.alpha)
+            if continued is not self.rgb:
+                continued.setflags(write=False)
+                object.__setattr__(self, "rgb", continued)
         if not self.sha256:
             object.__setattr__(self, "sha256", _hash(self.rgb, self.alpha))
 
@@ -160,6 +170,11 @@ class Picture:
             notes=notes,
         )
 
+    def smoothed(self) -> Picture:
+        """Blend nearly invisible colours, which are imprecise, into those beside them."""
+        rgb = smooth_faint_colors(self.rgb, self.alpha)
+        return self if rgb is self.rgb else replace(self, rgb=rgb)
+
     def opaque(self) -> Picture:
         """Blend the picture over white and drop its alpha channel."""
         if self.alpha is None:
@@ -210,6 +225,11 @@ def _unit_from_array(values: NDArray[Any]) -> NDArray[np.float32]:
             "A picture array must hold uint8, uint16, float32 or float64 values, "
             f"not {values.dtype}."
         )
+    if values.shape[2] == 4:
+        # Invisible colours may be anything, also out of range.
+        hidden = values[..., 3].astype(np.float32) <= 0
+        values = values.copy()
+        values[hidden, :3] = 0
     lowest, highest = float(values.min()), float(values.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise OptionError("The picture array holds values that are not numbers (NaN or infinity).")
@@ -220,6 +240,7 @@ def _unit_from_array(values: NDArray[Any]) -> NDArray[np.float32]:
         )
     unit = np.empty((*values.shape[:2], max(3, values.shape[2])), np.float32)
     np.clip(values, 0, 1, out=unit, casting="same_kind")
+    unit += 0  # -0 becomes 0, so that equal pictures have equal hashes.
     return unit
 
 
