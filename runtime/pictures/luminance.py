@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.pictures.gray import gray_like
 from nstrt.runtime.pictures.lab import STRIP_PIXELS, from_lab, lightness, map_to_gamut, to_lab
 from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.transparency import resize_visible
@@ -69,4 +70,5 @@ def _statistics(
 def _gray(values: NDArray[np.float32]) -> NDArray[np.float32]:
     lab = np.zeros((*values.shape, 3), np.float32)
     np.clip(values, 0, 100, out=lab[..., 0])
-    return from_lab(lab)
+    # The matrices round each channel in its own way.
+    return gray_like(from_lab(lab))

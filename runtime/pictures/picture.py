@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import OptionError
+from nstrt.runtime.pictures.gray import is_gray, keep_gray
 from nstrt.runtime.pictures.transparency import continue_colors, smooth_faint_colors
 from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_range
 
@@ -87,6 +88,11 @@ class Picture:
         """(width, height) in pixels."""
         return self.width, self.height
 
+    @property
+    def is_gray(self) -> bool:
+        """True if the three channels are equal to the bit."""
+        return is_gray(self.rgb)
+
     @classmethod
     def from_array(cls, array: NDArray[Any], *, depth: int | None = None) -> Picture:
         """Copy a (height, width) or (height, width, 1, 3 or 4) array of sRGB values.
@@ -161,8 +167,10 @@ class Picture:
             if oriented.shape[2] == color_channels
             else to_unit_range(oriented[..., color_channels : color_channels + 1])[..., 0]
         )
+        colors = oriented[..., :color_channels]
+        srgb = keep_gray(to_srgb(colors, profile=profile), colors)
         return _build(
-            to_unit_range(to_srgb(oriented[..., :color_channels], profile=profile), channels=3),
+            to_unit_range(srgb, channels=3),
             alpha=alpha,
             depth=depth,
             name=name,

@@ -99,7 +99,8 @@ def _pull(
     weighted: list[NDArray[np.float32]], alpha: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
     """Divide colours by their opacity, and blend them with the next coarser level."""
-    colors = [plane / np.maximum(alpha, _TINY) for plane in weighted]
+    opacity: NDArray[np.float32] = np.maximum(alpha, _TINY)
+    colors: list[NDArray[np.float32]] = [plane / opacity for plane in weighted]
     if alpha.size == 1:
         return colors
     coarse = _pull([_halved(plane) for plane in weighted], _halved(alpha))

@@ -141,6 +141,12 @@ class RunInputs:
         """Number of masks at each layer: regions, their rest, and protection."""
         return mask_count(len(self.regions), self.protect is not None, stays=self.photo_stays)
 
+    @property
+    def are_gray(self) -> bool:
+        """True if the network sees no colour in the photo and the paintings."""
+        pictures = [self.content, *self.paintings, *([self.around] if self.around else [])]
+        return all(picture.is_gray for picture in pictures)
+
     def with_colors(
         self,
         content: Picture,
