@@ -1,7 +1,7 @@
 """Numba's cache of compiled loops, in nstrt's cache folder.
 
-``NUMBA_CACHE_DIR`` belongs to the whole process, and Numba's default is the installed package, which
-may be read-only.
+``NUMBA_CACHE_DIR`` belongs to the whole process, and Numba's default is the folder of the installed
+package, which may be read-only.
 """
 
 from __future__ import annotations
