@@ -21,6 +21,7 @@ from nstrt.runtime.batch.job import Job, JobEvent, JobFailed
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.planning.memory import SAFE_SHARE
 from nstrt.runtime.system.host import available_memory, default_threads
+from nstrt.runtime.system.words import current_spelling, use_spelling
 
 if TYPE_CHECKING:
     from typing import Self
@@ -44,7 +45,7 @@ class ProcessPool:
         self, size: int, *, force: bool, store: Path | None, notify: Callable[[str], None]
     ) -> None:
         self._size = size
-        self._settings = force, store
+        self._settings = force, store, current_spelling()
         self._notify = notify
         self._threads = max(1, default_threads() // size)
         self._memory = SAFE_SHARE * available_memory() / size / 1e9
@@ -133,7 +134,7 @@ class ProcessPool:
                     # A system that ends a service sends SIGTERM to all its processes.
                     time.sleep(_SIGNAL_SECONDS)
                     if not self._stopped:
-                        self._events.put((index, _worker_died(code)))
+                        self._events.put((index, _worker_died(code, self._size)))
                     worker = None
         finally:
             if worker is not None:
@@ -179,11 +180,12 @@ class ProcessPool:
         return code
 
 
-def _worker_died(code: int) -> JobFailed:
-    """The event for a job whose worker ended with exit code ``code``."""
+def _worker_died(code: int, size: int) -> JobFailed:
+    """The event for a job whose worker, one of ``size``, ended with exit code ``code``."""
     if code < 0:
         how = f"by signal {-code}" if -code != signal.SIGKILL else "from outside"
-        reason = f"Its process was ended {how}, most likely for want of memory; use fewer --jobs."
+        advice = f"paint at most {size - 1} at a time" if size > 1 else "close other programs"
+        reason = f"Its process was ended {how}, most likely for want of memory; {advice}."
     else:
         reason = f"Its process ended with code {code}; try it alone, with nstrt stylize."
     return JobFailed(reason=reason, code="internal")
@@ -212,7 +214,7 @@ def run_worker() -> None:
     os.dup2(2, 1)
     while True:
         try:
-            (force, folder), job = pickle.load(sys.stdin.buffer)
+            (force, folder, spelling), job = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         if runner is None:
@@ -220,8 +222,9 @@ def run_worker() -> None:
             runner = JobRunner(force=force, store=store, notify=lambda line: _send(output, line))
         running = True
         try:
-            for event in runner.run(job):
-                _send(output, event)
+            with use_spelling(spelling):
+                for event in runner.run(job):
+                    _send(output, event)
         except Interrupted:
             return
         running = False

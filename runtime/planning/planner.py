@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from nstrt.runtime.engines.benchmark import SIDES, measure_step, step_pace
 from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
 from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.kernels.compiled import is_large, left_out_reason, uncached_reason
@@ -16,6 +17,8 @@ from nstrt.runtime.network.sections import Section, sections_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import Shape, choose_precision
 from nstrt.runtime.planning.engine_choice import EngineChoice, candidate_engines, choose_engine
+from nstrt.runtime.planning.estimate import Estimate, known_pace
+from nstrt.runtime.planning.loss_weights import loss_weights
 from nstrt.runtime.planning.memory import (
     PLANNING_MARGIN,
     SAFE_SHARE,
@@ -26,6 +29,7 @@ from nstrt.runtime.planning.plan import Plan, Scale, default_size, plan_scales
 from nstrt.runtime.planning.provider_choice import choose_target, provider_serves
 from nstrt.runtime.planning.weights_choice import choose_weights, spec_for
 from nstrt.runtime.system.host import device_name, machine_id, versions
+from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines.engine import Engine
@@ -45,6 +49,7 @@ class Planner:
         store: ModelStore,
         notify: Callable[[str], None],
         factories: dict[ExecutionTarget, EngineFactory] | None = None,
+        paces: dict[str, float] | None = None,
     ) -> None:
         self.options = options
         self._store = store
@@ -52,22 +57,22 @@ class Planner:
         self._factories: dict[ExecutionTarget, EngineFactory] = (
             {} if factories is None else factories
         )
+        self._paces: dict[str, float] = {} if paces is None else paces
+        """Seconds for a step of one pixel by :meth:`pace_key`, measured to choose the engine."""
         self._target: tuple[ExecutionTarget, str] | None = None
         self._weighted: tuple[StylizeOptions, str] | None = None
 
     def with_options(self, options: StylizeOptions) -> Planner:
         """A planner for other options that shares the loaded networks."""
-        return Planner(options, self._store, self._notify, self._factories)
+        return Planner(options, self._store, self._notify, self._factories, self._paces)
 
     def load_small(self) -> Engine:
         """The engine for these options, with its network loaded, for small pictures."""
-        from nstrt.runtime.engines.benchmark import SIDES
-
         target, _ = self._chosen_target()
         names, reason = candidate_engines(self.options, target, masks=False)
         factory = self._factory(target, names)
         options, _ = self._chosen_weights(names)
-        choice = choose_engine(options, target, names, reason, factory)
+        choice = choose_engine(options, target, names, reason, factory, self._notify)
         return factory.engine(
             choice.name, spec_for(options, choice.name), [SIDES], choice.precision
         )
@@ -101,7 +106,7 @@ class Planner:
         fit_to_memory(demand, self._budget(target))
         factory = self._factory(target, names)
         weighted, weights_reason = self._chosen_weights(names)
-        choice = choose_engine(weighted, target, names, engine_reason, factory)
+        choice = choose_engine(weighted, target, names, engine_reason, factory, self._notify)
         demand, engine_reason = self._fit(
             replace(demand, engine=choice.name), target, choice, names
         )
@@ -136,6 +141,8 @@ class Planner:
                 if reason
             ),
         )
+        if choice.step_seconds is not None and demand.engine == choice.name:
+            self._paces[self.pace_key(plan)] = step_pace(choice.step_seconds)
         return plan, engine
 
     def load_planned(self, plan: Plan) -> Engine:
@@ -147,7 +154,7 @@ class Planner:
         if device != plan.device or not provider_serves(plan.provider, engine=plan.engine):
             raise CheckpointError(
                 f"The run was begun with engine {plan.engine} on {plan.provider} ({plan.device}), "
-                "which is not to be had here; start again without --resume."
+                f"which is not to be had here; start again without {spelled('resume', True)}."
             )
         target = ExecutionTarget(
             provider=plan.provider,
@@ -158,7 +165,7 @@ class Planner:
             raise CheckpointError(
                 f"The run was begun with {plan.memory / 1e9:.1f} GB of memory, and "
                 f"{free / 1e9:.1f} GB are free now; close other programs, or start again without "
-                "--resume."
+                f"{spelled('resume', True)}."
             )
         factory = self._factory(target, [plan.engine])
         weighted, _ = self._choose_weights([plan.engine])
@@ -166,7 +173,7 @@ class Planner:
         if (model.path.name, model.sha256) != (plan.model, plan.model_sha256):
             raise CheckpointError(
                 f"The run was begun with the model {plan.model}, and {model.path.name} here is "
-                "another; start again without --resume."
+                f"another; start again without {spelled('resume', True)}."
             )
         spec = spec_for(weighted, plan.engine)
         return factory.engine(plan.engine, spec, _shapes(plan.scales), plan.precision)
@@ -208,6 +215,26 @@ class Planner:
             deepest=self.options.spec.taps[-1],
             versions=versions(),
         )
+
+    def known_seconds(self, plan: Plan) -> float | None:
+        """Seconds of a plan by earlier runs or by the engine's choice; None if nothing is known."""
+        key = self.pace_key(plan)
+        pace = known_pace(key) or self._paces.get(key)
+        return None if pace is None else plan.work * pace
+
+    def estimate(self, plan: Plan, engine: Engine) -> Estimate:
+        """Time and memory of a plan that is loaded in ``engine``.
+
+        Takes a small step if nothing is known of the time.
+        """
+        seconds = self.known_seconds(plan)
+        if seconds is None:
+            weights = loss_weights(self.options)
+            measure_step(engine, weights)
+            self._paces[self.pace_key(plan)] = pace = step_pace(measure_step(engine, weights))
+            engine.release()
+            seconds = plan.work * pace
+        return Estimate(plan=plan, seconds=seconds, available=self.free_memory())
 
     def free_memory(self) -> int:
         """Free bytes of memory where the options run."""

@@ -15,7 +15,9 @@ from nstrt.runtime.kernels.buffers import BufferPool
 from nstrt.runtime.kernels.compiled import left_out_reason
 from nstrt.runtime.kernels.convolution.algorithms import COMPILED, COMPILED_MODULE, candidates
 from nstrt.runtime.kernels.convolution.filter import Filter, Kernel
+from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["Autotuner", "band_for"]
 
@@ -107,7 +109,8 @@ class Autotuner:
         if name not in makers:
             raise CheckpointError(
                 f"This run began with the algorithm '{name}', which does not work here now, so "
-                "it cannot go on to the same pixels; begin it anew, without --resume."
+                "it cannot go on to the same pixels; begin it anew, without "
+                f"{spelled('resume', True)}."
             )
         return name, make(name)
 
@@ -168,6 +171,7 @@ class Autotuner:
         times: dict[str, list[float]] = {name: [] for name in kernels}
         # Runs alternate, so that other load of the machine affects all algorithms alike.
         for repeat in range(_REPEATS + 1):
+            check_interrupt()
             least = min((time for values in times.values() for time in values), default=math.inf)
             for name, kernel in kernels.items():
                 if min(times[name], default=0) > _DROP_RATIO * least:
