@@ -27,7 +27,7 @@ from nstrt.plugins.cli.plan_report import (
     enlargement_lines,
     print_plan,
 )
-from nstrt.plugins.cli.sigint import stop_on_sigint
+from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _follow(exploration: Exploration, *, quiet: bool) -> None:
     from nstrt.runtime.run.events import Finished
 
     with (
-        stop_on_sigint(exploration.stop, exit_now=lambda: exploration.stopped),
+        stop_on_signals(exploration.stop, exit_now=lambda: exploration.stopped),
         jobs_display(len(exploration.cells), quiet=quiet) as display,
     ):
         for cell, event in exploration:

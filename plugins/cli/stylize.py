@@ -18,7 +18,7 @@ from nstrt.plugins.cli.console import print_out, printer
 from nstrt.plugins.cli.flags import given_options, with_option_flags
 from nstrt.plugins.cli.parameters import OUTPUT, Content, DryRun, Quiet, Style, output_option, takes
 from nstrt.plugins.cli.plan_report import plan_lines, print_plan
-from nstrt.plugins.cli.sigint import stop_on_sigint
+from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.plugins.cli.stylize_report import result_lines, result_summary
 from nstrt.runtime.errors import OptionError, PictureWriteError
 
@@ -342,7 +342,7 @@ def _paint(
         run = _new_run(arguments, options, notify, checkpoint=checkpoint)
         # Before the first step there is no picture to save: Ctrl-C ends the program.
         stack.enter_context(
-            stop_on_sigint(run.stop, exit_now=lambda: run.stop_asked or not run.painting)
+            stop_on_signals(run.stop, exit_now=lambda: run.stop_asked or not run.painting)
         )
         result = _follow(run, outputs, notify, quiet=arguments.hides_progress)
         notes = [

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,10 @@ _WORKER_CODE = (
     "import sys; sys.path[:] = {path!r}; "
     "from nstrt.runtime.batch.process_pool import run_worker; run_worker()"
 )
+
+
+_SIGNAL_SECONDS = 0.5
+"""Seconds in which a signal to all processes reaches this one too."""
 
 
 class ProcessPool:
@@ -126,6 +131,8 @@ class ProcessPool:
                     self._run_job(worker, index, job)
                 except (OSError, EOFError, pickle.UnpicklingError):
                     code = self._join(worker)
+                    # A system that ends a service sends SIGTERM to all its processes.
+                    time.sleep(_SIGNAL_SECONDS)
                     if not self._stopped:
                         self._events.put((index, _worker_died(code, self._size)))
                     worker = None
@@ -197,8 +204,10 @@ def run_worker() -> None:
             os._exit(0)
         runner.stop()
 
-    # Ctrl-C reaches every process of the terminal; the parent decides when workers end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a closed terminal reach every process of it; the parent decides when workers end.
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, terminate)
     output = os.fdopen(os.dup(1), "wb")
     # Output of libraries goes to standard error, so that it cannot mix with the events.

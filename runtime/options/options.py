@@ -42,7 +42,7 @@ PICTURE, LOOK, EFFORT = "Picture", "Look", "Effort"
 MACHINE, RECIPE = "Machine", "Published recipes"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StylizeOptions:
     """All options of a run. Make one with :meth:`of`, which starts from a preset."""
 
@@ -366,6 +366,15 @@ class StylizeOptions:
                 f"{spelled('scales')} asks for {self.scales}; give one number of steps, or one "
                 "for each scale."
             )
+
+    def __repr__(self) -> str:
+        defaults = StylizeOptions.of(self.preset).as_dict()
+        changed = [
+            f", {name}={value!r}"
+            for name, value in self.as_dict().items()
+            if value != defaults[name]
+        ]
+        return f"StylizeOptions.of({self.preset!r}{''.join(changed)})"
 
     @classmethod
     def of(cls, preset: str = "balanced", **values: Any) -> StylizeOptions:

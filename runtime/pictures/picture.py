@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import OptionError
+from nstrt.runtime.pictures.gray import is_gray, keep_gray
+from nstrt.runtime.pictures.transparency import continue_colors, smooth_faint_colors
 from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_range
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from nstrt.runtime.pictures.to_srgb import ColorSource
 
 __all__ = ["MIN_SIDE", "Picture", "PictureSource"]
 
@@ -28,12 +32,16 @@ PictureSource: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Picture | 
 """Types that :func:`as_picture` accepts; ``Any`` stands for ``torch.Tensor``, not imported here."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Picture:
     """Immutable picture with colours, transparency and origin."""
 
     rgb: NDArray[np.float32]
-    """sRGB-encoded values in 0..1, (height, width, 3)."""
+    """sRGB-encoded values in 0..1, (height, width, 3).
+
+    Where ``alpha`` is 0, they continue the visible colours (:func:`continue_colors`), so that
+    pictures of equal look are equal to the bit.
+    """
 
     alpha: NDArray[np.float32] | None = None
     """Opacity of each pixel in 0..1, (height, width); ``None`` if all are opaque."""
@@ -59,8 +67,18 @@ class Picture:
             raise OptionError("A picture's transparency must be float32 values of (height, width).")
         if self.depth not in (8, 16):
             raise OptionError(f"A picture has 8 or 16 bits per channel, not {self.depth}.")
+        if self.alpha is not None:
+            continued = continue_colors(self.rgb, self.alpha)
+            if continued is not self.rgb:
+                continued.setflags(write=False)
+                object.__setattr__(self, "rgb", continued)
         if not self.sha256:
             object.__setattr__(self, "sha256", _hash(self.rgb, self.alpha))
+
+    def __repr__(self) -> str:
+        name = f"'{self.name}' " if self.name else ""
+        alpha = "" if self.alpha is None else ", with transparency"
+        return f"<Picture {name}{self.width}x{self.height}, {self.depth} bits{alpha}>"
 
     @property
     def width(self) -> int:
@@ -76,6 +94,11 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.width, self.height
+
+    @property
+    def is_gray(self) -> bool:
+        """True if the three channels are equal to the bit."""
+        return is_gray(self.rgb)
 
     @classmethod
     def from_array(cls, array: NDArray[Any], *, depth: int | None = None) -> Picture:
@@ -107,9 +130,12 @@ class Picture:
         """Convert a Pillow image of any mode; apply its profile and orientation."""
         from nstrt.runtime.pictures.pillow import pillow_samples
 
-        samples, profile, orientation = pillow_samples(image)
+        found = pillow_samples(image)
+        samples = found.samples
         if samples.dtype.kind == "f":
-            return cls.from_array(apply_orientation(samples, orientation))
+            return replace(
+                cls.from_array(apply_orientation(samples, found.orientation)), notes=found.notes
+            )
         if min(samples.shape[:2]) < MIN_SIDE:
             raise OptionError(
                 f"The picture is {samples.shape[1]} x {samples.shape[0]} pixels; "
@@ -117,9 +143,10 @@ class Picture:
             )
         return cls.from_samples(
             samples,
-            color_channels=4 if image.mode == "CMYK" else None,
-            profile=profile,
-            orientation=orientation,
+            color_channels=found.color_channels,
+            source=found.source,
+            orientation=found.orientation,
+            notes=found.notes,
         )
 
     @classmethod
@@ -128,7 +155,7 @@ class Picture:
         samples: NDArray[Any],
         *,
         color_channels: int | None = None,
-        profile: bytes | None = None,
+        source: ColorSource = None,
         orientation: int = 1,
         name: str = "",
         sha256: str = "",
@@ -137,10 +164,10 @@ class Picture:
         """Convert uint8 or uint16 samples as a file stores them, (height, width, channels).
 
         ``color_channels`` is 1 for gray, 3 for RGB or 4 for CMYK; a further channel is alpha. The
-        default is 1 for up to two channels and 3 otherwise. ``profile`` is an ICC profile,
-        ``orientation`` the EXIF value.
+        default is 1 for up to two channels and 3 otherwise. ``source`` is an ICC profile
+        or a colour encoding, ``orientation`` the EXIF value.
         """
-        from nstrt.runtime.pictures.icc import to_srgb
+        from nstrt.runtime.pictures.to_srgb import to_srgb
 
         if color_channels is None:
             color_channels = 1 if samples.shape[2] <= 2 else 3
@@ -151,14 +178,21 @@ class Picture:
             if oriented.shape[2] == color_channels
             else to_unit_range(oriented[..., color_channels : color_channels + 1])[..., 0]
         )
+        colors = oriented[..., :color_channels]
+        srgb = keep_gray(to_srgb(colors, source=source), colors)
         return _build(
-            to_unit_range(to_srgb(oriented[..., :color_channels], profile=profile), channels=3),
+            to_unit_range(srgb, channels=3),
             alpha=alpha,
             depth=depth,
             name=name,
             sha256=sha256,
             notes=notes,
         )
+
+    def smoothed(self) -> Picture:
+        """Blend nearly invisible colours, which are imprecise, into those beside them."""
+        rgb = smooth_faint_colors(self.rgb, self.alpha)
+        return self if rgb is self.rgb else replace(self, rgb=rgb)
 
     def opaque(self) -> Picture:
         """Blend the picture over white and drop its alpha channel."""
@@ -210,6 +244,11 @@ def _unit_from_array(values: NDArray[Any]) -> NDArray[np.float32]:
             "A picture array must hold uint8, uint16, float32 or float64 values, "
             f"not {values.dtype}."
         )
+    if values.shape[2] == 4:
+        # Invisible colours may be anything, also out of range.
+        hidden = values[..., 3].astype(np.float32) <= 0
+        values = values.copy()
+        values[hidden, :3] = 0
     lowest, highest = float(values.min()), float(values.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise OptionError("The picture array holds values that are not numbers (NaN or infinity).")
@@ -220,6 +259,7 @@ def _unit_from_array(values: NDArray[Any]) -> NDArray[np.float32]:
         )
     unit = np.empty((*values.shape[:2], max(3, values.shape[2])), np.float32)
     np.clip(values, 0, 1, out=unit, casting="same_kind")
+    unit += 0  # -0 becomes 0, so that equal pictures have equal hashes.
     return unit
 
 

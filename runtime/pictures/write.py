@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ class _Format:
 
     options: Mapping[str, object]
     """Options of the operation."""
+
+    gray_options: Mapping[str, object] = field(default_factory=dict)
+    """Further options for gray pictures."""
 
     sixteen_bits: bool = False
     """Supports 16 bits per channel."""
@@ -71,6 +74,8 @@ _WEBP = _Format(
     name="WebP",
     saver="webpsave_buffer",
     options={"Q": 95, "alpha_q": 100, "smart_subsample": True},
+    # Decoders of lossy WebP tint grays by one level.
+    gray_options={"near_lossless": True, "Q": 60},
     max_side=16_383,
 )
 _AVIF = _Format(
@@ -168,7 +173,8 @@ def save(
         if packet is not None:
             set_blob(image, "xmp-data", packet)
     try:
-        content: bytes = getattr(image, format_.saver)(keep="icc:xmp", **format_.options)
+        options = {**format_.options, **(format_.gray_options if picture.is_gray else {})}
+        content: bytes = getattr(image, format_.saver)(keep="icc:xmp", **options)
     except libvips().Error as error:
         raise PictureWriteError(
             f"The result cannot be stored as {format_.name}; choose a file name ending in .png."

@@ -10,7 +10,7 @@ from nstrt.runtime.system.measurements import load_measurements, store_measureme
 __all__ = ["Estimate", "duration", "known_pace", "learn_pace", "place"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Estimate:
     """Time and memory that a run would take."""
 
@@ -22,6 +22,10 @@ class Estimate:
 
     available: int
     """Free bytes of memory where it would run; :attr:`Plan.memory` is the demand."""
+
+    def __repr__(self) -> str:
+        memory = f"{self.plan.memory / 1e9:.1f} GB of {self.available / 1e9:.1f} GB free"
+        return f"<Estimate {self.seconds:.1f} s, {memory}, {self.plan!r}>"
 
 
 def duration(seconds: float) -> str:

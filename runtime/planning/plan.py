@@ -55,7 +55,7 @@ class Scale:
         return self.width * self.height * self.iterations
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
     """Engine, provider, scales and algorithms of a run."""
 
@@ -102,6 +102,14 @@ class Plan:
 
     reasons: tuple[str, ...]
     """Sentences on automatic choices."""
+
+    def __repr__(self) -> str:
+        finest, scales = self.scales[-1], len(self.scales)
+        return (
+            f"<Plan {finest.width}x{finest.height}, {scales} scale{'s' * (scales != 1)}, "
+            f"{self.steps} step{'s' * (self.steps != 1)}, "
+            f"engine {self.engine} on {self.provider} in {self.precision}>"
+        )
 
     @property
     def steps(self) -> int:

@@ -14,7 +14,7 @@ from nstrt.runtime.arrays import Mask
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.loss.guidance import partition
 from nstrt.runtime.options.options import StylizeOptions
-from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
+from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize_visible
 from nstrt.runtime.pictures.mask import MaskPicture
 from nstrt.runtime.system.words import spelled
 
@@ -29,6 +29,7 @@ __all__ = [
     "identity",
     "mask_count",
     "read_inputs",
+    "read_visible",
     "resized",
 ]
 
@@ -141,6 +142,12 @@ class RunInputs:
         """Number of masks at each layer: regions, their rest, and protection."""
         return mask_count(len(self.regions), self.protect is not None, stays=self.photo_stays)
 
+    @property
+    def are_gray(self) -> bool:
+        """True if the network sees no colour in the photo and the paintings."""
+        pictures = [self.content, *self.paintings, *([self.around] if self.around else [])]
+        return all(picture.is_gray for picture in pictures)
+
     def with_colors(
         self,
         content: Picture,
@@ -168,7 +175,7 @@ class RunInputs:
             return rgb
         height, width = rgb.shape[:2]
         _, rest = self.region_masks(width, height)
-        background = resize(photo.rgb, width, height)
+        background = resize_visible(photo.rgb, photo.alpha, width, height)
         result = background + (1 - rest)[..., None] * (rgb - background)
         return np.clip(result, 0, 1, out=result)
 
@@ -241,15 +248,15 @@ def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
         raise OptionError(
             f"{spelled('protect')} holds nothing without content layers and a content weight."
         )
-    content = as_picture(sources.content)
+    content = read_visible(sources.content, "photo")
     # Colours under transparent pixels are not part of a style.
-    paintings = [as_picture(source).opaque() for source in sources.styles]
+    paintings = [read_visible(source, "painting").opaque() for source in sources.styles]
     regions: list[tuple[MaskPicture, int | None]] = []
     for mask, painting in sources.regions:
         index = None
         if painting is not None:
             index = len(paintings)
-            paintings.append(as_picture(painting).opaque())
+            paintings.append(read_visible(painting, "painting").opaque())
         regions.append((MaskPicture.read(mask, content), index))
     protect = sources.protect
     return RunInputs(
@@ -264,6 +271,18 @@ def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
     )
 
 
+def read_visible(source: PictureSource, role: str) -> Picture:
+    """Read a picture; raise :class:`OptionError` if none of its pixels is visible.
+
+    ``role`` names the picture in the error's sentence.
+    """
+    picture = as_picture(source)
+    if picture.alpha is None or picture.alpha.any():
+        return picture
+    name = f"The {role} '{picture.name}'" if picture.name else f"The {role}"
+    raise OptionError(f"{name} is transparent all over; choose one with something to see.")
+
+
 def mask_count(regions: int, protect: bool, *, stays: bool) -> int:
     """Number of masks at each layer for ``regions`` regions, their rest and protection.
 
@@ -274,7 +293,9 @@ def mask_count(regions: int, protect: bool, *, stays: bool) -> int:
 
 def resized(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
     """A picture at another size, contiguous, 1 x 3 x height x width."""
-    return arrays.from_numpy(resize(picture.rgb, width, height).transpose(2, 0, 1)[None])
+    return arrays.from_numpy(
+        resize_visible(picture.rgb, picture.alpha, width, height).transpose(2, 0, 1)[None]
+    )
 
 
 def _check_rest(sources: InputSources) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.options.options import INITS
-from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize, upscale
+from nstrt.runtime.pictures import Picture, PictureSource, resize, upscale
 from nstrt.runtime.planning.estimate import Estimate, learn_pace
 from nstrt.runtime.planning.plan import LEAST_SIDE, Plan
 from nstrt.runtime.planning.planner import Planner
@@ -19,7 +19,7 @@ from nstrt.runtime.run.checkpoint_schedule import Checkpoints
 from nstrt.runtime.run.color import ColorMode
 from nstrt.runtime.run.eta import ProgressEstimator
 from nstrt.runtime.run.events import Event, Finished, Preview, ScaleDone, Started, Step
-from nstrt.runtime.run.inputs import InputSources, RunInputs, read_inputs
+from nstrt.runtime.run.inputs import InputSources, RunInputs, read_inputs, read_visible
 from nstrt.runtime.run.optimize import LoopStep, optimize
 from nstrt.runtime.run.recipe import recipe_of, run_identity
 from nstrt.runtime.run.result import Result
@@ -151,6 +151,7 @@ class Run:
             # The step refers to the optimiser's images: they end with the run, not with its object.
             last, self._last = self._last, None
         assert last is not None
+        plan = self._planner.as_run(plan, engine)
         progress = estimator.at(last)
         self._result = self._finish(last, replace(prepared, plan=plan), estimator)
         if self._cancelled:
@@ -276,7 +277,8 @@ class Run:
         if rgb.shape[:2] != (finest.height, finest.width):
             rgb = resize(rgb, finest.width, finest.height)
         if options.original_size:
-            rgb = upscale(rgb, prepared.color.content.rgb)
+            content = prepared.color.content
+            rgb = upscale(rgb, content.rgb, content.alpha)
         rgb = prepared.finished(rgb)
         alpha = photo.alpha
         if alpha is not None and alpha.shape != rgb.shape[:2]:
@@ -331,11 +333,11 @@ class _Prepared:
 def _start_picture(name: str, given: PictureSource | None) -> Picture | None:
     """The picture to start from: the one given, or the file that ``name`` is a path of."""
     if given is not None:
-        return as_picture(given).opaque()
+        return read_visible(given, "picture to start from").smoothed()
     if name in INITS:
         return None
     try:
-        return as_picture(name).opaque()
+        return read_visible(name, "picture to start from").smoothed()
     except PictureReadError as error:
         raise PictureReadError(
             f"{error} Or start from {', '.join(INITS)} ({spelled('init')})."

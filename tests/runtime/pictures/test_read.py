@@ -126,7 +126,7 @@ def test_avif_of_8_and_10_bits(tmp_path: Path) -> None:
 
 
 def test_gray_with_and_without_transparency(tmp_path: Path) -> None:
-    gray, opaque = NOISE[..., 0], NOISE[..., 1]
+    gray, opaque = NOISE[..., 0], np.maximum(NOISE[..., 1], 1)
     plain = read_picture(saved(tmp_path, Image.fromarray(gray), "g.png"))
     assert np.array_equal(plain.rgb, np.repeat((gray / 255).astype(np.float32)[..., None], 3, 2))
     both = Image.merge("LA", [Image.fromarray(gray), Image.fromarray(opaque)])
