@@ -109,5 +109,7 @@ def machine_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     files, folder = facts["models"]["files"], facts["models"]["folder"]
     ready = "ready" if files else "prepared at the first run (about a minute, once)"
     yield f"network: {ready}, in {folder}"
+    if not facts["compiled_loops"].startswith("cached"):
+        yield f"compiled loops: {facts['compiled_loops']}"
     weights = facts["weights"]
     yield f"weights: {'; '.join(f'{name}: {words}' for name, words in weights.items())}"
