@@ -131,7 +131,7 @@ def choose_engine(
         for label, choice in choices.items()
     }
     if not is_measured(key, engines):
-        notify("Measuring the fastest way to paint on this machine (up to a minute, once).")
+        notify("Measuring the fastest way to paint on this machine (about a minute, once).")
     label, seconds = fastest_engine(key, engines, loss_weights(options))
     if label == _BF16_ENGINE and seconds["torch"] < _BF16_GAIN * seconds[label]:
         seconds = {name: took for name, took in seconds.items() if name != label}
