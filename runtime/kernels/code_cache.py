@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-from numba.core import caching
 
 from nstrt.runtime.kernels.compiled import code_folder, kernels_fingerprint
 
 __all__ = ["enable_cache"]
+
+_caching: Any = import_module("numba.core.caching")
 
 
 def enable_cache(dispatcher: Any) -> None:
@@ -26,7 +27,7 @@ def enable_cache(dispatcher: Any) -> None:
         dispatcher._cache = _KernelCache(dispatcher.py_func)
 
 
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
+class _Locator(_caching._CacheLocator):  # type: ignore[misc]
     def __init__(self, folder: Path, line: int) -> None:
         self._folder = folder
         self._line = line
@@ -54,11 +55,11 @@ _TRUSTED = (0, os.getuid()) if hasattr(os, "getuid") else ()
 """Users whose cached code is loaded."""
 
 
-class _Implementation(caching.FunctionCache._impl_class):  # type: ignore[misc]
+class _Implementation(_caching.FunctionCache._impl_class):  # type: ignore[misc]
     _locator_classes = (_Locator,)
 
 
-class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
+class _KernelCache(_caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _Implementation
 
     def load_overload(self, signature: Any, context: Any) -> Any:
