@@ -86,14 +86,11 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
     else:
         adobe_rgb = is_adobe_rgb(parse_exif(metadata(image, "exif-data")))
         source = choose_source(facts, profile=profile, channels=channels, adobe_rgb=adobe_rgb)
-    orientation = 1
-    if not facts.oriented:
-        orientation = metadata(image, "orientation") or xmp_orientation(metadata(image, "xmp-data"))
     picture = Picture.from_samples(
         samples,
         color_channels=channels,
         source=source,
-        orientation=orientation,
+        orientation=_orientation(image, facts),
         name=name,
         sha256=sha256,
         notes=facts.all_notes,
@@ -156,6 +153,14 @@ def _decode(image: Any, kind: str, facts: Facts) -> NDArray[Any] | None:
         return to_samples(open_header(content, name=name, fail_on="error"))
     except vips.Error as error:
         raise cut_off_error(name) from error
+
+
+def _orientation(image: Any, facts: Facts) -> int:
+    """The EXIF orientation, or that of XMP if EXIF states none, as editors do."""
+    if facts.oriented:
+        return 1
+    stated = metadata(image, "orientation") if facts.states_orientation else None
+    return stated or xmp_orientation(metadata(image, "xmp-data"))
 
 
 def _colors_and_alpha(samples: NDArray[Any], channels: int, facts: Facts) -> NDArray[Any]:
