@@ -17,7 +17,7 @@ from nstrt.runtime.pictures.color_source import choose_source
 from nstrt.runtime.pictures.exif import is_adobe_rgb, parse_exif, xmp_orientation
 from nstrt.runtime.pictures.facts import Facts, cut_off_error, float_note
 from nstrt.runtime.pictures.inspection import inspect_file
-from nstrt.runtime.pictures.jpeg import repair_jpeg
+from nstrt.runtime.pictures.jpeg import check_jpeg
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
 from nstrt.runtime.pictures.png import repair_png
 from nstrt.runtime.pictures.sniff import READABLE, detect_format, detect_unsupported
@@ -143,7 +143,8 @@ def _decode(image: Any, kind: str, facts: Facts) -> NDArray[Any] | None:
         # Pillow raises many kinds of exceptions for damaged files.
         raise cut_off_error(name, rows=facts.missing) from error
     if kind == "JPEG":
-        content, facts.damage = repair_jpeg(facts.content, name, reason)
+        check_jpeg(facts, reason)
+        content = facts.content
     elif kind == "PNG":
         content = repair_png(facts.content, name)
         facts.damage = facts.damage or f"'{name}' is damaged, but all of its rows are there."
