@@ -18,6 +18,7 @@ from nstrt.exporter.variants import optimized
 from nstrt.exporter.vgg import FeatureNet
 from nstrt.exporter.weights import Weights, load_weights
 from nstrt.runtime.model import FORMAT, VARIANTS, ModelSpec, ModelStore, Variant
+from nstrt.runtime.system.cancellation import check_interrupt
 
 __all__ = ["Export", "build_model", "export", "export_all"]
 
@@ -52,8 +53,10 @@ def export(spec: ModelSpec, target: Path) -> Export:
     deepest = [name for name in spec.layers if name.startswith("conv")][-1]
     weights = load_weights(spec.weights, deepest=deepest)
     reference = FeatureNet(spec, weights)
+    check_interrupt()
     half = spec.variant.endswith("fp16")
     model = trace(FeatureNet(spec, weights, half=True) if half else reference)
+    check_interrupt()
     if spec.variant == "optimized":
         model = optimized(model)
     elif spec.is_step:
@@ -61,6 +64,7 @@ def export(spec: ModelSpec, target: Path) -> Export:
         model = build(model, spec.content_layers, spec.style_layers)
     model = with_metadata(model, metadata(spec, weights, model))
     content = serialized(model)
+    check_interrupt()
     check = (
         check_step(model, content, reference, spec)
         if spec.is_step

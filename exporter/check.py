@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nstrt.exporter.vgg import FeatureNet
 from nstrt.runtime.errors import ExportCheckError
 from nstrt.runtime.model import Variant
+from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
 
 __all__ = ["SIZES", "TOLERANCES", "Check", "check_model"]
@@ -62,6 +63,7 @@ def check_model(model: onnx.ModelProto, content: bytes, net: FeatureNet, variant
     tolerance = TOLERANCES[variant]
     worst, worst_tap, largest = 0.0, net.taps[0], 0.0
     for height, width in SIZES:
+        check_interrupt()
         picture = check_picture(height, width)
         with torch.inference_mode():
             expected = [tensor.numpy() for tensor in net(torch.from_numpy(picture))]

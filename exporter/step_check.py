@@ -39,6 +39,7 @@ from nstrt.runtime.model import (
     pull_input,
     target_input,
 )
+from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
 
 __all__ = ["STEP_TOLERANCES", "Tolerances", "check_step", "reference_features"]
@@ -96,6 +97,7 @@ def check_step(model: onnx.ModelProto, content: bytes, net: FeatureNet, spec: Mo
     tolerances = STEP_TOLERANCES[spec.variant]  # type: ignore[index]
     checks: list[Check] = []
     for height, width in SIZES:
+        check_interrupt()
         image = check_picture(height, width)
         case = (_Step if whole else _Tile)(spec, net, image)
         activations: dict[str, Array] = {}

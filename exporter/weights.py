@@ -29,6 +29,7 @@ from nstrt.exporter.weight_files import (
 )
 from nstrt.runtime.errors import PackageMissingError, WeightsError
 from nstrt.runtime.system.files import sha256_of
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["Weights", "available_weights", "load_weights", "oxford_file", "torchvision_file"]
 
@@ -140,8 +141,8 @@ def torchvision_file(*, url: str | None = None, folder: Path | None = None) -> P
         except (URLError, OSError, RuntimeError) as error:
             raise WeightsError(
                 f"torchvision's weights could not be downloaded ({_reason(error)}); check the "
-                f"connection, put the file at {path} yourself, or use --weights oxford, which "
-                "needs no download."
+                f"connection, put the file at {path} yourself, or use "
+                f"{spelled('weights', 'oxford')}, which needs no download."
             ) from error
     if not sha256_of(path).startswith(prefix):
         raise WeightsError(

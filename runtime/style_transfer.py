@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import PictureSource
-from nstrt.runtime.planning.estimate import Estimate, known_pace
+from nstrt.runtime.planning.estimate import Estimate
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpoint_schedule import SECONDS, Checkpoints
@@ -43,7 +44,9 @@ class StyleTransfer:
     ) -> None:
         self.options = options or StylizeOptions.of()
         self._notify = notify = notify or (lambda line: None)
-        self._planner = Planner(self.options, store or ModelStore(notify=notify), notify)
+        self.store = store or ModelStore(notify=notify)
+        """Folder of the model files."""
+        self._planner = Planner(self.options, self.store, notify)
 
     def with_options(self, options: StylizeOptions) -> StyleTransfer:
         """A copy with other options that shares the loaded networks."""
@@ -78,16 +81,7 @@ class StyleTransfer:
         """
         masks = mask_count(regions, protect, stays=self.options.rest == "photo")
         plan, engine = self._planner.load_and_plan(photo, painting or photo, *more, masks=masks)
-        pace = known_pace(self._planner.pace_key(plan))
-        if pace is None:
-            from nstrt.runtime.engines.benchmark import SIDES, measure_step
-            from nstrt.runtime.planning.loss_weights import loss_weights
-
-            weights = loss_weights(self.options)
-            measure_step(engine, weights)
-            pace = measure_step(engine, weights) / (SIDES[0] * SIDES[1])
-            engine.release()
-        return Estimate(plan=plan, seconds=plan.work * pace, available=self._planner.free_memory())
+        return self._planner.estimate(plan, engine)
 
     def run(
         self,
@@ -176,7 +170,29 @@ def stylize(
     """Repaint ``content`` in the style of ``style``; see :meth:`StyleTransfer.run`.
 
     ``options`` are those of :class:`StylizeOptions`, ``preset`` among them. Pictures are paths,
-    Pillow images, NumPy arrays or torch tensors.
+    Pillow images, NumPy arrays or torch tensors. The loaded networks stay in memory for the next
+    call; hold a :class:`StyleTransfer` to decide when they go.
     """
-    transfer = StyleTransfer(StylizeOptions.of(**options))
-    return transfer.stylize(content, style, regions=regions, protect=protect)
+    transfer = _take_transfer(StylizeOptions.of(**options))
+    result = transfer.stylize(content, style, regions=regions, protect=protect)
+    _kept[:] = [transfer]
+    return result
+
+
+_kept: list[StyleTransfer] = []
+"""The transfer of the last call of :func:`stylize`, while no call uses it."""
+
+
+def _take_transfer(options: StylizeOptions) -> StyleTransfer:
+    """A transfer that shares the networks of the last call, or a new one.
+
+    Each thread that calls at the same time has one of its own.
+    """
+    store = ModelStore()
+    while _kept:
+        with suppress(IndexError):
+            transfer = _kept.pop()
+            # NSTRT_CACHE may name another folder by now.
+            if transfer.store.folder == store.folder:
+                return transfer.with_options(options)
+    return StyleTransfer(options, store=store)

@@ -6,12 +6,19 @@ import os
 import sys
 
 import nstrt.plugins.cli.clock  # noqa: F401 takes the time
+from nstrt.plugins.cli.console import lost_output, print_err, protect_streams
+from nstrt.plugins.cli.signals import end_on_signals, exit_code
 
 __all__ = ["limit_thread_spinning", "main"]
+
+_PRINTING = ("info", "compare")
+"""Commands that have no product but their output."""
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    protect_streams()
+    end_on_signals()
     if sys.argv[1:] == ["--version"]:
         # Answered without further imports, because scripts ask for it often.
         from importlib.metadata import version
@@ -25,7 +32,11 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = 130
-    sys.exit(code)
+    sys.stdout.flush()
+    if reason := lost_output():
+        print_err(f"nstrt: The output could not be written: {reason}; send it elsewhere.")
+        code = code or int(any(name in sys.argv for name in _PRINTING))
+    sys.exit(exit_code(code))
 
 
 def limit_thread_spinning() -> None:

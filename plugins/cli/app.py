@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
 from typing import Annotated, Any
@@ -13,8 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from nstrt.plugins.cli.console import print_err, print_out
-from nstrt.plugins.cli.help import GroupedCommand
+from nstrt.plugins.cli.help import GroupedCommand, WholeSentences
+from nstrt.plugins.cli.words import FlagSpelling
 from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.system.words import use_spelling
 
 __all__ = ["run"]
 
@@ -22,8 +25,7 @@ _COMMANDS = {
     "stylize": "Repaint the photo CONTENT in the style of the painting STYLE.",
     "batch": "Repaint many photos, and skip those that are done already.",
     "compare": "Show how far apart the pictures A and B are, at their own size or at --size.",
-    "explore": "Try options on CONTENT at small size (--size, else 192), for a sheet to choose "
-    "from.",
+    "explore": "Try options on CONTENT at small size, for a sheet to choose from.",
     "export": "Export VGG19 to ONNX files, each checked against PyTorch.",
     "import": "Take over models that were exported elsewhere; it needs neither torch nor onnx.",
     "info": "Show what would run on this machine, or how PICTURE was made.",
@@ -31,6 +33,15 @@ _COMMANDS = {
     "gimp": "The filter in GIMP 3: Filters > Artistic > Neural Style.",
 }
 """First sentence of each command's help, so that ``nstrt --help`` imports none of them."""
+
+_EXAMPLES = """
+nstrt stylize photo.jpg painting.jpg -o out.png
+nstrt batch holiday/ --style painting.jpg --out-dir painted
+nstrt explore photo.jpg painting.jpg --vary strength=0.2,0.5,0.8 -o sheet.jpg
+"""
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.*")
+"""An address of the web, checked as it was typed: a Path loses one of its slashes."""
 
 _COMPLETING = "_NSTRT_COMPLETE"
 """Variable with which a shell asks for completions of any command."""
@@ -48,9 +59,14 @@ def run(arguments: Sequence[str]) -> int:
         _print_error(sentence, code if as_json else None)
         return 2
 
+    address = next(filter(None, map(_ADDRESS.search, arguments)), None)
+    if address:
+        sentence = f"'{address[0]}' is an address; save the picture first, and name its file."
+        return fail(sentence, "picture")
     try:
         app = _application(arguments)
-        code = app(list(arguments) or ["--help"], prog_name="nstrt", standalone_mode=False)
+        with use_spelling(FlagSpelling()):
+            code = app(list(arguments) or ["--help"], prog_name="nstrt", standalone_mode=False)
     except NstrtError as error:
         return fail(str(error), error.code)
     except Exception as error:
@@ -72,7 +88,9 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
     """
     app = typer.Typer(
         name="nstrt",
+        cls=WholeSentences,
         help="Repaint a photo in the style of a painting.",
+        epilog=_EXAMPLES,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -139,6 +157,15 @@ def _usage_message(error: Any, arguments: Sequence[str]) -> str:
     for pattern, plain in _PLAIN_WORDS:
         message = re.sub(pattern, plain, message)
     context = getattr(error, "ctx", None)
+    near = get_close_matches(
+        getattr(error, "option_name", ""), getattr(error, "possibilities", None) or (), 1, 0
+    )
+    if near:
+        message += f". Did you mean {near[0]}?"
+    if message.startswith("Missing"):
+        # The help's first words say what is missing: 'STYLE' is the painting.
+        words = re.split(r"[.,:;]", getattr(getattr(error, "param", None), "help", None) or "")[0]
+        message = f"{message.rstrip('.')}{f' ({words[:1].lower()}{words[1:]})' * bool(words)}"
     if "No such command" in message and os.path.exists(arguments[0]):
         return "Say what to do with the picture first: nstrt stylize PHOTO PAINTING -o RESULT.png"
     if not message.endswith((".", "?", "!")):
@@ -150,7 +177,9 @@ _PLAIN_WORDS = (
     (r"Input should be a valid integer.*", "it must be a whole number."),
     (r"Input should be a valid number.*", "it must be a number."),
     (r"Got unexpected extra arguments? ?\(s?\)?", "There is one name too many "),
-    (r" \(Possible options: ([^,)]+)[^)]*\)", r" Did you mean \1?"),
+    (r"Input should be greater than or equal to (.*)", r"it must be at least \1."),
+    (r"Input should be less than or equal to (.*)", r"it must be at most \1."),
+    (r" \((Possible options|Did you mean).*\)", ""),
 )
 
 

@@ -16,7 +16,7 @@ from nstrt.plugins.cli.console import print_out, printer
 from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
 from nstrt.plugins.cli.log import StepLog
 from nstrt.plugins.cli.parameters import Quiet, input_argument, output_option, takes
-from nstrt.plugins.cli.sigint import stop_on_sigint
+from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _follow(batch: Batch, arguments: Arguments, log: StepLog | None) -> Outcomes
 
     outcomes = Outcomes()
     with (
-        stop_on_sigint(batch.stop, exit_now=lambda: batch.stopped),
+        stop_on_signals(batch.stop, exit_now=lambda: batch.stopped),
         jobs_display(len(batch.jobs), quiet=arguments.quiet or arguments.as_json) as display,
     ):
         for event in batch:

@@ -43,7 +43,9 @@ class Arguments:
     as_json: AsJson = False
 
 
-@with_option_flags
+@with_option_flags(
+    helps={"size": "Long side in pixels at which both are compared. Default: their own size."}
+)
 @takes(Arguments)
 def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     """Show how far apart the pictures A and B are, at their own size or at --size."""

@@ -125,15 +125,15 @@ def _empty_stream(descriptor: int, mode: str) -> IO[str]:
 
     Otherwise the next opened file, such as a picture, would receive what libraries print.
     """
-    null = os.open(os.devnull, os.O_RDWR)
     try:
         os.fstat(descriptor)
     except OSError:
-        os.dup2(null, descriptor)
-    if null != descriptor:
-        os.close(null)
-    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != descriptor:
+            os.dup2(null, descriptor)
+            os.close(null)
         os.set_inheritable(descriptor, True)
+        return open(descriptor, mode, encoding="utf-8", closefd=False)
     return open(os.devnull, mode, encoding="utf-8")
 
 

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from nstrt.plugins.cli.console import print_out, printer
+from nstrt.plugins.cli.console import print_err, print_out, printer
 from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
 from nstrt.plugins.cli.parameters import (
     AsJson,
     Content,
+    DryRun,
     Quiet,
     Style,
     input_option,
     output_option,
     takes,
 )
-from nstrt.plugins.cli.sigint import stop_on_sigint
+from nstrt.plugins.cli.plan_report import (
+    LONG_SECONDS,
+    cost_line,
+    enlargement_lines,
+    print_plan,
+)
+from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.runtime.errors import PictureWriteError
 
 if TYPE_CHECKING:
     from nstrt.runtime.analysis.grid_search import Cell, Exploration
+    from nstrt.runtime.planning.estimate import Estimate
 
 __all__ = ["EXAMPLES", "Arguments", "command"]
 
@@ -59,14 +67,20 @@ class Arguments:
         ),
     ]
     force: Annotated[bool, output_option("--force", help="Replace the sheet if it exists.")] = False
+    dry_run: DryRun = False
     as_json: AsJson = False
     quiet: Quiet = False
 
 
-@with_option_flags
+@with_option_flags(
+    helps={
+        "size": "Long side of each small picture in pixels. [192]",
+        "original_size": "For the commands that are printed, not for the small pictures.",
+    }
+)
 @takes(Arguments)
 def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
-    """Try options on CONTENT at small size (--size, else 192), for a sheet to choose from."""
+    """Try options on CONTENT at small size, for a sheet to choose from."""
     given_options(given)
     from nstrt.runtime.analysis.grid_search import SIZE, Exploration, parse_axis, sheet_paths
 
@@ -82,6 +96,14 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     )
     sheets = sheet_paths(arguments.output, exploration.pages)
     _check_sheets(sheets, arguments)
+    if arguments.dry_run or not (arguments.quiet or arguments.as_json):
+        estimate = exploration.estimate()
+        lines = list(_plan_lines(exploration, estimate))
+        if arguments.dry_run:
+            print_plan(estimate, lines, as_json=arguments.as_json, quiet=arguments.quiet)
+            return 0
+        for line in lines:
+            print_err(line)
     _follow(exploration, quiet=arguments.quiet or arguments.as_json)
     if not exploration.results:
         raise KeyboardInterrupt
@@ -96,6 +118,23 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
         for note in exploration.notes:
             print_out(f"  {note}")
     return 130 if exploration.stopped else 0
+
+
+def _plan_lines(exploration: Exploration, estimate: Estimate) -> Iterator[str]:
+    """Number and size of the pictures, time and memory."""
+    finest = estimate.plan.scales[-1]
+    count, pages = len(exploration.cells), exploration.pages
+    yield (
+        f"{count} picture{'s' * (count > 1)} of {finest.width}x{finest.height} pixels on "
+        f"{pages} sheet{'s' * (pages > 1)}."
+    )
+    yield cost_line(estimate.plan, estimate.seconds)
+    yield from enlargement_lines(estimate.plan, exploration.photo_size)
+    if estimate.seconds > LONG_SECONDS:
+        yield (
+            "That is more than ten minutes: fewer values, a smaller --size or --preset fast take "
+            "less, and Ctrl-C keeps the pictures so far."
+        )
 
 
 def _check_sheets(sheets: Sequence[Path], arguments: Arguments) -> None:
@@ -117,7 +156,7 @@ def _follow(exploration: Exploration, *, quiet: bool) -> None:
     from nstrt.runtime.run.events import Finished
 
     with (
-        stop_on_sigint(exploration.stop, exit_now=lambda: exploration.stopped),
+        stop_on_signals(exploration.stop, exit_now=lambda: exploration.stopped),
         jobs_display(len(exploration.cells), quiet=quiet) as display,
     ):
         for cell, event in exploration:

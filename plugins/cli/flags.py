@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -18,17 +20,25 @@ _LONGEST_METAVAR = 40
 """Longest list of choices, in characters, that the help shows as a placeholder."""
 
 
-def with_option_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_option_flags(
+    command: Callable[..., Any] | None = None, *, helps: Mapping[str, str] = MappingProxyType({})
+) -> Callable[..., Any]:
     """Give a command one flag for each option, passed on as its keyword argument ``given``.
 
     ``given`` holds only the flags of the command line, so that presets supply the other values.
+    ``helps`` replaces the help of options that mean something else to the command.
     """
+    if command is None:
+        return partial(with_option_flags, helps=helps)
     parameters = [
         parameter
         for parameter in inspect.signature(command, eval_str=True).parameters.values()
         if parameter.name != "given"
     ]
-    parameters += _option_parameters()
+    parameters += [
+        _parameter(replace(spec, help=helps[name])) if name in helps else _shared_parameters()[name]
+        for name, spec in OPTIONS.items()
+    ]
 
     def wrapper(**values: Any) -> Any:
         flags = {name: values.pop(name) for name in OPTIONS}
@@ -58,9 +68,9 @@ def _value(spec: OptionSpec, argument: Any) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _option_parameters() -> tuple[inspect.Parameter, ...]:
+def _shared_parameters() -> dict[str, inspect.Parameter]:
     """One parameter for each option, made once for all commands."""
-    return tuple(map(_parameter, OPTIONS.values()))
+    return {name: _parameter(spec) for name, spec in OPTIONS.items()}
 
 
 def _parameter(spec: OptionSpec) -> inspect.Parameter:

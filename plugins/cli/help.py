@@ -4,31 +4,66 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["GroupedCommand"]
+__all__ = ["GroupedCommand", "WholeSentences"]
+
+_ARGUMENTS = "Arguments"
+
+_FIRST = "Most used"
+"""Heading of the options that people use first."""
+
+_FIRST_OPTIONS = frozenset(
+    {"output", "out_dir", "style", "force", "size", "original_size", "preset", "strength", "color"}
+    | {"style_scale", "add_style", "region", "protect", "resume", "dry_run", "vary", "frames"}
+)
+"""Names of the parameters under this heading, in any command that has them."""
 
 
 class GroupedCommand(TyperCommand):
-    """Command whose ``--help`` lists the parameters of each ``rich_help_panel`` together."""
+    """Command whose ``--help`` lists the parameters of each ``rich_help_panel`` together.
+
+    Arguments come first, then the options that people use first, then all others.
+    """
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
+        groups: dict[str, list[tuple[str, str]]] = {_ARGUMENTS: [], _FIRST: []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 panel = getattr(parameter, "rich_help_panel", None) or "Options"
+                if parameter.param_type_name == "option" and parameter.name in _FIRST_OPTIONS:
+                    panel = _FIRST
                 groups.setdefault(panel, []).append(record)
         last = groups.pop("Options", None)
         if last:
             groups["Options"] = last
         for name, records in groups.items():
-            with formatter.section(name):
-                formatter.write_dl(records)
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        if self.epilog:
-            formatter.write_paragraph()
-            formatter.write("Examples:\n")
-            for line in self.epilog.strip().splitlines():
-                formatter.write(f"  {line.strip()}\n")
+        _write_examples(self.epilog, formatter)
+
+
+class WholeSentences(TyperGroup):
+    """Group whose ``--help`` shows each command's whole sentence, and examples."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, command.help or "") for name, command in commands if command is not None]
+            )
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        _write_examples(self.epilog, formatter)
+
+
+def _write_examples(examples: str | None, formatter: Any) -> None:
+    if examples:
+        formatter.write_paragraph()
+        formatter.write("Examples:\n")
+        for line in examples.strip().splitlines():
+            formatter.write(f"  {line.strip()}\n")

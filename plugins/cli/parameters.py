@@ -17,6 +17,7 @@ __all__ = [
     "OUTPUT",
     "AsJson",
     "Content",
+    "DryRun",
     "Quiet",
     "Style",
     "input_argument",
@@ -38,6 +39,10 @@ output_option = partial(typer.Option, rich_help_panel=OUTPUT, show_default=False
 Content = Annotated[Path, input_argument(metavar="CONTENT", help="The photo.")]
 Style = Annotated[Path, input_argument(metavar="STYLE", help="The painting.")]
 AsJson = Annotated[bool, output_option("--json", help="Print one JSON object on stdout.")]
+DryRun = Annotated[
+    bool,
+    output_option("--dry-run", help="Say how much time and memory it takes, and paint nothing."),
+]
 Quiet = Annotated[bool, output_option("-q", "--quiet", help="Print nothing but errors.")]
 
 

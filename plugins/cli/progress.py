@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nstrt.plugins.cli.console import print_err
-from nstrt.runtime.run.events import Event, ScaleDone, Started
+from nstrt.runtime.run.events import Event, ScaleDone, Started, Step
 from nstrt.runtime.run.progress import Progress
 
 if TYPE_CHECKING:
@@ -72,21 +72,30 @@ def _run_bar() -> Iterator[RunDisplay]:
 
 
 class _RunLines:
-    """A line for each scale."""
+    """A line for each scale, and one every half minute."""
 
-    _scales = 0
+    def __init__(self) -> None:
+        self._scales = self._steps = 0
+        self._printed = time.monotonic()
 
     def show(self, event: Event) -> None:
         if isinstance(event, Started):
-            self._scales = len(event.plan.scales)
+            self._scales, self._steps = len(event.plan.scales), event.plan.steps
+        elif isinstance(event, Step) and time.monotonic() - self._printed >= LINE_SECONDS:
+            line = f"step {event.step} of {self._steps}  {100 * event.fraction:.0f} %"
+            self._print(line, time_left(event.seconds_left))
         elif isinstance(event, ScaleDone):
             left = time_left(event.seconds_left)
             steps = f"{event.iteration} step{'s' * (event.iteration != 1)}"
-            print_err(
+            line = (
                 f"scale {event.scale} of {self._scales}  {event.width}x{event.height}  {steps}  "
                 f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
-                + (f"  {left}" if left else "")
             )
+            self._print(line, left)
+
+    def _print(self, *words: str) -> None:
+        print_err("  ".join(filter(None, words)))
+        self._printed = time.monotonic()
 
 
 class JobsDisplay:

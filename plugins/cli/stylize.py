@@ -16,9 +16,10 @@ import typer
 from nstrt.plugins.cli.clock import STARTED
 from nstrt.plugins.cli.console import print_out, printer
 from nstrt.plugins.cli.flags import given_options, with_option_flags
-from nstrt.plugins.cli.parameters import OUTPUT, Content, Quiet, Style, output_option, takes
-from nstrt.plugins.cli.sigint import stop_on_sigint
-from nstrt.plugins.cli.stylize_report import planned_sentence, result_lines, result_summary
+from nstrt.plugins.cli.parameters import OUTPUT, Content, DryRun, Quiet, Style, output_option, takes
+from nstrt.plugins.cli.plan_report import plan_lines, print_plan
+from nstrt.plugins.cli.signals import stop_on_signals
+from nstrt.plugins.cli.stylize_report import result_lines, result_summary
 from nstrt.runtime.errors import OptionError, PictureWriteError
 
 if TYPE_CHECKING:
@@ -135,9 +136,13 @@ class Arguments:
     log: Annotated[
         Path | None, output_option(metavar="FILE", help="Write one JSON object for each step.")
     ] = None
+    dry_run: DryRun = False
     as_json: Annotated[bool, output_option("--json", help="Print one JSON summary on stdout.")] = (
         False
     )
+    verbose: Annotated[
+        bool, output_option("--verbose", help="Print engine, losses, scales and algorithms too.")
+    ] = False
     quiet: Quiet = False
 
     @property
@@ -176,13 +181,19 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     """Repaint the photo CONTENT in the style of the painting STYLE."""
     options = given_options(given)
     notify = printer(quiet=arguments.quiet)
+    if arguments.dry_run:
+        _print_plan(arguments, options, notify)
+        return 0
     target = _check_target(arguments, options, notify)
     run, result, notes = _paint(arguments, options, target, notify)
     if arguments.as_json:
         print_out(json.dumps(result_summary(result, arguments.output, notes)))
     elif not arguments.quiet:
         checkpoint = target.checkpoint if target.checkpoint.exists() else None
-        for line in result_lines(result, arguments.output, notes, checkpoint):
+        lines = result_lines(
+            result, run.sources, arguments.output, notes, checkpoint, verbose=arguments.verbose
+        )
+        for line in lines:
             print_out(line)
     return 130 if result.stopped and run.stop_asked else 0
 
@@ -277,6 +288,45 @@ def _confirm_replacing(arguments: Arguments) -> bool:
     return typer.confirm(f"{output} exists; replace it?", abort=True, err=True)
 
 
+def _print_plan(
+    arguments: Arguments, options: StylizeOptions, notify: Callable[[str], None]
+) -> None:
+    """Print the plan of a dry run; raises the errors that the run would end with."""
+    from nstrt.runtime.pictures import check_writable
+    from nstrt.runtime.run.checkpoint_schedule import checkpoint_path
+
+    checkpoint = checkpoint_path(arguments.output)
+    _check_distinct(arguments, _input_files(arguments, options), checkpoint)
+    check_writable(arguments.output, overwrite=True)
+    resumed = arguments.resume and checkpoint.exists()
+    run = _new_run(arguments, options, notify, checkpoint=checkpoint if resumed else None)
+    estimate = run.estimate()
+    lines = list(plan_lines(run, estimate.plan, estimate.seconds))
+    print_plan(estimate, lines, as_json=arguments.as_json, quiet=arguments.quiet)
+
+
+def _new_run(
+    arguments: Arguments,
+    options: StylizeOptions,
+    notify: Callable[[str], None],
+    *,
+    checkpoint: Path | None,
+) -> Run:
+    from nstrt.runtime.style_transfer import StyleTransfer
+
+    return StyleTransfer(options, notify=notify).run(
+        arguments.content,
+        arguments.styles,
+        regions=arguments.regions,
+        protect=arguments.protect,
+        preview_steps=arguments.save_every or None,
+        started=STARTED,
+        checkpoint=checkpoint,
+        resume=arguments.resume and checkpoint is not None,
+        checkpoint_seconds=arguments.checkpoint_seconds,
+    )
+
+
 def _paint(
     arguments: Arguments,
     options: StylizeOptions,
@@ -285,24 +335,14 @@ def _paint(
 ) -> tuple[Run, Result, list[str]]:
     """Run, and save the result and the timelapse; returns notes for the report too."""
     from nstrt.runtime.outputs.timelapse import Timelapse
-    from nstrt.runtime.style_transfer import StyleTransfer
 
     with ExitStack() as stack:
         outputs = _open_outputs(arguments, target, notify, stack)
-        run = StyleTransfer(options, notify=notify).run(
-            arguments.content,
-            arguments.styles,
-            regions=arguments.regions,
-            protect=arguments.protect,
-            preview_steps=arguments.save_every or None,
-            started=STARTED,
-            checkpoint=target.checkpoint if arguments.checkpoints else None,
-            resume=arguments.resume,
-            checkpoint_seconds=arguments.checkpoint_seconds,
-        )
+        checkpoint = target.checkpoint if arguments.checkpoints else None
+        run = _new_run(arguments, options, notify, checkpoint=checkpoint)
         # Before the first step there is no picture to save: Ctrl-C ends the program.
         stack.enter_context(
-            stop_on_sigint(run.stop, exit_now=lambda: run.stop_asked or not run.painting)
+            stop_on_signals(run.stop, exit_now=lambda: run.stop_asked or not run.painting)
         )
         result = _follow(run, outputs, notify, quiet=arguments.hides_progress)
         notes = [
@@ -359,7 +399,10 @@ def _follow(
             for output in outputs:
                 output.update(event)
             if isinstance(event, Started) and not quiet:
-                notify(planned_sentence(run, event))
+                going_on = f"Going on after step {event.step}: " if event.step else ""
+                verb = f"{going_on}Painting "
+                for line in plan_lines(run, event.plan, event.seconds_left, verb=verb):
+                    notify(line)
             elif isinstance(event, Finished):
                 return event.result
     raise AssertionError("a run ends with Finished")

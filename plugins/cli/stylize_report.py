@@ -6,54 +6,84 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nstrt.plugins.cli.settings import settings_of
+
 if TYPE_CHECKING:
-    from nstrt.runtime.run.events import Started
+    from nstrt.runtime.run.inputs import InputSources
     from nstrt.runtime.run.result import Result
-    from nstrt.runtime.run.run import Run
 
-__all__ = ["planned_sentence", "result_lines", "result_summary"]
-
-
-def planned_sentence(run: Run, event: Started) -> str:
-    """Pictures, size and steps of a run that starts; swapped pictures are noticed here."""
-    finest = event.plan.scales[-1]
-    sources = run.sources
-    photo, *paintings = (Path(str(source)).name for source in (sources.content, *sources.styles))
-    painting = " and ".join(paintings)
-    if sources.regions:
-        count = len(sources.regions)
-        painting += f", {count} region{'s' * (count > 1)} apart"
-    verb = f"Going on after step {event.step}: painting" if event.step else "Painting"
-    return (
-        f"{verb} {photo} in the style of {painting}: {finest.width}x{finest.height} pixels, "
-        f"{len(event.plan.scales)} scales, {event.plan.steps} steps"
-    )
+__all__ = ["result_lines", "result_summary"]
 
 
 def result_lines(
-    result: Result, output: Path, notes: Sequence[str], checkpoint: Path | None
+    result: Result,
+    sources: InputSources,
+    output: Path,
+    notes: Sequence[str],
+    checkpoint: Path | None,
+    *,
+    verbose: bool,
 ) -> Iterator[str]:
     """Report for people; ``checkpoint`` is the file that --resume goes on from, if there is one."""
-    plan = result.plan
-    picture = result.picture
+    from nstrt.runtime.planning.estimate import duration
+
+    picture, steps = result.picture, result.plan.steps
+    yield (
+        f"Saved {output}: {picture.width}x{picture.height} pixels, "
+        f"painted {100 * result.painted:.0f} %, in {duration(result.seconds)}."
+    )
     if result.stopped:
-        yield f"Stopped after {result.steps} of {plan.steps} steps; the best picture so far is kept"
-        if checkpoint is not None:
-            yield f"  the same command with --resume goes on from {checkpoint}"
-    yield f"Saved {output} ({picture.width}x{picture.height} pixels)"
+        ended = [text for text in result.plan.reasons if text.startswith("ended early")]
+        reason = ended[0].partition(": ")[2] if ended else "you stopped it"
+        yield (
+            f"  stopped after {result.steps} of {steps} step{'s' * (steps > 1)}, because {reason}; "
+            "this is the best picture so far."
+        )
+    if checkpoint is not None:
+        yield f"  the same command with --resume goes on from {checkpoint}."
+    settings = [*settings_of(result.options.as_dict()), *_extra_settings(sources)]
+    if settings:
+        yield f"  settings: {', '.join(settings)}"
+    for note in notes:
+        yield f"  {note}"
+    if verbose:
+        for line in _details(result):
+            yield f"  {line}"
+
+
+def _extra_settings(sources: InputSources) -> Iterator[str]:
+    """Masks that matter, by their names."""
+    if sources.protect is not None:
+        yield f"protect {Path(str(sources.protect)).name}"
+    for mask, _ in sources.regions:
+        yield f"region {Path(str(mask)).name}"
+
+
+def _details(result: Result) -> Iterator[str]:
+    """Engine, loss, scales, algorithms and automatic choices."""
+    plan, terms, options = result.plan, result.terms, result.options
     yield (
-        f"  {result.seconds:.0f} s, {result.steps} steps, engine {plan.engine} on {plan.provider} "
-        f"({plan.device}, {plan.threads} threads, {plan.precision})"
+        f"engine {plan.engine} on {plan.provider} ({plan.device}, {plan.threads} "
+        f"thread{'s' * (plan.threads != 1)}, {plan.precision}), {plan.memory / 1e9:.2f} GB planned"
     )
     yield (
-        f"  painted {100 * result.painted:.0f} %, loss {result.terms.loss:.4f} "
-        f"(content {result.terms.content:.3f}, style {result.terms.style:.4f})"
+        f"loss {terms.loss:.4f} (content {terms.content:.4f}, style {terms.style:.4f}, "
+        f"tv {terms.tv:.4f}), content weight {options.effective_content_weight:g}"
     )
+    scales = (
+        f"{scale.width}x{scale.height} ({scale.iterations}"
+        + (f", tiles of {scale.tile})" if scale.tile else ")")
+        for scale in plan.scales
+    )
+    yield f"scales (with their most steps): {', '.join(scales)}"
+    if plan.kernels:
+        names = list(plan.kernels.values())
+        counts = (f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+        yield f"convolutions at the finest scale: {', '.join(counts)}"
     if plan.nodes:
         nodes = ", ".join(f"{count} on {name}" for name, count in plan.nodes.items())
-        yield f"  nodes of the network by ONNX Runtime's own record: {nodes}"
-    for line in (*plan.reasons, *notes):
-        yield f"  {line}"
+        yield f"nodes of the network by ONNX Runtime's own record: {nodes}"
+    yield from plan.reasons
 
 
 def result_summary(result: Result, output: Path, notes: Sequence[str]) -> dict[str, Any]:

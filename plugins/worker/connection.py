@@ -27,7 +27,9 @@ from nstrt.plugins.worker.requests import (
     Stylize,
 )
 from nstrt.plugins.worker.streams import Stream
+from nstrt.plugins.worker.words import LabelSpelling
 from nstrt.runtime.errors import NstrtError, TooLargeError
+from nstrt.runtime.system.words import use_spelling
 
 __all__ = ["Connection", "WorkerContext"]
 
@@ -64,6 +66,7 @@ class Connection:
         self._reader = MessageReader(stream.receive)
         self._outbox = Outbox(stream.send)
         self._jobs: dict[Id, Job] = {}
+        self._spelling = LabelSpelling()
         self.accepted = False
         """True once the host's hello was accepted."""
 
@@ -101,7 +104,9 @@ class Connection:
             parse_id(header)
             if not self.accepted and parse_op(header) != "hello":
                 raise RequestError("hello-first", "The first request must be 'hello'.")
-            self._dispatch(parse_request(header), time.perf_counter())
+            with use_spelling(self._spelling):
+                request = parse_request(header)
+            self._dispatch(request, time.perf_counter())
         except RequestError as error:
             if self._token is not None and not self.accepted:
                 message = "Only who has the worker's token may talk to it."
@@ -161,6 +166,7 @@ class Connection:
                 "that asked another one; update the older of the two.",
             )
         self.accepted = True
+        self._spelling = LabelSpelling(request.labels)
         self._outbox.put(
             {
                 "event": "hello",
@@ -198,7 +204,14 @@ class Connection:
         if isinstance(request, Stylize) and request.nbytes:
             _check_memory(request)
             payload = self._reader.payload()
-        job = Job(request, payload, self._outbox, log=self._worker.log, requested=requested)
+        job = Job(
+            request,
+            payload,
+            self._outbox,
+            log=self._worker.log,
+            requested=requested,
+            spelling=self._spelling,
+        )
         self._worker.queue.add(job)
         self._jobs[request.id] = job
 

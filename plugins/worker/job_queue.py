@@ -14,6 +14,7 @@ from nstrt.plugins.worker.jobs import MAX_PROGRESS_INTERVAL, Job, JobState
 from nstrt.plugins.worker.messages import RequestError
 from nstrt.runtime.errors import NstrtError
 from nstrt.runtime.system.cancellation import Interrupted
+from nstrt.runtime.system.words import use_spelling
 
 __all__ = ["MAX_WAITING", "JobQueue"]
 
@@ -95,13 +96,15 @@ class JobQueue:
     def _run_job(self, job: Job) -> None:
         """Execute a job; no exception of it reaches the next one."""
         try:
-            self._execute(job)
+            with use_spelling(job.spelling):
+                self._execute(job)
         except Interrupted:
             job.end_cancelled()
         except NstrtError as error:
             job.fail(error.code, error)
         except MemoryError:
-            job.fail("too-large", "This machine's memory did not suffice; use a smaller size.")
+            sentence = "This machine's memory did not suffice; paint at half the size."
+            job.fail("too-large", sentence)
         except BaseException:
             LOG.exception("a job failed")
             job.fail(

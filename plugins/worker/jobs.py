@@ -12,6 +12,7 @@ from nstrt.plugins.worker.messages import single_line
 from nstrt.plugins.worker.outbox import Outbox
 from nstrt.plugins.worker.requests import JobRequest, Stylize
 from nstrt.runtime.system.cancellation import Interrupted
+from nstrt.runtime.system.words import Spelling
 
 __all__ = ["MAX_PROGRESS_INTERVAL", "Job", "JobState", "error_event"]
 
@@ -48,8 +49,11 @@ class Job:
         *,
         log: str,
         requested: float,
+        spelling: Spelling,
     ) -> None:
         self.request = request
+        self.spelling = spelling
+        """The host's words for options."""
         self._payload = payload
         self.requested = requested
         """Time of the request, by ``time.perf_counter()``."""

@@ -79,7 +79,9 @@ def _unit(values: NDArray[Any]) -> NDArray[np.float32]:
 
     unit = np.empty(values.shape, np.float32)
     np.clip(values, 0, 1, out=unit)
-    return np.nan_to_num(unit, copy=False, nan=0.0)
+    np.nan_to_num(unit, copy=False, nan=0.0)
+    unit += 0  # -0 becomes 0, so that equal pictures have equal hashes.
+    return unit
 
 
 def _fill(pixels: NDArray[Any], values: NDArray[np.float32]) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nstrt.plugins.worker.messages import RequestError, payload_size
+from nstrt.plugins.worker.messages import RequestError, payload_size, single_line
 from nstrt.plugins.worker.pixels import FORMATS, PixelFormat
 from nstrt.plugins.worker.requests import (
     Cancel,
@@ -27,6 +27,7 @@ from nstrt.plugins.worker.requests import (
 )
 from nstrt.runtime.errors import NstrtError, OptionError, PictureReadError, TooLargeError
 from nstrt.runtime.options.options import OPTIONS, StylizeOptions
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["MAX_PIXELS", "MIN_SIDE", "parse_id", "parse_op", "parse_request"]
 
@@ -68,7 +69,8 @@ def parse_request(header: Mapping[str, Any]) -> Request:
     id = parse_id(header)
     match parse_op(header):
         case "hello":
-            return Hello(id, _integer(header, "protocol"), header.get("token"))
+            protocol = _integer(header, "protocol")
+            return Hello(id, protocol, header.get("token"), _labels(header))
         case "prepare":
             return Prepare(id, _options(header))
         case "estimate":
@@ -196,7 +198,7 @@ def _options(header: Mapping[str, Any]) -> StylizeOptions:
     except NstrtError:
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
-        raise OptionError(f"The option {_invalid_option(given)} cannot have that value.") from error
+        raise OptionError(f"{_invalid_option(given)} cannot have that value.") from error
     for name, spec in OPTIONS.items():
         if spec.file_words:
             _check_file_option(name, getattr(options, name), spec.file_words)
@@ -206,8 +208,8 @@ def _options(header: Mapping[str, Any]) -> StylizeOptions:
 def _check_file_option(name: str, value: str, words: Sequence[str]) -> None:
     if value not in words and ("\0" in value or not os.path.isabs(value)):
         raise OptionError(
-            f"The option '{name}' is one of {', '.join(words)}, or a file by its whole path, "
-            f"not '{value}'."
+            f"{spelled(name)} must be {', '.join(words)}, or a file by its whole path, not "
+            f"'{value}'."
         )
 
 
@@ -219,8 +221,15 @@ def _invalid_option(given: Mapping[str, Any]) -> str:
         except NstrtError:
             continue
         except Exception:
-            return f"'{name}'"
-    return "list"
+            return spelled(name)
+    return "The list of options"
+
+
+def _labels(header: Mapping[str, Any]) -> dict[str, str]:
+    labels = _object(header.get("labels", {}), "labels")
+    if not all(isinstance(label, str) for label in labels.values()):
+        raise RequestError("malformed", "'labels' must be an object of strings.")
+    return {name: single_line(label) for name, label in labels.items()}
 
 
 def _object(value: object, key: str) -> Mapping[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from nstrt.plugins.worker.pixels import PixelFormat
@@ -72,6 +73,8 @@ class Hello:
     id: Id
     protocol: int
     token: object
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The host's labels of options, for sentences."""
 
 
 @dataclass(frozen=True)

@@ -193,9 +193,13 @@ def serve_socket(
     if listener is None:
         return
     _leave_process_group()
-    worker = Worker()
-    worker.accept_from(listener)
+    try:
+        worker = Worker()
+    except BaseException:
+        listener.close()
+        raise
     _end_on_signals(worker)
+    worker.accept_from(listener)
     _detach()
     if wait_for_host is not None:
         worker.end_after(wait_for_host, "its host has ended")
@@ -208,7 +212,8 @@ def _end_on_signals(worker: Worker) -> None:
 
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK"):
         number = getattr(signal, name, None)
-        if number is not None:
+        # An ignored signal, as under nohup, stays ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
 
 

@@ -28,6 +28,7 @@ from nstrt.runtime.planning.weights_choice import choose_weights
 from nstrt.runtime.run.color import ColorMode
 from nstrt.runtime.run.inputs import resized
 from nstrt.runtime.system.host import available_memory
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["ChannelDifference", "Difference", "PictureLosses", "compare", "losses_of"]
 
@@ -102,7 +103,7 @@ def compare(a: PictureSource, b: PictureSource, *, size: int | None = None) -> D
         advice = (
             "pictures of one shape can be compared"
             if size
-            else "name a --size to compare them at, if they have one shape"
+            else f"name a {spelled('size')} to compare them at, if they have one shape"
         )
         raise OptionError(f"The pictures have {sizes} pixels; {advice}.")
     absolute = np.abs(x - y)
@@ -265,10 +266,12 @@ def _check_memory(width: int, height: int, layers: Iterable[str]) -> None:
     for name in layers:
         channels, rows, columns = shape_of(name, height, width)
         numbers += 2 * channels * rows * columns
-    if 4 * numbers > available_memory():
+    share = available_memory() / (4 * numbers)
+    if share < 1:
+        size = int(max(width, height) * math.sqrt(0.95 * share))
         raise TooLargeError(
             f"This machine's memory does not suffice for the features of {width}x{height} pixels; "
-            "use a smaller --size."
+            f"make {spelled('size')} at most {size}."
         )
 
 

@@ -6,17 +6,23 @@ import itertools
 import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.options.text import format_flags, option_name, parse_option
-from nstrt.runtime.pictures import PictureSource, as_picture
+from nstrt.runtime.pictures import Picture, PictureSource, as_picture
 from nstrt.runtime.run.events import Event, Finished
 from nstrt.runtime.run.result import Result
+from nstrt.runtime.system.words import spelled
+
+if TYPE_CHECKING:
+    from nstrt.runtime.planning.estimate import Estimate
+    from nstrt.runtime.style_transfer import StyleTransfer
 
 __all__ = ["SIZE", "Axis", "Cell", "Exploration", "parse_axis", "sheet_paths"]
 
@@ -134,6 +140,11 @@ class Exploration:
         return 1 + max(cell.page for cell in self.cells)
 
     @property
+    def photo_size(self) -> tuple[int, int]:
+        """Width and height of the photo in pixels."""
+        return self._pictures[0].size
+
+    @property
     def stopped(self) -> bool:
         """True after :meth:`stop`."""
         return self._stopped
@@ -143,17 +154,37 @@ class Exploration:
         self._stopped = True
         self._cancel_run()
 
-    def __iter__(self) -> Iterator[tuple[Cell, Event]]:
+    @cached_property
+    def _pictures(self) -> tuple[Picture, Picture]:
+        """Photo and painting, decoded once for all cells."""
+        content, style = self._sources
+        return as_picture(content), as_picture(style)
+
+    @cached_property
+    def _transfer(self) -> StyleTransfer:
+        """Keeps the networks that cells share."""
         from nstrt.runtime.style_transfer import StyleTransfer
+
+        return StyleTransfer(self.cells[0].options, store=self._store, notify=self._notify)
+
+    def estimate(self) -> Estimate:
+        """Seconds of all cells, and the plan of the one that takes most memory."""
+        content, style = self._pictures
+        estimates = [
+            self._transfer.with_options(cell.options).estimate(content.size, style.size)
+            for cell in self.cells
+        ]
+        largest = max(estimates, key=lambda estimate: estimate.plan.memory)
+        return replace(largest, seconds=sum(estimate.seconds for estimate in estimates))
+
+    def __iter__(self) -> Iterator[tuple[Cell, Event]]:
         from nstrt.runtime.system.cancellation import Interrupted
 
-        # Decode the pictures once for all cells.
-        content, style = (as_picture(source) for source in self._sources)
-        first = StyleTransfer(self.cells[0].options, store=self._store, notify=self._notify)
+        content, style = self._pictures
         for cell in self.cells:
             if self._stopped:
                 return
-            run = first.with_options(cell.options).run(content, style)
+            run = self._transfer.with_options(cell.options).run(content, style)
             self._cancel_run = run.cancel
             try:
                 for event in run:
@@ -178,7 +209,10 @@ def sheet_paths(path: str | Path, pages: int) -> list[Path]:
 def _cells(axes: Sequence[Axis], given: dict[str, Any], size: int) -> tuple[Cell, ...]:
     """The cells of the grid. Raises :class:`OptionError` for axes that make no grid."""
     if not axes:
-        raise OptionError("Name at least one option to vary, such as --vary strength=0.2,0.5,0.8.")
+        raise OptionError(
+            f"Name at least one option to vary with {spelled('axes')}, such as "
+            "strength=0.2,0.5,0.8."
+        )
     names = [axis.option for axis in axes]
     for name in names:
         if name == "size":

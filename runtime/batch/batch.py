@@ -9,6 +9,7 @@ from nstrt.runtime.batch.job import BatchEvent, Job, JobEvent
 from nstrt.runtime.batch.time_left import BatchEstimator
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["Batch"]
 
@@ -46,9 +47,13 @@ class Batch:
         notify: Notify | None = None,
     ) -> None:
         if processes < 1:
-            raise OptionError("A batch needs at least one process; --jobs must be 1 or more.")
+            raise OptionError(
+                f"A batch needs at least one process; {spelled('processes')} must be 1 or more."
+            )
         if frames and processes > 1:
-            raise OptionError("Frames are painted one after the other; leave out --jobs.")
+            raise OptionError(
+                f"Frames are painted one after the other; leave out {spelled('processes')}."
+            )
         _check_outputs(jobs)
         self.jobs = tuple(jobs)
         self._frames = frames

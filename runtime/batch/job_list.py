@@ -16,6 +16,7 @@ from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.options.text import option_name, parse_option
 from nstrt.runtime.pictures import SUFFIXES
 from nstrt.runtime.pictures.source import read_file
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["TABLE_SUFFIXES", "jobs_from", "jobs_from_table"]
 
@@ -56,7 +57,9 @@ def jobs_from(
             jobs += jobs_from_table(source, out_dir=folder, style=style, suffix=suffix, **options)
             continue
         if style is None:
-            raise OptionError("Name the painting that the photos are to be painted after: --style.")
+            raise OptionError(
+                f"Name the painting that the photos are to be painted after: {spelled('style')}."
+            )
         if not Path(style).is_file():
             read_file(style)
         try:
@@ -130,7 +133,9 @@ def _job_from_row(
         raise OptionError("it has no 'content', which names its photo.")
     painting = folder / names["style"] if names["style"] else style
     if painting is None:
-        raise OptionError("it has no 'style', which names its painting; --style is for all.")
+        raise OptionError(
+            f"it has no 'style', which names its painting; {spelled('style')} is for all."
+        )
     row_options: dict[str, Any] = {}
     for key, value in row.items():
         name = option_name(key)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from nstrt.runtime.batch.job import Job, JobEvent, JobFailed
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.planning.memory import SAFE_SHARE
 from nstrt.runtime.system.host import available_memory, default_threads
+from nstrt.runtime.system.words import current_spelling, use_spelling
 
 if TYPE_CHECKING:
     from typing import Self
@@ -32,6 +34,10 @@ _WORKER_CODE = (
 )
 
 
+_SIGNAL_SECONDS = 0.5
+"""Seconds in which a signal to all processes reaches this one too."""
+
+
 class ProcessPool:
     """Worker processes that run jobs; each takes the next job when its last one is done."""
 
@@ -39,7 +45,7 @@ class ProcessPool:
         self, size: int, *, force: bool, store: Path | None, notify: Callable[[str], None]
     ) -> None:
         self._size = size
-        self._settings = force, store
+        self._settings = force, store, current_spelling()
         self._notify = notify
         self._threads = max(1, default_threads() // size)
         self._memory = SAFE_SHARE * available_memory() / size / 1e9
@@ -125,8 +131,10 @@ class ProcessPool:
                     self._run_job(worker, index, job)
                 except (OSError, EOFError, pickle.UnpicklingError):
                     code = self._join(worker)
+                    # A system that ends a service sends SIGTERM to all its processes.
+                    time.sleep(_SIGNAL_SECONDS)
                     if not self._stopped:
-                        self._events.put((index, _worker_died(code)))
+                        self._events.put((index, _worker_died(code, self._size)))
                     worker = None
         finally:
             if worker is not None:
@@ -172,11 +180,12 @@ class ProcessPool:
         return code
 
 
-def _worker_died(code: int) -> JobFailed:
-    """The event for a job whose worker ended with exit code ``code``."""
+def _worker_died(code: int, size: int) -> JobFailed:
+    """The event for a job whose worker, one of ``size``, ended with exit code ``code``."""
     if code < 0:
         how = f"by signal {-code}" if -code != signal.SIGKILL else "from outside"
-        reason = f"Its process was ended {how}, most likely for want of memory; use fewer --jobs."
+        advice = f"paint at most {size - 1} at a time" if size > 1 else "close other programs"
+        reason = f"Its process was ended {how}, most likely for want of memory; {advice}."
     else:
         reason = f"Its process ended with code {code}; try it alone, with nstrt stylize."
     return JobFailed(reason=reason, code="internal")
@@ -195,15 +204,17 @@ def run_worker() -> None:
             os._exit(0)
         runner.stop()
 
-    # Ctrl-C reaches every process of the terminal; the parent decides when workers end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a closed terminal reach every process of it; the parent decides when workers end.
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, terminate)
     output = os.fdopen(os.dup(1), "wb")
     # Output of libraries goes to standard error, so that it cannot mix with the events.
     os.dup2(2, 1)
     while True:
         try:
-            (force, folder), job = pickle.load(sys.stdin.buffer)
+            (force, folder, spelling), job = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         if runner is None:
@@ -211,8 +222,9 @@ def run_worker() -> None:
             runner = JobRunner(force=force, store=store, notify=lambda line: _send(output, line))
         running = True
         try:
-            for event in runner.run(job):
-                _send(output, event)
+            with use_spelling(spelling):
+                for event in runner.run(job):
+                    _send(output, event)
         except Interrupted:
             return
         running = False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from nstrt.runtime.engines.engine import Engine
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.loss.objective import LossWeights
+from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
 
-__all__ = ["SIDES", "fastest_engine", "measure_step"]
+__all__ = ["SIDES", "fastest_engine", "is_measured", "measure_step", "step_pace"]
 
 SIDES = (256, 384)
 """Height and width of the benchmark's image: large enough for the compiled kernels, and to
@@ -21,6 +23,16 @@ predict larger images. In small images the deep layers' weights dominate."""
 
 REPEATS = 3
 """Measured steps of each engine, after one to warm up."""
+
+
+def is_measured(key: str, engines: Iterable[str]) -> bool:
+    """True if :func:`fastest_engine` needs no measurement for these labels."""
+    return set(engines) <= set(load_measurements("steps").get(key, {}))
+
+
+def step_pace(seconds: float) -> float:
+    """Seconds for a step of one pixel, from those of a step that was measured here."""
+    return seconds / math.prod(SIDES)
 
 
 def fastest_engine(
@@ -43,11 +55,15 @@ def _measured(
     engines: Mapping[str, Callable[[], Engine]], weights: LossWeights
 ) -> dict[str, float]:
     """Shortest seconds of a step by engine."""
-    made = {name: make() for name, make in engines.items()}
+    made = {}
+    for name, make in engines.items():
+        check_interrupt()
+        made[name] = make()
     times: dict[str, list[float]] = {name: [] for name in made}
     # In turn, A B A B, so that other load on the machine falls on all engines.
     for repeat in range(REPEATS + 1):
         for name, engine in made.items():
+            check_interrupt()
             took = measure_step(engine, weights)
             if repeat:
                 times[name].append(took)

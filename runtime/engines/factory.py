@@ -23,6 +23,7 @@ from nstrt.runtime.system.host import (
     machine_id,
     versions,
 )
+from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines.engine import Engine
@@ -94,7 +95,8 @@ class EngineFactory:
         """
         if name == "torch" and self._target.provider == "coreml":
             raise ProviderUnavailableError(
-                "Engine torch does not run on Core ML; use --engine onnx, or --provider cpu."
+                f"Engine torch does not run on Core ML; use {spelled('engine', 'onnx')}, or "
+                f"{spelled('provider', 'cpu')}."
             )
         # Only TensorRT's engines depend on the shapes of the run.
         kept = tuple(shapes) if self._target.provider == "tensorrt" else ()
@@ -202,7 +204,8 @@ def import_torch() -> Any:
             import torch
     except ImportError as error:
         raise PackageMissingError(
-            "The engines torch and onnx need the package torch; use --engine graph, or install it "
+            "The engines torch and onnx need the package torch; use "
+            f"{spelled('engine', 'graph')}, or install it "
             'with: pip install "nstrt[full]"'
         ) from error
     return torch
@@ -234,7 +237,8 @@ def _configure_torch(target: ExecutionTarget) -> None:
     if not torch_sees_card():
         raise ProviderUnavailableError(
             f"ONNX Runtime runs on {target.provider} here, but torch does not see the card; "
-            "install torch's CUDA build, or use --engine graph or --provider cpu."
+            f"install torch's CUDA build, or use {spelled('engine', 'graph')} or "
+            f"{spelled('provider', 'cpu')}."
         )
     torch.backends.cuda.matmul.allow_tf32 = target.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = target.precision == "tf32"

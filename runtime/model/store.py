@@ -12,6 +12,7 @@ from typing import Protocol
 
 from nstrt.runtime.errors import ModelBuilderMissingError, ModelFileError
 from nstrt.runtime.model.spec import FORMAT, ModelSpec
+from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.files import (
     atomic_write,
     cache_folder,
@@ -66,6 +67,7 @@ class ModelStore:
     def __init__(self, folder: Path | None = None, *, notify: Notify | None = None) -> None:
         self.folder = folder or cache_folder() / "models"
         self._notify: Notify = notify or (lambda line: None)
+        self._prepares = False
         self._checked: dict[tuple[Path, int, int], StoredModel] = {}
 
     def path(self, spec: ModelSpec) -> Path:
@@ -91,12 +93,14 @@ class ModelStore:
         model, fault = self._check(path)
         if model:
             return model
+        check_interrupt()
         builder = _builder(path)
-        self._notify(
-            f"The model {path.name} {fault}; building it again."
-            if fault
-            else f"Preparing the model {path.name} (once; later runs find it ready)."
-        )
+        if fault:
+            self._notify(f"The model {path.name} {fault}; building it again.")
+        elif not self._prepares:
+            # A run may need several files.
+            self._prepares = True
+            self._notify("Preparing the network for this machine (about a minute, once).")
         self.build(spec, builder)
         model, fault = self._check(path)
         if not model:
@@ -218,7 +222,7 @@ def _builder(path: Path) -> ModelBuilder:
         return builder
     raise ModelBuilderMissingError(
         f"The model {path.name} is not there and this installation cannot build it; on a machine "
-        f"with nstrt[full] run '{LITE_EXPORT}', with the same --pooling, --padding and --weights "
+        f"with nstrt[full] run '{LITE_EXPORT}', with the same pooling, padding and weights "
         "if you set them, carry the folder here and run 'nstrt import models', or install the "
         'exporter here with: pip install "nstrt[full]"'
     )

@@ -15,11 +15,13 @@ from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec
 from nstrt.runtime.options.presets import ADAM_STEPS, PRESETS
 from nstrt.runtime.options.spec import MAX_WEIGHT, LayerWeights, OptionSpec, option_field, specs_of
 from nstrt.runtime.ort.providers import PRECISIONS, PROVIDERS
+from nstrt.runtime.system.words import spelled
 
 __all__ = [
     "COLORS",
     "ENGINES",
     "INITS",
+    "MACHINE",
     "MATCHES",
     "NAMED_WEIGHTS",
     "OPTIMIZERS",
@@ -40,7 +42,7 @@ PICTURE, LOOK, EFFORT = "Picture", "Look", "Effort"
 MACHINE, RECIPE = "Machine", "Published recipes"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StylizeOptions:
     """All options of a run. Make one with :meth:`of`, which starts from a preset."""
 
@@ -357,12 +359,22 @@ class StylizeOptions:
         if not (self.content_weight or self.style_weight):
             raise OptionError("Content weight and style weight cannot both be 0.")
         if self.style_blend and not sum(self.style_blend) > 0:
-            raise OptionError("--style-blend must name at least one weight above 0.")
+            raise OptionError(f"{spelled('style_blend')} must name at least one weight above 0.")
         if self.scales and len(self.iterations) > 1 and len(self.iterations) != self.scales:
             raise OptionError(
-                f"--iterations lists {len(self.iterations)} scales and --scales asks for "
-                f"{self.scales}; give one number of steps, or one for each scale."
+                f"{spelled('iterations')} lists {len(self.iterations)} scales and "
+                f"{spelled('scales')} asks for {self.scales}; give one number of steps, or one "
+                "for each scale."
             )
+
+    def __repr__(self) -> str:
+        defaults = StylizeOptions.of(self.preset).as_dict()
+        changed = [
+            f", {name}={value!r}"
+            for name, value in self.as_dict().items()
+            if value != defaults[name]
+        ]
+        return f"StylizeOptions.of({self.preset!r}{''.join(changed)})"
 
     @classmethod
     def of(cls, preset: str = "balanced", **values: Any) -> StylizeOptions:

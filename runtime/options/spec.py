@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import check_layer
+from nstrt.runtime.system.words import spelled
 
 __all__ = [
     "MAX_WEIGHT",
@@ -51,14 +52,23 @@ class Range:
 
     def check(self, subject: str, number: float) -> None:
         """Raise :class:`OptionError`, which names ``subject``, if ``number`` is out of bounds."""
-        if self.minimum is not None and number < self.minimum:
-            raise OptionError(f"{subject} must be at least {self.minimum:g}, not {number:g}.")
-        if self.exclusive_minimum is not None and number <= self.exclusive_minimum:
-            raise OptionError(
-                f"{subject} must be above {self.exclusive_minimum:g}, not {number:g}."
-            )
-        if self.maximum is not None and number > self.maximum:
-            raise OptionError(f"{subject} must be at most {self.maximum:g}, not {number:g}.")
+        inside = (
+            (self.minimum is None or number >= self.minimum)
+            and (self.exclusive_minimum is None or number > self.exclusive_minimum)
+            and (self.maximum is None or number <= self.maximum)
+        )
+        if not inside:
+            raise OptionError(f"{subject} must be {self}, not {_format_number(number)}.")
+
+    def __str__(self) -> str:
+        """Both bounds, as the object of "must be"."""
+        least, most = self.minimum, self.maximum
+        if least is not None and most is not None:
+            return f"from {_format_number(least)} to {_format_number(most)}"
+        bounds = (("at least", least), ("above", self.exclusive_minimum), ("at most", most))
+        return " and ".join(
+            f"{word} {_format_number(bound)}" for word, bound in bounds if bound is not None
+        )
 
 
 class ValueKind(ABC):
@@ -103,7 +113,7 @@ class Boolean(ValueKind):
 
     def check(self, spec: OptionSpec, value: Any) -> None:
         if not isinstance(value, bool):
-            raise OptionError(f"{spec.flag} must be True or False, not {value!r}.")
+            raise OptionError(f"{spec.spelled} must be True or False, not {value!r}.")
 
     def parse(self, text: str) -> bool:
         if (word := text.lower()) not in _BOOLEANS:
@@ -124,7 +134,7 @@ class Number(ValueKind):
     accepted_types: tuple[type, ...] = (int, float)
 
     def check(self, spec: OptionSpec, value: Any) -> None:
-        self.check_number(spec.flag, value, spec.range)
+        self.check_number(spec.spelled, value, spec.range)
 
     def check_number(self, subject: str, number: Any, limits: Range) -> None:
         """Raise :class:`OptionError`, which names ``subject``, for another type or a bad value."""
@@ -162,9 +172,11 @@ class Word(ValueKind):
 
     def check(self, spec: OptionSpec, value: Any) -> None:
         if not isinstance(value, str):
-            raise OptionError(f"{spec.flag} must be {self.requirement}, not {value!r}.")
+            raise OptionError(f"{spec.spelled} must be {self.requirement}, not {value!r}.")
         if spec.choices and value not in spec.choices:
-            raise OptionError(f"{spec.flag} cannot be '{value}'; choose {', '.join(spec.choices)}.")
+            raise OptionError(
+                f"{spec.spelled} cannot be '{value}'; choose {', '.join(spec.choices)}."
+            )
 
     def parse(self, text: str) -> str:
         return text
@@ -187,9 +199,9 @@ class NumberList(ValueKind):
 
     def check(self, spec: OptionSpec, value: Any) -> None:
         if not isinstance(value, tuple):
-            raise OptionError(f"{spec.flag} must be a list of numbers, not {value!r}.")
+            raise OptionError(f"{spec.spelled} must be a list of numbers, not {value!r}.")
         for number in value:
-            self.item.check_number(spec.flag, number, spec.range)
+            self.item.check_number(spec.spelled, number, spec.range)
 
     def parse(self, text: str) -> tuple[float, ...]:
         return tuple(self.item.parse(part) for part in text.split(","))
@@ -217,7 +229,7 @@ class LayerList(ValueKind):
     def check(self, spec: OptionSpec, value: Any) -> None:
         for layer, weight in value:
             check_layer(layer)
-            subject = f"The weight of {layer} in {spec.flag}"
+            subject = f"The weight of {layer} in {spec.spelled}"
             self.weight.check_number(subject, weight, self.weight_range)
 
     def parse(self, text: str) -> LayerWeights:
@@ -284,6 +296,11 @@ class OptionSpec:
         """The long flag."""
         return f"--{self.dashed_name}"
 
+    @property
+    def spelled(self) -> str:
+        """The option in the words of the host, for sentences."""
+        return spelled(self.name)
+
     def convert(self, value: Any) -> Any:
         """Convert a value from Python or JSON to the field's type, where that is unambiguous."""
         return self.kind.convert(value)
@@ -305,7 +322,7 @@ class OptionSpec:
             raise
         except ValueError as error:
             ending = advice or f"it must be {self.kind.requirement}"
-            raise OptionError(f"{self.flag} cannot be '{text}'; {ending}.") from error
+            raise OptionError(f"{self.spelled} cannot be '{text}'; {ending}.") from error
 
     def format(self, value: Any) -> str:
         """Format a value so that :meth:`parse` returns an equal one.
@@ -366,6 +383,11 @@ def _kind_of(annotation: Any) -> ValueKind:
     if NoneType in members:
         (annotation,) = (member for member in members if member is not NoneType)
     return next(kind for kind in _KINDS if kind.python_type == annotation)
+
+
+def _format_number(number: float) -> str:
+    """A bound or a value in digits, without an exponent where it is whole."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def _format_float(number: float) -> str:

@@ -22,6 +22,7 @@ from typing import Literal, get_args
 
 from nstrt.runtime.errors import ProviderUnavailableError
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
+from nstrt.runtime.system.words import spelled
 
 __all__ = [
     "IMAGE_ONLY",
@@ -105,7 +106,8 @@ def choose_provider(requested: str, is_available: Callable[[str], bool]) -> Prov
         if not is_available(requested):
             reason = _MISSING.get(requested, "it does not load")
             raise ProviderUnavailableError(
-                f"--provider {requested} cannot run here: {reason}, or use --provider auto."
+                f"{spelled('provider', requested)} cannot run here: {reason}, or use "
+                f"{spelled('provider', 'auto')}."
             )
         return ProviderChoice(provider=requested, reason="")
     missing: list[str] = []
@@ -138,8 +140,9 @@ def choose_precision(requested: str, provider: str) -> str:
         return supported[0]
     if requested not in supported:
         raise ProviderUnavailableError(
-            f"--precision {requested} needs an NVIDIA card (--provider cuda or tensorrt); "
-            f"on {provider} use --precision fp32."
+            f"{spelled('precision', requested)} needs an NVIDIA card "
+            f"({spelled('provider', 'cuda')} or tensorrt); on {provider} use "
+            f"{spelled('precision', 'fp32')}."
         )
     return requested
 
@@ -234,7 +237,7 @@ def check_placement(placements: Iterable[tuple[str, str]], provider: str) -> Non
         raise ProviderUnavailableError(
             f"{provider} does not take {len(elsewhere)} of the network's {len(heavy)} convolutions "
             f"and matrix products, which would run on {', '.join(sorted(set(elsewhere)))}; use "
-            f"--provider {other}."
+            f"{spelled('provider', other)}."
         )
 
 

@@ -27,6 +27,7 @@ from nstrt.runtime.ort.providers import (
 from nstrt.runtime.system.cancellation import Interrupt
 from nstrt.runtime.system.files import cache_folder
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
+from nstrt.runtime.system.words import spelled
 
 __all__ = [
     "BoundSession",
@@ -235,13 +236,14 @@ def inference_session(
     except Exception as error:
         # The exceptions of onnxruntime have no common base class but Exception.
         raise ModelFileError(
-            f"ONNX Runtime cannot open the model {path.name} on {provider}; try --provider cpu, or "
-            f"delete the file and run nstrt export ({str(error).splitlines()[0]})."
+            f"ONNX Runtime cannot open the model {path.name} on {provider}; try "
+            f"{spelled('provider', 'cpu')}, or delete the file and run nstrt export "
+            f"({str(error).splitlines()[0]})."
         ) from error
     if session.get_providers()[0] != names[0]:
         raise ProviderUnavailableError(
             f"ONNX Runtime did not start on {provider} but on {session.get_providers()[0]}; "
-            "see nstrt info for what runs here, or use --provider auto."
+            f"see nstrt info for what runs here, or use {spelled('provider', 'auto')}."
         )
     check_placement(node_placements(session), provider)
     return session

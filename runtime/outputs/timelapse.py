@@ -97,7 +97,13 @@ class Timelapse:
         self._size = (0, 0)
         self._error: OSError | None = None
         self._stack = ExitStack()
-        self._folder = self._stack.enter_context(temporary_folder())
+        try:
+            self._folder = self._stack.enter_context(temporary_folder())
+        except OSError as error:
+            raise PictureWriteError(
+                "The folder for temporary files cannot store the film's frames "
+                f"({error.strerror}); name another one in TMPDIR."
+            ) from error
         self._frames: list[Path] = []
         self._finished = False
 

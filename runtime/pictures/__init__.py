@@ -6,6 +6,7 @@ from nstrt.runtime.pictures.luminance import to_gray, to_gray_pair, with_chroma_
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture, PictureSource
 from nstrt.runtime.pictures.read import MAX_BYTES, MAX_PIXELS, decode_picture, read_picture
 from nstrt.runtime.pictures.resize import resize
+from nstrt.runtime.pictures.transparency import resize_visible
 from nstrt.runtime.pictures.upscale import upscale
 from nstrt.runtime.pictures.write import (
     SUFFIXES,
@@ -33,6 +34,7 @@ __all__ = [
     "recipe_from_xmp",
     "recipe_to_xmp",
     "resize",
+    "resize_visible",
     "save",
     "to_gray",
     "to_gray_pair",

@@ -19,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.pictures.gray import gray_like
 from nstrt.runtime.pictures.lab import STRIP_PIXELS, from_lab, map_to_gamut, to_lab
 from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.values import row_strips
@@ -81,7 +82,8 @@ def match_colors(picture: Picture, target: Picture, method: str) -> Picture:
         for channel, (knots, mapped) in enumerate(maps):
             lab[..., channel] = _interpolate(lab[..., channel], knots, mapped)
         matched[rows] = from_lab(map_to_gamut(lab))
-    return replace(picture, rgb=matched)
+    # A gray target has a gray palette, but for rounding.
+    return replace(picture, rgb=gray_like(matched) if target.is_gray else matched)
 
 
 def linear_map(

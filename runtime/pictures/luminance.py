@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.pictures.gray import gray_like
 from nstrt.runtime.pictures.lab import STRIP_PIXELS, from_lab, lightness, map_to_gamut, to_lab
 from nstrt.runtime.pictures.picture import Picture
-from nstrt.runtime.pictures.resize import resize
+from nstrt.runtime.pictures.transparency import resize_visible
 from nstrt.runtime.pictures.values import row_strips
 
 __all__ = ["to_gray", "to_gray_pair", "with_chroma_of"]
@@ -35,7 +36,11 @@ def to_gray_pair(content: Picture, style: Picture) -> tuple[Picture, Picture]:
     return replace(content, rgb=_gray(content_lightness)), replace(style, rgb=_gray(matched))
 
 
-def with_chroma_of(rgb: NDArray[np.float32], photo: NDArray[np.float32]) -> NDArray[np.float32]:
+def with_chroma_of(
+    rgb: NDArray[np.float32],
+    photo: NDArray[np.float32],
+    alpha: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     """Combine the lightness of ``rgb`` (height, width, 3) with a* and b* of a photo of any size.
 
     Where the result lies outside sRGB, its lightness moves towards the photo's until it is inside;
@@ -43,7 +48,7 @@ def with_chroma_of(rgb: NDArray[np.float32], photo: NDArray[np.float32]) -> NDAr
     """
     height, width = rgb.shape[:2]
     combined = np.empty_like(rgb)
-    resized = resize(photo, width, height)
+    resized = resize_visible(photo, alpha, width, height)
     for rows in row_strips(height, width, pixels=STRIP_PIXELS):
         photo_lab = to_lab(resized[rows])
         lab = photo_lab.copy()
@@ -65,4 +70,5 @@ def _statistics(
 def _gray(values: NDArray[np.float32]) -> NDArray[np.float32]:
     lab = np.zeros((*values.shape, 3), np.float32)
     np.clip(values, 0, 100, out=lab[..., 0])
-    return from_lab(lab)
+    # The matrices round each channel in its own way.
+    return gray_like(from_lab(lab))

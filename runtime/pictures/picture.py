@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import OptionError
+from nstrt.runtime.pictures.gray import is_gray, keep_gray
+from nstrt.runtime.pictures.transparency import continue_colors, smooth_faint_colors
 from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_range
 
 if TYPE_CHECKING:
@@ -30,12 +32,16 @@ PictureSource: TypeAlias = "str | Path | bytes | Image.Image | NDArray[Any] | Pi
 """Types that :func:`as_picture` accepts; ``Any`` stands for ``torch.Tensor``, not imported here."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Picture:
     """Immutable picture with colours, transparency and origin."""
 
     rgb: NDArray[np.float32]
-    """sRGB-encoded values in 0..1, (height, width, 3)."""
+    """sRGB-encoded values in 0..1, (height, width, 3).
+
+    Where ``alpha`` is 0, they continue the visible colours (:func:`continue_colors`), so that
+    pictures of equal look are equal to the bit.
+    """
 
     alpha: NDArray[np.float32] | None = None
     """Opacity of each pixel in 0..1, (height, width); ``None`` if all are opaque."""
@@ -61,8 +67,18 @@ class Picture:
             raise OptionError("A picture's transparency must be float32 values of (height, width).")
         if self.depth not in (8, 16):
             raise OptionError(f"A picture has 8 or 16 bits per channel, not {self.depth}.")
+        if self.alpha is not None:
+            continued = continue_colors(self.rgb, self.alpha)
+            if continued is not self.rgb:
+                continued.setflags(write=False)
+                object.__setattr__(self, "rgb", continued)
         if not self.sha256:
             object.__setattr__(self, "sha256", _hash(self.rgb, self.alpha))
+
+    def __repr__(self) -> str:
+        name = f"'{self.name}' " if self.name else ""
+        alpha = "" if self.alpha is None else ", with transparency"
+        return f"<Picture {name}{self.width}x{self.height}, {self.depth} bits{alpha}>"
 
     @property
     def width(self) -> int:
@@ -78,6 +94,11 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.width, self.height
+
+    @property
+    def is_gray(self) -> bool:
+        """True if the three channels are equal to the bit."""
+        return is_gray(self.rgb)
 
     @classmethod
     def from_array(cls, array: NDArray[Any], *, depth: int | None = None) -> Picture:
@@ -158,14 +179,21 @@ class Picture:
             if oriented.shape[2] == color_channels
             else to_unit_range(oriented[..., color_channels : color_channels + 1])[..., 0]
         )
+        colors = oriented[..., :color_channels]
+        srgb = keep_gray(to_srgb(colors, source=source), colors)
         return _build(
-            to_unit_range(to_srgb(oriented[..., :color_channels], source=source), channels=3),
+            to_unit_range(srgb, channels=3),
             alpha=alpha,
             depth=depth,
             name=name,
             sha256=sha256,
             notes=notes,
         )
+
+    def smoothed(self) -> Picture:
+        """Blend nearly invisible colours, which are imprecise, into those beside them."""
+        rgb = smooth_faint_colors(self.rgb, self.alpha)
+        return self if rgb is self.rgb else replace(self, rgb=rgb)
 
     def opaque(self) -> Picture:
         """Blend the picture over white and drop its alpha channel."""
@@ -217,6 +245,11 @@ def _unit_from_array(values: NDArray[Any]) -> NDArray[np.float32]:
             "A picture array must hold uint8, uint16, float32 or float64 values, "
             f"not {values.dtype}."
         )
+    if values.shape[2] == 4:
+        # Invisible colours may be anything, also out of range.
+        hidden = values[..., 3].astype(np.float32) <= 0
+        values = values.copy()
+        values[hidden, :3] = 0
     lowest, highest = float(values.min()), float(values.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise OptionError("The picture array holds values that are not numbers (NaN or infinity).")
@@ -227,6 +260,7 @@ def _unit_from_array(values: NDArray[Any]) -> NDArray[np.float32]:
         )
     unit = np.empty((*values.shape[:2], max(3, values.shape[2])), np.float32)
     np.clip(values, 0, 1, out=unit, casting="same_kind")
+    unit += 0  # -0 becomes 0, so that equal pictures have equal hashes.
     return unit
 
 

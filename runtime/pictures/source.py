@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 
-__all__ = ["MAX_BYTES", "display_name", "read_file"]
+__all__ = ["MAX_BYTES", "display_name", "missing_sentence", "read_file"]
 
 MAX_BYTES = 3 * 1024**3
 """Largest file in bytes; it holds the largest 16-bit picture uncompressed."""
@@ -30,9 +31,7 @@ def read_file(path: str | Path) -> bytes:
             _check(os.fstat(file.fileno()), name)
             content = file.read()
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise PictureReadError(
-            f"There is no picture '{name}'; check the name and the folder."
-        ) from error
+        raise PictureReadError(missing_sentence(path)) from error
     except PermissionError as error:
         raise PictureReadError(
             f"The picture '{name}' may not be read; allow reading it, or copy it to your own "
@@ -49,10 +48,33 @@ def read_file(path: str | Path) -> bytes:
     return content
 
 
+def missing_sentence(path: str | Path) -> str:
+    """A sentence on a file that is not there: an address, a missing folder, a missing file."""
+    name = display_name(path)
+    address = _ADDRESS.search(name)
+    if address:
+        # A Path has one slash of the two.
+        scheme, rest = address.groups()
+        return f"'{scheme}://{rest}' is an address; save the picture first, and name its file."
+    try:
+        for folder in reversed(Path(path).parents):
+            if folder.exists() and not folder.is_dir():
+                return f"'{display_name(folder)}' is a file and no folder; check '{name}'."
+            if not folder.exists():
+                return f"There is no folder '{display_name(folder)}' for '{name}'; check its name."
+    except (OSError, ValueError):
+        pass
+    kind = "picture" if Path(name).suffix else "picture or folder"
+    return f"There is no {kind} '{name}'; check the name."
+
+
 def display_name(path: str | Path) -> str:
     """Return a path as printable text; bytes that are not valid text become question marks."""
     return os.fspath(path).encode("utf-8", "replace").decode("utf-8")
 
+
+_ADDRESS = re.compile(r"(?:^|[/\\])([A-Za-z][A-Za-z0-9+.-]+):[/\\]{1,2}(.*)")
+"""The scheme of an address has two letters at least; a drive of Windows has one."""
 
 _BINARY = getattr(os, "O_BINARY", 0)
 

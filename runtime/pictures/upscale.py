@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures.resize import resize
+from nstrt.runtime.pictures.transparency import resize_visible
 from nstrt.runtime.pictures.values import row_strips
 
 __all__ = ["upscale"]
@@ -20,7 +21,11 @@ _EPSILON = 4e-4
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
-def upscale(result_rgb: NDArray[np.float32], photo_rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+def upscale(
+    result_rgb: NDArray[np.float32],
+    photo_rgb: NDArray[np.float32],
+    photo_alpha: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     """Upscale a small result (h, w, 3) to the size of its photo (H, W, 3).
 
     Lanczos upscaling alone is soft. The photo's detail is added where the result follows the photo.
@@ -44,7 +49,8 @@ def upscale(result_rgb: NDArray[np.float32], photo_rgb: NDArray[np.float32]) -> 
     if (small_height, small_width) == (height, width):
         return np.clip(result_rgb, 0, 1)
 
-    low = _luminance(resize(photo_rgb, small_width, small_height, clip=False))
+    small = resize_visible(photo_rgb, photo_alpha, small_width, small_height, clip=False)
+    low = _luminance(small)
     gain = resize(_gain(_luminance(result_rgb), low), width, height)
     soft = resize(low, width, height, clip=False)
     upscaled = resize(result_rgb, width, height, clip=False)

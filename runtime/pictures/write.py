@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from nstrt.runtime.pictures.values import quantize, row_strips
 from nstrt.runtime.pictures.vips import from_samples, libvips, set_blob
 from nstrt.runtime.pictures.xmp import recipe_to_xmp
 from nstrt.runtime.system.files import remove_stale_temporaries, write_atomically
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["SUFFIXES", "check_target", "check_writable", "save", "write_error_sentence"]
 
@@ -36,6 +37,9 @@ class _Format:
 
     options: Mapping[str, object]
     """Options of the operation."""
+
+    gray_options: Mapping[str, object] = field(default_factory=dict)
+    """Further options for gray pictures."""
 
     sixteen_bits: bool = False
     """Supports 16 bits per channel."""
@@ -70,6 +74,8 @@ _WEBP = _Format(
     name="WebP",
     saver="webpsave_buffer",
     options={"Q": 95, "alpha_q": 100, "smart_subsample": True},
+    # Decoders of lossy WebP tint grays by one level.
+    gray_options={"near_lossless": True, "Q": 60},
     max_side=16_383,
 )
 _AVIF = _Format(
@@ -133,15 +139,18 @@ def check_target(path: str | Path, *, overwrite: bool, what: str = "result") -> 
             )
         if os.path.lexists(target) and not overwrite:
             raise OutputExistsError(
-                f"The {what} '{name}' exists already; choose another name, or allow it to be "
-                "replaced (--force; in Python overwrite=True)."
+                f"The {what} '{name}' exists already; choose another name, or add "
+                f"{spelled('overwrite', True)} to replace it."
             )
     except OSError as error:
         raise PictureWriteError(
             f"The {what} cannot be saved as '{name}'; choose another name or folder."
         ) from error
     if len(os.fsencode(target.name)) > _MAX_NAME_BYTES:
-        raise PictureWriteError(f"The name '{name}' is too long for a file; choose a shorter one.")
+        raise PictureWriteError(
+            f"The name '{name}' is too long for a file; choose one of at most {_MAX_NAME_BYTES} "
+            "bytes."
+        )
     _check_folder(target.parent)
 
 
@@ -164,7 +173,8 @@ def save(
         if packet is not None:
             set_blob(image, "xmp-data", packet)
     try:
-        content: bytes = getattr(image, format_.saver)(keep="icc:xmp", **format_.options)
+        options = {**format_.options, **(format_.gray_options if picture.is_gray else {})}
+        content: bytes = getattr(image, format_.saver)(keep="icc:xmp", **options)
     except libvips().Error as error:
         raise PictureWriteError(
             f"The result cannot be stored as {format_.name}; choose a file name ending in .png."

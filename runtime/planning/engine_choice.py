@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from nstrt.runtime.system.host import (
     machine_id,
     versions,
 )
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["EngineChoice", "candidate_engines", "choose_engine"]
 
@@ -41,6 +42,8 @@ class EngineChoice:
     name: str
     precision: str
     reason: str = ""
+    step_seconds: float | None = None
+    """Measured seconds of a step of the benchmark's image; None if it was not measured."""
 
 
 def candidate_engines(
@@ -52,8 +55,8 @@ def candidate_engines(
     """
     if masks and options.engine == "graph":
         raise ProviderUnavailableError(
-            "Engine graph knows no masks; use --engine torch or --engine onnx with --region "
-            "and --protect."
+            f"Engine graph knows no masks; use {spelled('engine', 'torch')} or "
+            f"{spelled('engine', 'onnx')} with {spelled('regions')} and {spelled('protect')}."
         )
     names, reason = _engines_on(options, target)
     if target.precision == "bf16":
@@ -61,14 +64,15 @@ def candidate_engines(
     if not names:
         raise ProviderUnavailableError(
             "Engine graph has no bf16: its graph could not be checked anywhere; use "
-            "--precision fp32, or --engine torch."
+            f"{spelled('precision', 'fp32')}, or {spelled('engine', 'torch')}."
         )
     if not masks:
         return names, reason
     if list(names) == ["graph"]:
         raise ProviderUnavailableError(
-            "Masks (--region, --protect) need the engines torch or onnx, which do not run "
-            'here: install torch with pip install "nstrt[full]", or use --provider cpu.'
+            f"Masks ({spelled('regions')}, {spelled('protect')}) need the engines torch or onnx, "
+            'which do not run here: install torch with pip install "nstrt[full]", or use '
+            f"{spelled('provider', 'cpu')}."
         )
     return [name for name in names if name != "graph"], reason
 
@@ -92,10 +96,11 @@ def choose_engine(
     names: Sequence[str],
     reason: str,
     factory: EngineFactory,
+    notify: Callable[[str], None],
 ) -> EngineChoice:
     """The fastest of the engines ``names``; measures those that were not measured before.
 
-    ``reason`` explains a list of one.
+    ``reason`` explains a list of one. ``notify`` gets a sentence before a measurement.
     """
     choices = {name: EngineChoice(name=name, precision=target.precision) for name in names}
     any_precision = options.precision == "auto" and "torch" in names and target.provider == "cpu"
@@ -103,7 +108,7 @@ def choose_engine(
         choices[_BF16_ENGINE] = EngineChoice(name="torch", precision="bf16")
     if len(choices) == 1:
         return replace(next(iter(choices.values())), reason=reason)
-    from nstrt.runtime.engines.benchmark import SIDES, fastest_engine
+    from nstrt.runtime.engines.benchmark import SIDES, fastest_engine, is_measured
 
     key = machine_id(
         provider=target.provider,
@@ -125,6 +130,8 @@ def choose_engine(
         )
         for label, choice in choices.items()
     }
+    if not is_measured(key, engines):
+        notify("Measuring the fastest way to paint on this machine (up to a minute, once).")
     label, seconds = fastest_engine(key, engines, loss_weights(options))
     if label == _BF16_ENGINE and seconds["torch"] < _BF16_GAIN * seconds[label]:
         seconds = {name: took for name, took in seconds.items() if name != label}
@@ -132,8 +139,8 @@ def choose_engine(
     others = [name for name in seconds if name != label]
     if not others:
         # Only engine torch was to be had, and bf16 products were not much faster.
-        return replace(choices[label], reason=reason)
+        return replace(choices[label], reason=reason, step_seconds=seconds[label])
     second = min(others, key=seconds.__getitem__)
     ratio = seconds[second] / seconds[label]
     reason = f"engine {label} measured {ratio:.2f} times as fast as {second} here"
-    return replace(choices[label], reason=reason)
+    return replace(choices[label], reason=reason, step_seconds=seconds[label])

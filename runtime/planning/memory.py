@@ -17,6 +17,7 @@ from nstrt.runtime.errors import TooLargeError
 from nstrt.runtime.network.receptive_field import margin_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.planning.plan import Scale
+from nstrt.runtime.system.words import is_offered, spelled
 
 __all__ = ["PLANNING_MARGIN", "SAFE_SHARE", "MemoryDemand", "fit_to_memory"]
 
@@ -194,11 +195,14 @@ def _advice(demand: MemoryDemand, available: int) -> str:
     least = list(_candidates(demand))[-1]
     free = f"{available / 1e9:.1f} GB may be used"
     if demand.options.max_memory is not None:
-        free += f" (--max-memory, less {1 - PLANNING_MARGIN:.0%} to be safe)"
+        free += f" ({spelled('max_memory')}, less {1 - PLANNING_MARGIN:.0%} to be safe)"
     if demand.enlarged and replace(least, enlarged=0).peak <= available:
+        advice = "scale the photo down first"
+        if is_offered("original_size"):
+            advice = f"leave {spelled('original_size', True)} out"
         return (
             f"The photo's own size would take {least.peak / 1e9:.1f} GB of memory and {free}; "
-            "leave --original-size out."
+            f"{advice}."
         )
     start = f"{finest.width}x{finest.height} pixels would take {least.peak / 1e9:.1f} GB of memory"
     # There may be less free memory when the suggestion is tried.
@@ -206,15 +210,15 @@ def _advice(demand: MemoryDemand, available: int) -> str:
     sizes = range(max(finest.width, finest.height) // 16 * 16, 0, -16)
     size = next((size for size in sizes if _at_size(least, size).peak <= most), 0)
     if size < 64:
-        more = "close other programs, or use a larger machine"
+        more = "close other programs"
         if demand.options.max_memory is not None:
-            more = "allow more with --max-memory"
+            more = f"allow more with {spelled('max_memory')}"
         return f"{start} and {free}; {more}."
-    return f"{start} and {free}; use --size {size}."
+    return f"{start} and {free}; use {spelled('size', size)}."
 
 
 def _at_size(demand: MemoryDemand, size: int) -> MemoryDemand:
-    """Approximate demand with another ``--size``."""
+    """Approximate demand with another size."""
     finest = demand.scales[-1]
     factor = size / max(finest.width, finest.height)
 

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.options.options import StylizeOptions
+from nstrt.runtime.options.options import OPTIONS, StylizeOptions
+from nstrt.runtime.system.words import spelled
 
-__all__ = ["COARSEST", "SCALE_RATIO", "Plan", "Scale", "default_size", "plan_scales"]
+__all__ = ["COARSEST", "LEAST_SIDE", "SCALE_RATIO", "Plan", "Scale", "default_size", "plan_scales"]
 
 SCALE_RATIO = math.sqrt(2)
 """Ratio of the long sides of a scale and the next coarser one."""
@@ -21,6 +22,9 @@ SCALE_RATIO = math.sqrt(2)
 COARSEST = 128
 """Approximate long side in pixels of the coarsest scale."""
 
+
+LEAST_SIDE = 16
+"""Fewest pixels of a side of any scale."""
 
 SMALLEST_SIDE = 32
 """Smallest short side in pixels of a coarse scale."""
@@ -51,7 +55,7 @@ class Scale:
         return self.width * self.height * self.iterations
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
     """Engine, provider, scales and algorithms of a run."""
 
@@ -98,6 +102,14 @@ class Plan:
 
     reasons: tuple[str, ...]
     """Sentences on automatic choices."""
+
+    def __repr__(self) -> str:
+        finest, scales = self.scales[-1], len(self.scales)
+        return (
+            f"<Plan {finest.width}x{finest.height}, {scales} scale{'s' * (scales != 1)}, "
+            f"{self.steps} step{'s' * (self.steps != 1)}, "
+            f"engine {self.engine} on {self.provider} in {self.precision}>"
+        )
 
     @property
     def steps(self) -> int:
@@ -155,11 +167,8 @@ def plan_scales(
     scales: list[Scale] = []
     for finer in reversed(range(count)):
         width, height = _fit(photo, size / SCALE_RATIO**finer, square=options.square)
-        if min(width, height) < 16:
-            raise OptionError(
-                f"The coarsest of {count} scales would be {width}x{height} pixels, and 16 are "
-                f"needed on each side; use a larger --size{' or fewer --scales' * (count > 1)}."
-            )
+        if min(width, height) < LEAST_SIDE:
+            raise OptionError(_too_small(options, photo, size, count))
         # A schedule is aligned at its fine end; a single number covers all scales.
         steps = schedule[max(0, len(schedule) - 1 - finer)]
         scales.append(
@@ -171,6 +180,31 @@ def plan_scales(
             )
         )
     return tuple(scales)
+
+
+def _too_small(options: StylizeOptions, photo: tuple[int, int], size: int, count: int) -> str:
+    """A sentence with a size, and a number of scales, whose coarsest scale is large enough."""
+    width, height = _fit(photo, size / SCALE_RATIO ** (count - 1), square=options.square)
+    which = "The picture" if count == 1 else f"The coarsest of {count} scales"
+    advice = []
+    ratio = 1.0 if options.square else max(photo) / min(photo)
+    enough = math.ceil(LEAST_SIDE * ratio * SCALE_RATIO ** (count - 1))
+    if enough <= (OPTIONS["size"].range.maximum or enough):
+        advice.append(f"make {spelled('size')} at least {enough}")
+    fewer = next((n for n in range(count - 1, 0, -1) if _holds(options, photo, size, n)), 0)
+    if fewer:
+        option = "scales" if options.scales else "iterations"
+        advice.append(f"{spelled(option)} at most {fewer}{' numbers' * (option == 'iterations')}")
+    return (
+        f"{which} would be {width}x{height} pixels, and {LEAST_SIDE} are needed on each side; "
+        f"{' or '.join(advice) or 'crop the photo'}."
+    )
+
+
+def _holds(options: StylizeOptions, photo: tuple[int, int], size: int, count: int) -> bool:
+    """True if the coarsest of ``count`` scales is large enough."""
+    coarsest = _fit(photo, size / SCALE_RATIO ** (count - 1), square=options.square)
+    return min(coarsest) >= LEAST_SIDE
 
 
 def _scale_count(size: int, photo: tuple[int, int], square: bool) -> int:
@@ -198,4 +232,7 @@ def _same_area(
     if options.square:
         return width, height
     factor = math.sqrt(width * height / (painting[0] * painting[1])) * options.style_scale
-    return max(16, round(painting[0] * factor)), max(16, round(painting[1] * factor))
+    return (
+        max(LEAST_SIDE, round(painting[0] * factor)),
+        max(LEAST_SIDE, round(painting[1] * factor)),
+    )

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from nstrt.runtime.engines.benchmark import SIDES, measure_step, step_pace
 from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
 from nstrt.runtime.errors import CheckpointError
+from nstrt.runtime.kernels.compiled import is_large, left_out_reason, uncached_reason
 from nstrt.runtime.model import ModelStore, StoredModel
 from nstrt.runtime.network.sections import Section, sections_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import Shape, choose_precision
 from nstrt.runtime.planning.engine_choice import EngineChoice, candidate_engines, choose_engine
+from nstrt.runtime.planning.estimate import Estimate, known_pace
+from nstrt.runtime.planning.loss_weights import loss_weights
 from nstrt.runtime.planning.memory import (
     PLANNING_MARGIN,
     SAFE_SHARE,
@@ -24,6 +29,7 @@ from nstrt.runtime.planning.plan import Plan, Scale, default_size, plan_scales
 from nstrt.runtime.planning.provider_choice import choose_target, provider_serves
 from nstrt.runtime.planning.weights_choice import choose_weights, spec_for
 from nstrt.runtime.system.host import device_name, machine_id, versions
+from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
     from nstrt.runtime.engines.engine import Engine
@@ -43,6 +49,7 @@ class Planner:
         store: ModelStore,
         notify: Callable[[str], None],
         factories: dict[ExecutionTarget, EngineFactory] | None = None,
+        paces: dict[str, float] | None = None,
     ) -> None:
         self.options = options
         self._store = store
@@ -50,22 +57,22 @@ class Planner:
         self._factories: dict[ExecutionTarget, EngineFactory] = (
             {} if factories is None else factories
         )
+        self._paces: dict[str, float] = {} if paces is None else paces
+        """Seconds for a step of one pixel by :meth:`pace_key`, measured to choose the engine."""
         self._target: tuple[ExecutionTarget, str] | None = None
         self._weighted: tuple[StylizeOptions, str] | None = None
 
     def with_options(self, options: StylizeOptions) -> Planner:
         """A planner for other options that shares the loaded networks."""
-        return Planner(options, self._store, self._notify, self._factories)
+        return Planner(options, self._store, self._notify, self._factories, self._paces)
 
     def load_small(self) -> Engine:
         """The engine for these options, with its network loaded, for small pictures."""
-        from nstrt.runtime.engines.benchmark import SIDES
-
         target, _ = self._chosen_target()
         names, reason = candidate_engines(self.options, target, masks=False)
         factory = self._factory(target, names)
         options, _ = self._chosen_weights(names)
-        choice = choose_engine(options, target, names, reason, factory)
+        choice = choose_engine(options, target, names, reason, factory, self._notify)
         return factory.engine(
             choice.name, spec_for(options, choice.name), [SIDES], choice.precision
         )
@@ -99,7 +106,7 @@ class Planner:
         fit_to_memory(demand, self._budget(target))
         factory = self._factory(target, names)
         weighted, weights_reason = self._chosen_weights(names)
-        choice = choose_engine(weighted, target, names, engine_reason, factory)
+        choice = choose_engine(weighted, target, names, engine_reason, factory, self._notify)
         demand, engine_reason = self._fit(
             replace(demand, engine=choice.name), target, choice, names
         )
@@ -128,11 +135,14 @@ class Planner:
                     target_reason,
                     engine_reason,
                     weights_reason,
+                    _compiling_reason(demand),
                     *_memory_reasons(demand),
                 )
                 if reason
             ),
         )
+        if choice.step_seconds is not None and demand.engine == choice.name:
+            self._paces[self.pace_key(plan)] = step_pace(choice.step_seconds)
         return plan, engine
 
     def load_planned(self, plan: Plan) -> Engine:
@@ -144,7 +154,7 @@ class Planner:
         if device != plan.device or not provider_serves(plan.provider, engine=plan.engine):
             raise CheckpointError(
                 f"The run was begun with engine {plan.engine} on {plan.provider} ({plan.device}), "
-                "which is not to be had here; start again without --resume."
+                f"which is not to be had here; start again without {spelled('resume', True)}."
             )
         target = ExecutionTarget(
             provider=plan.provider,
@@ -155,7 +165,7 @@ class Planner:
             raise CheckpointError(
                 f"The run was begun with {plan.memory / 1e9:.1f} GB of memory, and "
                 f"{free / 1e9:.1f} GB are free now; close other programs, or start again without "
-                "--resume."
+                f"{spelled('resume', True)}."
             )
         factory = self._factory(target, [plan.engine])
         weighted, _ = self._choose_weights([plan.engine])
@@ -163,7 +173,7 @@ class Planner:
         if (model.path.name, model.sha256) != (plan.model, plan.model_sha256):
             raise CheckpointError(
                 f"The run was begun with the model {plan.model}, and {model.path.name} here is "
-                "another; start again without --resume."
+                f"another; start again without {spelled('resume', True)}."
             )
         spec = spec_for(weighted, plan.engine)
         return factory.engine(plan.engine, spec, _shapes(plan.scales), plan.precision)
@@ -180,6 +190,18 @@ class Planner:
         for tile in tiles.values():
             engine.kernels(tile)
 
+    def as_run(self, plan: Plan, engine: Engine) -> Plan:
+        """The plan of a run that ended, with the algorithms and loops that it really used."""
+        kernels = self._finest_kernels(engine, plan.scales[-1])
+        reason = left_out_reason() if _uses_loops(plan) else ""
+        if reason:
+            reason = (
+                f"compiled loops are left out ({reason}); torch's own operations, which take "
+                "longer, take their place"
+            )
+        known = plan.reasons if not reason or reason in plan.reasons else (*plan.reasons, reason)
+        return replace(plan, kernels=kernels, reasons=known)
+
     def pace_key(self, plan: Plan) -> str:
         """Key of everything that a run's time depends on, besides its pixels and steps."""
         return machine_id(
@@ -193,6 +215,26 @@ class Planner:
             deepest=self.options.spec.taps[-1],
             versions=versions(),
         )
+
+    def known_seconds(self, plan: Plan) -> float | None:
+        """Seconds of a plan by earlier runs or by the engine's choice; None if nothing is known."""
+        key = self.pace_key(plan)
+        pace = known_pace(key) or self._paces.get(key)
+        return None if pace is None else plan.work * pace
+
+    def estimate(self, plan: Plan, engine: Engine) -> Estimate:
+        """Time and memory of a plan that is loaded in ``engine``.
+
+        Takes a small step if nothing is known of the time.
+        """
+        seconds = self.known_seconds(plan)
+        if seconds is None:
+            weights = loss_weights(self.options)
+            measure_step(engine, weights)
+            self._paces[self.pace_key(plan)] = pace = step_pace(measure_step(engine, weights))
+            engine.release()
+            seconds = plan.work * pace
+        return Estimate(plan=plan, seconds=seconds, available=self.free_memory())
 
     def free_memory(self) -> int:
         """Free bytes of memory where the options run."""
@@ -283,6 +325,21 @@ def _memory_reasons(demand: MemoryDemand) -> Iterator[str]:
         )
     if demand.history and demand.history < _history(demand.options, demand.scales):
         yield f"a history of {demand.history} steps for L-BFGS, to fit into memory"
+
+
+def _uses_loops(plan: Plan | MemoryDemand) -> bool:
+    """True if a run is large enough for compiled loops, on a processor with torch."""
+    large = any(is_large(scale.height, scale.width) or scale.tile for scale in plan.scales)
+    return large and plan.engine != "graph"
+
+
+def _compiling_reason(demand: MemoryDemand) -> str:
+    """Sentence on compiled code that cannot be cached."""
+    if demand.on_card or not _uses_loops(demand) or not find_spec("numba") or not uncached_reason():
+        return ""
+    return (
+        "compiled loops are compiled for this run only, because the cache folder cannot be written"
+    )
 
 
 def _history(options: StylizeOptions, scales: Sequence[Scale]) -> int:

@@ -22,6 +22,7 @@ from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.optim.state import State
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.system.files import atomic_write
+from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,7 +81,7 @@ class Checkpoint:
         if differences:
             raise CheckpointError(
                 f"The checkpoint '{self.path}' is of a run with {_join(differences)}; ask for the "
-                "same to go on from it, or start again without --resume."
+                f"same to go on from it, or start again without {spelled('resume', True)}."
             )
 
     def check_versions(self, versions: Mapping[str, str]) -> None:
@@ -91,7 +92,7 @@ class Checkpoint:
                 raise CheckpointError(
                     f"The checkpoint '{self.path}' was made with {_version(name, before)} and here "
                     f"is {_version(name, now)}, which may paint other pixels; start again without "
-                    "--resume."
+                    f"{spelled('resume', True)}."
                 )
 
 
@@ -158,7 +159,7 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     except _UNREADABLE as error:
         raise CheckpointError(
             f"The checkpoint '{path}' is damaged, or of another version of nstrt; delete it and "
-            "start again without --resume."
+            f"start again without {spelled('resume', True)}."
         ) from error
 
 
@@ -209,20 +210,17 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
     for name in sorted({*before["options"], *now["options"]}):
         value = before["options"].get(name)
         if value != now["options"].get(name):
-            yield _flag(name, value)
+            yield _phrase(name, value)
 
 
-def _flag(name: str, value: Any) -> str:
-    flag = "--" + name.replace("_", "-")
+def _phrase(name: str, value: Any) -> str:
     if value is None or value is False:
-        return f"no {flag}"
-    if value is True:
-        return flag
+        return f"no {spelled(name)}"
     if isinstance(value, list):
         pairs = all(isinstance(item, list) for item in value)
         parts = [f"{item[0]}:{item[1]:g}" if pairs else str(item) for item in value]
         value = ",".join(parts) or "left out"
-    return f"{flag} {value:g}" if isinstance(value, float) else f"{flag} {value}"
+    return spelled(name, value)
 
 
 def _join(words: list[str]) -> str:

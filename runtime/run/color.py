@@ -22,13 +22,14 @@ class ColorMode:
         self._options = options
         self.photo, self.painting = photo, painting
         self._gray = options.color == "content"
-        self.content = photo
+        self._photo_is_gray = self._gray and photo.is_gray
+        self.content = photo.smoothed()
         if self._gray:
-            self.content, self.style = to_gray_pair(photo, painting)
+            self.content, self.style = to_gray_pair(self.content, painting)
         else:
             self.style = self.prepared_style(painting)
         if options.color == "match-style":
-            self.content = match_colors(photo, painting, options.color_match)
+            self.content = match_colors(self.content, painting, options.color_match)
 
     def prepared_style(self, painting: Picture) -> Picture:
         """Another painting in the colours that the network sees."""
@@ -40,7 +41,9 @@ class ColorMode:
 
     def finished(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
         """An optimised image, height x width x 3 in 0..1, in the colours of the result."""
-        return with_chroma_of(rgb, self.photo.rgb) if self._gray else rgb
+        if not self._gray or self._photo_is_gray:
+            return rgb
+        return with_chroma_of(rgb, self.photo.rgb, self.photo.alpha)
 
     def as_seen(self, result: Picture) -> Picture:
         """A picture with the colours of a result as the network sees it."""

@@ -35,9 +35,15 @@ class ProgressEstimator:
         """Seconds for a step of one pixel, over a run that has just taken its last step."""
         return (time.perf_counter() - self._first_step) / self._plan.work
 
-    def at_start(self, scale: int, iteration: int, step: int) -> Progress:
-        """Progress before the first step, at the scale with index ``scale``."""
+    def at_start(
+        self, scale: int, iteration: int, step: int, *, expected: float | None
+    ) -> Progress:
+        """Progress before the first step, at the scale with index ``scale``.
+
+        ``expected`` are the seconds of the whole run, or None.
+        """
         here = self._plan.scales[scale]
+        fraction = self._work(scale, iteration) / self._plan.work
         return Progress(
             scale=scale + 1,
             width=here.width,
@@ -46,9 +52,9 @@ class ProgressEstimator:
             step=step,
             terms=None,
             painted=0.0,
-            fraction=self._work(scale, iteration) / self._plan.work,
+            fraction=fraction,
             seconds=self.seconds(),
-            seconds_left=None,
+            seconds_left=None if expected is None else (1 - fraction) * expected,
         )
 
     def at(self, step: LoopStep) -> Progress:

@@ -43,7 +43,7 @@ class Step(Event):
 class Preview(Event):
     """The current picture, at the preview interval that was requested."""
 
-    rgb: NDArray[np.float32]
+    rgb: NDArray[np.float32] = field(repr=False, compare=False)
     """height x width x 3 at this scale's size, sRGB in 0..1."""
 
 

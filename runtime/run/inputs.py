@@ -14,8 +14,9 @@ from nstrt.runtime.arrays import Mask
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.loss.guidance import partition
 from nstrt.runtime.options.options import StylizeOptions
-from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
+from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize_visible
 from nstrt.runtime.pictures.mask import MaskPicture
+from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
     from nstrt.runtime.arrays import Array, Arrays
@@ -28,6 +29,7 @@ __all__ = [
     "identity",
     "mask_count",
     "read_inputs",
+    "read_visible",
     "resized",
 ]
 
@@ -140,6 +142,12 @@ class RunInputs:
         """Number of masks at each layer: regions, their rest, and protection."""
         return mask_count(len(self.regions), self.protect is not None, stays=self.photo_stays)
 
+    @property
+    def are_gray(self) -> bool:
+        """True if the network sees no colour in the photo and the paintings."""
+        pictures = [self.content, *self.paintings, *([self.around] if self.around else [])]
+        return all(picture.is_gray for picture in pictures)
+
     def with_colors(
         self,
         content: Picture,
@@ -167,7 +175,7 @@ class RunInputs:
             return rgb
         height, width = rgb.shape[:2]
         _, rest = self.region_masks(width, height)
-        background = resize(photo.rgb, width, height)
+        background = resize_visible(photo.rgb, photo.alpha, width, height)
         result = background + (1 - rest)[..., None] * (rgb - background)
         return np.clip(result, 0, 1, out=result)
 
@@ -181,7 +189,7 @@ class RunInputs:
             if index is not None:
                 checksums[f"painting of region {number}"] = self.paintings[index].sha256
         if self.protect is not None:
-            checksums["mask of --protect"] = self.protect.sha256
+            checksums["mask that protects"] = self.protect.sha256
         if self.previous is not None:
             checksums["painting of the frame before"] = self.previous.sha256
         return checksums
@@ -231,22 +239,24 @@ def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
     blend = options.style_blend or (1.0,) * count
     if len(blend) != count:
         raise OptionError(
-            f"--style-blend lists {len(blend)} weights for {count} main "
-            f"painting{'s' * (count > 1)}; give one for each: STYLE first, then each --add-style."
+            f"{spelled('style_blend')} lists {len(blend)} weight{'s' * (len(blend) > 1)} for "
+            f"{count} main painting{'s' * (count > 1)}; give one for each, in their order."
         )
     if options.rest == "photo":
         _check_rest(sources)
     if sources.protect is not None and not (options.content_layers and options.content_weight):
-        raise OptionError("--protect holds nothing without content layers and a content weight.")
-    content = as_picture(sources.content)
+        raise OptionError(
+            f"{spelled('protect')} holds nothing without content layers and a content weight."
+        )
+    content = read_visible(sources.content, "photo")
     # Colours under transparent pixels are not part of a style.
-    paintings = [as_picture(source).opaque() for source in sources.styles]
+    paintings = [read_visible(source, "painting").opaque() for source in sources.styles]
     regions: list[tuple[MaskPicture, int | None]] = []
     for mask, painting in sources.regions:
         index = None
         if painting is not None:
             index = len(paintings)
-            paintings.append(as_picture(painting).opaque())
+            paintings.append(read_visible(painting, "painting").opaque())
         regions.append((MaskPicture.read(mask, content), index))
     protect = sources.protect
     return RunInputs(
@@ -261,6 +271,18 @@ def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
     )
 
 
+def read_visible(source: PictureSource, role: str) -> Picture:
+    """Read a picture; raise :class:`OptionError` if none of its pixels is visible.
+
+    ``role`` names the picture in the error's sentence.
+    """
+    picture = as_picture(source)
+    if picture.alpha is None or picture.alpha.any():
+        return picture
+    name = f"The {role} '{picture.name}'" if picture.name else f"The {role}"
+    raise OptionError(f"{name} is transparent all over; choose one with something to see.")
+
+
 def mask_count(regions: int, protect: bool, *, stays: bool) -> int:
     """Number of masks at each layer for ``regions`` regions, their rest and protection.
 
@@ -271,16 +293,20 @@ def mask_count(regions: int, protect: bool, *, stays: bool) -> int:
 
 def resized(picture: Picture, width: int, height: int, arrays: Arrays) -> Array:
     """A picture at another size, contiguous, 1 x 3 x height x width."""
-    return arrays.from_numpy(resize(picture.rgb, width, height).transpose(2, 0, 1)[None])
+    return arrays.from_numpy(
+        resize_visible(picture.rgb, picture.alpha, width, height).transpose(2, 0, 1)[None]
+    )
 
 
 def _check_rest(sources: InputSources) -> None:
     if not sources.regions:
-        raise OptionError("--rest photo leaves nothing to paint; add a --region.")
+        raise OptionError(
+            f"{spelled('rest', 'photo')} leaves nothing to paint; add {spelled('regions')}."
+        )
     if all(painting is not None for _, painting in sources.regions):
         raise OptionError(
-            "With --rest photo nothing would be painted in STYLE's manner; give a region without "
-            "a painting of its own, as --region mask.png."
+            f"With {spelled('rest', 'photo')} nothing would be painted in the main painting's "
+            "manner; give a region without a painting of its own."
         )
 
 

@@ -93,6 +93,7 @@ class _Loop:
     ) -> None:
         self._engine, self._options, self._plan, self._inputs = engine, options, plan, inputs
         self._start = start
+        self._gray = inputs.are_gray and (start is None or start.is_gray)
         self._stopped = stopped
         self._weights = loss_weights(options)
         self._optimizer = _optimizer(options, plan)
@@ -123,8 +124,12 @@ class _Loop:
         while not self._complete:
             terms, gradient = evaluation.loss_and_gradient(image, objective)
             self._best.evaluated(image, terms)
+            if self._gray:
+                # The gradient's projection on grays: a coloured image would gain loss alone.
+                gradient[...] = (gradient[:, 0:1] + gradient[:, 1:2] + gradient[:, 2:3]) / 3
             self._optimizer.update(image, terms.loss, gradient)
             del gradient
+            self._keep_gray(image)
             self._best.stepped(image)
             self._step += 1
             self._iteration += 1
@@ -154,6 +159,7 @@ class _Loop:
             if options.clamp:
                 arrays.clamp(self._image)
             self._optimizer.rescale(partial(_at_scale, scale=scale))
+        self._keep_gray(self._image)
         average = options.optimizer == "adam" and options.average
         self._best = BestImage(average=average, last=options.keep == "last")
         self._stall = LossStall(options.tolerance)
@@ -164,6 +170,11 @@ class _Loop:
             self._iteration, self._complete = resumed["iteration"], resumed["complete"]
             self._resumed = None
         return evaluation, objective, baseline
+
+    def _keep_gray(self, image: Array) -> None:
+        """Make a gray run's image gray to the bit: red counts for all channels."""
+        if self._gray:
+            image[:, 1:] = image[:, :1]
 
     def _loop_step(self, terms: LossTerms, baseline: float, *, scale_done: bool) -> LoopStep:
         return LoopStep(

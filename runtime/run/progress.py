@@ -41,4 +41,4 @@ class Progress:
     """Seconds since the run was requested."""
 
     seconds_left: float | None
-    """Estimated seconds to go; None before the first step."""
+    """Estimated seconds to go; None before the first step if nothing is known of the time."""

@@ -39,7 +39,7 @@ def run_identity(
     if start is not None:
         # An array or image in place of a file has no name.
         given["init"] = ""
-        checksums["picture for --init"] = start.sha256
+        checksums["picture to start from"] = start.sha256
     return {"pictures": checksums, "options": given}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Result"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Result:
     """A finished picture, with the plan and the recipe that made it."""
 
@@ -55,6 +55,13 @@ class Result:
 
     notes: tuple[str, ...] = ()
     """Sentences on what reading the pictures repaired, converted or left out, each once."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Result {self.picture.width}x{self.picture.height}, "
+            f"painted {100 * self.painted:.0f} % in {self.steps} steps, {self.seconds:.1f} s"
+            f"{', stopped' * self.stopped}>"
+        )
 
     def to_pillow(self) -> Image.Image:
         """The picture as an 8-bit Pillow image."""

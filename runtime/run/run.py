@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.options.options import INITS
-from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize, upscale
-from nstrt.runtime.planning.estimate import learn_pace
-from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.pictures import Picture, PictureSource, resize, upscale
+from nstrt.runtime.planning.estimate import Estimate, learn_pace
+from nstrt.runtime.planning.plan import LEAST_SIDE, Plan
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpoint_file import Checkpoint
 from nstrt.runtime.run.checkpoint_schedule import Checkpoints
 from nstrt.runtime.run.color import ColorMode
 from nstrt.runtime.run.eta import ProgressEstimator
 from nstrt.runtime.run.events import Event, Finished, Preview, ScaleDone, Started, Step
-from nstrt.runtime.run.inputs import InputSources, RunInputs, read_inputs
+from nstrt.runtime.run.inputs import InputSources, RunInputs, read_inputs, read_visible
 from nstrt.runtime.run.optimize import LoopStep, optimize
 from nstrt.runtime.run.recipe import recipe_of, run_identity
 from nstrt.runtime.run.result import Result
-from nstrt.runtime.system.cancellation import Interrupt, Interrupted
+from nstrt.runtime.system.cancellation import Interrupt, Interrupted, check_interrupt
+from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,9 @@ __all__ = ["Run"]
 
 _FIRST_PREVIEW = 5
 """Steps before the first timed preview: earlier images are nearly the photo."""
+
+_MEASURED_WORK = 5_000_000
+"""Pixels times steps of a run that repays a measured step."""
 
 _LEARNABLE_WORK = 200_000
 """Pixels times steps of a run whose pace predicts that of other runs."""
@@ -69,8 +73,11 @@ class Run:
         self._last: LoopStep | None = None
         self._result: Result | None = None
         self._events = self._paint()
+        self.photo_size = 0, 0
+        """Width and height of the photo in pixels, once it is read."""
         self.painting = False
         """True once there is a picture that :meth:`stop` would keep."""
+        self._loading = True
 
     def __iter__(self) -> Iterator[Event]:
         return self._events
@@ -78,10 +85,11 @@ class Run:
     def stop(self) -> None:
         """End with the best picture so far, within a layer of the network.
 
-        Before there is a picture, the run ends after its first step. Callable from any thread.
+        Before :class:`Started` the iteration raises :class:`Interrupted`; before there is a
+        picture, the run ends after its first step. Callable from any thread.
         """
         self._stop.set()
-        if self.painting:
+        if self.painting or self._loading:
             self._interrupt.request()
 
     def cancel(self) -> None:
@@ -112,7 +120,9 @@ class Run:
         return self._result
 
     def _paint(self) -> Iterator[Event]:
-        prepared = self._prepare()
+        with self._interrupt.governing():
+            prepared = self._prepare()
+        self._loading = False
         plan, engine = prepared.plan, prepared.engine
         estimator = ProgressEstimator(plan, self._started)
         engine.interrupt = self._interrupt
@@ -126,8 +136,11 @@ class Run:
             if not _is_out_of_memory(error):
                 raise
             if self._last is None:
+                finest = plan.scales[-1]
+                smaller = max(finest.width, finest.height) // 2
                 raise TooLargeError(
-                    "This machine's memory did not suffice; use a smaller --size."
+                    "This machine's memory did not suffice; try "
+                    f"{spelled('size', max(LEAST_SIDE, smaller))}."
                 ) from error
             plan = replace(
                 plan, reasons=(*plan.reasons, "ended early: the memory did not suffice for more")
@@ -138,6 +151,7 @@ class Run:
             # The step refers to the optimiser's images: they end with the run, not with its object.
             last, self._last = self._last, None
         assert last is not None
+        plan = self._planner.as_run(plan, engine)
         progress = estimator.at(last)
         self._result = self._finish(last, replace(prepared, plan=plan), estimator)
         if self._cancelled:
@@ -145,17 +159,30 @@ class Run:
         progress = replace(progress, seconds=estimator.seconds())
         yield Finished(**vars(progress), result=self._result)
 
+    def estimate(self) -> Estimate:
+        """Read the pictures and plan the run, without painting. Raises the errors of the run."""
+        prepared = self._prepare()
+        return self._planner.estimate(prepared.plan, prepared.engine)
+
+    def _expected_seconds(self, prepared: _Prepared) -> float | None:
+        """Seconds of the whole run; None for a short one if nothing is known of the time."""
+        known = self._planner.known_seconds(prepared.plan)
+        # A resumed run measures nothing, and a short one is over soon.
+        if known is not None or prepared.checkpoint or prepared.plan.work < _MEASURED_WORK:
+            return known
+        return self._planner.estimate(prepared.plan, prepared.engine).seconds
+
     def _prepare(self) -> _Prepared:
         """Read the pictures, then plan the run, or take the plan of the checkpoint to resume."""
         options = self._planner.options
-        self._interrupt.check()
         inputs = read_inputs(self.sources, options)
         content, (style, *others) = inputs.content, inputs.paintings
+        self.photo_size = content.size
         start = _start_picture(options.init, self._start)
         color = ColorMode(options, content, style)
         paintings = [color.style, *map(color.prepared_style, others)]
         inputs = inputs.with_colors(color.content, paintings, color.as_seen)
-        self._interrupt.check()
+        check_interrupt()
         checkpoint = None
         if self._checkpoints:
             identity = run_identity(options, inputs.checksums(), start)
@@ -166,7 +193,6 @@ class Run:
         else:
             plan, engine = checkpoint.plan, self._planner.load_planned(checkpoint.plan)
             engine.pin_algorithms(checkpoint.algorithms)
-        self._interrupt.check()
         return _Prepared(
             inputs=inputs,
             photo=content,
@@ -181,14 +207,11 @@ class Run:
         """Optimise, with an event for each step, scale and preview."""
         plan, engine, checkpoint = prepared.plan, prepared.engine, prepared.checkpoint
         start = prepared.start
-        yield Started(
-            **vars(
-                estimator.at_start(checkpoint.scale, checkpoint.iteration, checkpoint.step)
-                if checkpoint
-                else estimator.at_start(0, 0, 0)
-            ),
-            plan=plan,
-        )
+        done = 0, 0, 0
+        if checkpoint:
+            done = checkpoint.scale, checkpoint.iteration, checkpoint.step
+        expected = self._expected_seconds(prepared)
+        yield Started(**vars(estimator.at_start(*done, expected=expected)), plan=plan)
         if self._checkpoints:
             self._planner.choose_algorithms(plan, engine)
             self._checkpoints.begin(plan, engine)
@@ -254,7 +277,8 @@ class Run:
         if rgb.shape[:2] != (finest.height, finest.width):
             rgb = resize(rgb, finest.width, finest.height)
         if options.original_size:
-            rgb = upscale(rgb, prepared.color.content.rgb)
+            content = prepared.color.content
+            rgb = upscale(rgb, content.rgb, content.alpha)
         rgb = prepared.finished(rgb)
         alpha = photo.alpha
         if alpha is not None and alpha.shape != rgb.shape[:2]:
@@ -309,13 +333,15 @@ class _Prepared:
 def _start_picture(name: str, given: PictureSource | None) -> Picture | None:
     """The picture to start from: the one given, or the file that ``name`` is a path of."""
     if given is not None:
-        return as_picture(given).opaque()
+        return read_visible(given, "picture to start from").smoothed()
     if name in INITS:
         return None
     try:
-        return as_picture(name).opaque()
+        return read_visible(name, "picture to start from").smoothed()
     except PictureReadError as error:
-        raise PictureReadError(f"{error} Or start from {', '.join(INITS)} (--init).") from error
+        raise PictureReadError(
+            f"{error} Or start from {', '.join(INITS)} ({spelled('init')})."
+        ) from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["Interrupt", "Interrupted"]
+__all__ = ["Interrupt", "Interrupted", "check_interrupt"]
 
 
 class Interrupted(Exception):  # noqa: N818 - requested, not an error
@@ -51,3 +52,27 @@ class Interrupt:
         finally:
             with self._lock:
                 self._callback = None
+
+    @contextmanager
+    def governing(self) -> Iterator[None]:
+        """Let :func:`check_interrupt` check this interrupt while the block runs."""
+        token = _governing.set(self)
+        try:
+            self.check()
+            yield
+            self.check()
+        finally:
+            _governing.reset(token)
+
+
+_governing: ContextVar[Interrupt | None] = ContextVar("_governing", default=None)
+
+
+def check_interrupt() -> None:
+    """Raise :class:`Interrupted` if the loading that this code is part of was interrupted.
+
+    Slow parts of loading call it: exports, measurements.
+    """
+    interrupt = _governing.get()
+    if interrupt is not None:
+        interrupt.check()

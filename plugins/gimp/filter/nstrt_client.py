@@ -74,7 +74,7 @@ class WorkerClient:
 
     def _handshake(self, token):
         fields = {"token": token} if token else {}
-        self.request("hello", protocol=PROTOCOL, **fields)
+        self.request("hello", protocol=PROTOCOL, labels=_labels(self.settings), **fields)
         deadline = time.monotonic() + HANDSHAKE_SECONDS
         while time.monotonic() < deadline:
             for event, _ in self.events():
@@ -122,3 +122,12 @@ class WorkerClient:
             "The program that paints has ended unexpectedly; try again, and if it happens again, "
             f"look into {self.log}"
         )
+
+
+def _labels(settings):
+    """Return the dialog's labels by the worker's options, for the worker's sentences."""
+    return {
+        item["option"]: item["label"].replace("_", "").partition(" (")[0]
+        for item in settings.arguments
+        if item["option"]
+    }

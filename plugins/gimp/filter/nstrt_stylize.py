@@ -1,7 +1,6 @@
 """Runs one stylize job: the dialog's values become options, the job's events change the canvas."""
 
 import os
-import re
 import time
 
 from nstrt_errors import Cancelled, UserError
@@ -114,12 +113,8 @@ def _progress_text(event):
 
 
 def error_text(event):
-    """Return an error event's message in the dialog's words."""
+    """Return an error event's message, with the log where that may help."""
     text = event["message"].rstrip(".")
-    # The worker names the command line's flags; the dialog has other names for them.
-    text = re.sub(r"use --size (\d+)", r"choose less Detail, or Work at \1 pixels", text)
-    text = re.sub(r"use a (\w+) --size( or fewer --scales)?", r"choose a \1 Detail", text)
-    text = text.replace("leave --original-size out", "scale the picture down first")
     if event["code"] in ("internal", "malformed"):
         text += f" (details in {event['log']})"
     return text

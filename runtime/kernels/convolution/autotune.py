@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.kernels.buffers import BufferPool
-from nstrt.runtime.kernels.convolution.algorithms import COMPILED, candidates
+from nstrt.runtime.kernels.compiled import left_out_reason
+from nstrt.runtime.kernels.convolution.algorithms import COMPILED, COMPILED_MODULE, candidates
 from nstrt.runtime.kernels.convolution.filter import Filter, Kernel
+from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
+from nstrt.runtime.system.words import spelled
 
 __all__ = ["Autotuner", "band_for"]
 
@@ -65,9 +69,9 @@ class Autotuner:
         Uses cached times if there are any, without loading compiled modules.
         """
         key = self._shape_key(weights, rows, columns, transposed=transposed, large=large)
-        if key in self._unverified:
+        if key in self._unverified and not left_out_reason(COMPILED_MODULE):
             return self.names[key]
-        if large and key not in self.names:
+        if large and key not in self.names and find_spec("numba"):
             others = self._candidates(weights, transposed=transposed, large=False)
             seconds = load_measurements("kernels").get(key)
             if isinstance(seconds, dict) and seconds.keys() == {*others, COMPILED}:
@@ -105,7 +109,8 @@ class Autotuner:
         if name not in makers:
             raise CheckpointError(
                 f"This run began with the algorithm '{name}', which does not work here now, so "
-                "it cannot go on to the same pixels; begin it anew, without --resume."
+                "it cannot go on to the same pixels; begin it anew, without "
+                f"{spelled('resume', True)}."
             )
         return name, make(name)
 
@@ -166,6 +171,7 @@ class Autotuner:
         times: dict[str, list[float]] = {name: [] for name in kernels}
         # Runs alternate, so that other load of the machine affects all algorithms alike.
         for repeat in range(_REPEATS + 1):
+            check_interrupt()
             least = min((time for values in times.values() for time in values), default=math.inf)
             for name, kernel in kernels.items():
                 if min(times[name], default=0) > _DROP_RATIO * least:

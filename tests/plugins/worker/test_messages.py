@@ -237,9 +237,9 @@ def test_formats_round_trip(name: str) -> None:
     format = FORMATS[name]
     shape = (17, 23, format.channels)
     if name.endswith("f"):
-        values = random_.random(shape, np.float32)
+        values = 1 - random_.random(shape, np.float32)
     else:
-        values = random_.integers(0, np.iinfo(format.sample).max, shape, format.sample, True)
+        values = random_.integers(1, np.iinfo(format.sample).max, shape, format.sample, True)
     picture = from_pixels(memoryview(values.tobytes()), width=23, height=17, format=format)
     assert picture.size == (23, 17)
     assert (picture.alpha is None) == (format.channels == 3)
@@ -248,14 +248,16 @@ def test_formats_round_trip(name: str) -> None:
 
 def test_floats_outside_are_clipped_and_nan_is_black() -> None:
     values = np.full((16, 16, 4), 0.5, "<f4")
-    values[0, 0] = [np.nan, np.inf, -np.inf, np.nan]
+    values[0, 0] = [np.nan, np.inf, -np.inf, 1]
+    values[1, 0, 3] = np.nan
     values[0, 1] = [-6.46, 1.82, -0.0, 2]
     data = memoryview(values.tobytes())
     picture = from_pixels(data, width=16, height=16, format=FORMATS["rgbaf"])
     assert picture.rgb[0, 0].tolist() == [0, 1, 0]
     assert picture.rgb[0, 1].tolist() == [0, 1, 0]
     assert picture.alpha is not None
-    assert picture.alpha[0, :3].tolist() == [0, 1, 0.5]
+    assert picture.alpha[0, :3].tolist() == [1, 1, 0.5]
+    assert picture.alpha[1, 0] == 0
 
 
 def test_transparency_that_a_format_or_picture_lacks() -> None:

@@ -80,7 +80,7 @@ def test_tables_give_pairs_and_options_per_row(table: str, tmp_path: Path) -> No
         ("l.csv", "photo,style\na.jpg,b.jpg\n", "'content' among them"),
         ("l.csv", "content,strenth\na.jpg,0.5\n", "did you mean 'strength'"),
         ("l.csv", "content,strength\na.jpg,0.5\nb.jpg,much\n", "Picture 2"),
-        ("l.csv", "content,strength\na.jpg,1.5\n", "at most 1"),
+        ("l.csv", "content,strength\na.jpg,1.5\n", "from 0 to 1"),
         ("l.csv", "content\na.jpg,0.5\n", "more cells"),
         ("l.csv", "content\n", "lists no pictures"),
         ("l.toml", "picture = 3", "[[picture]]"),
@@ -106,7 +106,7 @@ def test_invalid_sources_are_refused(photos: Path, tmp_path: Path) -> None:
             jobs_from(list(sources), **arguments)
         return str(raised.value)
 
-    assert "--style" in error(photos, style=None)
+    assert "style=" in error(photos, style=None)
     assert "choose one of" in error(photos, suffix=".bmp")
     (tmp_path / "empty").mkdir()
     assert "no pictures in the folder" in error(tmp_path / "empty")

@@ -182,14 +182,14 @@ def test_graph_engine_can_be_interrupted(models: ModelStore) -> None:
 
 def test_graph_engine_refuses_bf16(models: ModelStore) -> None:
     options = StylizeOptions.of(engine="graph", precision="bf16")
-    with pytest.raises(ProviderUnavailableError, match="--precision fp32"):
+    with pytest.raises(ProviderUnavailableError, match="precision='fp32'"):
         StyleTransfer(options, store=models).plan((64, 64), (64, 64))
 
 
 def test_without_torch_bf16_is_refused(models: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run must not say bf16 and compute in single precision."""
     monkeypatch.setattr("nstrt.runtime.planning.engine_choice.has_torch", lambda: False)
-    with pytest.raises(ProviderUnavailableError, match="--precision fp32"):
+    with pytest.raises(ProviderUnavailableError, match="precision='fp32'"):
         StyleTransfer(StylizeOptions.of(precision="bf16"), store=models).plan((64, 64), (64, 64))
 
 

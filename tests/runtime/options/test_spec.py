@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, get_type_hints
 
 import pytest
@@ -86,23 +87,23 @@ def test_presets_have_values_of_their_options() -> None:
 
 
 def test_only_options_without_a_default_take_none() -> None:
-    for spec in OPTIONS.values():
+    for name, spec in OPTIONS.items():
         if spec.default is None:
             spec.validate(None)
         elif not isinstance(spec.kind, LayerList):
-            with pytest.raises(OptionError, match=spec.flag):
+            with pytest.raises(OptionError, match=f"{name}= must be"):
                 spec.validate(None)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("size", "big", "--size cannot be 'big'; it must be a whole number."),
-        ("strength", "much", "--strength cannot be 'much'; it must be a number."),
-        ("clamp", "maybe", "--clamp cannot be 'maybe'; it must be yes or no."),
-        ("iterations", "9,x", "--iterations cannot be '9,x'; it must be a whole number, or "
+        ("size", "big", "size= cannot be 'big'; it must be a whole number."),
+        ("strength", "much", "strength= cannot be 'much'; it must be a number."),
+        ("clamp", "maybe", "clamp= cannot be 'maybe'; it must be yes or no."),
+        ("iterations", "9,x", "iterations= cannot be '9,x'; it must be a whole number, or "
          "several with commas between them."),
-        ("style_blend", "2,x", "--style-blend cannot be '2,x'; it must be a number, or several "
+        ("style_blend", "2,x", "style_blend= cannot be '2,x'; it must be a number, or several "
          "with commas between them."),
     ],
 )  # fmt: skip
@@ -117,7 +118,7 @@ def test_a_flag_s_sentence_may_end_with_an_example() -> None:
     with pytest.raises(OptionError) as caught:
         spec.parse("9,x", advice=spec.flag_advice)
     assert str(caught.value) == (
-        "--iterations cannot be '9,x'; give one number, or a list such as 100,50,25."
+        "iterations= cannot be '9,x'; give one number, or a list such as 100,50,25."
     )
 
 
@@ -130,11 +131,33 @@ def test_bounds_are_checked() -> None:
     bounds = Range(minimum=1, maximum=3)
     for number in (1, 2.5, 3):
         bounds.check("It", number)
-    for number, words in ((0.5, "It must be at least 1, not 0.5."), (4, "It must be at most 3")):
-        with pytest.raises(OptionError, match=words):
+    for number in (0.5, 4):
+        with pytest.raises(OptionError, match=f"It must be from 1 to 3, not {number}."):
             bounds.check("It", number)
     with pytest.raises(OptionError, match="It must be above 0, not 0"):
         Range(exclusive_minimum=0).check("It", 0)
+
+
+def test_every_range_error_names_both_bounds() -> None:
+    for name, spec in OPTIONS.items():
+        bounds = spec.range
+        if not isinstance(spec.kind, Number) or bounds == Range():
+            continue
+        least = bounds.minimum if bounds.minimum is not None else bounds.exclusive_minimum
+        assert least is not None
+        assert bounds.maximum is not None
+        for value in (least - 1, bounds.maximum + 1):
+            value = int(value) if isinstance(spec.kind, Integer) else value
+            with pytest.raises(OptionError) as caught:
+                spec.validate(value)
+            sentence = str(caught.value)
+            assert sentence.startswith(f"{name}= must be ")
+            for bound in (least, bounds.maximum):
+                assert float(bound) in numbers_in(sentence), sentence
+
+
+def numbers_in(sentence: str) -> list[float]:
+    return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", sentence)]
 
 
 def test_values_that_the_runtime_chooses_have_no_flag() -> None:

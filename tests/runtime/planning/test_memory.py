@@ -128,9 +128,9 @@ def test_tiles_make_memory_flat_but_for_the_pictures_themselves() -> None:
 )
 def test_refusal_names_a_size_that_fits(engine: str, optimizer: str, available: int) -> None:
     demand = demand_of(size=6000, engine=engine, optimizer=optimizer)
-    with pytest.raises(TooLargeError, match=r"use --size \d+") as caught:
+    with pytest.raises(TooLargeError, match=r"use size=\d+") as caught:
         fit_to_memory(demand, available)
-    fits = int(str(caught.value).rpartition("--size ")[2].rstrip("."))
+    fits = int(str(caught.value).rpartition("size=")[2].rstrip("."))
     smaller = demand_of(size=fits, engine=engine, optimizer=optimizer)
     assert fit_to_memory(smaller, available).peak <= available
     # And not much smaller than what would have fitted.
@@ -142,7 +142,7 @@ def test_refusal_names_a_size_that_fits(engine: str, optimizer: str, available: 
 
 def test_refusal_names_original_size_where_it_alone_does_not_fit() -> None:
     demand = demand_of(size=256, enlarged=10**8)
-    with pytest.raises(TooLargeError, match="leave --original-size out"):
+    with pytest.raises(TooLargeError, match="leave original_size=True out"):
         fit_to_memory(demand, 2_000_000_000)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,5 +86,44 @@ def test_style_scale_is_a_length() -> None:
 
 
 def test_too_many_scales_say_so() -> None:
-    with pytest.raises(OptionError, match="use a larger --size or fewer --scales"):
+    with pytest.raises(OptionError, match="make size= at least 725 or scales= at most 6"):
         scales_of((100, 100), scales=12)
+
+
+@pytest.mark.parametrize(
+    ("photo", "values"),
+    [
+        ((4000, 100), {"size": 512}),
+        ((100, 4000), {"size": 64}),
+        ((1000, 300), {"size": 300, "scales": 9}),
+        ((101, 977), {"size": 200, "iterations": (5,) * 6}),
+        ((300, 200), {"size": 32, "scales": 32}),
+        ((300, 200), {"size": 256, "scales": 10, "square": True}),
+    ],
+)
+def test_a_size_too_small_is_refused_with_one_that_does(
+    photo: tuple[int, int], values: dict[str, Any]
+) -> None:
+    with pytest.raises(OptionError) as caught:
+        scales_of(photo, **values)
+    sentence = str(caught.value)
+    size = re.search(r"size= at least (\d+)", sentence)
+    scales = re.search(r"(scales|iterations)= at most (\d+)", sentence)
+    assert size or scales
+    if size:
+        assert int(size[1]) > values["size"]
+        scales_of(photo, **{**values, "size": int(size[1])})
+    if scales:
+        count = int(scales[2])
+        with pytest.raises(OptionError):
+            scales_of(photo, **{**values, **fewer(values, scales[1], count + 1)})
+        scales_of(photo, **{**values, **fewer(values, scales[1], count)})
+
+
+def fewer(values: dict[str, Any], name: str, count: int) -> dict[str, Any]:
+    return {name: count if name == "scales" else values[name][:count]}
+
+
+def test_a_panorama_that_no_size_suits_is_to_be_cropped() -> None:
+    with pytest.raises(OptionError, match=r"1000x1 pixels.*; crop the photo"):
+        scales_of((1_000_000, 16), size=1000)

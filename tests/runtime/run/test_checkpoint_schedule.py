@@ -192,7 +192,7 @@ def test_identity_of_a_run_includes_its_masks(tmp_path: Path) -> None:
     for other, words in (
         ((left, NIGHT, left), "mask of region 1"),
         ((right, CAT, left), "painting of region 1"),
-        ((right, NIGHT, right), "mask of --protect"),
+        ((right, NIGHT, right), "mask that protects"),
     ):
         with pytest.raises(CheckpointError, match=words):
             run(*other, checkpoint=state, resume=True).result()
@@ -305,11 +305,11 @@ def test_without_a_checkpoint_it_starts_from_the_beginning(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"size": 64}, "--size 48"),
-        ({"optimizer": "adam"}, "--optimizer lbfgs"),
-        ({"seed": 3, "gram_mean": False}, "--gram-mean and --seed 0"),
-        ({"iterations": 4}, "--iterations 4,4"),
-        ({"style_layers": "relu2_1"}, "--style-layers relu1_1:1,relu2_1:1"),
+        ({"size": 64}, "size=48"),
+        ({"optimizer": "adam"}, "optimizer='lbfgs'"),
+        ({"seed": 3, "gram_mean": False}, "gram_mean=True and seed=0"),
+        ({"iterations": 4}, "iterations='4,4'"),
+        ({"style_layers": "relu2_1"}, "style_layers='relu1_1:1,relu2_1:1'"),
     ],
 )
 def test_other_options_are_refused_by_name(

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
-from nstrt.runtime import Finished, Interrupted, Preview, Step, StyleTransfer, StylizeOptions
+from nstrt.runtime import (
+    Finished,
+    Interrupted,
+    Preview,
+    Started,
+    Step,
+    StyleTransfer,
+    StylizeOptions,
+)
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.engines.onnx_engine import OnnxEngine
@@ -140,16 +149,60 @@ def test_a_cancelled_run_gives_nothing_and_the_next_one_all(name: str) -> None:
 
 
 @pytest.mark.parametrize("end", [Run.cancel, Run.stop], ids=["cancel", "stop"])
-def test_a_run_may_be_ended_before_it_begins(end: Callable[[Run], None]) -> None:
+def test_a_run_that_is_ended_before_it_begins_raises_interrupted(
+    end: Callable[[Run], None],
+) -> None:
     run = small("onnx").run(CAT, NIGHT)
     end(run)
-    if end is Run.cancel:
+    with pytest.raises(Interrupted):
+        next(iter(run))
+
+
+def test_a_run_that_is_stopped_before_its_first_step_takes_one() -> None:
+    run = small("onnx").run(CAT, NIGHT)
+    assert isinstance(next(iter(run)), Started)
+    run.stop()
+    made = run.result()
+    assert made.stopped
+    assert made.steps == 1
+
+
+@pytest.mark.parametrize("end", [Run.cancel, Run.stop], ids=["cancel", "stop"])
+def test_loading_ends_in_the_middle_of_an_export_or_a_measurement(
+    end: Callable[[Run], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An empty cache: the first run exports models and measures engines and algorithms.
+    monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / "cache"))
+    looks: list[str] = []
+
+    class Counting(Interrupt):
+        def check(self) -> None:
+            looks.append("look")
+            super().check()
+
+    whole = small("auto").run(CAT, NIGHT)
+    whole._interrupt = Counting()
+    assert isinstance(next(iter(whole)), Started)
+    # Each part of the loading looks: models, their checks, engines and their steps.
+    assert len(looks) > 20
+    for wanted in (3, 8):
+        monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / f"cache-{wanted}"))
+        run = small("auto").run(CAT, NIGHT)
+        looks.clear()
+
+        class Ending(Counting):
+            def check(self) -> None:
+                if len(looks) == wanted:  # noqa: B023
+                    end(run)  # noqa: B023
+                super().check()
+
+        run._interrupt = Ending()
         with pytest.raises(Interrupted):
             next(iter(run))
-    else:
-        made = run.result()
-        assert made.stopped
-        assert made.steps == 1
+        assert len(looks) == wanted + 1
+        # Nothing half made is left behind.
+        assert not list((tmp_path / f"cache-{wanted}").rglob(".*"))
+    assert small("onnx").stylize(CAT, NIGHT).steps == 4
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -498,13 +498,13 @@ def test_transparent_mask_pixels_count_as_black() -> None:
     [
         ({"style": [NIGHT, EMBER]}, {"style_blend": (1, 2, 3)}, "one for each"),
         ({}, {"style_blend": (0.0,)}, "above 0"),
-        ({}, {"style_blend": (1.0, -1.0)}, "at least 0"),
-        ({}, {"rest": "photo"}, "add a --region"),
-        ({"regions": [(left_half(), EMBER)]}, {"rest": "photo"}, "STYLE"),
+        ({}, {"style_blend": (1.0, -1.0)}, "from 0 to 1000000"),
+        ({}, {"rest": "photo"}, "add regions="),
+        ({"regions": [(left_half(), EMBER)]}, {"rest": "photo"}, "main painting"),
         ({"regions": [(np.zeros((64, 96), np.uint8), EMBER)]}, {}, "black"),
         ({"regions": [(left_half().T.copy(), EMBER)]}, {}, "proportions"),
         ({"protect": np.zeros((64, 96), np.uint8)}, {}, "black"),
-        ({"protect": left_half()}, {"content_weight": 0}, "--protect"),
+        ({"protect": left_half()}, {"content_weight": 0}, "protect= holds"),
         ({"regions": [left_half()]}, {}, "pair"),
         ({"style": []}, {}, "one at least"),
     ],
@@ -523,7 +523,7 @@ def test_a_mask_that_is_missing_is_named() -> None:
 
 
 def test_graph_engine_refuses_masks() -> None:
-    with pytest.raises(ProviderUnavailableError, match="--engine torch"):
+    with pytest.raises(ProviderUnavailableError, match="engine='torch'"):
         painted(regions=[(left_half(), EMBER)], engine="graph")
     made = painted(protect=left_half(), engine="auto", iterations=2)
     assert made.plan.engine in ("onnx", "torch")
