@@ -28,7 +28,7 @@ MIN_SIDE = 16
 _TOLERANCE = 1e-3
 """Values at most this far outside 0..1 count as rounding and are clipped; others are refused."""
 
-PictureSource: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Picture | Any"
+PictureSource: TypeAlias = "str | Path | bytes | Image.Image | NDArray[Any] | Picture | Any"
 """Types that :func:`as_picture` accepts; ``Any`` stands for ``torch.Tensor``, not imported here."""
 
 
@@ -141,13 +141,14 @@ class Picture:
                 f"The picture is {samples.shape[1]} x {samples.shape[0]} pixels; "
                 f"it must be at least {MIN_SIDE} pixels wide and high."
             )
-        return cls.from_samples(
+        picture = cls.from_samples(
             samples,
             color_channels=found.color_channels,
             source=found.source,
             orientation=found.orientation,
             notes=found.notes,
         )
+        return picture if picture.depth == found.depth else replace(picture, depth=found.depth)
 
     @classmethod
     def from_samples(
