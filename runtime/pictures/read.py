@@ -75,6 +75,9 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
     samples = _colors_and_alpha(samples, channels, facts)
     profile = metadata(image, "icc-profile-data")
     if samples.dtype.kind == "f":
+        if samples.shape[2] > channels:
+            # Invisible colours may be anything, also out of range.
+            samples = np.where(samples[..., -1:] > 0, samples, 0)
         samples = _to_sixteen_bits(samples, name)
         if profile is None:
             facts.notes.append(float_note(name))

@@ -123,7 +123,9 @@ def test_png_chunks_count_in_the_order_of_the_specification() -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("samples", [COLORS, DEEP])
 def test_gamma_changes_colors_and_no_alpha(channels: int, samples: np.ndarray) -> None:
-    pixels = np.dstack([samples, samples[..., :1]])[..., 4 - channels :]
+    pixels = np.dstack([samples, np.maximum(samples[..., :1], 1)])
+    # Without alpha, gray or RGB; with it, the last channel.
+    pixels = pixels[..., :channels] if channels in (1, 3) else pixels[..., 4 - channels :]
     colors = 1 if channels < 3 else 3
     picture = decode_picture(png(pixels, gama(50_000)), name="a")
     unit = pixels / np.iinfo(samples.dtype).max
@@ -253,6 +255,18 @@ def test_saturated_colors_below_white_are_not_tone_mapped() -> None:
     green[..., 1] = pq(203)
     expected = srgb(np.array([0, 1, 0]) @ np.transpose(TO_SRGB[9]))
     assert differences(png(levels(green), cicp(9, 16)), expected) < 1
+
+
+def test_invisible_highlights_change_nothing() -> None:
+    nits = np.full((16, 16, 4), 180.0)
+    nits[..., 3] = 10000
+    nits[:4, :, 3] = 0
+    bright = nits.copy()
+    bright[:4, :, :3] = 10000
+    pictures = [
+        decode_picture(png(levels(pq(values)), cicp(1, 16)), name="a") for values in (nits, bright)
+    ]
+    assert np.array_equal(pictures[0].rgb, pictures[1].rgb)
 
 
 # EXIF
