@@ -7,6 +7,8 @@ from nstrt.runtime.pictures.facts import Facts, cut_off_error
 __all__ = ["inspect_gif"]
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
+_PROFILE = b"ICCRGBG1012"
+"""Application extension with an ICC profile."""
 
 
 def inspect_gif(content: bytes, name: str) -> Facts:
@@ -24,7 +26,10 @@ def inspect_gif(content: bytes, name: str) -> Facts:
                 facts.damage = f"'{name}' has foreign data behind its end, which was left out."
             return facts
         if kind == _EXTENSION:
-            _, place = _sub_blocks(content, place + 2)
+            whole, end = _sub_blocks(content, place + 2)
+            if whole and content[place + 3 : place + 14] == _PROFILE:
+                facts.profile = _data(content, place + 14)
+            place = end
         elif kind == _IMAGE:
             start = place + 10 + _palette_bytes(content[place + 9 : place + 10]) + 1
             whole, end = _sub_blocks(content, start)
@@ -49,11 +54,7 @@ def _complete(content: bytes, descriptor: int, start: int, facts: Facts) -> None
     """
     width = int.from_bytes(content[descriptor + 5 : descriptor + 7], "little")
     height = int.from_bytes(content[descriptor + 7 : descriptor + 9], "little")
-    data = bytearray()
-    place = start
-    while place < len(content) and content[place]:
-        data += content[place + 1 : place + 1 + content[place]]
-        place += 1 + content[place]
+    data = _data(content, start)
     held = _lzw_length(data, content[start - 1], width * height) if start <= len(content) else 0
     if held < width * height:
         raise cut_off_error(facts.name, rows=(height - held // max(1, width), height))
@@ -64,7 +65,16 @@ def _complete(content: bytes, descriptor: int, start: int, facts: Facts) -> None
     facts.content = content[:start] + blocks + bytes([0, _TRAILER])
 
 
-def _lzw_length(data: bytearray, minimum: int, wanted: int) -> int:
+def _data(content: bytes, place: int) -> bytes:
+    """Data of a chain of sub-blocks, as far as it goes."""
+    data = bytearray()
+    while place < len(content) and content[place]:
+        data += content[place + 1 : place + 1 + content[place]]
+        place += 1 + content[place]
+    return bytes(data)
+
+
+def _lzw_length(data: bytes, minimum: int, wanted: int) -> int:
     """Number of pixels in LZW data, counted up to ``wanted``."""
     if not 1 <= minimum <= 11:
         return 0

@@ -323,6 +323,30 @@ def test_cmyk_without_a_profile_is_noted() -> None:
     assert decode_picture(encoded(image, "TIFF", icc_profile=profile), name="a").notes == ()
 
 
+def test_the_profile_of_a_gif_is_converted() -> None:
+    content = encoded(Image.fromarray(COLORS[:8, :32]).resize((32, 24)).quantize(64), "GIF")
+    blocks = b"".join(
+        bytes([len(P3[i : i + 255])]) + P3[i : i + 255] for i in range(0, len(P3), 255)
+    )
+    start = 13 + (3 << ((content[10] & 7) + 1))
+    extension = b"\x21\xff\x0bICCRGBG1012" + blocks + b"\0"
+    with_profile = decode_picture(content[:start] + extension + content[start:], name="a")
+    held = decode_picture(content, name="a").to_array(np.uint8)
+    expected = decode_picture(encoded(Image.fromarray(held), "PNG", icc_profile=P3), name="a")
+    assert np.array_equal(with_profile.rgb, expected.rgb)
+
+
+def test_premultiplied_avif_is_divided_by_alpha() -> None:
+    rgba = np.dstack([COLORS // 3 + 120, np.full((24, 32, 1), 128, np.uint8)]).astype(np.uint8)
+    image = Image.fromarray(rgba)
+    options = {"quality": 100, "subsampling": "4:4:4"}
+    straight = decode_picture(encoded(image, "AVIF", **options), name="a")
+    content = encoded(image, "AVIF", alpha_premultiplied=True, **options)
+    assert b"prem" in content
+    got = decode_picture(content, name="a")
+    assert np.abs(got.rgb - straight.rgb).mean() * 255 < 3
+
+
 def test_ordinary_pictures_have_no_notes() -> None:
     image = Image.fromarray(COLORS)
     for kind in ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "GIF", "BMP"):
