@@ -309,6 +309,14 @@ def test_a_broken_profile_is_noted(profile: bytes, kind: str) -> None:
     )
 
 
+def test_a_jpeg_that_lacks_a_piece_of_its_profile_is_noted() -> None:
+    content = encoded(Image.fromarray(COLORS), "JPEG", icc_profile=P3 + bytes(100_000))
+    assert content.count(b"ICC_PROFILE") == 2
+    place = content.index(b"ICC_PROFILE") - 4
+    cut = content[:place] + content[place + 2 + int.from_bytes(content[place + 2 : place + 4]) :]
+    assert "colour profile" in decode_picture(cut, name="a").notes[0]
+
+
 def test_a_broken_profile_leaves_the_next_chunk_in_force() -> None:
     broken = bytearray(iccp())
     broken[40:60] = bytes(20)
