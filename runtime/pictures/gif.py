@@ -33,10 +33,12 @@ def inspect_gif(content: bytes, name: str) -> Facts:
         elif kind == _IMAGE:
             start = place + 10 + _palette_bytes(content[place + 9 : place + 10]) + 1
             whole, end = _sub_blocks(content, start)
-            if not whole and not first_frame_end:
-                _complete(content, place, start, facts)
-                return facts
-            if whole and not first_frame_end:
+            if not first_frame_end:
+                data = _checked_data(content, place, start, facts.name)
+                if not whole:
+                    facts.damage = f"'{name}' lacks its end, but all of its rows are there."
+                    facts.content = content[:start] + _in_blocks(data) + bytes([_TRAILER])
+                    return facts
                 first_frame_end = end
             place = end
         else:
@@ -47,8 +49,8 @@ def inspect_gif(content: bytes, name: str) -> Facts:
     return facts
 
 
-def _complete(content: bytes, descriptor: int, start: int, facts: Facts) -> None:
-    """Complete the cut-off data of the first frame.
+def _checked_data(content: bytes, descriptor: int, start: int, name: str) -> bytes:
+    """Compressed data of a frame, by its descriptor and the first data sub-block.
 
     Raises :class:`PictureReadError` if it lacks pixels.
     """
@@ -57,12 +59,15 @@ def _complete(content: bytes, descriptor: int, start: int, facts: Facts) -> None
     data = _data(content, start)
     held = _lzw_length(data, content[start - 1], width * height) if start <= len(content) else 0
     if held < width * height:
-        raise cut_off_error(facts.name, rows=(height - held // max(1, width), height))
-    blocks = b"".join(
-        bytes([len(data[i : i + 255])]) + data[i : i + 255] for i in range(0, len(data), 255)
-    )
-    facts.damage = f"'{facts.name}' lacks its end, but all of its rows are there."
-    facts.content = content[:start] + blocks + bytes([0, _TRAILER])
+        raise cut_off_error(name, rows=(height - held // max(1, width), height))
+    return data
+
+
+def _in_blocks(data: bytes) -> bytes:
+    """Data in a chain of sub-blocks."""
+    starts = range(0, len(data), 255)
+    chain = b"".join(bytes([len(data[i : i + 255])]) + data[i : i + 255] for i in starts)
+    return chain + b"\0"
 
 
 def _data(content: bytes, place: int) -> bytes:
