@@ -47,7 +47,7 @@ def inspect_jpeg(content: bytes, name: str) -> Facts:
         facts.damage = f"'{name}' lacks its end marker, but all of its rows are there."
     elif frame.kind in _PROGRESSIVE and not frame.complete:
         # The standard allows it, and the writer may have meant it.
-        facts.damage = f"'{name}' lacks scans of a progressive JPEG, so fine detail may miss."
+        facts.damage = f"'{name}' lacks scans of a progressive JPEG, so fine detail may be missing."
     return facts
 
 
