@@ -309,6 +309,17 @@ def test_a_broken_profile_is_noted(profile: bytes, kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_gray_with_an_rgb_profile_is_noted_only_if_that_says_other_grays(kind: str) -> None:
+    gray = Image.fromarray(COLORS[..., 0])
+    # P3 has sRGB's curve. The third has another one.
+    linear = bytes(pyvips.Image.profile_load("p3")).replace(b"para", b"oops")
+    for profile, notes in ((P3, 0), (bytes(pyvips.Image.profile_load("srgb")), 0), (linear, 1)):
+        picture = decode_picture(encoded(gray, kind, icc_profile=profile), name="a")
+        assert len(picture.notes) == notes
+        assert np.abs(picture.rgb[..., 0] - COLORS[..., 0] / 255).max() < 0.2
+
+
 def test_a_jpeg_that_lacks_a_piece_of_its_profile_is_noted() -> None:
     content = encoded(Image.fromarray(COLORS), "JPEG", icc_profile=P3 + bytes(100_000))
     assert content.count(b"ICC_PROFILE") == 2
