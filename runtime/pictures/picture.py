@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures.gray import is_gray, keep_gray
+from nstrt.runtime.pictures.metadata import NO_METADATA, Metadata, metadata_of_pillow
 from nstrt.runtime.pictures.transparency import continue_colors, smooth_faint_colors
 from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_range
 
@@ -55,6 +56,9 @@ class Picture:
 
     notes: tuple[str, ...] = ()
     """Sentences on what reading repaired, converted or left out; they name the picture."""
+
+    metadata: Metadata = NO_METADATA
+    """Resolution, EXIF, IPTC and XMP data, for saving."""
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype != np.float32:
@@ -129,8 +133,10 @@ class Picture:
         from nstrt.runtime.pictures.pillow import pillow_samples
 
         samples, profile, orientation = pillow_samples(image)
+        metadata = metadata_of_pillow(image, orientation=orientation)
         if samples.dtype.kind == "f":
-            return cls.from_array(apply_orientation(samples, orientation))
+            picture = cls.from_array(apply_orientation(samples, orientation))
+            return replace(picture, metadata=metadata)
         if min(samples.shape[:2]) < MIN_SIDE:
             raise OptionError(
                 f"The picture is {samples.shape[1]} x {samples.shape[0]} pixels; "
@@ -141,6 +147,7 @@ class Picture:
             color_channels=4 if image.mode == "CMYK" else None,
             profile=profile,
             orientation=orientation,
+            metadata=metadata,
         )
 
     @classmethod
@@ -154,6 +161,7 @@ class Picture:
         name: str = "",
         sha256: str = "",
         notes: tuple[str, ...] = (),
+        metadata: Metadata = NO_METADATA,
     ) -> Picture:
         """Convert uint8 or uint16 samples as a file stores them, (height, width, channels).
 
@@ -181,6 +189,7 @@ class Picture:
             name=name,
             sha256=sha256,
             notes=notes,
+            metadata=metadata,
         )
 
     def smoothed(self) -> Picture:
@@ -265,6 +274,7 @@ def _build(
     name: str = "",
     sha256: str = "",
     notes: tuple[str, ...] = (),
+    metadata: Metadata = NO_METADATA,
 ) -> Picture:
     """Build a picture from arrays that it owns, and make them read-only."""
     if values.shape[2] == 4:
@@ -272,7 +282,15 @@ def _build(
     values.setflags(write=False)
     if alpha is not None:
         alpha.setflags(write=False)
-    return Picture(rgb=values, alpha=alpha, depth=depth, name=name, sha256=sha256, notes=notes)
+    return Picture(
+        rgb=values,
+        alpha=alpha,
+        depth=depth,
+        name=name,
+        sha256=sha256,
+        notes=notes,
+        metadata=metadata,
+    )
 
 
 def _fill(target: NDArray[Any], values: NDArray[np.float32]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
+from nstrt.runtime.pictures.metadata import metadata_of_file, metadata_of_pillow
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
 from nstrt.runtime.pictures.sniff import READABLE, detect_format, detect_unsupported
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name, read_file
@@ -65,13 +66,15 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
     samples = samples[..., : color_channels + 1]
     if samples.dtype.kind == "f":
         samples = _to_sixteen_bits(samples, name)
+    orientation = _metadata(image, "orientation") or 1
     return Picture.from_samples(
         _expand_to_sixteen_bits(samples, image),
         color_channels=color_channels,
         profile=_metadata(image, "icc-profile-data"),
-        orientation=_metadata(image, "orientation") or 1,
+        orientation=orientation,
         name=name,
         sha256=sha256,
+        metadata=metadata_of_file(content, image, name=name, orientation=orientation),
     )
 
 
@@ -171,4 +174,10 @@ def _decode_bmp(content: bytes, name: str, sha256: str) -> Picture:
         raise PictureReadError(
             f"The picture '{name}' is cut off or damaged; copy it again from where it came from."
         ) from error
-    return Picture.from_samples(samples, profile=profile, name=name, sha256=sha256)
+    return Picture.from_samples(
+        samples,
+        profile=profile,
+        name=name,
+        sha256=sha256,
+        metadata=metadata_of_pillow(image, orientation=1),
+    )
