@@ -62,7 +62,8 @@ class Embedding:
             # libvips counts in dots per millimetre.
             x, y = (value / 25.4 for value in self.metadata.resolution)
             image = image.copy(xres=x, yres=y)
-        if self._xmp:
+        # libvips compresses the packet in PNG files, and some readers then take it for Latin-1.
+        if self._xmp and self.container != "PNG":
             set_blob(image, "xmp-data", self._xmp)
             keep.append("xmp")
         if self.metadata.iptc and self.container == "JPEG":
@@ -88,6 +89,7 @@ class Embedding:
                 content,
                 exif=self._exif,
                 iptc=self.metadata.iptc,
+                xmp=self._xmp,
                 keep_resolution=self.metadata.resolution is not None,
             )
         if self.container == "WebP" and self._exif:

@@ -14,7 +14,14 @@ from nstrt.runtime.pictures.xmp_packet import clean_packet
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["NO_METADATA", "Metadata", "metadata_of_file", "metadata_of_pillow", "pack_iptc"]
+__all__ = [
+    "NO_METADATA",
+    "Metadata",
+    "exif_of_pillow",
+    "metadata_of_file",
+    "metadata_of_pillow",
+    "pack_iptc",
+]
 
 _Value = TypeVar("_Value")
 
@@ -84,18 +91,28 @@ def metadata_of_file(content: bytes, image: Any, *, name: str, orientation: int)
     )
 
 
-def metadata_of_pillow(image: Image.Image, *, orientation: int) -> Metadata:
-    """Collect the data that Pillow keeps beside an image; none for images of other origin."""
-    info = image.info
-    profiles = {
-        key[17:]: raw_profile(_as_bytes(text))
-        for key, text in info.items()
-        if isinstance(key, str) and key.startswith("Raw profile type ")
-    }
-    tags: Any = getattr(image, "tag_v2", {})
-    exif = _as_bytes(info.get("exif")) or _profile(profiles, "exif", "APP1")
+def exif_of_pillow(image: Image.Image) -> bytes | None:
+    """EXIF data of an image; ``None`` if Pillow knows that there are some but not what.
+
+    Pillow reads those of TIFF files only until the pixels are loaded.
+    """
+    info, tags = image.info, getattr(image, "tag_v2", {})
     if tags:
-        exif = _tried(lambda: _exif_of_tiff(image), b"")
+        return _tried(lambda: _exif_of_tiff(image), None)
+    return _as_bytes(info.get("exif")) or _profile(_profiles_of(info), "exif", "APP1")
+
+
+def metadata_of_pillow(
+    image: Image.Image, *, exif: bytes | None = b"", orientation: int = 1
+) -> Metadata:
+    """Collect the data that Pillow keeps beside an image; none for images of other origin.
+
+    ``exif`` is the result of :func:`exif_of_pillow` before the pixels were loaded.
+    """
+    info, profiles = image.info, _profiles_of(image.info)
+    # Chunks behind the pixels of a PNG file are known only now.
+    exif = exif or (None if exif is None else exif_of_pillow(image))
+    tags: Any = getattr(image, "tag_v2", {})
     photoshop = info.get("photoshop")
     iptc = photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else None
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or tags.get(_TIFF_XMP)
@@ -103,8 +120,8 @@ def metadata_of_pillow(image: Image.Image, *, orientation: int) -> Metadata:
     # Pillow states 72 for JPEG files whose EXIF data states none.
     if dpi and exif and "jfif_unit" not in info and tuple(dpi) == (72, 72):
         dpi = None
-    return _collect(
-        exif=exif,
+    metadata = _collect(
+        exif=exif or b"",
         iptc=_as_bytes(iptc or tags.get(_TIFF_IPTC)) or _profile(profiles, "iptc", "8bim"),
         xmp=_as_bytes(xmp) or _profile(profiles, "xmp"),
         resolution=_tried(lambda: (float(dpi[0]), float(dpi[1])), None) if dpi else None,
@@ -112,6 +129,10 @@ def metadata_of_pillow(image: Image.Image, *, orientation: int) -> Metadata:
         owner="the picture",
         is_tiff=bool(tags),
     )
+    if exif is not None:
+        return metadata
+    lost = "The EXIF data of the picture cannot be read from its Pillow image and was left out."
+    return replace(metadata, damage=(*metadata.damage, lost))
 
 
 def pack_iptc(records: bytes) -> bytes:
@@ -196,17 +217,31 @@ def _iptc_records(data: bytes) -> bytes:
 
 
 def _exif_of_tiff(image: Image.Image) -> bytes:
-    """EXIF data from the tags of a Pillow TIFF image."""
+    """EXIF data from the tags of a Pillow TIFF image; raises an exception if some are lost."""
     from PIL import Image
 
-    tags = image.getexif()
+    own: Any = image
+    values = dict(own.tag_v2)
+    for pointer in (_EXIF_POINTER, _GPS_POINTER):
+        if pointer in values:
+            values[pointer] = image.getexif().get_ifd(pointer)
+            if not values[pointer]:
+                raise LookupError("the image is loaded and its file closed")
     copy = Image.Exif()
-    parts = {pointer: tags.get_ifd(pointer) for pointer in (_EXIF_POINTER, _GPS_POINTER)}
-    for tag, value in {**tags, **parts}.items():
-        if value != {}:
-            # Pillow would write question marks for letters beyond ASCII.
-            copy[tag] = value.encode("latin-1", "replace") if isinstance(value, str) else value
+    for tag, value in values.items():
+        # Pillow would write question marks for letters beyond ASCII.
+        copy[tag] = value.encode("latin-1", "replace") if isinstance(value, str) else value
     return copy.tobytes()
+
+
+def _profiles_of(info: dict[Any, Any]) -> dict[str, bytes]:
+    """Data that older programs store in PNG files as text, by its kind."""
+    start = "Raw profile type "
+    return {
+        key.removeprefix(start): raw_profile(_as_bytes(text))
+        for key, text in info.items()
+        if isinstance(key, str) and key.startswith(start)
+    }
 
 
 def _profile(profiles: dict[str, bytes], *kinds: str) -> bytes:

@@ -12,7 +12,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures.gray import is_gray, keep_gray
-from nstrt.runtime.pictures.metadata import NO_METADATA, Metadata, metadata_of_pillow
+from nstrt.runtime.pictures.metadata import (
+    NO_METADATA,
+    Metadata,
+    exif_of_pillow,
+    metadata_of_pillow,
+)
 from nstrt.runtime.pictures.transparency import continue_colors, smooth_faint_colors
 from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_range
 
@@ -132,8 +137,9 @@ class Picture:
         """Convert a Pillow image of any mode; apply its profile and orientation."""
         from nstrt.runtime.pictures.pillow import pillow_samples
 
+        exif = exif_of_pillow(image)
         samples, profile, orientation = pillow_samples(image)
-        metadata = metadata_of_pillow(image, orientation=orientation)
+        metadata = metadata_of_pillow(image, exif=exif, orientation=orientation)
         if samples.dtype.kind == "f":
             picture = cls.from_array(apply_orientation(samples, orientation))
             return replace(picture, metadata=metadata)

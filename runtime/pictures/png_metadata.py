@@ -55,9 +55,14 @@ def raw_profile(text: bytes) -> bytes:
         return b""
 
 
-def with_metadata(content: bytes, *, exif: bytes, iptc: bytes, keep_resolution: bool) -> bytes:
-    """Add EXIF data and IPTC records to a PNG file, or remove its resolution."""
+def with_metadata(
+    content: bytes, *, exif: bytes, iptc: bytes, xmp: bytes, keep_resolution: bool
+) -> bytes:
+    """Add EXIF data, IPTC records and an XMP packet to a PNG file, or remove its resolution."""
     added = b""
+    if xmp:
+        # Uncompressed, without language and translated name, as the XMP specification demands.
+        added += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
     if exif:
         added += _chunk(b"eXIf", exif)
     if iptc:

@@ -179,5 +179,5 @@ def _decode_bmp(content: bytes, name: str, sha256: str) -> Picture:
         profile=profile,
         name=name,
         sha256=sha256,
-        metadata=metadata_of_pillow(image, orientation=1),
+        metadata=metadata_of_pillow(image),
     )
