@@ -16,7 +16,7 @@ from PIL import Image
 from nstrt.runtime.engines import benchmark as calibrate
 from nstrt.runtime.model import ModelSpec, ModelStore, Padding, Pooling
 
-from support import EXAMPLES, Crop, Network
+from support import EXAMPLES, ROOT, Crop, Network
 from support.reference import Reference
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # Threads that spin while they wait for each other made torch ten times slower on a busy
 # machine. Its OpenMP library reads this when it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Tests that import ONNX Runtime themselves report nothing either.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("any-machine", deadline=None, derandomize=True)
@@ -46,6 +49,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shared = tmp_path_factory.getbasetemp().parent / "models"
         shared.mkdir(exist_ok=True)
         (folder / "models").symlink_to(shared, target_is_directory=True)
+    # Compiled code is right for its sources and versions, and compiling it takes long.
+    compiled = ROOT / "tests" / "__pycache__" / "compiled"
+    compiled.mkdir(parents=True, exist_ok=True)
+    (folder / "compiled").symlink_to(compiled, target_is_directory=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NSTRT_CACHE", str(folder))
         # Which engine or algorithm is faster, no test minds; that it is measured, some do.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+from importlib.util import find_spec
 from typing import Any
 
 from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.kernels.compiled import uncached_reason
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import PROVIDERS, choose_provider, is_available
@@ -50,11 +52,21 @@ def describe() -> dict[str, Any]:
             "threads": default_threads(),
             "free_memory": f"{available_memory() / 1e9:.1f} GB",
         },
+        "compiled_loops": _compiled_loops(),
         "models": {
             "folder": str(cache_folder() / "models"),
             "files": [model.path.name for model in store.list()],
         },
     }
+
+
+def _compiled_loops() -> str:
+    """Where the loops that Numba compiles are cached."""
+    if not find_spec("numba"):
+        return "left out: Numba is not installed"
+    if reason := uncached_reason():
+        return f"compiled for each run: {cache_folder() / 'compiled'} cannot be written ({reason})"
+    return f"cached in {cache_folder() / 'compiled'}"
 
 
 def _nodes(store: ModelStore, provider: str) -> dict[str, str]:

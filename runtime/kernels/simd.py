@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from nstrt.runtime.kernels.compiled import kernels_fingerprint
+from nstrt.runtime.kernels.code_cache import enable_cache
 
 __all__ = [
     "FLOAT_BYTES",
@@ -71,9 +71,9 @@ def jit(loop: Callable[..., Any]) -> Any:
 
     The compiled code is cached on disk until one of the kernels' sources changes.
     """
-    # Numba compares the function's own file only, but intrinsics of other files are inlined.
-    loop.__qualname__ += f"_{kernels_fingerprint()}"
-    return numba.njit(cache=True, nogil=True)(loop)
+    compiled = numba.njit(nogil=True)(loop)
+    enable_cache(compiled)
+    return compiled
 
 
 def vector_type(lanes: int) -> Any:

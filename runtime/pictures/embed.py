@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nstrt.runtime.pictures.exif_block import Directory, ExifBlock, Tag, parse_exif
+from nstrt.runtime.pictures.exif_block import Directory, ExifBlock, Tag, parse_block
 from nstrt.runtime.pictures.metadata import Metadata, pack_iptc
 from nstrt.runtime.pictures.png_metadata import with_metadata
 from nstrt.runtime.pictures.vips import set_blob
@@ -149,7 +149,7 @@ class Embedding:
 
     def _completed_tiff(self, content: bytes) -> bytes:
         """A TIFF file with a new directory at its end: libvips writes neither EXIF nor GPS."""
-        stored = parse_exif(content, all_tags=True)
+        stored = parse_block(content, all_tags=True)
         block = self.metadata.exif.in_order(stored.order)
         extra: Directory = {}
         if self.metadata.iptc:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
 
-__all__ = ["ExifBlock", "Tag", "parse_exif", "resolution_by_tags"]
+__all__ = ["ExifBlock", "Tag", "parse_block", "resolution_by_tags"]
 
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
 """Bytes of a number in each TIFF type; types 5 and 10 have two numbers for each value."""
 
-_BYTE, _ASCII, _SHORT, _LONG, _RATIONAL = 1, 2, 3, 4, 5
+_SHORT, _LONG, _RATIONAL, _UNDEFINED = 3, 4, 5, 7
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
-_NO_UNIT, _INCH, _CENTIMETRE = 1, 2, 3
-_EXIF, _GPS, _MAKER_NOTE = 0x8769, 0x8825, 0x927C
+_INCH, _CENTIMETRE = 2, 3
+_EXIF, _GPS, _MAKER_NOTE, _VERSION = 0x8769, 0x8825, 0x927C, 0x9000
 _COLOR_SPACE, _WIDTH, _HEIGHT = 0xA001, 0xA002, 0xA003
 _SRGB = 1
 
@@ -76,6 +76,7 @@ class ExifBlock:
     ) -> ExifBlock:
         """A block that also states an sRGB picture's size and its dots per inch."""
         photo = {
+            _VERSION: Tag(_UNDEFINED, 4, b"0232"),
             **self.photo,
             _COLOR_SPACE: self._short(_SRGB),
             _WIDTH: self._long(size[0]),
@@ -154,7 +155,7 @@ class ExifBlock:
         return Tag(_RATIONAL, 1, struct.pack(self.order + "II", value.numerator, value.denominator))
 
 
-def parse_exif(data: bytes, *, all_tags: bool = False) -> ExifBlock:
+def parse_block(data: bytes, *, all_tags: bool = False) -> ExifBlock:
     """Parse EXIF data, or the first directory of a TIFF file.
 
     Tags that would be untrue of a repainted picture are left out unless ``all_tags`` is true, and
@@ -187,7 +188,7 @@ def resolution_by_tags(data: bytes) -> tuple[float, float] | None:
 
     Raises :class:`ValueError` if there is no directory.
     """
-    block = parse_exif(data, all_tags=True)
+    block = parse_block(data, all_tags=True)
     x, y = (block.main.get(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
     unit = block.main.get(_RESOLUTION_UNIT)
     number = _INCH

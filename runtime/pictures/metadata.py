@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nstrt.runtime.pictures.exif_block import ExifBlock, parse_exif, resolution_by_tags
+from nstrt.runtime.pictures.exif_block import ExifBlock, parse_block, resolution_by_tags
 from nstrt.runtime.pictures.png_metadata import PngMetadata, raw_profile, read_png_metadata
 from nstrt.runtime.pictures.xmp_packet import clean_packet
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_METADATA",
     "Metadata",
-    "exif_of_pillow",
     "metadata_of_file",
     "metadata_of_pillow",
     "pack_iptc",
@@ -29,7 +28,6 @@ _IPTC_RESOURCE = 0x0404
 """Number of the Photoshop resource that holds IPTC records."""
 
 _TIFF_XMP, _TIFF_IPTC = 700, 33723
-_EXIF_POINTER, _GPS_POINTER = 0x8769, 0x8825
 
 _MAX_DOTS = 1_000_000.0
 """Largest number of dots per inch that counts as one; TIFF files cannot state more."""
@@ -91,28 +89,19 @@ def metadata_of_file(content: bytes, image: Any, *, name: str, orientation: int)
     )
 
 
-def exif_of_pillow(image: Image.Image) -> bytes | None:
-    """EXIF data of an image; ``None`` if Pillow knows that there are some but not what.
-
-    Pillow reads those of TIFF files only until the pixels are loaded.
-    """
-    info, tags = image.info, getattr(image, "tag_v2", {})
-    if tags:
-        return _tried(lambda: _exif_of_tiff(image), None)
-    return _as_bytes(info.get("exif")) or _profile(_profiles_of(info), "exif", "APP1")
-
-
 def metadata_of_pillow(
-    image: Image.Image, *, exif: bytes | None = b"", orientation: int = 1
+    image: Image.Image, *, content: bytes = b"", orientation: int = 1
 ) -> Metadata:
-    """Collect the data that Pillow keeps beside an image; none for images of other origin.
+    """Collect the data that Pillow keeps beside a loaded image; none for images of other origin.
 
-    ``exif`` is the result of :func:`exif_of_pillow` before the pixels were loaded.
+    ``content`` are the bytes of its file, if they are known. Pillow reads the EXIF data of a TIFF
+    file only until the pixels are loaded.
     """
     info, profiles = image.info, _profiles_of(image.info)
-    # Chunks behind the pixels of a PNG file are known only now.
-    exif = exif or (None if exif is None else exif_of_pillow(image))
     tags: Any = getattr(image, "tag_v2", {})
+    exif = _as_bytes(info.get("exif")) or _profile(profiles, "exif", "APP1")
+    if tags:
+        exif = content if content[:2] in (b"II", b"MM") else b""
     photoshop = info.get("photoshop")
     iptc = photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else None
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or tags.get(_TIFF_XMP)
@@ -121,7 +110,7 @@ def metadata_of_pillow(
     if dpi and exif and "jfif_unit" not in info and tuple(dpi) == (72, 72):
         dpi = None
     metadata = _collect(
-        exif=exif or b"",
+        exif=exif,
         iptc=_as_bytes(iptc or tags.get(_TIFF_IPTC)) or _profile(profiles, "iptc", "8bim"),
         xmp=_as_bytes(xmp) or _profile(profiles, "xmp"),
         resolution=_tried(lambda: (float(dpi[0]), float(dpi[1])), None) if dpi else None,
@@ -129,7 +118,7 @@ def metadata_of_pillow(
         owner="the picture",
         is_tiff=bool(tags),
     )
-    if exif is not None:
+    if exif or not tags:
         return metadata
     lost = "The EXIF data of the picture cannot be read from its Pillow image and was left out."
     return replace(metadata, damage=(*metadata.damage, lost))
@@ -157,7 +146,7 @@ def _collect(
     block, packet = ExifBlock(), b""
     if exif:
         try:
-            block = parse_exif(exif)
+            block = parse_block(exif)
             resolution = resolution or resolution_by_tags(exif)
         except ValueError:
             if not is_tiff:
@@ -214,24 +203,6 @@ def _iptc_records(data: bytes) -> bytes:
             break
         data = data[place + 4 + length + length % 2 :]
     return data if data[:1] == b"\x1c" else b""
-
-
-def _exif_of_tiff(image: Image.Image) -> bytes:
-    """EXIF data from the tags of a Pillow TIFF image; raises an exception if some are lost."""
-    from PIL import Image
-
-    own: Any = image
-    values = dict(own.tag_v2)
-    for pointer in (_EXIF_POINTER, _GPS_POINTER):
-        if pointer in values:
-            values[pointer] = image.getexif().get_ifd(pointer)
-            if not values[pointer]:
-                raise LookupError("the image is loaded and its file closed")
-    copy = Image.Exif()
-    for tag, value in values.items():
-        # Pillow would write question marks for letters beyond ASCII.
-        copy[tag] = value.encode("latin-1", "replace") if isinstance(value, str) else value
-    return copy.tobytes()
 
 
 def _profiles_of(info: dict[Any, Any]) -> dict[str, bytes]:

@@ -15,7 +15,6 @@ from nstrt.runtime.pictures.gray import is_gray, keep_gray
 from nstrt.runtime.pictures.metadata import (
     NO_METADATA,
     Metadata,
-    exif_of_pillow,
     metadata_of_pillow,
 )
 from nstrt.runtime.pictures.transparency import continue_colors, smooth_faint_colors
@@ -23,6 +22,8 @@ from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_r
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from nstrt.runtime.pictures.to_srgb import ColorSource
 
 __all__ = ["MIN_SIDE", "Picture", "PictureSource"]
 
@@ -135,14 +136,18 @@ class Picture:
     @classmethod
     def from_pillow(cls, image: Image.Image) -> Picture:
         """Convert a Pillow image of any mode; apply its profile and orientation."""
-        from nstrt.runtime.pictures.pillow import pillow_samples
+        from nstrt.runtime.pictures.pillow import file_content, pillow_samples
 
-        exif = exif_of_pillow(image)
-        samples, profile, orientation = pillow_samples(image)
-        metadata = metadata_of_pillow(image, exif=exif, orientation=orientation)
+        content = file_content(image)
+        found = pillow_samples(image)
+        samples = found.samples
+        metadata = metadata_of_pillow(image, content=content, orientation=found.orientation)
         if samples.dtype.kind == "f":
-            picture = cls.from_array(apply_orientation(samples, orientation))
-            return replace(picture, metadata=metadata)
+            return replace(
+                cls.from_array(apply_orientation(samples, found.orientation)),
+                notes=found.notes,
+                metadata=metadata,
+            )
         if min(samples.shape[:2]) < MIN_SIDE:
             raise OptionError(
                 f"The picture is {samples.shape[1]} x {samples.shape[0]} pixels; "
@@ -150,9 +155,10 @@ class Picture:
             )
         return cls.from_samples(
             samples,
-            color_channels=4 if image.mode == "CMYK" else None,
-            profile=profile,
-            orientation=orientation,
+            color_channels=found.color_channels,
+            source=found.source,
+            orientation=found.orientation,
+            notes=found.notes,
             metadata=metadata,
         )
 
@@ -162,7 +168,7 @@ class Picture:
         samples: NDArray[Any],
         *,
         color_channels: int | None = None,
-        profile: bytes | None = None,
+        source: ColorSource = None,
         orientation: int = 1,
         name: str = "",
         sha256: str = "",
@@ -172,10 +178,10 @@ class Picture:
         """Convert uint8 or uint16 samples as a file stores them, (height, width, channels).
 
         ``color_channels`` is 1 for gray, 3 for RGB or 4 for CMYK; a further channel is alpha. The
-        default is 1 for up to two channels and 3 otherwise. ``profile`` is an ICC profile,
-        ``orientation`` the EXIF value.
+        default is 1 for up to two channels and 3 otherwise. ``source`` is an ICC profile
+        or a colour encoding, ``orientation`` the EXIF value.
         """
-        from nstrt.runtime.pictures.icc import to_srgb
+        from nstrt.runtime.pictures.to_srgb import to_srgb
 
         if color_channels is None:
             color_channels = 1 if samples.shape[2] <= 2 else 3
@@ -187,7 +193,7 @@ class Picture:
             else to_unit_range(oriented[..., color_channels : color_channels + 1])[..., 0]
         )
         colors = oriented[..., :color_channels]
-        srgb = keep_gray(to_srgb(colors, profile=profile), colors)
+        srgb = keep_gray(to_srgb(colors, source=source), colors)
         return _build(
             to_unit_range(srgb, channels=3),
             alpha=alpha,

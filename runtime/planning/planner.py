@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from nstrt.runtime.engines.benchmark import SIDES, measure_step, step_pace
 from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
 from nstrt.runtime.errors import CheckpointError
+from nstrt.runtime.kernels.compiled import is_large, left_out_reason, uncached_reason
 from nstrt.runtime.model import ModelStore, StoredModel
 from nstrt.runtime.network.sections import Section, sections_of
 from nstrt.runtime.options.options import StylizeOptions
@@ -133,6 +135,7 @@ class Planner:
                     target_reason,
                     engine_reason,
                     weights_reason,
+                    _compiling_reason(demand),
                     *_memory_reasons(demand),
                 )
                 if reason
@@ -186,6 +189,18 @@ class Planner:
         }
         for tile in tiles.values():
             engine.kernels(tile)
+
+    def as_run(self, plan: Plan, engine: Engine) -> Plan:
+        """The plan of a run that ended, with the algorithms and loops that it really used."""
+        kernels = self._finest_kernels(engine, plan.scales[-1])
+        reason = left_out_reason() if _uses_loops(plan) else ""
+        if reason:
+            reason = (
+                f"compiled loops are left out ({reason}); torch's own operations, which take "
+                "longer, take their place"
+            )
+        known = plan.reasons if not reason or reason in plan.reasons else (*plan.reasons, reason)
+        return replace(plan, kernels=kernels, reasons=known)
 
     def pace_key(self, plan: Plan) -> str:
         """Key of everything that a run's time depends on, besides its pixels and steps."""
@@ -310,6 +325,21 @@ def _memory_reasons(demand: MemoryDemand) -> Iterator[str]:
         )
     if demand.history and demand.history < _history(demand.options, demand.scales):
         yield f"a history of {demand.history} steps for L-BFGS, to fit into memory"
+
+
+def _uses_loops(plan: Plan | MemoryDemand) -> bool:
+    """True if a run is large enough for compiled loops, on a processor with torch."""
+    large = any(is_large(scale.height, scale.width) or scale.tile for scale in plan.scales)
+    return large and plan.engine != "graph"
+
+
+def _compiling_reason(demand: MemoryDemand) -> str:
+    """Sentence on compiled code that cannot be cached."""
+    if demand.on_card or not _uses_loops(demand) or not find_spec("numba") or not uncached_reason():
+        return ""
+    return (
+        "compiled loops are compiled for this run only, because the cache folder cannot be written"
+    )
 
 
 def _history(options: StylizeOptions, scales: Sequence[Scale]) -> int:

@@ -151,6 +151,7 @@ class Run:
             # The step refers to the optimiser's images: they end with the run, not with its object.
             last, self._last = self._last, None
         assert last is not None
+        plan = self._planner.as_run(plan, engine)
         progress = estimator.at(last)
         self._result = self._finish(last, replace(prepared, plan=plan), estimator)
         if self._cancelled:

@@ -20,6 +20,7 @@ from nstrt.runtime.kernels.convolution.winograd_4x4 import Winograd4x4, write_ou
 
 __all__ = [
     "COMPILED",
+    "COMPILED_MODULE",
     "Bfloat16",
     "Direct",
     "Float16",
@@ -31,6 +32,9 @@ __all__ = [
 
 COMPILED = "winograd6x6"
 """Name of the compiled algorithm, whose module takes time to load."""
+
+COMPILED_MODULE = "convolution.winograd_6x6"
+"""Module of the compiled algorithm."""
 
 
 class Direct:
@@ -175,4 +179,4 @@ def _winograd_6x6(weight: Tensor, buffers: BufferPool) -> Kernel:
 
 def winograd_6x6_works() -> bool:
     """Return True if Numba is installed and its compiled convolution agrees with torch's."""
-    return load_compiled("convolution.winograd_6x6") is not None
+    return load_compiled(COMPILED_MODULE) is not None

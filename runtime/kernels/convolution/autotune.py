@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.kernels.buffers import BufferPool
-from nstrt.runtime.kernels.convolution.algorithms import COMPILED, candidates
+from nstrt.runtime.kernels.compiled import left_out_reason
+from nstrt.runtime.kernels.convolution.algorithms import COMPILED, COMPILED_MODULE, candidates
 from nstrt.runtime.kernels.convolution.filter import Filter, Kernel
 from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.measurements import load_measurements, store_measurement
@@ -67,9 +69,9 @@ class Autotuner:
         Uses cached times if there are any, without loading compiled modules.
         """
         key = self._shape_key(weights, rows, columns, transposed=transposed, large=large)
-        if key in self._unverified:
+        if key in self._unverified and not left_out_reason(COMPILED_MODULE):
             return self.names[key]
-        if large and key not in self.names:
+        if large and key not in self.names and find_spec("numba"):
             others = self._candidates(weights, transposed=transposed, large=False)
             seconds = load_measurements("kernels").get(key)
             if isinstance(seconds, dict) and seconds.keys() == {*others, COMPILED}:

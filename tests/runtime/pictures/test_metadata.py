@@ -18,7 +18,7 @@ from PIL import Image, IptcImagePlugin, PngImagePlugin
 
 from nstrt.runtime.pictures import Picture, as_picture, decode_picture, read_picture, read_recipe
 from nstrt.runtime.pictures import save as save_picture
-from nstrt.runtime.pictures.exif_block import parse_exif
+from nstrt.runtime.pictures.exif_block import parse_block
 from nstrt.runtime.pictures.metadata import NO_METADATA, Metadata
 from nstrt.runtime.pictures.xmp import recipe_from_xmp, recipe_to_xmp
 from nstrt.runtime.pictures.xmp_packet import clean_packet
@@ -273,10 +273,10 @@ def test_any_bytes_are_parsed_or_refused(rubbish: bytes, place: int) -> None:
     block = exif_data()
     for data in (rubbish, b"II*\0\x08\0\0\0" + rubbish, block[:place] + rubbish + block[place:]):
         try:
-            parsed = parse_exif(data)
+            parsed = parse_block(data)
         except ValueError:
             continue
-        assert parse_exif(parsed.for_picture((1, 2), (72, 72)).to_bytes()).main == parsed.main
+        assert parse_block(parsed.for_picture((1, 2), (72, 72)).to_bytes()).main == parsed.main
         there = parsed.in_order(">").in_order("<")
         assert (there.main, there.photo, there.place) == tuple(
             getattr(parsed.in_order("<"), part) for part in ("main", "photo", "place")
@@ -284,7 +284,7 @@ def test_any_bytes_are_parsed_or_refused(rubbish: bytes, place: int) -> None:
 
 
 def test_too_much_for_a_jpeg_segment_is_left_out_with_a_note(tmp_path: Path) -> None:
-    block = parse_exif(exif_data())
+    block = parse_block(exif_data())
     for tag, words in ((0x927C, "all of the photo's EXIF data"), (0x9286, "the photo's EXIF data")):
         large = type(block.main[271])(7, 66_000, b"x" * 66_000)
         exif = type(block)(main=block.main, photo={**block.photo, tag: large}, place=block.place)
