@@ -19,6 +19,7 @@ from nstrt.exporter.vgg import FeatureNet
 from nstrt.exporter.weights import Weights, load_weights
 from nstrt.runtime.model import FORMAT, VARIANTS, ModelSpec, ModelStore, Variant
 from nstrt.runtime.system.cancellation import check_interrupt
+from nstrt.runtime.system.own_settings import OwnSettings
 
 __all__ = ["Export", "build_model", "export", "export_all"]
 
@@ -49,6 +50,11 @@ def export(spec: ModelSpec, target: Path) -> Export:
     Raises :class:`WeightsError` for unusable weights and :class:`ExportCheckError` for a model
     that differs from the reference network.
     """
+    with OwnSettings().active():
+        return _export(spec, target)
+
+
+def _export(spec: ModelSpec, target: Path) -> Export:
     started = time.perf_counter()
     deepest = [name for name in spec.layers if name.startswith("conv")][-1]
     weights = load_weights(spec.weights, deepest=deepest)

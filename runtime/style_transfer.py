@@ -20,6 +20,7 @@ from nstrt.runtime.run.checkpoint_schedule import SECONDS, Checkpoints
 from nstrt.runtime.run.inputs import InputSources, PreviousFrame, RegionSource, mask_count
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.run.run import Run
+from nstrt.runtime.system.own_settings import OwnSettings
 
 __all__ = ["StyleTransfer", "stylize"]
 
@@ -60,9 +61,10 @@ class StyleTransfer:
         from nstrt.runtime.engines.benchmark import measure_step
         from nstrt.runtime.planning.loss_weights import loss_weights
 
-        engine = self._planner.load_small()
-        measure_step(engine, loss_weights(self.options))
-        engine.release()
+        with OwnSettings().active():
+            engine = self._planner.load_small()
+            measure_step(engine, loss_weights(self.options))
+            engine.release()
 
     def estimate(
         self,
@@ -80,8 +82,9 @@ class StyleTransfer:
         :meth:`run`.
         """
         masks = mask_count(regions, protect, stays=self.options.rest == "photo")
-        plan, engine = self._planner.load_and_plan(photo, painting or photo, *more, masks=masks)
-        return self._planner.estimate(plan, engine)
+        with OwnSettings().active():
+            plan, engine = self._planner.load_and_plan(photo, painting or photo, *more, masks=masks)
+            return self._planner.estimate(plan, engine)
 
     def run(
         self,
@@ -156,7 +159,8 @@ class StyleTransfer:
         Measures engines and algorithms where no measurement is stored, which takes seconds. Raises
         :class:`NstrtError` if it cannot run here.
         """
-        return self._planner.load_and_plan(photo, painting)[0]
+        with OwnSettings().active():
+            return self._planner.load_and_plan(photo, painting)[0]
 
 
 def stylize(

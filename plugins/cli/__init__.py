@@ -8,6 +8,7 @@ import sys
 import nstrt.plugins.cli.clock  # noqa: F401 takes the time
 from nstrt.plugins.cli.console import lost_output, print_err, protect_streams
 from nstrt.plugins.cli.signals import end_on_signals, exit_code
+from nstrt.runtime.system.process import own_process
 
 __all__ = ["limit_thread_spinning", "main"]
 
@@ -19,6 +20,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     protect_streams()
     end_on_signals()
+    own_process()
     if sys.argv[1:] == ["--version"]:
         # Answered without further imports, because scripts ask for it often.
         from importlib.metadata import version

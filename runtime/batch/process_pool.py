@@ -21,6 +21,7 @@ from nstrt.runtime.batch.job import Job, JobEvent, JobFailed
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.planning.memory import SAFE_SHARE
 from nstrt.runtime.system.host import available_memory, default_threads
+from nstrt.runtime.system.process import own_process
 from nstrt.runtime.system.words import current_spelling, use_spelling
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ def run_worker() -> None:
     from nstrt.runtime.batch.job_runner import JobRunner
     from nstrt.runtime.system.cancellation import Interrupted
 
+    own_process()
     runner: JobRunner | None = None
     running = False
 

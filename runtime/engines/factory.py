@@ -23,6 +23,7 @@ from nstrt.runtime.system.host import (
     machine_id,
     versions,
 )
+from nstrt.runtime.system.own_settings import use_settings
 from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
@@ -230,9 +231,9 @@ def torch_sees_card() -> bool:
 
 def _configure_torch(target: ExecutionTarget) -> None:
     """Configure torch for the target, or raise an error that says why it cannot run there."""
-    torch = import_torch()
-    torch.set_num_threads(target.threads)
+    import_torch()
     if not target.on_card:
+        use_settings(threads=target.threads)
         return
     if not torch_sees_card():
         raise ProviderUnavailableError(
@@ -240,5 +241,4 @@ def _configure_torch(target: ExecutionTarget) -> None:
             f"install torch's CUDA build, or use {spelled('engine', 'graph')} or "
             f"{spelled('provider', 'cpu')}."
         )
-    torch.backends.cuda.matmul.allow_tf32 = target.precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = target.precision == "tf32"
+    use_settings(threads=target.threads, tf32=target.precision == "tf32")

@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import numba.core.caching
 
 from nstrt.runtime.kernels.compiled import code_folder, kernels_fingerprint
 
 __all__ = ["enable_cache"]
 
-_caching: Any = numba.core.caching
+_caching: Any = import_module("numba.core.caching")
 
 
 def enable_cache(dispatcher: Any) -> None:

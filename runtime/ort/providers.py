@@ -22,6 +22,7 @@ from typing import Literal, get_args
 
 from nstrt.runtime.errors import ProviderUnavailableError
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
+from nstrt.runtime.system.process import owns_process
 from nstrt.runtime.system.words import spelled
 
 __all__ = [
@@ -260,7 +261,8 @@ def is_available(provider: str) -> bool:
     options = onnxruntime.SessionOptions()
     # No message on the console: the caller reports an unavailable provider.
     options.log_severity_level = 4
-    onnxruntime.set_default_logger_severity(4)
+    if owns_process():
+        onnxruntime.set_default_logger_severity(4)
     try:
         # ONNX Runtime prints when a provider fails, and then tries another one.
         with contextlib.redirect_stdout(io.StringIO()):
@@ -269,7 +271,8 @@ def is_available(provider: str) -> bool:
         # A missing driver or library raises different exceptions by provider and version.
         return False
     finally:
-        onnxruntime.set_default_logger_severity(2)
+        if owns_process():
+            onnxruntime.set_default_logger_severity(2)
     return bool(session.get_providers()[0] == name)
 
 

@@ -165,7 +165,8 @@ class Embedding:
             | extra,
         ).directories(start)
         head = content[:4] + struct.pack(stored.order + "I", start)
-        return (head + content[8:]).ljust(start, b"\0") + directories
+        gap = b"\0" * (start - len(content))
+        return b"".join([head, memoryview(content)[8:], gap, directories])
 
     def _leave_out(self, words: str, **changes: Any) -> None:
         self._note(words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,19 +191,38 @@ def encoded_to_srgb(
     return converted
 
 
-def lab_to_srgb(lab: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Convert L*a*b* (height, width, 3) of white D50 to 16-bit sRGB, Bradford-adapted."""
+def lab_to_srgb(samples: NDArray[Any], *, signed: bool) -> NDArray[np.uint16]:
+    """Convert L*a*b* samples (height, width, 3) of white D50 to 16-bit sRGB, Bradford-adapted.
+
+    TIFF's CIELab has ``signed`` a* and b*, its ICCLab an offset of 128.
+    """
     d50 = (0.34567, 0.35850)
     to_rgb = np.linalg.inv(_rgb_to_xyz(_BT709)) @ _adaptation(d50, D65)
     matrix = (to_rgb * _white_xyz(d50)).T.astype(np.float32)
-    converted = np.empty(lab.shape, np.uint16)
-    for rows in row_strips(*lab.shape[:2]):
-        y = (lab[rows, :, 0] + 16) / 116
-        f = np.stack([y + lab[rows, :, 1] / 500, y, y - lab[rows, :, 2] / 200], axis=-1)
+    converted = np.empty(samples.shape, np.uint16)
+    for rows in row_strips(*samples.shape[:2]):
+        lab = _lab(samples[rows], signed=signed)
+        y = (lab[..., 0] + 16) / 116
+        f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
         xyz = np.where(f > 6 / 29, f**3, (f - 4 / 29) * (3 * (6 / 29) ** 2)).astype(np.float32)
         rgb = (xyz.reshape(-1, 3) @ matrix).reshape(xyz.shape)
         converted[rows] = np.rint(encode_srgb(np.clip(rgb, 0, 1)) * np.float32(65535))
     return converted
+
+
+def _lab(samples: NDArray[Any], *, signed: bool) -> NDArray[np.float32]:
+    wide = samples.dtype == np.uint16
+    lab = np.empty(samples.shape, np.float32)
+    # ICC's 16-bit encoding reaches 100 below the top level.
+    top = 65535 if wide and signed else 65280 if wide else 255
+    lab[..., 0] = samples[..., 0] * np.float32(100 / top)
+    if signed:
+        lab[..., 1:] = samples[..., 1:].view(np.int16 if wide else np.int8)
+    else:
+        lab[..., 1:] = samples[..., 1:].astype(np.float32) - (32768 if wide else 128)
+    if wide:
+        lab[..., 1:] /= 256
+    return lab
 
 
 def _white_xyz(white: tuple[float, float]) -> NDArray[np.float64]:

@@ -48,6 +48,9 @@ class Facts:
     oriented: bool = False
     """The decoder applies the orientation."""
 
+    states_orientation: bool = True
+    """libvips' orientation is the file's, not a default."""
+
     color_channels: int | None = None
     """Number of colour channels; ``None`` if libvips knows."""
 

@@ -19,6 +19,9 @@ _INTERPRETATIONS = {
     (3, "u2"): "rgb16",
     (4, "u2"): "cmyk",
 }
+_SPACES = {1: b"GRAY", 3: b"RGB ", 4: b"CMYK"}
+"""Colour space in a profile's header by its number of channels."""
+
 _TOLERANCE = 257
 """Largest change, in 65535ths, for which a profile counts as sRGB: one of 255 levels."""
 
@@ -49,6 +52,11 @@ def _changes_colors(profile: bytes, channels: int) -> bool:
 @lru_cache(maxsize=8)
 def _largest_change(profile: bytes, channels: int) -> int | None:
     """Largest change of a sample, in 65535ths; ``None`` for an unusable profile."""
+    # libvips ignores a profile that it cannot use, without an error.
+    size = int.from_bytes(profile[:4])
+    whole = 128 < size <= len(profile) and profile[36:40] == b"acsp"
+    if not whole or profile[16:20] != _SPACES[channels]:
+        return None
     levels = np.linspace(0, 65535, 256 if channels == 1 else 9).astype(np.uint16)
     grid = np.stack(np.meshgrid(*[levels] * channels, indexing="ij"), axis=-1)
     probe = grid.reshape(1, -1, channels)

@@ -27,7 +27,7 @@ _Value = TypeVar("_Value")
 _IPTC_RESOURCE = 0x0404
 """Number of the Photoshop resource that holds IPTC records."""
 
-_TIFF_XMP, _TIFF_IPTC = 700, 33723
+_TIFF_XMP, _TIFF_IPTC, _EXIF_POINTER, _GPS_POINTER = 700, 33723, 0x8769, 0x8825
 
 _MAX_DOTS = 1_000_000.0
 """Largest number of dots per inch that counts as one; TIFF files cannot state more."""
@@ -118,7 +118,7 @@ def metadata_of_pillow(
         owner="the picture",
         is_tiff=bool(tags),
     )
-    if exif or not tags:
+    if exif or not {_EXIF_POINTER, _GPS_POINTER} & set(tags):
         return metadata
     lost = "The EXIF data of the picture cannot be read from its Pillow image and was left out."
     return replace(metadata, damage=(*metadata.damage, lost))

@@ -33,7 +33,7 @@ MIN_SIDE = 16
 _TOLERANCE = 1e-3
 """Values at most this far outside 0..1 count as rounding and are clipped; others are refused."""
 
-PictureSource: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Picture | Any"
+PictureSource: TypeAlias = "str | Path | bytes | Image.Image | NDArray[Any] | Picture | Any"
 """Types that :func:`as_picture` accepts; ``Any`` stands for ``torch.Tensor``, not imported here."""
 
 
@@ -136,9 +136,9 @@ class Picture:
     @classmethod
     def from_pillow(cls, image: Image.Image) -> Picture:
         """Convert a Pillow image of any mode; apply its profile and orientation."""
-        from nstrt.runtime.pictures.pillow import file_content, pillow_samples
+        from nstrt.runtime.pictures.pillow import opened_content, pillow_samples
 
-        content = file_content(image)
+        content = opened_content(image)
         found = pillow_samples(image)
         samples = found.samples
         metadata = metadata_of_pillow(image, content=content, orientation=found.orientation)
@@ -153,7 +153,7 @@ class Picture:
                 f"The picture is {samples.shape[1]} x {samples.shape[0]} pixels; "
                 f"it must be at least {MIN_SIDE} pixels wide and high."
             )
-        return cls.from_samples(
+        picture = cls.from_samples(
             samples,
             color_channels=found.color_channels,
             source=found.source,
@@ -161,6 +161,7 @@ class Picture:
             notes=found.notes,
             metadata=metadata,
         )
+        return picture if picture.depth == found.depth else replace(picture, depth=found.depth)
 
     @classmethod
     def from_samples(

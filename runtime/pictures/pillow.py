@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.pictures.color_source import choose_source
-from nstrt.runtime.pictures.encoding import UnknownEncodingError, from_gamma, from_h273
+from nstrt.runtime.pictures.encoding import (
+    UnknownEncodingError,
+    from_gamma,
+    from_h273,
+    lab_to_srgb,
+)
 from nstrt.runtime.pictures.exif import is_adobe_rgb
 from nstrt.runtime.pictures.facts import Facts, fallback_note
 from nstrt.runtime.pictures.inspection import inspect_file
@@ -23,10 +28,10 @@ from nstrt.runtime.pictures.to_srgb import ColorSource
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["PillowSamples", "file_content", "pillow_samples"]
+__all__ = ["PillowSamples", "opened_content", "pillow_samples"]
 
 _EXIF_ORIENTATION = 0x0112
-_SUPPORTED = ("L", "LA", "RGB", "RGBA", "CMYK", "F", "I")
+_SUPPORTED = ("L", "LA", "RGB", "RGBA", "CMYK", "LAB", "F", "I")
 _CONVERTED = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 
 
@@ -42,6 +47,9 @@ class PillowSamples:
 
     source: ColorSource
     """Colour encoding of the samples."""
+
+    depth: int
+    """Bits per channel of the image, 8 or 16."""
 
     orientation: int
     """EXIF orientation to be applied."""
@@ -59,19 +67,21 @@ def pillow_samples(image: Image.Image, *, name: str | None = None) -> PillowSamp
     if name is None:
         path = getattr(image, "filename", "")
         name = display_name(Path(os.fsdecode(path)).name) if path else "a Pillow picture"
-    facts, bits = _file_facts(image, name)
+    facts = _file_facts(image, name)
     try:
         image.load()
     except Exception as error:
         raise PictureReadError(
             "The Pillow picture cannot be loaded; its file is damaged or gone."
         ) from error
-    samples = _samples(image, bits)
+    samples = _samples(image)
     color_channels = 4 if image.mode == "CMYK" else 1 if samples.shape[2] <= 2 else 3
     exif = _exif(image)
+    depth = 8 if samples.dtype == np.uint8 else 16
     source: ColorSource = None
-    # Pillow has converted L*a*b* to sRGB.
-    if image.mode != "LAB":
+    if image.mode == "LAB":
+        samples = lab_to_srgb(samples, signed=True)
+    else:
         profile = image.info.get("icc_profile")
         source = choose_source(
             facts,
@@ -84,12 +94,13 @@ def pillow_samples(image: Image.Image, *, name: str | None = None) -> PillowSamp
         samples=samples,
         color_channels=color_channels,
         source=source,
+        depth=depth,
         orientation=orientation,
         notes=facts.all_notes,
     )
 
 
-def _samples(image: Image.Image, bits: int | None) -> NDArray[Any]:
+def _samples(image: Image.Image) -> NDArray[Any]:
     """Samples of an image, with alpha for a transparent colour."""
     samples = np.asarray(_to_supported_mode(image))
     if image.mode == "I":
@@ -105,7 +116,7 @@ def _samples(image: Image.Image, bits: int | None) -> NDArray[Any]:
         samples = samples[..., np.newaxis]
     key = image.info.get("transparency")
     if isinstance(key, int | tuple) and _is_keyed(image):
-        samples = _with_alpha(samples, key, bits)
+        samples = _with_alpha(samples, key)
     return samples
 
 
@@ -114,20 +125,18 @@ def _is_keyed(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "RGB", "I") or image.mode.startswith("I;16")
 
 
-def _with_alpha(
-    samples: NDArray[Any], key: int | tuple[int, ...], bits: int | None
-) -> NDArray[Any]:
-    """Samples with an alpha channel that is 0 where they equal ``key``.
-
-    The key counts in the file's levels of ``bits`` bits. Pillow scales gray of 2 and 4 bits to 8,
-    and RGB of 16, but not their keys.
-    """
+def _with_alpha(samples: NDArray[Any], key: int | tuple[int, ...]) -> NDArray[Any]:
+    """Samples with an alpha channel that is 0 where they equal ``key``."""
     top = np.iinfo(samples.dtype).max
     keys = np.atleast_1d(np.array(key, np.int64))
-    if bits in (2, 4):
-        keys = keys * 255 // ((1 << bits) - 1)
-    elif samples.dtype == np.uint8 and keys.max() > 255:
+    # Pillow scales gray of 2 and 4 bits to 8, and RGB of 16, but not their keys.
+    if samples.dtype == np.uint8 and keys.max() > 255:
         keys >>= 8
+    if keys.size == 1 and not (samples == keys).any():
+        for largest in (3, 15):
+            if keys[0] <= largest and not (samples % (255 // largest)).any():
+                keys *= 255 // largest
+                break
     opaque = (samples != keys).any(axis=-1, keepdims=True)
     return np.concatenate([samples, (opaque * top).astype(samples.dtype)], axis=-1)
 
@@ -135,13 +144,6 @@ def _with_alpha(
 def _to_supported_mode(image: Image.Image) -> Image.Image:
     """Convert an image of an unsupported mode to a supported one."""
     mode = image.mode
-    if mode == "LAB":
-        from PIL import ImageCms
-
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-        assert converted is not None
-        return converted
     if mode == "P" and image.has_transparency_data:
         return image.convert("RGBA")
     if mode in _SUPPORTED or mode.startswith("I;16"):
@@ -149,9 +151,9 @@ def _to_supported_mode(image: Image.Image) -> Image.Image:
     return image.convert(_CONVERTED.get(mode, "RGB"))
 
 
-def _file_facts(image: Image.Image, name: str) -> tuple[Facts, int | None]:
-    """Colours by an image's file, or by what Pillow kept of it; and the bit depth of a PNG."""
-    content = file_content(image)
+def _file_facts(image: Image.Image, name: str) -> Facts:
+    """Colours by an image's file, or by what Pillow kept of it."""
+    content = opened_content(image)
     kind = detect_format(content)
     if kind in ("PNG", "HEIF", "TIFF"):
         try:
@@ -161,8 +163,7 @@ def _file_facts(image: Image.Image, name: str) -> tuple[Facts, int | None]:
             if "encoding" in str(error):
                 raise
         else:
-            facts = Facts(name=name, encoding=found.encoding, fallback=found.fallback)
-            return facts, content[24] if kind == "PNG" else None
+            return Facts(name=name, encoding=found.encoding, fallback=found.fallback)
     facts = Facts(name=name)
     info = image.info
     gamma, points = info.get("gamma"), info.get("chromaticity")
@@ -177,10 +178,10 @@ def _file_facts(image: Image.Image, name: str) -> tuple[Facts, int | None]:
             facts.fallback = from_gamma(1 / gamma if gamma else None, primaries)
         except (UnknownEncodingError, ValueError, TypeError) as error:
             facts.notes.append(fallback_note(name, str(error)))
-    return facts, None
+    return facts
 
 
-def file_content(image: Image.Image) -> bytes:
+def opened_content(image: Image.Image) -> bytes:
     """Bytes of the file that an image was opened from; none if they are out of reach."""
     from PIL import ImageFile
 

@@ -53,7 +53,9 @@ def inspect_png(content: bytes, name: str) -> Facts:
     if not ended or broken == ["IEND"]:
         facts.damage = f"'{name}' lacks its end, but all of its rows are there."
     elif broken:
-        facts.damage = f"'{name}' has damaged additions ({', '.join(broken)}), which were left out."
+        facts.damage = (
+            f"'{name}' has damaged additions ({', '.join(broken)}), but all of its rows are there."
+        )
     elif content[chunks[-1].end :].strip(b"\0\r\n"):
         facts.damage = f"'{name}' has foreign data behind its end, which was left out."
     before: dict[bytes, bytes] = {}

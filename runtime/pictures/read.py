@@ -17,7 +17,7 @@ from nstrt.runtime.pictures.color_source import choose_source
 from nstrt.runtime.pictures.exif import is_adobe_rgb, parse_exif, xmp_orientation
 from nstrt.runtime.pictures.facts import Facts, cut_off_error, float_note
 from nstrt.runtime.pictures.inspection import inspect_file
-from nstrt.runtime.pictures.jpeg import repair_jpeg
+from nstrt.runtime.pictures.jpeg import check_jpeg
 from nstrt.runtime.pictures.metadata import metadata_of_file, metadata_of_pillow
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
 from nstrt.runtime.pictures.png import repair_png
@@ -87,9 +87,7 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
     else:
         adobe_rgb = is_adobe_rgb(parse_exif(metadata(image, "exif-data")))
         source = choose_source(facts, profile=profile, channels=channels, adobe_rgb=adobe_rgb)
-    orientation = 1
-    if not facts.oriented:
-        orientation = metadata(image, "orientation") or xmp_orientation(metadata(image, "xmp-data"))
+    orientation = _orientation(image, facts)
     picture = Picture.from_samples(
         samples,
         color_channels=channels,
@@ -148,7 +146,8 @@ def _decode(image: Any, kind: str, facts: Facts) -> NDArray[Any] | None:
         # Pillow raises many kinds of exceptions for damaged files.
         raise cut_off_error(name, rows=facts.missing) from error
     if kind == "JPEG":
-        content, facts.damage = repair_jpeg(facts.content, name, reason)
+        check_jpeg(facts, reason)
+        content = facts.content
     elif kind == "PNG":
         content = repair_png(facts.content, name)
         facts.damage = facts.damage or f"'{name}' is damaged, but all of its rows are there."
@@ -158,6 +157,14 @@ def _decode(image: Any, kind: str, facts: Facts) -> NDArray[Any] | None:
         return to_samples(open_header(content, name=name, fail_on="error"))
     except vips.Error as error:
         raise cut_off_error(name) from error
+
+
+def _orientation(image: Any, facts: Facts) -> int:
+    """The EXIF orientation, or that of XMP if EXIF states none, as editors do."""
+    if facts.oriented:
+        return 1
+    stated = metadata(image, "orientation") if facts.states_orientation else None
+    return stated or xmp_orientation(metadata(image, "xmp-data"))
 
 
 def _colors_and_alpha(samples: NDArray[Any], channels: int, facts: Facts) -> NDArray[Any]:

@@ -6,7 +6,6 @@ import io
 import zlib
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from nstrt.runtime.pictures.transfer import table
 __all__ = ["inspect_tiff"]
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_ORIENTATION = 274
 _STRIPS, _CHANNELS, _STRIP_ROWS, _STRIP_SIZES, _PLANES = 273, 277, 278, 279, 284
 _TRANSFER, _WHITE, _PRIMARIES = 301, 318, 319
 _TILE_HEIGHT, _TILES, _TILE_SIZES, _TILE_WIDTH = 323, 324, 325, 322
@@ -59,11 +59,12 @@ def inspect_tiff(content: bytes, name: str) -> Facts:
     changes = _check_rows(tags, facts)
     _set_channels(tags, photometric, facts)
     facts.expects_profile = _PROFILE in tags.entries
+    facts.states_orientation = _ORIENTATION in tags.entries
     if photometric in (_CIELAB, _ICCLAB):
         bits = tags.number(_BITS, 1)
         if bits not in (8, 16):
             raise _unusual(name, f"L*a*b* of {bits} bits")
-        facts.convert = partial(_lab_to_srgb, signed=photometric == _CIELAB)
+        facts.convert = partial(lab_to_srgb, signed=photometric == _CIELAB)
         facts.expects_profile = False
         # As RGB, libvips hands the numbers over as they are.
         changes[_PHOTOMETRIC] = (_RGB,)
@@ -167,21 +168,6 @@ def _deflated(tags: TiffTags) -> bytes:
         packed += piece
     changes = {places: tuple(offsets), sizes: tuple(map(len, pieces)), _COMPRESSION: (8,)}
     return tags.rewritten(changes, packed)
-
-
-def _lab_to_srgb(samples: NDArray[Any], *, signed: bool) -> NDArray[np.uint16]:
-    """CIELab has signed a* and b*, ICCLab an offset of 128; both have white D50."""
-    wide = samples.dtype == np.uint16
-    lab = np.empty(samples.shape, np.float32)
-    if signed:
-        lab[..., 0] = samples[..., 0] * np.float32(100 / (65535 if wide else 255))
-        lab[..., 1:] = samples[..., 1:].view(np.int16 if wide else np.int8)
-    else:
-        lab[..., 0] = samples[..., 0] * np.float32(100 / (65280 if wide else 255))
-        lab[..., 1:] = samples[..., 1:].astype(np.float32) - (32768 if wide else 128)
-    if wide:
-        lab[..., 1:] /= 256
-    return lab_to_srgb(lab)
 
 
 def _encoding(tags: TiffTags) -> ColorEncoding | None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.system.process import owns_process
+
 __all__ = ["Samples", "from_samples", "libvips", "metadata", "set_blob", "to_samples"]
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
@@ -20,9 +22,15 @@ _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double"
 
 @cache
 def libvips() -> Any:
-    """Import pyvips with untrusted operations blocked and warnings silenced."""
+    """Import pyvips; in a process of our own, block untrusted operations and silence warnings.
+
+    In a host's process these settings are the host's. Each format has its own loader here, so that
+    untrusted ones are never tried.
+    """
     import pyvips
 
+    if not owns_process():
+        return pyvips
     pyvips.block_untrusted_set(True)
     # No operation runs twice, and a cache would hold whole pictures.
     pyvips.cache_set_max(0)

@@ -24,6 +24,7 @@ from nstrt.runtime.run.optimize import LoopStep, optimize
 from nstrt.runtime.run.recipe import recipe_of, run_identity
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.system.cancellation import Interrupt, Interrupted, check_interrupt
+from nstrt.runtime.system.own_settings import OwnSettings
 from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Run:
         self._cancelled = False
         self._last: LoopStep | None = None
         self._result: Result | None = None
-        self._events = self._paint()
+        self._settings = OwnSettings()
+        self._events = self._settings.within(self._paint())
         self.photo_size = 0, 0
         """Width and height of the photo in pixels, once it is read."""
         self.painting = False
@@ -161,8 +163,9 @@ class Run:
 
     def estimate(self) -> Estimate:
         """Read the pictures and plan the run, without painting. Raises the errors of the run."""
-        prepared = self._prepare()
-        return self._planner.estimate(prepared.plan, prepared.engine)
+        with self._settings.active():
+            prepared = self._prepare()
+            return self._planner.estimate(prepared.plan, prepared.engine)
 
     def _expected_seconds(self, prepared: _Prepared) -> float | None:
         """Seconds of the whole run; None for a short one if nothing is known of the time."""
@@ -235,7 +238,8 @@ class Run:
                 continue
 
             def picture(step: LoopStep = step) -> NDArray[np.float32]:
-                return prepared.finished(step.picture())
+                with self._settings.active():
+                    return prepared.finished(step.picture())
 
             yield Step(**progress, picture=picture)
             if self._preview_due(step):
@@ -314,7 +318,7 @@ class Run:
             stopped=not complete,
             steps=last.step,
             recipe=recipe,
-            notes=prepared.inputs.notes(prepared.start),
+            notes=(*prepared.inputs.notes(prepared.start), *plan.notes),
         )
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
+from nstrt.runtime.system.own_settings import host_threads
 
 __all__ = [
     "available_memory",
@@ -30,7 +31,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def default_threads() -> int:
-    """Return the number of physical cores that this process may use."""
+    """Return the number of physical cores that this process may use.
+
+    It is at most what ``OMP_NUM_THREADS`` and ``torch.set_num_threads`` of a host allow.
+    """
     import psutil
 
     try:
@@ -38,7 +42,8 @@ def default_threads() -> int:
     except AttributeError:
         allowed = os.cpu_count() or 1
     physical = psutil.cpu_count(logical=False) or allowed
-    return max(1, min(allowed, physical, _quota() or allowed))
+    limits = (_quota(), _omp_threads(), host_threads())
+    return max(1, min(allowed, physical, *(limit for limit in limits if limit)))
 
 
 def available_memory() -> int:
@@ -141,6 +146,12 @@ def _inactive_files() -> int:
         if name == "inactive_file":
             return int(value)
     return 0
+
+
+def _omp_threads() -> int | None:
+    """Return the threads of ``OMP_NUM_THREADS``; ``None`` if it states none."""
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _quota() -> int | None:

@@ -273,7 +273,7 @@ def test_as_picture_accepts_its_documented_types(tmp_path: Path) -> None:
     assert as_picture(picture) is picture
     for source in (path, str(path), NOISE, UNIT, Image.fromarray(NOISE), Image.open(path)):
         assert np.array_equal(as_picture(source).rgb, UNIT)
-    for other in (None, 3, b"bytes", [[0.5]]):
+    for other in (None, 3, [[0.5]], io.BytesIO(b"bytes")):
         with pytest.raises(OptionError, match="must be a file path"):
             as_picture(other)
 
