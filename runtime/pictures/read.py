@@ -18,6 +18,7 @@ from nstrt.runtime.pictures.exif import is_adobe_rgb, parse_exif, xmp_orientatio
 from nstrt.runtime.pictures.facts import Facts, cut_off_error, float_note
 from nstrt.runtime.pictures.inspection import inspect_file
 from nstrt.runtime.pictures.jpeg import check_jpeg
+from nstrt.runtime.pictures.metadata import metadata_of_file, metadata_of_pillow
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
 from nstrt.runtime.pictures.png import repair_png
 from nstrt.runtime.pictures.sniff import READABLE, detect_format, detect_unsupported
@@ -89,14 +90,16 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
     else:
         adobe_rgb = is_adobe_rgb(parse_exif(metadata(image, "exif-data")))
         source = choose_source(facts, profile=profile, channels=channels, adobe_rgb=adobe_rgb)
+    orientation = _orientation(image, facts)
     picture = Picture.from_samples(
         samples,
         color_channels=channels,
         source=source,
-        orientation=_orientation(image, facts),
+        orientation=orientation,
         name=name,
         sha256=sha256,
         notes=facts.all_notes,
+        metadata=metadata_of_file(content, image, name=name, orientation=orientation),
     )
     return picture if picture.depth == depth else replace(picture, depth=depth)
 
@@ -242,5 +245,10 @@ def _decode_bmp(content: bytes, name: str, sha256: str) -> Picture:
     _check_size(*image.size, name)
     found = bmp_samples(image, content, name)
     return Picture.from_samples(
-        found.samples, source=found.source, name=name, sha256=sha256, notes=found.notes
+        found.samples,
+        source=found.source,
+        name=name,
+        sha256=sha256,
+        notes=found.notes,
+        metadata=metadata_of_pillow(image),
     )
