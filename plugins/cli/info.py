@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ __all__ = ["EXAMPLES", "command"]
 EXAMPLES = """
 nstrt info
 nstrt info out.png
+nstrt info out.png --full
 nstrt info --json
 nstrt info --report
 """
@@ -29,7 +31,10 @@ def command(
             metavar="[PICTURE]", help="A result: shows how it was made.", show_default=False
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print all options, algorithms and versions too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all as one JSON object.")] = False,
     report: Annotated[
         bool,
         typer.Option(
@@ -48,20 +53,32 @@ def command(
         for line in report_lines():
             print_out(line)
         return 0
-    if picture is not None:
-        facts = _recipe(picture)
-    else:
+    for line in _lines(picture, full=full, as_json=as_json):
+        print_out(line)
+    return 0
+
+
+def _lines(picture: Path | None, *, full: bool, as_json: bool) -> Iterable[str]:
+    from nstrt.plugins.cli.info_summary import machine_lines, picture_lines
+
+    summary: Iterable[str]
+    if picture is None:
         from nstrt.runtime.analysis.environment import describe
 
         facts = {**describe(), "weights": describe_weights()}
+        summary = machine_lines(facts)
+    else:
+        facts = _recipe(picture)
+        try:
+            summary = list(picture_lines(facts, picture))
+        except (LookupError, TypeError, ValueError, AttributeError):
+            # Another version wrote the recipe: its facts are shown as they are.
+            return [json.dumps(facts, indent=1)] if as_json else format_facts(facts)
     if as_json:
-        print_out(json.dumps(facts, indent=1))
-        return 0
-    if picture is not None:
-        print_out(_headline(facts))
-    for line in format_facts(facts):
-        print_out(line)
-    return 0
+        return [json.dumps(facts, indent=1)]
+    if full:
+        return [*summary, *format_facts(facts)]
+    return [*summary, f"All of it: nstrt info {'' if picture is None else f'{picture} '}--full"]
 
 
 def _recipe(picture: Path) -> dict[str, Any]:
@@ -78,14 +95,3 @@ def _recipe(picture: Path) -> dict[str, Any]:
             "program saved it since."
         )
     return recipe
-
-
-def _headline(recipe: dict[str, Any]) -> str:
-    """Pictures, preset, size and time of a run, in one line."""
-    finest = recipe["plan"]["scales"][-1]
-    stopped = f", stopped after {recipe['steps']} steps" if recipe.get("stopped") else ""
-    return (
-        f"{recipe['content']['name'] or 'a picture'} in the style of "
-        f"{recipe['style']['name'] or 'a picture'}: preset {recipe['options']['preset']}, worked "
-        f"at {finest['width']}x{finest['height']} pixels, {recipe['seconds']:.0f} s{stopped}"
-    )

@@ -186,10 +186,11 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
         return 0
     target = _check_target(arguments, options, notify)
     run, result, notes = _paint(arguments, options, target, notify)
+    kept = result.stopped and arguments.checkpoints and target.checkpoint.exists()
+    checkpoint = target.checkpoint if kept else None
     if arguments.as_json:
-        print_out(json.dumps(result_summary(result, arguments.output, notes)))
+        print_out(json.dumps(result_summary(result, arguments.output, notes, checkpoint)))
     elif not arguments.quiet:
-        checkpoint = target.checkpoint if target.checkpoint.exists() else None
         lines = result_lines(
             result, run.sources, arguments.output, notes, checkpoint, verbose=arguments.verbose
         )

@@ -34,9 +34,9 @@ def result_lines(
     )
     if result.stopped:
         ended = [text for text in result.plan.reasons if text.startswith("ended early")]
-        reason = ended[0].partition(": ")[2] if ended else "you stopped it"
+        reason = f"because {ended[0].partition(': ')[2]}" if ended else "as you asked"
         yield (
-            f"  stopped after {result.steps} of {steps} step{'s' * (steps > 1)}, because {reason}; "
+            f"  stopped after {result.steps} of {steps} step{'s' * (steps > 1)}, {reason}; "
             "this is the best picture so far."
         )
     if checkpoint is not None:
@@ -86,10 +86,13 @@ def _details(result: Result) -> Iterator[str]:
     yield from plan.reasons
 
 
-def result_summary(result: Result, output: Path, notes: Sequence[str]) -> dict[str, Any]:
+def result_summary(
+    result: Result, output: Path, notes: Sequence[str], checkpoint: Path | None
+) -> dict[str, Any]:
     """Report for programs (``--json``)."""
     return {
         "output": str(output),
+        "checkpoint": None if checkpoint is None else str(checkpoint),
         "width": result.picture.width,
         "height": result.picture.height,
         "notes": list(notes),

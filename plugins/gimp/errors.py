@@ -9,3 +9,5 @@ __all__ = ["GimpError"]
 
 class GimpError(NstrtError):
     """The filter cannot be installed into a GIMP, or does not work from there."""
+
+    code = "gimp"

@@ -11,10 +11,14 @@ from typing import Any
 from nstrt.plugins.worker.messages import single_line
 from nstrt.plugins.worker.outbox import Outbox
 from nstrt.plugins.worker.requests import JobRequest, Stylize
+from nstrt.plugins.worker.words import LabelSpelling
 from nstrt.runtime.system.cancellation import Interrupted
 from nstrt.runtime.system.words import Spelling
 
 __all__ = ["MAX_PROGRESS_INTERVAL", "Job", "JobState", "error_event"]
+
+_PLAIN = LabelSpelling()
+"""Words for a host that sent no labels."""
 
 MIN_PROGRESS_INTERVAL = 0.1
 """Seconds between two progress events, at least."""
@@ -49,7 +53,7 @@ class Job:
         *,
         log: str,
         requested: float,
-        spelling: Spelling,
+        spelling: Spelling = _PLAIN,
     ) -> None:
         self.request = request
         self.spelling = spelling

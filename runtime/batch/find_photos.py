@@ -15,7 +15,7 @@ from nstrt.runtime.pictures.xmp import NAMESPACE
 
 __all__ = ["find_photos", "format_of"]
 
-_SEARCHED_BYTES = 1 << 20
+_SEARCHED_BYTES = 1 << 18
 """Bytes at each end of a file in which a recipe is searched; savers put it before or after the
 pixels."""
 

@@ -207,7 +207,7 @@ class NumberList(ValueKind):
         return tuple(self.item.parse(part) for part in text.split(","))
 
     def format(self, value: Any) -> str:
-        return ",".join(str(number) for number in self.convert(value))
+        return ",".join(self.item.format(number) for number in self.convert(value))
 
 
 class LayerList(ValueKind):

@@ -9,7 +9,7 @@ import numpy as np
 
 from nstrt.runtime.pictures.vips import Samples, from_samples, libvips, set_blob, to_samples
 
-__all__ = ["to_srgb"]
+__all__ = ["is_usable", "to_srgb"]
 
 _INTERPRETATIONS = {
     (1, "u1"): "b-w",
@@ -19,6 +19,9 @@ _INTERPRETATIONS = {
     (3, "u2"): "rgb16",
     (4, "u2"): "cmyk",
 }
+_SPACES = {1: b"GRAY", 3: b"RGB ", 4: b"CMYK"}
+"""Colour space in a profile's header by its number of channels."""
+
 _TOLERANCE = 257
 """Largest change, in 65535ths, for which a profile counts as sRGB: one of 255 levels."""
 
@@ -35,17 +38,35 @@ def to_srgb(samples: Samples, *, profile: bytes | None) -> Samples:
     return _convert(samples, None) if channels == 4 else samples
 
 
-@lru_cache(maxsize=8)
+def is_usable(profile: bytes, channels: int) -> bool:
+    """True if samples of so many colour channels can be converted with the profile."""
+    return _largest_change(profile, channels) is not None
+
+
 def _changes_colors(profile: bytes, channels: int) -> bool:
-    """Return if the profile is usable and differs from sRGB."""
+    """True if the profile is usable and differs from sRGB."""
+    change = _largest_change(profile, channels)
+    return change is not None and (channels == 4 or change > _TOLERANCE)
+
+
+@lru_cache(maxsize=8)
+def _largest_change(profile: bytes, channels: int) -> int | None:
+    """Largest change of a sample, in 65535ths; ``None`` for an unusable profile."""
+    # libvips ignores a profile that it cannot use, without an error.
+    size = int.from_bytes(profile[:4])
+    whole = 128 < size <= len(profile) and profile[36:40] == b"acsp"
+    if not whole or profile[16:20] != _SPACES[channels]:
+        return None
     levels = np.linspace(0, 65535, 256 if channels == 1 else 9).astype(np.uint16)
     grid = np.stack(np.meshgrid(*[levels] * channels, indexing="ij"), axis=-1)
     probe = grid.reshape(1, -1, channels)
     try:
         converted = _convert(probe, profile)
     except libvips().Error:
-        return False
-    return channels == 4 or bool(np.abs(converted.astype(np.int32) - probe).max() > _TOLERANCE)
+        return None
+    if channels == 4:
+        return 65535
+    return int(np.abs(converted.astype(np.int32) - probe).max())
 
 
 def _convert(samples: Samples, profile: bytes | None) -> Samples:

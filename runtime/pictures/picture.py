@@ -18,6 +18,8 @@ from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_r
 if TYPE_CHECKING:
     from PIL import Image
 
+    from nstrt.runtime.pictures.to_srgb import ColorSource
+
 __all__ = ["MIN_SIDE", "Picture", "PictureSource"]
 
 MIN_SIDE = 16
@@ -26,7 +28,7 @@ MIN_SIDE = 16
 _TOLERANCE = 1e-3
 """Values at most this far outside 0..1 count as rounding and are clipped; others are refused."""
 
-PictureSource: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Picture | Any"
+PictureSource: TypeAlias = "str | Path | bytes | Image.Image | NDArray[Any] | Picture | Any"
 """Types that :func:`as_picture` accepts; ``Any`` stands for ``torch.Tensor``, not imported here."""
 
 
@@ -128,20 +130,25 @@ class Picture:
         """Convert a Pillow image of any mode; apply its profile and orientation."""
         from nstrt.runtime.pictures.pillow import pillow_samples
 
-        samples, profile, orientation = pillow_samples(image)
+        found = pillow_samples(image)
+        samples = found.samples
         if samples.dtype.kind == "f":
-            return cls.from_array(apply_orientation(samples, orientation))
+            return replace(
+                cls.from_array(apply_orientation(samples, found.orientation)), notes=found.notes
+            )
         if min(samples.shape[:2]) < MIN_SIDE:
             raise OptionError(
                 f"The picture is {samples.shape[1]} x {samples.shape[0]} pixels; "
                 f"it must be at least {MIN_SIDE} pixels wide and high."
             )
-        return cls.from_samples(
+        picture = cls.from_samples(
             samples,
-            color_channels=4 if image.mode == "CMYK" else None,
-            profile=profile,
-            orientation=orientation,
+            color_channels=found.color_channels,
+            source=found.source,
+            orientation=found.orientation,
+            notes=found.notes,
         )
+        return picture if picture.depth == found.depth else replace(picture, depth=found.depth)
 
     @classmethod
     def from_samples(
@@ -149,7 +156,7 @@ class Picture:
         samples: NDArray[Any],
         *,
         color_channels: int | None = None,
-        profile: bytes | None = None,
+        source: ColorSource = None,
         orientation: int = 1,
         name: str = "",
         sha256: str = "",
@@ -158,10 +165,10 @@ class Picture:
         """Convert uint8 or uint16 samples as a file stores them, (height, width, channels).
 
         ``color_channels`` is 1 for gray, 3 for RGB or 4 for CMYK; a further channel is alpha. The
-        default is 1 for up to two channels and 3 otherwise. ``profile`` is an ICC profile,
-        ``orientation`` the EXIF value.
+        default is 1 for up to two channels and 3 otherwise. ``source`` is an ICC profile
+        or a colour encoding, ``orientation`` the EXIF value.
         """
-        from nstrt.runtime.pictures.icc import to_srgb
+        from nstrt.runtime.pictures.to_srgb import to_srgb
 
         if color_channels is None:
             color_channels = 1 if samples.shape[2] <= 2 else 3
@@ -173,7 +180,7 @@ class Picture:
             else to_unit_range(oriented[..., color_channels : color_channels + 1])[..., 0]
         )
         colors = oriented[..., :color_channels]
-        srgb = keep_gray(to_srgb(colors, profile=profile), colors)
+        srgb = keep_gray(to_srgb(colors, source=source), colors)
         return _build(
             to_unit_range(srgb, channels=3),
             alpha=alpha,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -11,10 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
+from nstrt.runtime.pictures.bmp import bmp_samples, open_bmp
+from nstrt.runtime.pictures.color_source import choose_source
+from nstrt.runtime.pictures.exif import is_adobe_rgb, parse_exif, xmp_orientation
+from nstrt.runtime.pictures.facts import Facts, cut_off_error, float_note
+from nstrt.runtime.pictures.inspection import inspect_file
+from nstrt.runtime.pictures.jpeg import check_jpeg
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
+from nstrt.runtime.pictures.png import repair_png
 from nstrt.runtime.pictures.sniff import READABLE, detect_format, detect_unsupported
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name, read_file
-from nstrt.runtime.pictures.vips import libvips, to_samples
+from nstrt.runtime.pictures.values import divide_by_alpha
+from nstrt.runtime.pictures.vips import libvips, metadata, to_samples
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_picture", "open_header", "read_picture"]
 
@@ -29,6 +38,9 @@ _LOADERS = {
     "HEIF": "heifload_buffer",
     "GIF": "gifload_buffer",
 }
+_FAIL_ON = {"JPEG": "warning"}
+"""Faults that libvips refuses, "error" by default; libjpeg only warns of lost pixels."""
+
 _COLOR_CHANNELS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3, "rgb": 3, "cmyk": 4}
 
 
@@ -45,48 +57,59 @@ def read_picture(path: str | Path) -> Picture:
 def decode_picture(content: bytes, *, name: str) -> Picture:
     """Decode the bytes of a picture file; ``name`` is its name in error messages."""
     sha256 = hashlib.sha256(content).hexdigest()
-    if detect_format(content) == "BMP":
+    kind = _known_format(content, name)
+    if kind == "BMP":
         return _decode_bmp(content, name, sha256)
-    image = open_header(content, name=name)
-    color_channels = _COLOR_CHANNELS.get(image.interpretation)
-    if color_channels is None:
-        color_channels = {1: 1, 2: 1, 3: 3, 4: 3}.get(image.bands)
-    try:
-        samples = to_samples(image)
-    except libvips().Error as error:
-        raise PictureReadError(
-            f"The picture '{name}' is cut off or damaged; copy it again from where it came from."
-        ) from error
-    if samples is None or color_channels is None or samples.shape[2] < color_channels:
+    if kind in ("JPEG", "PNG"):
+        # A size beyond the limit is refused as such, before rows are counted.
+        open_header(content, name=name)
+    facts = inspect_file(content, kind, name)
+    image = open_header(facts.content, name=name)
+    channels = facts.color_channels or _COLOR_CHANNELS.get(image.interpretation)
+    samples = _decode(image, kind, facts)
+    if samples is None or channels is None or samples.shape[2] < channels:
         raise PictureReadError(
             f"The picture '{name}' stores its colours in an unusual way; "
             "save it as an RGB picture with 8 or 16 bits per channel."
         )
-    samples = samples[..., : color_channels + 1]
+    samples = _colors_and_alpha(samples, channels, facts)
+    profile = metadata(image, "icc-profile-data")
     if samples.dtype.kind == "f":
         samples = _to_sixteen_bits(samples, name)
-    return Picture.from_samples(
-        _expand_to_sixteen_bits(samples, image),
-        color_channels=color_channels,
-        profile=_metadata(image, "icc-profile-data"),
-        orientation=_metadata(image, "orientation") or 1,
+        if profile is None:
+            facts.notes.append(float_note(name))
+    samples = _expand_to_sixteen_bits(samples, image)
+    depth = 8 if samples.dtype == np.uint8 else 16
+    source = None
+    if facts.convert is not None:
+        samples = _converted(samples, channels, facts.convert)
+    else:
+        adobe_rgb = is_adobe_rgb(parse_exif(metadata(image, "exif-data")))
+        source = choose_source(facts, profile=profile, channels=channels, adobe_rgb=adobe_rgb)
+    picture = Picture.from_samples(
+        samples,
+        color_channels=channels,
+        source=source,
+        orientation=_orientation(image, facts),
         name=name,
         sha256=sha256,
+        notes=facts.all_notes,
     )
+    return picture if picture.depth == depth else replace(picture, depth=depth)
 
 
-def open_header(content: bytes, *, name: str) -> Any:
-    """Open the bytes of a picture in libvips without decoding them; check format and size."""
-    kind = detect_format(content)
-    unsupported = detect_unsupported(content, name)
-    if kind is None or unsupported is not None:
-        description = unsupported or "not a picture that can be read"
-        raise PictureReadError(f"'{name}' is {description}; save it as {READABLE} and use that.")
+def open_header(content: bytes, *, name: str, fail_on: str | None = None) -> Any:
+    """Open the bytes of a picture in libvips without decoding them; check format and size.
+
+    ``fail_on`` is libvips' word for the faults that are refused.
+    """
+    kind = _known_format(content, name)
     vips = libvips()
     try:
-        # The format selects the loader, so that libvips does not try all of its loaders. "error"
-        # refuses truncated and damaged files but accepts files with harmless faults.
-        image = getattr(vips.Image, _LOADERS[kind])(content, access="sequential", fail_on="error")
+        # The format selects the loader, so that libvips does not try all of its loaders.
+        image = getattr(vips.Image, _LOADERS[kind])(
+            content, access="sequential", fail_on=fail_on or _FAIL_ON.get(kind, "error")
+        )
     except vips.Error as error:
         if kind == "HEIF" and b"hei" in content[8:32]:
             advice = "is a HEIC photo, which cannot be read; export it as JPEG or TIFF"
@@ -97,6 +120,69 @@ def open_header(content: bytes, *, name: str) -> Any:
         raise PictureReadError(f"The picture '{name}' {advice}.") from error
     _check_size(image.width, image.height, name)
     return image
+
+
+def _known_format(content: bytes, name: str) -> str:
+    """The format of a file. Raises :class:`PictureReadError` if it cannot be read."""
+    kind = detect_format(content)
+    unsupported = detect_unsupported(content, name)
+    if kind is None or unsupported is not None:
+        description = unsupported or "not a picture that can be read"
+        raise PictureReadError(f"'{name}' is {description}; save it as {READABLE} and use that.")
+    return kind
+
+
+def _decode(image: Any, kind: str, facts: Facts) -> NDArray[Any] | None:
+    """Samples of a file, mended if that costs no pixel; ``None`` for unusual types."""
+    vips, name = libvips(), facts.name
+    try:
+        return facts.decode() if facts.decode is not None else to_samples(image)
+    except vips.Error as error:
+        reason = str(error)
+    except Exception as error:
+        # Pillow raises many kinds of exceptions for damaged files.
+        raise cut_off_error(name, rows=facts.missing) from error
+    if kind == "JPEG":
+        check_jpeg(facts, reason)
+        content = facts.content
+    elif kind == "PNG":
+        content = repair_png(facts.content, name)
+        facts.damage = facts.damage or f"'{name}' is damaged, but all of its rows are there."
+    else:
+        raise cut_off_error(name, rows=facts.missing)
+    try:
+        return to_samples(open_header(content, name=name, fail_on="error"))
+    except vips.Error as error:
+        raise cut_off_error(name) from error
+
+
+def _orientation(image: Any, facts: Facts) -> int:
+    """The EXIF orientation, or that of XMP if EXIF states none, as editors do."""
+    if facts.oriented:
+        return 1
+    stated = metadata(image, "orientation") if facts.states_orientation else None
+    return stated or xmp_orientation(metadata(image, "xmp-data"))
+
+
+def _colors_and_alpha(samples: NDArray[Any], channels: int, facts: Facts) -> NDArray[Any]:
+    """The colour channels, and the alpha channel if there is one."""
+    alpha = channels if facts.color_channels is None else facts.alpha
+    if alpha is None or alpha >= samples.shape[2]:
+        return samples[..., :channels]
+    chosen = samples[..., [*range(channels), alpha]] if alpha > channels else samples
+    chosen = chosen[..., : channels + 1]
+    return divide_by_alpha(chosen) if facts.premultiplied else chosen
+
+
+def _converted(
+    samples: NDArray[Any], channels: int, convert: Callable[[NDArray[Any]], NDArray[np.uint16]]
+) -> NDArray[np.uint16]:
+    """Samples with converted colour channels and 16 bits."""
+    colors = convert(samples[..., :channels])
+    if samples.shape[2] == channels:
+        return colors
+    alpha = samples[..., channels:].astype(np.uint16)
+    return np.dstack([colors, alpha if samples.dtype == np.uint16 else alpha * 257])
 
 
 def _check_size(width: int, height: int, name: str) -> None:
@@ -133,11 +219,11 @@ def _to_sixteen_bits(samples: NDArray[Any], name: str) -> NDArray[np.uint16]:
 
 def _expand_to_sixteen_bits(samples: NDArray[Any], image: Any) -> NDArray[Any]:
     """Expand 10 and 12 bit HEIF samples, which libvips only shifts up, to the full 16-bit range."""
-    bits: int = _metadata(image, "bits-per-sample") or 0
+    bits: int = metadata(image, "bits-per-sample") or 0
     if (
         samples.dtype != np.uint16
         or bits not in (10, 12)
-        or not _metadata(image, "heif-compression")
+        or not metadata(image, "heif-compression")
     ):
         return samples
     top = (1 << bits) - 1
@@ -148,27 +234,10 @@ def _expand_to_sixteen_bits(samples: NDArray[Any], image: Any) -> NDArray[Any]:
     return levels.astype(np.uint16)
 
 
-def _metadata(image: Any, field: str) -> Any:
-    return image.get(field) if image.get_typeof(field) else None
-
-
 def _decode_bmp(content: bytes, name: str, sha256: str) -> Picture:
-    from PIL.BmpImagePlugin import BmpImageFile
-
-    from nstrt.runtime.pictures.pillow import pillow_samples
-
-    try:
-        # Image.open would try every format and applies its own size limit.
-        image = BmpImageFile(io.BytesIO(content))
-    except Exception as error:
-        raise PictureReadError(
-            f"'{name}' is not a picture that can be read; save it as {READABLE} and use that."
-        ) from error
+    image = open_bmp(content, name)
     _check_size(*image.size, name)
-    try:
-        samples, profile, _ = pillow_samples(image)
-    except PictureReadError as error:
-        raise PictureReadError(
-            f"The picture '{name}' is cut off or damaged; copy it again from where it came from."
-        ) from error
-    return Picture.from_samples(samples, profile=profile, name=name, sha256=sha256)
+    found = bmp_samples(image, content, name)
+    return Picture.from_samples(
+        found.samples, source=found.source, name=name, sha256=sha256, notes=found.notes
+    )

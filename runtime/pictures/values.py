@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["apply_orientation", "quantize", "row_strips", "to_unit_range"]
+__all__ = ["apply_orientation", "divide_by_alpha", "quantize", "row_strips", "to_unit_range"]
 
 _STRIP_PIXELS = 1 << 18
 """Pixels in one strip; a strip fits into the processor's cache."""
@@ -33,6 +33,17 @@ def to_unit_range(values: NDArray[Any], *, channels: int = 1) -> NDArray[np.floa
         unit[rows] = values[rows]
         unit[rows] /= scale
     return unit
+
+
+def divide_by_alpha(samples: NDArray[Any]) -> NDArray[Any]:
+    """Integer samples, premultiplied by their last channel, with straight alpha."""
+    top = np.iinfo(samples.dtype).max
+    straight = samples.copy()
+    for rows in row_strips(*samples.shape[:2]):
+        alpha = samples[rows, :, -1:].astype(np.float32)
+        colors = samples[rows, :, :-1] * (top / np.maximum(alpha, 1))
+        straight[rows, :, :-1] = np.rint(np.minimum(colors, top))
+    return straight
 
 
 def quantize(values: NDArray[np.float32], target: NDArray[Any]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.system.process import owns_process
 
-__all__ = ["Samples", "from_samples", "libvips", "set_blob", "to_samples"]
+__all__ = ["Samples", "from_samples", "libvips", "metadata", "set_blob", "to_samples"]
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 """Integer picture values, (height, width, channels)."""
@@ -56,6 +56,11 @@ def to_samples(image: Any) -> NDArray[Any] | None:
         return None
     shape = (image.height, image.width, image.bands)
     return np.frombuffer(image.write_to_memory(), dtype).reshape(shape)
+
+
+def metadata(image: Any, field: str) -> Any:
+    """Return a metadata field of a libvips image; ``None`` if it has none."""
+    return image.get(field) if image.get_typeof(field) else None
 
 
 def set_blob(image: Any, field: str, content: bytes) -> None:

@@ -14,7 +14,16 @@ from nstrt.runtime.errors import OptionError
 from nstrt.runtime.options.options import OPTIONS, StylizeOptions
 from nstrt.runtime.system.words import spelled
 
-__all__ = ["COARSEST", "LEAST_SIDE", "SCALE_RATIO", "Plan", "Scale", "default_size", "plan_scales"]
+__all__ = [
+    "COARSEST",
+    "LEAST_SIDE",
+    "LOOPS",
+    "SCALE_RATIO",
+    "Plan",
+    "Scale",
+    "default_size",
+    "plan_scales",
+]
 
 SCALE_RATIO = math.sqrt(2)
 """Ratio of the long sides of a scale and the next coarser one."""
@@ -28,6 +37,10 @@ LEAST_SIDE = 16
 
 SMALLEST_SIDE = 32
 """Smallest short side in pixels of a coarse scale."""
+
+
+LOOPS = "compiled loops"
+"""First words of a reason that a run's summary states."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +122,15 @@ class Plan:
             f"<Plan {finest.width}x{finest.height}, {scales} scale{'s' * (scales != 1)}, "
             f"{self.steps} step{'s' * (self.steps != 1)}, "
             f"engine {self.engine} on {self.provider} in {self.precision}>"
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for a run's summary: reasons that concern compiled loops."""
+        return tuple(
+            f"{reason[0].upper()}{reason[1:]}."
+            for reason in self.reasons
+            if reason.startswith(LOOPS)
         )
 
     @property

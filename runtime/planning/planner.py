@@ -25,7 +25,7 @@ from nstrt.runtime.planning.memory import (
     MemoryDemand,
     fit_to_memory,
 )
-from nstrt.runtime.planning.plan import Plan, Scale, default_size, plan_scales
+from nstrt.runtime.planning.plan import LOOPS, Plan, Scale, default_size, plan_scales
 from nstrt.runtime.planning.provider_choice import choose_target, provider_serves
 from nstrt.runtime.planning.weights_choice import choose_weights, spec_for
 from nstrt.runtime.system.host import device_name, machine_id, versions
@@ -196,7 +196,7 @@ class Planner:
         reason = left_out_reason() if _uses_loops(plan) else ""
         if reason:
             reason = (
-                f"compiled loops are left out ({reason}); torch's own operations, which take "
+                f"{LOOPS} are left out ({reason}); torch's own operations, which take "
                 "longer, take their place"
             )
         known = plan.reasons if not reason or reason in plan.reasons else (*plan.reasons, reason)
@@ -337,9 +337,7 @@ def _compiling_reason(demand: MemoryDemand) -> str:
     """Sentence on compiled code that cannot be cached."""
     if demand.on_card or not _uses_loops(demand) or not find_spec("numba") or not uncached_reason():
         return ""
-    return (
-        "compiled loops are compiled for this run only, because the cache folder cannot be written"
-    )
+    return f"{LOOPS} are compiled for this run only, because the cache folder cannot be written"
 
 
 def _history(options: StylizeOptions, scales: Sequence[Scale]) -> int:

@@ -311,7 +311,7 @@ class Run:
             stopped=not complete,
             steps=last.step,
             recipe=recipe,
-            notes=prepared.inputs.notes(prepared.start),
+            notes=(*prepared.inputs.notes(prepared.start), *plan.notes),
         )
 
 

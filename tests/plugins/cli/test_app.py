@@ -22,9 +22,82 @@ def test_stylize_help_lists_all_options_in_groups() -> None:
     shown = run_nstrt("stylize", "--help").stdout
     for item in fields(StylizeOptions):
         assert "--" + item.name.replace("_", "-") in shown
-    groups = ["Arguments:", "Output:", "Picture:", "Look:", "Effort:", "Machine:", "Examples:"]
-    places = [shown.index(group) for group in groups]
+    groups = ["Arguments:", "Most used:", "Output:", "Look:", "Effort:", "Machine:", "Examples:"]
+    places = [shown.index(f"\n{group}") for group in groups]
     assert places == sorted(places)
+    first = re.findall(r"^  (?:-\w, )?--([a-z-]+)", shown[places[1] : places[2]], re.MULTILINE)
+    assert len(first) <= 14
+    assert {"output", "size", "preset", "strength", "color", "protect", "dry-run"} <= set(first)
+
+
+def test_the_program_alone_shows_whole_sentences_and_three_examples(capsys: Capture) -> None:
+    assert nstrt() == 0
+    shown = capsys.readouterr().out
+    text = " ".join(shown.split())
+    for sentence in app._COMMANDS.values():
+        assert sentence in text
+    examples = shown.partition("Examples:")[2].strip().splitlines()
+    assert len(examples) == 3
+    assert all(line.strip().startswith("nstrt ") for line in examples)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("explore", "small picture in pixels. [192]"), ("compare", "own size.")]
+)
+def test_help_on_size_says_what_the_command_does(command: str, words: str, capsys: Capture) -> None:
+    assert nstrt(command, "--help") == 0
+    shown = capsys.readouterr().out
+    text = " ".join(shown[shown.index("  --size N") :].split())
+    assert words in text[:200]
+    assert "suits this machine" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["stylize", "a.jpg"], "Missing argument 'STYLE' (the painting). Try"),
+        (["stylize"], "Missing argument 'CONTENT' (the photo). Try"),
+        (["stylize", "a", "b"], "(the result). Try"),
+        (["stylize", "a", "b", "--strenth", "1"], "--strenth. Did you mean --strength? Try"),
+        (["stylize", "a", "b", "--stren", "1"], "--stren. Did you mean --strength? Try"),
+        (["batch", "a", "--out-dirr", "b"], "--out-dirr. Did you mean --out-dir? Try"),
+        (["stylise"], "'stylise'. Did you mean 'stylize'? Try"),
+        (["stylize", "a", "b", "--size", "0"], "--size must be from 16 to 65536, not 0."),
+        (["stylize", "a", "b", "-o", "c", "--save-every", "-1"], "it must be at least 0."),
+    ],
+)
+def test_usage_errors_are_whole_sentences(
+    arguments: list[str], words: str, capsys: Capture
+) -> None:
+    if "must be from" in words:
+        arguments = [*arguments, "-o", "out.png"]
+    assert nstrt(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stylize", "https://example.org//a/b.jpg", NIGHT, "-o", "out.png"],
+        ["stylize", CAT, "http://example.org/b.jpg", "-o", "out.png"],
+        ["stylize", CAT, NIGHT, "-o", "ftp://example.org/out.png"],
+        ["stylize", CAT, NIGHT, "-o", "out.png", "--region", "m.png:https://example.org/b.jpg"],
+        ["stylize", CAT, NIGHT, "-o", "out.png", "--init=https://example.org/b.jpg"],
+        ["batch", "https://example.org/trip/", "--style", NIGHT, "--out-dir", "out"],
+        ["info", "https://example.org//a.png"],
+        ["compare", CAT, "file:///home/ada/a.png"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_an_address_is_refused_as_it_was_typed(
+    arguments: list[str | Path], capsys: Capture
+) -> None:
+    assert nstrt(*arguments) == 2
+    error = capsys.readouterr().err
+    (address,) = (word for text in map(str, arguments) for word in re.findall(r"[a-z]+://.*", text))
+    sentence = f"'{address}' is an address; save the picture first, and name its file."
+    assert error == f"nstrt: {sentence}\n"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import zlib
@@ -102,10 +103,11 @@ def test_wrong_input_gives_one_sentence_and_writes_nothing(
     before = _state(tmp_path)
     assert nstrt("stylize", *arguments, "--json") == 2
     printed = capfd.readouterr()
-    assert printed.out == ""
     lines = printed.err.strip().splitlines()
-    # A line before it may say that the model is built.
-    assert [line for line in lines if not line.startswith("Preparing")] == lines[-1:]
+    assert lines[-1] == f"nstrt: {json.loads(printed.out)['error']}"
+    # Lines before it may say that a network is prepared or engines are measured.
+    slow = ("Preparing", "Measuring")
+    assert [line for line in lines if not line.startswith(slow)] == lines[-1:]
     assert lines[-1].startswith("nstrt: ")
     assert len(lines[-1]) > 30
     assert lines[-1].endswith((".", "'", '"', "]")), lines[-1]

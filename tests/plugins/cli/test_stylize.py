@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from nstrt.plugins.cli import progress
+from nstrt.plugins.cli.plan_report import plan_lines
+from nstrt.runtime import StyleTransfer, StylizeOptions
 
 from support import CAT, NIGHT, Capture
 from support.command_line import SMALL, nstrt, start_nstrt, wait_until
@@ -19,12 +24,99 @@ def test_stylize_writes_picture_report_and_log(tmp_path: Path, capsys: Capture) 
     assert nstrt("stylize", CAT, NIGHT, "-o", out, *SMALL, "--log", log) == 0
     assert Image.open(out).size == (64, 43)
     report = capsys.readouterr().out
-    for words in (str(out), "64x43", "engine onnx", "cpu", "painted", "loss", "3 steps"):
+    for words in (str(out), "64x43 pixels", "painted", " %", "second", "settings: size 64"):
         assert words in report
+    assert not re.search(r"engine onnx|loss|provider|1 scales", report)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3]
     keys = ["scale", "width", "height", "iteration", "step", "loss", "content", "style", "tv"]
     assert list(lines[0]) == [*keys, "seconds"]
+
+
+def test_verbose_adds_engine_losses_scales_and_reasons(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out.png"
+    assert nstrt("stylize", CAT, NIGHT, "-o", out, *SMALL, "--verbose") == 0
+    report = capsys.readouterr().out
+    for words in ("engine onnx on cpu", "GB planned", "loss ", "64x43 (3)", "provider cpu chosen"):
+        assert words in report
+
+
+def test_summary_echoes_the_settings_that_matter(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out.png"
+    given = ["--strength", "0.75", "--color", "content", "--protect", CAT]
+    assert nstrt("stylize", CAT, NIGHT, "-o", out, *SMALL, *given) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "settings: " in line)
+    for words in ("strength 0.75", "color content", f"protect {CAT.name}"):
+        assert words in line
+    assert "engine" not in line
+
+
+def test_a_run_says_time_and_memory_before_it_starts(tmp_path: Path, capsys: Capture) -> None:
+    assert nstrt("stylize", CAT, NIGHT, "-o", tmp_path / "out.png", *SMALL) == 0
+    before = capsys.readouterr().err.splitlines()
+    (first,) = (place for place, line in enumerate(before) if line.startswith("Painting "))
+    assert before[first].endswith(": 64x43 pixels, 1 scale, 3 steps.")
+    assert re.fullmatch(
+        r"(A few|About \d+) seconds, \d\.\d GB of memory, on the processor\.", before[first + 1]
+    )
+
+
+def test_a_dry_run_paints_nothing_and_tells_what_the_worker_tells(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out.png"
+    arguments = ["stylize", CAT, NIGHT, "-o", out, "--size", "1000", "--engine", "onnx"]
+    assert nstrt(*arguments, "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.search(r"1000x\d+ pixels, 7 scales, 555 steps\.$", lines[0])
+    assert re.search(r"^About \d+ minutes, \d\.\d GB of memory, on the processor\.$", lines[1])
+    assert "--size 1000 enlarges the photo 2.2 times: it has 451 pixels" in lines[2]
+    assert nstrt(*arguments, "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert list(tmp_path.iterdir()) == []
+    options = StylizeOptions.of(size=1000, engine="onnx")
+    sizes = [Image.open(path).size for path in (CAT, NIGHT)]
+    estimate = StyleTransfer(options).estimate(*sizes)
+    assert plan["memory"] == estimate.plan.memory
+    assert plan["steps"] == estimate.plan.steps == 555
+    assert plan["width"] == 1000
+
+
+@pytest.mark.parametrize("case", ["missing photo", "black mask", "too small", "no folder"])
+def test_a_dry_run_refuses_what_the_run_refuses(case: str, tmp_path: Path, capsys: Capture) -> None:
+    black = tmp_path / "black.png"
+    Image.new("L", (64, 43)).save(black)
+    out = tmp_path / "out.png"
+    arguments = {
+        "missing photo": [tmp_path / "none.jpg", NIGHT, "-o", out],
+        "black mask": [CAT, NIGHT, "-o", out, "--protect", black],
+        "too small": [CAT, NIGHT, "-o", out, "--size", "20", "--scales", "4"],
+        "no folder": [CAT, NIGHT, "-o", tmp_path / "none" / "out.png"],
+    }[case]
+    sentences = []
+    for more in ([], ["--dry-run"]):
+        assert nstrt("stylize", *arguments, *more, "--engine", "onnx") == 2
+        sentences.append(capsys.readouterr().err)
+    assert sentences[0] == sentences[1]
+
+
+def test_more_than_ten_minutes_have_a_line_of_their_own() -> None:
+    run = StyleTransfer(StylizeOptions.of(size=64, engine="onnx")).run(CAT, NIGHT)
+    plan = run.estimate().plan
+    assert len(list(plan_lines(run, plan, 599.0))) == 2
+    (*_, line) = plan_lines(run, plan, 2400.0)
+    assert line.startswith("That is more than ten minutes: --size 32 takes about 10 minutes")
+
+
+def test_without_a_terminal_a_line_tells_the_progress_every_half_minute(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.png"
+    assert nstrt("stylize", CAT, NIGHT, "-o", out, *SMALL) == 0
+    assert "step 1 of 3" not in capsys.readouterr().err
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+    assert nstrt("stylize", CAT, NIGHT, "-o", out, *SMALL, "--force") == 0
+    assert re.search(r"^step 2 of 3  67 %", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_json_summary_is_all_of_stdout(tmp_path: Path, capsys: Capture) -> None:
@@ -113,8 +205,9 @@ def test_ctrl_c_saves_the_best_picture_so_far(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     report, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "Stopped" in report
+    assert "steps, as you asked; this is the best picture so far." in report
     assert str(out) in report
+    assert f"--resume goes on from {out}.checkpoint" in report
     assert Image.open(out).size == (64, 43)
     photo = np.asarray(Image.open(CAT).resize((64, 43)), float)
     assert np.abs(np.asarray(Image.open(out), float) - photo).mean() > 2

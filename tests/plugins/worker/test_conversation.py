@@ -69,6 +69,33 @@ def test_a_job_is_dropped_at_once_while_it_gets_ready(small_network: Network) ->
         assert host.paint(PHOTO, PAINTING)[-1]["event"] == "result"
 
 
+def test_sentences_use_the_host_s_labels(host: Host) -> None:
+    """Without labels options have plain names, never those of the command line."""
+
+    def sentence(side: int = 100, **options: Any) -> str:
+        size = {"width": 4000, "height": side}
+        event = host.request("estimate", content=size, options={**SMALL, **options})
+        assert event["event"] == "error"
+        return str(event["message"])
+
+    too_small = {"size": 256}
+    assert sentence(**too_small).endswith("make size at least 640.")
+    assert sentence(style_scale=50) == "style scale must be from 0.1 to 10, not 50."
+    hello = host.new_id()
+    host.send(**hello_request(hello), labels={"size": "Work at", "style_scale": "Stroke size"})
+    assert host.wait_for(hello, "hello")["protocol"] == 1
+    assert sentence(**too_small).endswith("make 'Work at' at least 640.")
+    assert sentence(style_scale=50) == "'Stroke size' must be from 0.1 to 10, not 50."
+    memory = sentence(4000, max_memory=1.5, size=4000, original_size=True)
+    assert memory.endswith(("scale the photo down first.", "allow more with max memory.")) or (
+        "'Work at' " in memory
+    )
+    for labels in (7, {"size": 7}, ["size"]):
+        other = host.new_id()
+        host.send(**hello_request(other), labels=labels)
+        assert host.wait_for(other, "error")["code"] == "malformed"
+
+
 def test_nothing_goes_before_hello(own_cache: Path) -> None:
     with standard_streams() as (host, _):
         host.send(b"12345", op="stylize", id=1)

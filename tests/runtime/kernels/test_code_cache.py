@@ -29,7 +29,7 @@ RUN = f"""
 from nstrt.runtime import stylize
 result = stylize({str(CAT)!r}, {str(NIGHT)!r}, size=256, scales=1, iterations=1, engine="torch",
                  precision="fp32", content_layers="relu2_1", style_layers="relu1_1")
-print(*result.plan.reasons, sep="\\n")
+print(*result.plan.reasons, *result.notes, sep="\\n")
 print(sorted(set(result.plan.kernels.values())))
 """
 
@@ -110,4 +110,5 @@ def test_the_plan_says_what_ran(tmp_path: Path, own_cache: Path) -> None:
     (cache / "compiled").write_bytes(b"")
     *reasons, kernels = run(RUN, cache)
     assert any("compiled for this run only" in reason for reason in reasons), reasons
+    assert any(reason.startswith("Compiled loops are compiled for") for reason in reasons), reasons
     assert "winograd6x6" in kernels

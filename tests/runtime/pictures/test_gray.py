@@ -40,7 +40,7 @@ def test_a_gray_profile_gives_grays(kind: type) -> None:
     samples = LEVELS.astype(kind) * (1 if kind is np.uint8 else 257)
     profile = gray_profile(1.8)
     ImageCms.getOpenProfile(io.BytesIO(profile))
-    picture = Picture.from_samples(samples, profile=profile)
+    picture = Picture.from_samples(samples, source=profile)
     assert picture.is_gray
     assert not np.array_equal(picture.rgb[..., :1], LEVELS / np.float32(255))
 

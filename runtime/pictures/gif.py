@@ -1,0 +1,113 @@
+"""Damage of GIF files, from their blocks (GIF89a)."""
+
+from __future__ import annotations
+
+from nstrt.runtime.pictures.facts import Facts, cut_off_error
+
+__all__ = ["inspect_gif"]
+
+_EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
+
+
+def inspect_gif(content: bytes, name: str) -> Facts:
+    """Cut a file behind its first frame if what follows is damaged.
+
+    Raises :class:`PictureReadError` if the first frame lacks rows.
+    """
+    facts = Facts(name=name, content=content)
+    place = 13 + _palette_bytes(content[10:11])
+    first_frame_end = 0
+    while place < len(content):
+        kind = content[place]
+        if kind == _TRAILER:
+            if content[place + 1 :].strip(b"\0\r\n"):
+                facts.damage = f"'{name}' has foreign data behind its end, which was left out."
+            return facts
+        if kind == _EXTENSION:
+            _, place = _sub_blocks(content, place + 2)
+        elif kind == _IMAGE:
+            start = place + 10 + _palette_bytes(content[place + 9 : place + 10]) + 1
+            whole, end = _sub_blocks(content, start)
+            if not whole and not first_frame_end:
+                _complete(content, place, start, facts)
+                return facts
+            if whole and not first_frame_end:
+                first_frame_end = end
+            place = end
+        else:
+            break
+    if first_frame_end:
+        facts.damage = f"'{name}' lacks its end, but all rows of its first frame are there."
+        facts.content = content[:first_frame_end] + bytes([_TRAILER])
+    return facts
+
+
+def _complete(content: bytes, descriptor: int, start: int, facts: Facts) -> None:
+    """Complete the cut-off data of the first frame.
+
+    Raises :class:`PictureReadError` if it lacks pixels.
+    """
+    width = int.from_bytes(content[descriptor + 5 : descriptor + 7], "little")
+    height = int.from_bytes(content[descriptor + 7 : descriptor + 9], "little")
+    data = bytearray()
+    place = start
+    while place < len(content) and content[place]:
+        data += content[place + 1 : place + 1 + content[place]]
+        place += 1 + content[place]
+    held = _lzw_length(data, content[start - 1], width * height) if start <= len(content) else 0
+    if held < width * height:
+        raise cut_off_error(facts.name, rows=(height - held // max(1, width), height))
+    blocks = b"".join(
+        bytes([len(data[i : i + 255])]) + data[i : i + 255] for i in range(0, len(data), 255)
+    )
+    facts.damage = f"'{facts.name}' lacks its end, but all of its rows are there."
+    facts.content = content[:start] + blocks + bytes([0, _TRAILER])
+
+
+def _lzw_length(data: bytearray, minimum: int, wanted: int) -> int:
+    """Number of pixels in LZW data, counted up to ``wanted``."""
+    if not 1 <= minimum <= 11:
+        return 0
+    clear = 1 << minimum
+    lengths: list[int] = []
+    previous = width = bits = count = total = 0
+    for byte in data:
+        bits |= byte << count
+        count += 8
+        while True:
+            if not lengths:
+                lengths, width, previous = [1] * clear + [0, 0], minimum + 1, 0
+            if count < width:
+                break
+            code = bits & ((1 << width) - 1)
+            bits >>= width
+            count -= width
+            if code == clear:
+                lengths = []
+                continue
+            if code == clear + 1 or code > len(lengths):
+                return total
+            length = lengths[code] if code < len(lengths) else previous + 1
+            if previous and len(lengths) < 4096:
+                lengths.append(previous + 1)
+                if len(lengths) == 1 << width and width < 12:
+                    width += 1
+            previous = length
+            total += length
+            if total >= wanted:
+                return total
+    return total
+
+
+def _palette_bytes(flags: bytes) -> int:
+    """Bytes of the palette that a descriptor's flags announce."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+
+
+def _sub_blocks(content: bytes, place: int) -> tuple[bool, int]:
+    """Completeness and end of a chain of data sub-blocks."""
+    while place < len(content):
+        if content[place] == 0:
+            return True, place + 1
+        place += 1 + content[place]
+    return False, place

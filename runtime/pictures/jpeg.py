@@ -1,0 +1,131 @@
+"""Damage of JPEG files: missing rows, scans and end markers."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, field
+
+from nstrt.runtime.errors import PictureReadError
+from nstrt.runtime.pictures.facts import Facts, cut_off_error
+from nstrt.runtime.pictures.vips import libvips
+
+__all__ = ["check_jpeg", "inspect_jpeg"]
+
+_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])", re.DOTALL)
+"""A marker in entropy-coded data, but stuffed bytes and restart markers."""
+
+_END = b"\xff\xd9"
+_START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN, _TEMPORARY = 0xD8, 0xD9, 0xDA, 0x01
+_NO_FRAMES = (0xC4, 0xC8, 0xCC)
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_LEAST_BITS = {0xC0: 2, 0xC1: 2, 0xC2: 1}
+"""Bits of a block in the shortest Huffman codes; of the first scan in a progressive file."""
+
+_HARMFUL = re.compile(
+    "premature end of|bad Huffman|instead of RST|bad arithmetic|before marker 0xd[0-7]"
+)
+"""libjpeg's warnings about lost pixels."""
+
+
+def inspect_jpeg(content: bytes, name: str) -> Facts:
+    """Add a missing end marker, and note missing scans.
+
+    Raises :class:`PictureReadError` for a file that is too short for its pixels, and for a
+    progressive one that ends before its last scan.
+    """
+    facts = Facts(name=name, content=content)
+    frame = _frame(content)
+    blocks = (frame.width // 8) * (frame.height // 8)
+    if 8 * len(content) < _LEAST_BITS.get(frame.kind, 0) * blocks:
+        raise cut_off_error(name, f"its {len(content)} bytes cannot hold its pixels")
+    if not frame.ended and frame.kind:
+        if frame.kind in _PROGRESSIVE and not frame.complete:
+            raise _coarse(name)
+        facts.content = content.rstrip(b"\xff") + _END
+        facts.damage = f"'{name}' lacks its end marker, but all of its rows are there."
+    elif frame.kind in _PROGRESSIVE and not frame.complete:
+        # The standard allows it, and the writer may have meant it.
+        facts.damage = f"'{name}' lacks scans of a progressive JPEG, so fine detail may miss."
+    return facts
+
+
+def check_jpeg(facts: Facts, reason: str) -> None:
+    """Note a fault that costs no pixel; ``reason`` is libjpeg's message.
+
+    Raises :class:`PictureReadError` if pixels are missing.
+    """
+    name, content = facts.name, facts.content
+    if not _HARMFUL.search(reason):
+        facts.damage = facts.damage or f"'{name}' has faults that cost no pixel."
+        return
+    frame = _frame(content)
+    if frame.kind in _PROGRESSIVE:
+        raise _coarse(name)
+    if not frame.complete:
+        raise cut_off_error(name)
+    raise cut_off_error(name, rows=(frame.height - _whole_rows(content), frame.height))
+
+
+def _coarse(name: str) -> PictureReadError:
+    return cut_off_error(name, "it is a progressive JPEG that lacks its last scans")
+
+
+def _whole_rows(content: bytes) -> int:
+    """Rows before the first that cannot be decoded."""
+    vips = libvips()
+    image = vips.Image.jpegload_buffer(content, access="sequential", fail_on="warning")
+    region = vips.Region.new(image)
+    for row in range(image.height):
+        try:
+            region.fetch(0, row, image.width, 1)
+        except vips.Error:
+            return row
+    return int(image.height)
+
+
+@dataclass
+class _Frame:
+    """The frame of a JPEG file and its scans."""
+
+    kind: int = 0
+    """Marker of the frame; 0 if there is none."""
+    height: int = 0
+    width: int = 0
+    components: int = 0
+    final: dict[int, set[int]] = field(default_factory=dict)
+    """Coefficients of each component whose last bit is there."""
+    ended: bool = False
+    """The end marker is there."""
+
+    @property
+    def complete(self) -> bool:
+        """All components have scans, and all coefficients of progressive ones their last bit."""
+        needed = 64 if self.kind in _PROGRESSIVE else 1
+        return len(self.final) == self.components and all(
+            len(done) >= needed for done in self.final.values()
+        )
+
+
+def _frame(content: bytes) -> _Frame:
+    """Read the markers up to the end marker."""
+    frame, place = _Frame(), 2
+    while match := _MARKER.search(content, place):
+        marker, place = match[1][0], match.end()
+        if marker == _END_OF_IMAGE:
+            frame.ended = True
+            break
+        if marker in (_START_OF_IMAGE, _TEMPORARY) or len(content) < place + 2:
+            continue
+        (length,) = struct.unpack_from(">H", content, place)
+        body = content[place + 2 : place + length]
+        place += length
+        if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAMES and len(body) >= 6:
+            frame.kind = marker
+            _, frame.height, frame.width, frame.components = struct.unpack_from(">BHHB", body)
+        elif marker == _START_OF_SCAN and len(body) >= 4 + 2 * body[0]:
+            first, last, low = body[-3], min(body[-2], 63), body[-1] & 15
+            for component in body[1 : 1 + 2 * body[0] : 2]:
+                if low == 0:
+                    frame.final.setdefault(component, set()).update(range(first, last + 1))
+    return frame

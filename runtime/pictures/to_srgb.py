@@ -1,0 +1,27 @@
+"""Convert samples to sRGB by an ICC profile or a colour encoding."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from nstrt.runtime.pictures import icc
+from nstrt.runtime.pictures.encoding import ColorEncoding, encoded_to_srgb
+from nstrt.runtime.pictures.vips import Samples
+
+__all__ = ["ColorSource", "to_srgb"]
+
+ColorSource: TypeAlias = "bytes | ColorEncoding | None"
+"""ICC profile or colour encoding of samples; ``None`` for sRGB, or for the usual press."""
+
+
+def to_srgb(samples: Samples, *, source: ColorSource) -> Samples:
+    """Convert (height, width, channels) gray, RGB or CMYK samples to sRGB.
+
+    sRGB samples stay unchanged, converted ones have 16 bits. CMYK ignores a colour encoding, which
+    describes RGB.
+    """
+    if isinstance(source, ColorEncoding):
+        if samples.shape[2] == 4:
+            return icc.to_srgb(samples, profile=None)
+        return samples if source.is_srgb else encoded_to_srgb(samples, source)
+    return icc.to_srgb(samples, profile=source)
