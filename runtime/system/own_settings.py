@@ -55,8 +55,10 @@ class OwnSettings:
                         return
                 yield value
         finally:
-            with self.active():
-                values.close()  # type: ignore[attr-defined]
+            # At the interpreter's end there are no modules left to restore settings of.
+            if not sys.is_finalizing():
+                with self.active():
+                    values.close()  # type: ignore[attr-defined]
 
 
 def use_settings(*, threads: int, tf32: bool | None = None) -> None:

@@ -144,6 +144,13 @@ def left_half_way() -> None:
         gc.collect()
 
 
+def left_at_the_end() -> None:
+    run = StyleTransfer(StylizeOptions.of(threads=1, engine="torch", **SMALL)).run(CAT, EMBER)
+    next(iter(run))
+    # A reference of a module outlives the function.
+    globals()["kept"] = run
+
+
 def interrupted() -> None:
     with unchanged("a cancelled run"), suppress(Interrupted):
         run = StyleTransfer(StylizeOptions.of(threads=1, **SMALL)).run(CAT, EMBER)
