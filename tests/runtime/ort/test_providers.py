@@ -193,6 +193,8 @@ def test_without_a_driver_nvidias_providers_are_not_available_and_print_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     is_available.cache_clear()
+    # In the process of a host, ONNX Runtime's default logger is the host's.
+    monkeypatch.setattr(providers, "owns_process", lambda: True)
     if not detect:
         # ONNX Runtime itself fails to load its libraries.
         monkeypatch.setattr(providers, "_has_driver", lambda: True)
