@@ -194,7 +194,8 @@ class Picture:
             else to_unit_range(oriented[..., color_channels : color_channels + 1])[..., 0]
         )
         colors = oriented[..., :color_channels]
-        srgb = keep_gray(to_srgb(colors, source=source), colors)
+        visible = None if alpha is None else alpha > 0
+        srgb = keep_gray(to_srgb(colors, source=source, visible=visible), colors)
         return _build(
             to_unit_range(srgb, channels=3),
             alpha=alpha,

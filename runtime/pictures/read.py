@@ -74,8 +74,11 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
             "save it as an RGB picture with 8 or 16 bits per channel."
         )
     samples = _colors_and_alpha(samples, channels, facts)
-    profile = metadata(image, "icc-profile-data")
+    profile = metadata(image, "icc-profile-data") or facts.profile
     if samples.dtype.kind == "f":
+        if samples.shape[2] > channels:
+            # Invisible colours may be anything, also out of range.
+            samples = np.where(samples[..., -1:] > 0, samples, 0)
         samples = _to_sixteen_bits(samples, name)
         if profile is None:
             facts.notes.append(float_note(name))
