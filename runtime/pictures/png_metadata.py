@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 __all__ = ["PngMetadata", "raw_profile", "read_png_metadata", "with_metadata"]
 
@@ -16,20 +16,20 @@ _MAX_TEXT = 1 << 26
 
 @dataclass(kw_only=True)
 class PngMetadata:
-    """Raw metadata of a PNG file."""
+    """Raw metadata of a PNG file; older programs store them as text of hexadecimal digits."""
 
     exif: bytes = b""
     xmp: bytes = b""
     resolution: tuple[float, float] | None = None
     """Dots per inch."""
 
-    profiles: dict[str, bytes] = field(default_factory=dict)
-    """Data that older programs store as text of hexadecimal digits, by its kind."""
+    iptc: bytes = b""
+    """IPTC records, in a Photoshop resource or bare."""
 
 
 def read_png_metadata(content: bytes) -> PngMetadata:
     """Read the chunks eXIf, pHYs, tEXt, zTXt and iTXt; damaged ones are passed over."""
-    found = PngMetadata()
+    found, profiles = PngMetadata(), {}
     for kind, data in _chunks(content):
         if kind == b"eXIf":
             found.exif = data
@@ -42,13 +42,16 @@ def read_png_metadata(content: bytes) -> PngMetadata:
             if name == b"XML:com.adobe.xmp":
                 found.xmp = text
             elif name.startswith(b"Raw profile type "):
-                found.profiles[name[17:].decode("latin-1")] = raw_profile(text)
+                profiles[name[17:].decode("latin-1")] = raw_profile(text)
+    found.exif = found.exif or profiles.get("exif") or profiles.get("APP1") or b""
+    found.xmp = found.xmp or profiles.get("xmp", b"")
+    found.iptc = profiles.get("iptc") or profiles.get("8bim") or b""
     return found
 
 
 def raw_profile(text: bytes) -> bytes:
     """Decode a text of hexadecimal digits behind a name and a length; nothing if damaged."""
-    parts = text.split(None, 2)
+    parts = text.strip().split(b"\n", 2)
     try:
         return bytes.fromhex(parts[2].decode("ascii"))
     except (IndexError, ValueError):

@@ -314,6 +314,21 @@ def test_png_data_before_and_behind_the_pixels_is_kept(tmp_path: Path, late: boo
     assert b"Katze" in packet_of(image)
 
 
+@pytest.mark.parametrize("kind", ["chunk", "text"])
+def test_orientation_behind_the_pixels_of_a_png_file_is_applied(kind: str) -> None:
+    content = io.BytesIO()
+    photo_image().save(content, "PNG")
+    block = exif_data(orientation=6)
+    chunk = png_chunk(b"eXIf", block[6:])
+    if kind == "text":
+        text = f"\nexif\n{len(block):8}\n{block.hex()}\n".encode()
+        chunk = png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text))
+    file = content.getvalue()[:-12] + chunk + content.getvalue()[-12:]
+    assert decode_picture(file, name="photo").size == (24, 40)
+    opened = Image.open(io.BytesIO(file))
+    assert as_picture(opened).size == (24, 40)
+
+
 def test_png_data_of_older_programs_is_kept(tmp_path: Path) -> None:
     content = io.BytesIO()
     photo_image().save(content, "PNG")
@@ -321,7 +336,7 @@ def test_png_data_of_older_programs_is_kept(tmp_path: Path) -> None:
     chunks = b""
     iptc = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC
     for kind, data in (("exif", exif_data(dots=300)), ("iptc", iptc), ("xmp", XMP)):
-        text = f"\n{kind}\n{len(data):8}\n{data.hex()}\n".encode()
+        text = f"\n{kind} profile\n{len(data):8}\n{data.hex()}\n".encode()
         name = f"Raw profile type {kind}".encode()
         chunks += png_chunk(b"zTXt", name + b"\0\0" + zlib.compress(text))
     path = tmp_path / "photo.png"
