@@ -10,6 +10,12 @@ from dataclasses import dataclass
 __all__ = ["PngMetadata", "raw_profile", "read_png_metadata", "with_metadata"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_READ = (b"eXIf", b"pHYs", b"tEXt", b"zTXt", b"iTXt")
+_XMP = b"XML:com.adobe.xmp"
+_PROFILES = tuple(
+    b"Raw profile type " + kind for kind in (b"exif", b"APP1", b"iptc", b"8bim", b"xmp")
+)
+
 _MAX_TEXT = 1 << 26
 """Largest text in bytes once it is decompressed."""
 
@@ -29,23 +35,28 @@ class PngMetadata:
 
 def read_png_metadata(content: bytes) -> PngMetadata:
     """Read the chunks eXIf, pHYs, tEXt, zTXt and iTXt; damaged ones are passed over."""
-    found, profiles = PngMetadata(), {}
-    for kind, data in _chunks(content):
+    found = PngMetadata()
+    texts: dict[bytes, bytes] = {}
+    for kind, place, length in _chunks(content):
+        if kind not in _READ:
+            continue
+        data = content[place + 8 : place + 8 + length]
         if kind == b"eXIf":
             found.exif = data
-        elif kind == b"pHYs" and len(data) == 9:
+        elif kind == b"pHYs":
+            if len(data) != 9:
+                continue
             x, y, unit = struct.unpack(">IIB", data)
             found.resolution = (x * 0.0254, y * 0.0254) if unit == 1 else None
-        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+        else:
             name, _, rest = data.partition(b"\0")
-            text = _text(kind, rest)
-            if name == b"XML:com.adobe.xmp":
-                found.xmp = text
-            elif name.startswith(b"Raw profile type "):
-                profiles[name[17:].decode("latin-1")] = raw_profile(text)
-    found.exif = found.exif or profiles.get("exif") or profiles.get("APP1") or b""
-    found.xmp = found.xmp or profiles.get("xmp", b"")
-    found.iptc = profiles.get("iptc") or profiles.get("8bim") or b""
+            # Each name counts once, so that compressed texts cannot cost more.
+            if name in (_XMP, *_PROFILES) and name not in texts:
+                texts[name] = _text(kind, rest)
+    exif, app1, iptc, resources, xmp = (raw_profile(texts.get(name, b"")) for name in _PROFILES)
+    found.exif = found.exif or exif or app1
+    found.xmp = texts.get(_XMP) or xmp
+    found.iptc = iptc or resources
     return found
 
 
@@ -65,7 +76,7 @@ def with_metadata(
     added = b""
     if xmp:
         # Uncompressed, without language and translated name, as the XMP specification demands.
-        added += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+        added += _chunk(b"iTXt", _XMP + b"\0\0\0\0\0" + xmp)
     if exif:
         added += _chunk(b"eXIf", exif)
     if iptc:
@@ -74,13 +85,12 @@ def with_metadata(
         added += _chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text))
     place = len(_SIGNATURE)
     parts = [content[:place]]
-    for kind, data in _chunks(content):
-        end = place + 12 + len(data)
+    for kind, place, length in _chunks(content):
+        end = place + 12 + length
         if kind == b"IDAT":
             break
         if kind != b"pHYs" or keep_resolution:
             parts.append(content[place:end])
-        place = end
     return b"".join([*parts, added, content[place:]])
 
 
@@ -99,11 +109,12 @@ def _text(kind: bytes, rest: bytes) -> bytes:
         return b""
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind, place and length of data of each chunk."""
     place = len(_SIGNATURE)
     while place + 12 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, place)
-        yield kind, content[place + 8 : place + 8 + length]
+        yield kind, place, length
         place += 12 + length
 
 

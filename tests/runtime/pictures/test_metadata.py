@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, IptcImagePlugin, PngImagePlugin
 
+from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures import Picture, as_picture, decode_picture, read_picture, read_recipe
 from nstrt.runtime.pictures import save as save_picture
 from nstrt.runtime.pictures.exif_block import parse_block
@@ -265,6 +266,18 @@ def test_readable_tags_of_damaged_exif_data_are_kept(tmp_path: Path) -> None:
     image, notes = saved(picture, tmp_path / "out.png")
     assert notes == ["Damaged parts of the EXIF data of 'photo.jpg' were left out."]
     assert image.getexif()[271] == "Maker"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_cut_off_data_stops_no_reading(suffix: str) -> None:
+    """Decoders judge the pixels; the data beside them are read as far as they go."""
+    content = photo(suffix)
+    for length in range(20, len(content), 7):
+        for data in (content[:length], content[:length] + bytes(len(content) - length)):
+            try:
+                decode_picture(data, name="photo")
+            except PictureReadError:
+                continue
 
 
 @given(st.binary(max_size=60), st.integers(0, 400))
