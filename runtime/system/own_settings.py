@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
-import numpy as np
-
 __all__ = ["OwnSettings", "host_threads", "restored_globals", "use_settings"]
 
 _T = TypeVar("_T")
@@ -33,6 +31,9 @@ class OwnSettings:
         if getattr(_inside, "blocks", None):
             yield
             return
+        # This module is imported where NumPy would delay an answer.
+        import numpy as np
+
         with ExitStack() as stack:
             _inside.blocks = [(self, stack)]
             stack.callback(_inside.blocks.clear)
