@@ -21,7 +21,8 @@ def choose_source(
     if source is None and profile is not None and icc.is_usable(profile, channels):
         source = profile
     elif source is None:
-        if profile is not None or facts.expects_profile:
+        harmless = channels == 1 and profile is not None and icc.keeps_grays(profile)
+        if (profile is not None or facts.expects_profile) and not harmless:
             facts.notes.append(profile_note(facts.name))
         source = facts.fallback or (ADOBE_RGB if adobe_rgb else None)
         if channels == 4:

@@ -164,11 +164,13 @@ def from_gamma(
 
 
 def encoded_to_srgb(
-    samples: NDArray[np.uint8] | NDArray[np.uint16], encoding: ColorEncoding
+    samples: NDArray[np.uint8] | NDArray[np.uint16],
+    encoding: ColorEncoding,
+    visible: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint16]:
     """Convert (height, width, 1 or 3) samples to 16-bit sRGB; colours outside are clipped.
 
-    HDR is tone-mapped towards the picture's own peak (:func:`tone_map`).
+    HDR is tone-mapped towards the peak of the ``visible`` pixels (:func:`tone_map`).
     """
     height, width, channels = samples.shape
     levels = encoding.levels(samples.dtype)
@@ -179,8 +181,14 @@ def encoded_to_srgb(
         values = levels[samples[rows]]
         return hlg_ootf(values, luma) if hlg else values
 
+    def largest(rows: slice) -> float:
+        values = linear(rows)
+        return float(
+            values.max(initial=0, where=True if visible is None else visible[rows, :, None])
+        )
+
     strips = list(row_strips(height, width))
-    peak = max(float(linear(rows).max()) for rows in strips) if encoding.hdr_name else 1.0
+    peak = max(map(largest, strips)) if encoding.hdr_name else 1.0
     converted = np.empty(samples.shape, np.uint16)
     for rows in strips:
         values = tone_map(linear(rows), peak)

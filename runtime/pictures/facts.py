@@ -39,6 +39,9 @@ class Facts:
     fallback: ColorEncoding | None = None
     """Colour encoding of a file without a usable ICC profile."""
 
+    profile: bytes | None = None
+    """ICC profile that libvips does not find."""
+
     expects_profile: bool = False
     """The file has an ICC profile, be it usable or not."""
 

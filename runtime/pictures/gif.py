@@ -7,6 +7,8 @@ from nstrt.runtime.pictures.facts import Facts, cut_off_error
 __all__ = ["inspect_gif"]
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
+_PROFILE = b"ICCRGBG1012"
+"""Application extension with an ICC profile."""
 
 
 def inspect_gif(content: bytes, name: str) -> Facts:
@@ -24,14 +26,19 @@ def inspect_gif(content: bytes, name: str) -> Facts:
                 facts.damage = f"'{name}' has foreign data behind its end, which was left out."
             return facts
         if kind == _EXTENSION:
-            _, place = _sub_blocks(content, place + 2)
+            whole, end = _sub_blocks(content, place + 2)
+            if whole and content[place + 3 : place + 14] == _PROFILE:
+                facts.profile = _data(content, place + 14)
+            place = end
         elif kind == _IMAGE:
             start = place + 10 + _palette_bytes(content[place + 9 : place + 10]) + 1
             whole, end = _sub_blocks(content, start)
-            if not whole and not first_frame_end:
-                _complete(content, place, start, facts)
-                return facts
-            if whole and not first_frame_end:
+            if not first_frame_end:
+                data = _checked_data(content, place, start, facts.name)
+                if not whole:
+                    facts.damage = f"'{name}' lacks its end, but all of its rows are there."
+                    facts.content = content[:start] + _in_blocks(data) + bytes([_TRAILER])
+                    return facts
                 first_frame_end = end
             place = end
         else:
@@ -42,29 +49,37 @@ def inspect_gif(content: bytes, name: str) -> Facts:
     return facts
 
 
-def _complete(content: bytes, descriptor: int, start: int, facts: Facts) -> None:
-    """Complete the cut-off data of the first frame.
+def _checked_data(content: bytes, descriptor: int, start: int, name: str) -> bytes:
+    """Compressed data of a frame, by its descriptor and the first data sub-block.
 
     Raises :class:`PictureReadError` if it lacks pixels.
     """
     width = int.from_bytes(content[descriptor + 5 : descriptor + 7], "little")
     height = int.from_bytes(content[descriptor + 7 : descriptor + 9], "little")
+    data = _data(content, start)
+    held = _lzw_length(data, content[start - 1], width * height) if start <= len(content) else 0
+    if held < width * height:
+        raise cut_off_error(name, rows=(height - held // max(1, width), height))
+    return data
+
+
+def _in_blocks(data: bytes) -> bytes:
+    """Data in a chain of sub-blocks."""
+    starts = range(0, len(data), 255)
+    chain = b"".join(bytes([len(data[i : i + 255])]) + data[i : i + 255] for i in starts)
+    return chain + b"\0"
+
+
+def _data(content: bytes, place: int) -> bytes:
+    """Data of a chain of sub-blocks, as far as it goes."""
     data = bytearray()
-    place = start
     while place < len(content) and content[place]:
         data += content[place + 1 : place + 1 + content[place]]
         place += 1 + content[place]
-    held = _lzw_length(data, content[start - 1], width * height) if start <= len(content) else 0
-    if held < width * height:
-        raise cut_off_error(facts.name, rows=(height - held // max(1, width), height))
-    blocks = b"".join(
-        bytes([len(data[i : i + 255])]) + data[i : i + 255] for i in range(0, len(data), 255)
-    )
-    facts.damage = f"'{facts.name}' lacks its end, but all of its rows are there."
-    facts.content = content[:start] + blocks + bytes([0, _TRAILER])
+    return bytes(data)
 
 
-def _lzw_length(data: bytearray, minimum: int, wanted: int) -> int:
+def _lzw_length(data: bytes, minimum: int, wanted: int) -> int:
     """Number of pixels in LZW data, counted up to ``wanted``."""
     if not 1 <= minimum <= 11:
         return 0

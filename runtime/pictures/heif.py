@@ -103,7 +103,7 @@ def _integer(data: memoryview, place: int, width: int) -> int:
 def _boxes(data: memoryview, *, top: bool = False) -> Iterator[tuple[bytes, memoryview, int]]:
     """Kind, content and number of missing bytes of each box.
 
-    Of a file, bytes behind its last box come as a box without a kind.
+    With ``top``, bytes behind the last box of a file come as a box without a kind.
     """
     place = 0
     while place < len(data):

@@ -9,7 +9,7 @@ import numpy as np
 
 from nstrt.runtime.pictures.vips import Samples, from_samples, libvips, set_blob, to_samples
 
-__all__ = ["is_usable", "to_srgb"]
+__all__ = ["is_usable", "keeps_grays", "to_srgb"]
 
 _INTERPRETATIONS = {
     (1, "u1"): "b-w",
@@ -41,6 +41,18 @@ def to_srgb(samples: Samples, *, profile: bytes | None) -> Samples:
 def is_usable(profile: bytes, channels: int) -> bool:
     """True if samples of so many colour channels can be converted with the profile."""
     return _largest_change(profile, channels) is not None
+
+
+def keeps_grays(profile: bytes) -> bool:
+    """True for an RGB profile whose grays are those of sRGB.
+
+    Programs that store gray often keep such a profile, which says nothing about gray samples.
+    """
+    if not is_usable(profile, 3):
+        return False
+    levels = np.linspace(0, 65535, 256).astype(np.uint16)
+    ramp = np.repeat(levels.reshape(1, -1, 1), 3, axis=2)
+    return int(np.abs(_convert(ramp, profile).astype(np.int32) - ramp).max()) <= _TOLERANCE
 
 
 def _changes_colors(profile: bytes, channels: int) -> bool:

@@ -17,6 +17,7 @@ _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])", re.DOTALL)
 
 _END = b"\xff\xd9"
 _START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN, _TEMPORARY = 0xD8, 0xD9, 0xDA, 0x01
+_APP2 = 0xE2
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _LEAST_BITS = {0xC0: 2, 0xC1: 2, 0xC2: 1}
@@ -34,8 +35,8 @@ def inspect_jpeg(content: bytes, name: str) -> Facts:
     Raises :class:`PictureReadError` for a file that is too short for its pixels, and for a
     progressive one that ends before its last scan.
     """
-    facts = Facts(name=name, content=content)
     frame = _frame(content)
+    facts = Facts(name=name, content=content, expects_profile=frame.profile)
     blocks = (frame.width // 8) * (frame.height // 8)
     if 8 * len(content) < _LEAST_BITS.get(frame.kind, 0) * blocks:
         raise cut_off_error(name, f"its {len(content)} bytes cannot hold its pixels")
@@ -46,7 +47,7 @@ def inspect_jpeg(content: bytes, name: str) -> Facts:
         facts.damage = f"'{name}' lacks its end marker, but all of its rows are there."
     elif frame.kind in _PROGRESSIVE and not frame.complete:
         # The standard allows it, and the writer may have meant it.
-        facts.damage = f"'{name}' lacks scans of a progressive JPEG, so fine detail may miss."
+        facts.damage = f"'{name}' lacks scans of a progressive JPEG, so fine detail may be missing."
     return facts
 
 
@@ -95,6 +96,8 @@ class _Frame:
     components: int = 0
     final: dict[int, set[int]] = field(default_factory=dict)
     """Coefficients of each component whose last bit is there."""
+    profile: bool = False
+    """There is a piece of an ICC profile."""
     ended: bool = False
     """The end marker is there."""
 
@@ -123,6 +126,8 @@ def _frame(content: bytes) -> _Frame:
         if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAMES and len(body) >= 6:
             frame.kind = marker
             _, frame.height, frame.width, frame.components = struct.unpack_from(">BHHB", body)
+        elif marker == _APP2 and body.startswith(b"ICC_PROFILE\0"):
+            frame.profile = True
         elif marker == _START_OF_SCAN and len(body) >= 4 + 2 * body[0]:
             first, last, low = body[-3], min(body[-2], 63), body[-1] & 15
             for component in body[1 : 1 + 2 * body[0] : 2]:

@@ -23,6 +23,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_RATIO = 1040
 """Deflate's largest compression ratio."""
 
+_MAX_PROFILE = 1 << 24
 _PIECE = 1 << 20
 
 
@@ -115,6 +116,7 @@ def _set_colors(facts: Facts, chunks: dict[bytes, bytes], *, damaged_profile: bo
             ) from error
     if b"iCCP" in chunks or damaged_profile:
         facts.expects_profile = True
+        facts.profile = _profile(chunks.get(b"iCCP", b""))
     if b"sRGB" in chunks:
         facts.fallback = from_h273(1, 13)
         return
@@ -123,6 +125,14 @@ def _set_colors(facts: Facts, chunks: dict[bytes, bytes], *, damaged_profile: bo
     except (UnknownEncodingError, struct.error) as error:
         if not facts.expects_profile:
             facts.notes.append(fallback_note(facts.name, str(error)))
+
+
+def _profile(data: bytes) -> bytes | None:
+    """The ICC profile of an iCCP chunk; libpng drops those that do not fit the samples."""
+    try:
+        return zlib.decompressobj().decompress(data[data.index(b"\0") + 2 :], _MAX_PROFILE)
+    except (ValueError, zlib.error):
+        return None
 
 
 def _from_cicp(data: bytes) -> ColorEncoding:

@@ -18,6 +18,7 @@ from nstrt.runtime.pictures.exif import is_adobe_rgb, parse_exif, xmp_orientatio
 from nstrt.runtime.pictures.facts import Facts, cut_off_error, float_note
 from nstrt.runtime.pictures.inspection import inspect_file
 from nstrt.runtime.pictures.jpeg import check_jpeg
+from nstrt.runtime.pictures.metadata import metadata_of_file, metadata_of_pillow
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
 from nstrt.runtime.pictures.png import repair_png
 from nstrt.runtime.pictures.sniff import READABLE, detect_format, detect_unsupported
@@ -73,8 +74,11 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
             "save it as an RGB picture with 8 or 16 bits per channel."
         )
     samples = _colors_and_alpha(samples, channels, facts)
-    profile = metadata(image, "icc-profile-data")
+    profile = metadata(image, "icc-profile-data") or facts.profile
     if samples.dtype.kind == "f":
+        if samples.shape[2] > channels:
+            # Invisible colours may be anything, also out of range.
+            samples = np.where(samples[..., -1:] > 0, samples, 0)
         samples = _to_sixteen_bits(samples, name)
         if profile is None:
             facts.notes.append(float_note(name))
@@ -86,14 +90,16 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
     else:
         adobe_rgb = is_adobe_rgb(parse_exif(metadata(image, "exif-data")))
         source = choose_source(facts, profile=profile, channels=channels, adobe_rgb=adobe_rgb)
+    orientation = _orientation(image, facts)
     picture = Picture.from_samples(
         samples,
         color_channels=channels,
         source=source,
-        orientation=_orientation(image, facts),
+        orientation=orientation,
         name=name,
         sha256=sha256,
         notes=facts.all_notes,
+        metadata=metadata_of_file(content, image, name=name, orientation=orientation),
     )
     return picture if picture.depth == depth else replace(picture, depth=depth)
 
@@ -239,5 +245,10 @@ def _decode_bmp(content: bytes, name: str, sha256: str) -> Picture:
     _check_size(*image.size, name)
     found = bmp_samples(image, content, name)
     return Picture.from_samples(
-        found.samples, source=found.source, name=name, sha256=sha256, notes=found.notes
+        found.samples,
+        source=found.source,
+        name=name,
+        sha256=sha256,
+        notes=found.notes,
+        metadata=metadata_of_pillow(image),
     )

@@ -30,7 +30,7 @@ _ORIENTATION = 274
 _STRIPS, _CHANNELS, _STRIP_ROWS, _STRIP_SIZES, _PLANES = 273, 277, 278, 279, 284
 _TRANSFER, _WHITE, _PRIMARIES = 301, 318, 319
 _TILE_HEIGHT, _TILES, _TILE_SIZES, _TILE_WIDTH = 323, 324, 325, 322
-_INK_SET, _INKS, _DOT_RANGE, _EXTRA_SAMPLES = 332, 334, 336, 338
+_INK_SET, _INKS, _DOT_RANGE, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 332, 334, 336, 338, 339
 _LUMA, _SUBSAMPLING, _BLACK_WHITE, _PROFILE = 529, 530, 532, 34675
 
 _RGB, _CMYK, _YCBCR, _CIELAB, _ICCLAB = 2, 5, 6, 8, 9
@@ -66,8 +66,9 @@ def inspect_tiff(content: bytes, name: str) -> Facts:
             raise _unusual(name, f"L*a*b* of {bits} bits")
         facts.convert = partial(lab_to_srgb, signed=photometric == _CIELAB)
         facts.expects_profile = False
-        # As RGB, libvips hands the numbers over as they are.
+        # As unsigned RGB, libvips hands the numbers over as they are.
         changes[_PHOTOMETRIC] = (_RGB,)
+        changes[_SAMPLE_FORMAT] = (1,) * tags.number(_CHANNELS, 1)
     elif photometric == _YCBCR:
         _set_ycbcr(tags, facts)
     if photometric in (1, _RGB, _PALETTE, _YCBCR):

@@ -16,11 +16,10 @@ _TABLE = 4096
 def tone_map(linear: NDArray[np.float32], peak: float) -> NDArray[np.float32]:
     """Compress linear values (..., channels) so that ``peak`` becomes 1, diffuse white.
 
-    The curve is the EETF of ITU-R BT.2390 without a raised black. With PQ-encoded luminance E over
-    that of the peak, m that of white and k = 1.5 m - 0.5 the knee, values up to k stay, and
-    those above follow the Hermite spline from (k, k) with slope 1 to (1, m) with slope 0. All
-    channels of a pixel are scaled by the factor of the largest, so that hues stay. Values of
-    pictures with a peak of at most 1 stay.
+    The curve is the EETF of ITU-R BT.2390 without a raised black. E is a PQ value over that of the
+    peak, m the value of white, k = 1.5 m - 0.5 the knee. Values up to k stay. Those above follow
+    the Hermite spline from (k, k) with slope 1 to (1, m) with slope 0. All channels of a pixel are
+    scaled by the factor of the largest, so that hues stay. A peak of at most 1 changes nothing.
     """
     if peak <= 1:
         return linear

@@ -20,7 +20,8 @@ def inspect_webp(content: bytes, name: str) -> Facts:
     facts = Facts(name=name, content=content)
     stated = 8 + int.from_bytes(content[4:8], "little")
     place = 12
-    kept = []
+    pixels = False
+    body: list[bytes | memoryview] = [b"WEBP"]
     while place + 8 <= len(content):
         kind = content[place : place + 4]
         size = int.from_bytes(content[place + 4 : place + 8], "little")
@@ -35,16 +36,17 @@ def inspect_webp(content: bytes, name: str) -> Facts:
             facts.damage = f"'{name}' is cut off, but all of its pixels are there."
             break
         # Chunks have even lengths; writers forget the last padding.
-        kept.append(content[place:end] + b"\0" * (size % 2))
+        body += [memoryview(content)[place:end], b"\0" * (size % 2)]
+        pixels |= kind in _PIXELS
         facts.expects_profile |= kind == b"ICCP"
         place = end + size % 2
-    body = b"WEBP" + b"".join(kept)
-    if not any(chunk.startswith(_PIXELS) for chunk in kept):
+    if not pixels:
         return facts
+    length = sum(map(len, body))
     if content[place:].strip(b"\0") and not facts.damage:
         facts.damage = f"'{name}' has foreign data behind its end, which was left out."
-    elif stated != 8 + len(body) and stated != len(content) and not facts.damage:
+    elif stated not in (8 + length, len(content)) and not facts.damage:
         facts.damage = f"'{name}' states a wrong size, but all of its pixels are there."
     if facts.damage:
-        facts.content = b"RIFF" + struct.pack("<I", len(body)) + body
+        facts.content = b"RIFF" + struct.pack("<I", length) + b"".join(body)
     return facts

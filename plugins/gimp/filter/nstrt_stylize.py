@@ -3,6 +3,7 @@
 import os
 import time
 
+from gi.repository import Gimp
 from nstrt_errors import Cancelled, UserError
 
 TITLE = "Neural Style"
@@ -88,7 +89,10 @@ def _wait_for_result(client, job, canvas, name, progress):
                 )
             elif kind == "result":
                 canvas.hide_preview()
-                return canvas.insert_result(pixels, name)
+                layer = canvas.insert_result(pixels, name)
+                if event.get("notes"):
+                    Gimp.message("\n".join(event["notes"]))
+                return layer
             elif kind == "cancelled":
                 if requested == "stop":
                     # The job had no picture yet.

@@ -296,6 +296,14 @@ def test_gif_without_some_rows_says_how_many(part: float, colors: int) -> None:
     assert abs(missing_rows(whole[: int(len(whole) * part)]) - (1 - part) * HEIGHT) < 12
 
 
+def test_gif_whose_data_end_early_lacks_rows() -> None:
+    """Its blocks are whole, so only the compressed data tell."""
+    place = GIF.index(b"\x2c\0\0\0\0")
+    taller = bytearray(GIF)
+    taller[8:10] = taller[place + 7 : place + 9] = struct.pack("<H", 2 * HEIGHT)
+    assert "106 of its 212 rows" in refusal(bytes(taller))
+
+
 def test_avif_with_rubbish_is_read_and_one_cut_off_refused() -> None:
     assert "foreign data" in repaired(AVIF + b"rubbish and more", AVIF)
     assert read(AVIF + bytes(100)).notes == ()

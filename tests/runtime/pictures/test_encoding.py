@@ -123,11 +123,14 @@ def test_png_chunks_count_in_the_order_of_the_specification() -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("samples", [COLORS, DEEP])
 def test_gamma_changes_colors_and_no_alpha(channels: int, samples: np.ndarray) -> None:
-    pixels = np.dstack([samples, samples[..., :1]])[..., 4 - channels :]
+    pixels = np.dstack([samples, np.maximum(samples[..., :1], 1)])
+    # Without alpha, gray or RGB; with it, the last channel.
+    pixels = pixels[..., :channels] if channels in (1, 3) else pixels[..., 4 - channels :]
     colors = 1 if channels < 3 else 3
     picture = decode_picture(png(pixels, gama(50_000)), name="a")
     unit = pixels / np.iinfo(samples.dtype).max
-    assert np.abs(picture.rgb - srgb(unit[..., :colors] ** 2)).max() * 255 < 0.1
+    seen = ... if picture.alpha is None else picture.alpha > 0
+    assert np.abs(picture.rgb - srgb(unit[..., :colors] ** 2))[seen].max() * 255 < 0.1
     assert picture.depth == samples.dtype.itemsize * 8
     assert (picture.alpha is None) == (channels in (1, 3))
     if picture.alpha is not None:
@@ -255,6 +258,18 @@ def test_saturated_colors_below_white_are_not_tone_mapped() -> None:
     assert differences(png(levels(green), cicp(9, 16)), expected) < 1
 
 
+def test_invisible_highlights_change_nothing() -> None:
+    nits = np.full((16, 16, 4), 180.0)
+    nits[..., 3] = 10000
+    nits[:4, :, 3] = 0
+    bright = nits.copy()
+    bright[:4, :, :3] = 10000
+    pictures = [
+        decode_picture(png(levels(pq(values)), cicp(1, 16)), name="a") for values in (nits, bright)
+    ]
+    assert np.array_equal(pictures[0].rgb, pictures[1].rgb)
+
+
 # EXIF
 
 
@@ -295,6 +310,25 @@ def test_a_broken_profile_is_noted(profile: bytes, kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_gray_with_an_rgb_profile_is_noted_only_if_that_says_other_grays(kind: str) -> None:
+    gray = Image.fromarray(COLORS[..., 0])
+    # P3 has sRGB's curve. The third has another one.
+    linear = bytes(pyvips.Image.profile_load("p3")).replace(b"para", b"oops")
+    for profile, notes in ((P3, 0), (bytes(pyvips.Image.profile_load("srgb")), 0), (linear, 1)):
+        picture = decode_picture(encoded(gray, kind, icc_profile=profile), name="a")
+        assert len(picture.notes) == notes
+        assert np.abs(picture.rgb[..., 0] - COLORS[..., 0] / 255).max() < 0.2
+
+
+def test_a_jpeg_that_lacks_a_piece_of_its_profile_is_noted() -> None:
+    content = encoded(Image.fromarray(COLORS), "JPEG", icc_profile=P3 + bytes(100_000))
+    assert content.count(b"ICC_PROFILE") == 2
+    place = content.index(b"ICC_PROFILE") - 4
+    cut = content[:place] + content[place + 2 + int.from_bytes(content[place + 2 : place + 4]) :]
+    assert "colour profile" in decode_picture(cut, name="a").notes[0]
+
+
 def test_a_broken_profile_leaves_the_next_chunk_in_force() -> None:
     broken = bytearray(iccp())
     broken[40:60] = bytes(20)
@@ -307,6 +341,30 @@ def test_cmyk_without_a_profile_is_noted() -> None:
         assert "press" in decode_picture(encoded(image, kind), name="a").notes[0]
     profile = bytes(pyvips.Image.profile_load("cmyk"))
     assert decode_picture(encoded(image, "TIFF", icc_profile=profile), name="a").notes == ()
+
+
+def test_the_profile_of_a_gif_is_converted() -> None:
+    content = encoded(Image.fromarray(COLORS[:8, :32]).resize((32, 24)).quantize(64), "GIF")
+    blocks = b"".join(
+        bytes([len(P3[i : i + 255])]) + P3[i : i + 255] for i in range(0, len(P3), 255)
+    )
+    start = 13 + (3 << ((content[10] & 7) + 1))
+    extension = b"\x21\xff\x0bICCRGBG1012" + blocks + b"\0"
+    with_profile = decode_picture(content[:start] + extension + content[start:], name="a")
+    held = decode_picture(content, name="a").to_array(np.uint8)
+    expected = decode_picture(encoded(Image.fromarray(held), "PNG", icc_profile=P3), name="a")
+    assert np.array_equal(with_profile.rgb, expected.rgb)
+
+
+def test_premultiplied_avif_is_divided_by_alpha() -> None:
+    rgba = np.dstack([COLORS // 3 + 120, np.full((24, 32, 1), 128, np.uint8)]).astype(np.uint8)
+    image = Image.fromarray(rgba)
+    options = {"quality": 100, "subsampling": "4:4:4"}
+    straight = decode_picture(encoded(image, "AVIF", **options), name="a")
+    content = encoded(image, "AVIF", alpha_premultiplied=True, **options)
+    assert b"prem" in content
+    got = decode_picture(content, name="a")
+    assert np.abs(got.rgb - straight.rgb).mean() * 255 < 3
 
 
 def test_ordinary_pictures_have_no_notes() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import os
 import struct
 import subprocess
@@ -579,6 +578,7 @@ def test_damaged_files_print_nothing(tmp_path: Path) -> None:
     code = (
         "import logging, sys; logging.basicConfig()\n"
         "from nstrt.runtime.pictures import read_picture\n"
+        "from nstrt.runtime.system.process import own_process; own_process()\n"
         "for path in sys.argv[1:]:\n"
         "    try: read_picture(path)\n"
         "    except Exception as error: print(type(error).__name__)\n"
@@ -592,7 +592,6 @@ def test_damaged_files_print_nothing(tmp_path: Path) -> None:
     )
     assert ran.stdout.split() == ["PictureReadError"]
     assert ran.stderr == ""
-    assert logging.getLogger("pyvips").level == logging.CRITICAL
 
 
 def test_importing_the_package_imports_no_heavy_module() -> None:

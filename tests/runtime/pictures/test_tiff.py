@@ -105,6 +105,8 @@ def test_lab_of_each_encoding_is_converted() -> None:
             content = tiff(samples, {PHOTOMETRIC: ("H", kind)}, packed=packed)
             assert far(content) < 1.5, kind
             assert read(content).depth == samples.dtype.itemsize * 8
+    signed_samples = {PHOTOMETRIC: ("H", 8), 339: ("H", 2, 2, 2)}
+    assert far(tiff(cie16, signed_samples)) < 1.5
     with_alpha = tiff(np.dstack([LAB, ALPHA]), {PHOTOMETRIC: ("H", 8), EXTRA: ("H", 2)})
     assert far(with_alpha) < 1.5
     assert np.array_equal(read(with_alpha).alpha, (ALPHA / 255).astype(np.float32))
