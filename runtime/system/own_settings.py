@@ -34,6 +34,9 @@ class OwnSettings:
         if getattr(_inside, "blocks", None):
             yield
             return
+        # This module is imported where NumPy would delay an answer.
+        import numpy as np
+
         with ExitStack() as stack:
             _inside.blocks = [(self, stack)]
             stack.callback(_inside.blocks.clear)
