@@ -35,7 +35,6 @@ class OwnSettings:
             yield
             return
         # This module is imported where NumPy would delay an answer.
-        import numpy as np
 
         with ExitStack() as stack:
             _inside.blocks = [(self, stack)]
