@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
 
-__all__ = ["ExifBlock", "Tag", "parse_block", "resolution_by_tags"]
+__all__ = ["ExifBlock", "Tag", "orientation_by_tags", "parse_block", "resolution_by_tags"]
 
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
 """Bytes of a number in each TIFF type; types 5 and 10 have two numbers for each value."""
 
 _SHORT, _LONG, _RATIONAL, _UNDEFINED = 3, 4, 5, 7
+_ORIENTATION = 274
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _INCH, _CENTIMETRE = 2, 3
 _EXIF, _GPS, _MAKER_NOTE, _VERSION = 0x8769, 0x8825, 0x927C, 0x9000
@@ -181,6 +182,19 @@ def parse_block(data: bytes, *, all_tags: bool = False) -> ExifBlock:
         main = {tag: value for tag, value in main.items() if tag not in _PIXEL_TAGS}
         parts[0] = {tag: value for tag, value in parts[0].items() if tag not in _PHOTO_PIXEL_TAGS}
     return ExifBlock(order=order, main=main, photo=parts[0], place=parts[1], damaged=damaged)
+
+
+def orientation_by_tags(data: bytes) -> int | None:
+    """The orientation that EXIF data state, 1 to 8; ``None`` if they state none."""
+    try:
+        block = parse_block(data, all_tags=True)
+    except ValueError:
+        return None
+    tag = block.main.get(_ORIENTATION)
+    if tag is None or tag.kind != _SHORT:
+        return None
+    (value,) = struct.unpack_from(block.order + "H", tag.value)
+    return value if 1 <= value <= 8 else None
 
 
 def resolution_by_tags(data: bytes) -> tuple[float, float] | None:

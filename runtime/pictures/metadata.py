@@ -77,12 +77,11 @@ def metadata_of_file(content: bytes, image: Any, *, name: str, orientation: int)
     def blob(field: str) -> bytes:
         return bytes(image.get(field)) if field in fields else b""
 
-    exif = png.exif or blob("exif-data") or _profile(png.profiles, "exif", "APP1")
     return _collect(
-        exif=content if is_tiff else exif,
+        exif=content if is_tiff else png.exif or blob("exif-data"),
         is_tiff=is_tiff,
-        iptc=blob("iptc-data") or _profile(png.profiles, "iptc", "8bim"),
-        xmp=png.xmp or blob("xmp-data") or _profile(png.profiles, "xmp"),
+        iptc=png.iptc or blob("iptc-data"),
+        xmp=png.xmp or blob("xmp-data"),
         resolution=png.resolution or _jfif_resolution(content),
         orientation=orientation,
         owner=f"'{name}'" if name else "the picture",

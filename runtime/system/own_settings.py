@@ -34,6 +34,8 @@ class OwnSettings:
         if getattr(_inside, "blocks", None):
             yield
             return
+        # This module is imported where NumPy would delay an answer.
+
         with ExitStack() as stack:
             _inside.blocks = [(self, stack)]
             stack.callback(_inside.blocks.clear)

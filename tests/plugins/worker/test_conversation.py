@@ -197,7 +197,9 @@ def test_a_job_with_several_paintings_regions_and_a_protected_part(
 
 @pytest.mark.parametrize("name", ["rgb8", "rgba8", "rgb16", "rgba16", "rgbf", "rgbaf"])
 def test_every_format_both_ways(host: Host, name: str) -> None:
-    values = (PHOTO if "a" in name else PHOTO[..., :3]).astype(np.float32) / 255
+    # Opaque, since colours count by their opacity.
+    photo = PHOTO | np.array([0, 0, 0, 255], np.uint8)
+    values = (photo if "a" in name else photo[..., :3]).astype(np.float32) / 255
     if not name.endswith("f"):
         top = {"8": 255, "6": 65535}[name[-1]]
         values = np.rint(values * top).astype({"8": "<u1", "6": "<u2"}[name[-1]])
