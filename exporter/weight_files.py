@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from nstrt.runtime.errors import PackageMissingError, WeightsError
-from nstrt.runtime.model import LAYERS, conv_shapes, layers_through
+from nstrt.runtime.model import LAYERS, MAX_WEIGHTS_BYTES, conv_shapes, layers_through
+from nstrt.runtime.system.regular_file import open_regular
 
 __all__ = [
     "KERAS_SUFFIXES",
@@ -47,11 +48,19 @@ def read_convolutions(path: Path, deepest: str) -> dict[str, Convolution]:
     Raises :class:`WeightsError` for a missing, damaged or unknown file and
     :class:`PackageMissingError` if the format's package is not installed.
     """
-    if not path.is_file():
+    try:
+        # The libraries open the file by its name, which may block for a pipe.
+        open_regular(path, limit=MAX_WEIGHTS_BYTES).close()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise WeightsError(
             f"There is no weights file '{path}'; give 'oxford', 'torchvision' or the path of a "
             ".pth, .safetensors or .h5 file."
-        )
+        ) from error
+    except OSError as error:
+        raise WeightsError(
+            f"The weights file '{path}' cannot be read ({error.strerror}); give the path of a "
+            ".pth, .safetensors or .h5 file."
+        ) from error
     suffix = path.suffix.lower()
     if suffix in (".pth", ".pt"):
         return torchvision_convolutions(load_pickle(path), path, deepest)

@@ -12,7 +12,7 @@ from nstrt.plugins.worker.messages import single_line
 from nstrt.plugins.worker.outbox import Outbox
 from nstrt.plugins.worker.requests import JobRequest, Stylize
 from nstrt.plugins.worker.words import LabelSpelling
-from nstrt.runtime.system.cancellation import Interrupted
+from nstrt.runtime.system.cancellation import Interrupt, Interrupted
 from nstrt.runtime.system.words import Spelling
 
 __all__ = ["MAX_PROGRESS_INTERVAL", "Job", "JobState", "error_event"]
@@ -67,6 +67,8 @@ class Job:
         self._state = JobState.WAITING
         self._cancelled = False
         self._cancelled_at = 0.0
+        self.loading = Interrupt()
+        """Ends the loading of pictures and network when the job is cancelled."""
         self._run: Any = None
         self._progress: tuple[float, float | None, str] = 0.0, None, JobState.WAITING.value
         self._progress_time = requested
@@ -92,8 +94,9 @@ class Job:
             self._cancelled_at = time.perf_counter()
             if self._run is not None:
                 self._run.cancel()
+            self.loading.request()
             if self._state is not JobState.RUNNING:
-                # The network goes on loading: the next job needs it.
+                # The loading ends by itself, at its next check of the interrupt.
                 self._end("cancelled")
 
     def stop(self, acknowledge: Callable[[bool], None]) -> None:

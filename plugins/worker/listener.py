@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.system.regular_file import read_regular
 
 __all__ = ["ListenError", "Listener", "listen_loopback", "listen_unix"]
 
@@ -23,6 +24,10 @@ BACKLOG = 16
 
 START_SECONDS = 10.0
 """Seconds that another worker with the same file may take to listen."""
+
+
+_MAX_ENDPOINT_BYTES = 4096
+"""Largest file with port and token in bytes."""
 
 
 class ListenError(NstrtError):
@@ -111,7 +116,7 @@ def listen_loopback(file: Path) -> Listener | None:
 
     def answers() -> bool:
         try:
-            port = int(json.loads(path.read_bytes())["port"])
+            port = int(json.loads(read_regular(path, limit=_MAX_ENDPOINT_BYTES))["port"])
             with socket.create_connection(("127.0.0.1", port), 1.0):
                 return True
         except (OSError, ValueError, LookupError, TypeError, OverflowError):

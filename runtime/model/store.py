@@ -21,6 +21,7 @@ from nstrt.runtime.system.files import (
     write_atomically,
 )
 from nstrt.runtime.system.own_settings import restored_globals
+from nstrt.runtime.system.regular_file import read_regular
 
 __all__ = [
     "BUILDER_GROUP",
@@ -35,6 +36,9 @@ BUILDER_GROUP = "nstrt.model_builders"
 
 LITE_EXPORT = "nstrt export --for lite --folder models"
 """Command that exports models for a machine without the exporter."""
+
+_MAX_RECORD_BYTES = 1_000_000
+"""Largest record of a model in bytes."""
 
 Notify = Callable[[str], None]
 
@@ -156,7 +160,9 @@ class ModelStore:
             shutil.copyfile(model.path, target)
             if sha256_of(target) != model.sha256:
                 raise ModelFileError(f"The model {model.path} changed while it was copied.")
-            record: dict[str, object] = json.loads(_record_path(model.path).read_text())
+            record: dict[str, object] = json.loads(
+                read_regular(_record_path(model.path), limit=_MAX_RECORD_BYTES)
+            )
             return record
 
         self._write(path, write_model)
@@ -198,7 +204,7 @@ class ModelStore:
         if not path.is_file():
             return None, ""
         try:
-            record = json.loads(_record_path(path).read_text())
+            record = json.loads(read_regular(_record_path(path), limit=_MAX_RECORD_BYTES))
             expected, version, written_by = record["sha256"], record["format"], record["nstrt"]
         except (OSError, ValueError, KeyError, TypeError):
             return None, "is incomplete"

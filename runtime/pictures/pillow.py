@@ -24,6 +24,7 @@ from nstrt.runtime.pictures.inspection import inspect_file
 from nstrt.runtime.pictures.sniff import detect_format
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name
 from nstrt.runtime.pictures.to_srgb import ColorSource
+from nstrt.runtime.system.regular_file import read_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -190,7 +191,7 @@ def opened_content(image: Image.Image) -> bytes:
     try:
         path = image.filename
         if path and os.path.isfile(path) and os.path.getsize(path) <= MAX_BYTES:
-            return Path(os.fsdecode(path)).read_bytes()
+            return read_regular(os.fsdecode(path), limit=MAX_BYTES)
         if image.fp is None:
             return b""
         place = image.fp.tell()

@@ -22,6 +22,7 @@ from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.optim.state import State
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.system.files import atomic_write
+from nstrt.runtime.system.regular_file import open_regular
 from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def size_of(state: State) -> int:
 def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a checkpoint file; every read error becomes one :class:`CheckpointError`."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             yield archive
     except _UNREADABLE as error:
         raise CheckpointError(

@@ -6,14 +6,19 @@ import json
 from typing import Any
 
 from nstrt.runtime.system.files import cache_folder, remove_stale_temporaries, write_atomically
+from nstrt.runtime.system.regular_file import read_regular
 
 __all__ = ["load_measurements", "store_measurement"]
+
+
+_MAX_BYTES = 16_000_000
+"""Largest file of measurements in bytes."""
 
 
 def load_measurements(name: str) -> dict[str, Any]:
     """Load the measurements of ``name`` by key; empty if the file is missing or damaged."""
     try:
-        content = json.loads((cache_folder() / f"{name}.json").read_text())
+        content = json.loads(read_regular(cache_folder() / f"{name}.json", limit=_MAX_BYTES))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
