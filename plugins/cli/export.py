@@ -99,12 +99,15 @@ def command(arguments: Arguments) -> int:
     """Export VGG19 to ONNX files, each checked against PyTorch."""
     jobs = _jobs(arguments)
     try:
-        from nstrt.exporter import export_all
+        from nstrt.exporter import export_all, specs_of
     except ImportError as error:
         raise PackageMissingError(
             'Exporting needs torch and onnx; install them with: pip install "nstrt[full]"'
         ) from error
     store = ModelStore(arguments.folder)
+    if arguments.folder is not None:
+        for spec, variants in jobs:
+            store.check_replaceable(specs_of(spec, variants or None))  # type: ignore[arg-type]
     as_table = not arguments.as_json
     exports: list[Export] = []
     if as_table:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from nstrt.runtime.errors import ModelBuilderMissingError, ModelFileError
 from nstrt.runtime.model.spec import FORMAT, ModelSpec
@@ -78,6 +79,19 @@ class ModelStore:
     def path(self, spec: ModelSpec) -> Path:
         """Return the path of the model of ``spec``; the file may not exist."""
         return self.folder / spec.file_name
+
+    def check_replaceable(self, specs: Iterable[ModelSpec]) -> None:
+        """Raise :class:`ModelFileError` if a model would replace another file than a model.
+
+        Models of any version and damaged ones have a record beside them.
+        """
+        for path in map(self.path, specs):
+            for each in (path, _record_path(path)):
+                if os.path.lexists(each) and _read_record(path) is None:
+                    raise ModelFileError(
+                        f"'{each}' exists and is no model of nstrt; choose another folder, or "
+                        "move it."
+                    )
 
     def find(self, spec: ModelSpec) -> StoredModel | None:
         """Return the model of ``spec``, or ``None`` if its file is missing or invalid."""
@@ -160,9 +174,9 @@ class ModelStore:
             shutil.copyfile(model.path, target)
             if sha256_of(target) != model.sha256:
                 raise ModelFileError(f"The model {model.path} changed while it was copied.")
-            record: dict[str, object] = json.loads(
-                read_regular(_record_path(model.path), limit=_MAX_RECORD_BYTES)
-            )
+            record = _read_record(model.path)
+            if record is None:
+                raise ModelFileError(f"The model {model.path} changed while it was copied.")
             return record
 
         self._write(path, write_model)
@@ -203,11 +217,10 @@ class ModelStore:
         """Return the model at ``path``, or ``None`` and its fault: "" for a missing file."""
         if not path.is_file():
             return None, ""
-        try:
-            record = json.loads(read_regular(_record_path(path), limit=_MAX_RECORD_BYTES))
-            expected, version, written_by = record["sha256"], record["format"], record["nstrt"]
-        except (OSError, ValueError, KeyError, TypeError):
+        record = _read_record(path)
+        if record is None:
             return None, "is incomplete"
+        expected, version, written_by = record["sha256"], record["format"], record["nstrt"]
         if version != FORMAT:
             return None, "is of an older version"
         # A file is hashed once for each modification time, not at each use.
@@ -238,6 +251,17 @@ def _builder(path: Path) -> ModelBuilder:
 
 def _record_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a model; None if it is missing or damaged."""
+    try:
+        record = json.loads(read_regular(_record_path(path), limit=_MAX_RECORD_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not {"sha256", "format", "nstrt"} <= record.keys():
+        return None
+    return record
 
 
 def _record(path: Path) -> dict[str, object]:

@@ -44,7 +44,7 @@ def read_file(path: str | Path) -> bytes:
         if error.errno == errno.EFBIG:
             raise TooLargeError(
                 f"The picture '{name}' cannot be read: {error.strerror}, and at most "
-                f"{MAX_BYTES / 1e9:.1f} GB can be read; save it smaller."
+                f"{MAX_BYTES / 1024**3:.0f} GB can be read; save it smaller."
             ) from error
         reason = error.strerror or "unknown error"
         raise PictureReadError(

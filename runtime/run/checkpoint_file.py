@@ -28,10 +28,13 @@ from nstrt.runtime.system.words import spelled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Checkpoint", "read_checkpoint", "size_of", "write_checkpoint"]
+__all__ = ["Checkpoint", "is_checkpoint", "read_checkpoint", "size_of", "write_checkpoint"]
 
 
 _FORMAT = 5
+_LOCAL_HEADER = 30
+"""Bytes before the name of an archive's first file."""
+
 _HEADER = "checkpoint.json"
 _ARRAY = "array"
 
@@ -142,6 +145,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
             versions=header["versions"],
             **position,
         )
+
+
+def is_checkpoint(path: Path) -> bool:
+    """True for a file that begins as a checkpoint does, whole or not, and for an empty one."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(_LOCAL_HEADER + len(_HEADER))
+    except OSError:
+        return False
+    return not start or (start[:4], start[_LOCAL_HEADER:]) == (b"PK\3\4", _HEADER.encode())
 
 
 def size_of(state: State) -> int:

@@ -56,4 +56,4 @@ def _check(path: str | Path, status: os.stat_result, limit: int | None) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise NotRegularError(path, status.st_mode)
     if limit is not None and status.st_size > limit:
-        raise OSError(errno.EFBIG, f"it has {status.st_size / 1e9:.1f} GB", os.fspath(path))
+        raise OSError(errno.EFBIG, f"it has {status.st_size / 1024**3:.1f} GB", os.fspath(path))
