@@ -100,7 +100,7 @@ class JobQueue:
                 self._execute(job)
         except Interrupted:
             job.end_cancelled()
-        except NstrtError as error:
+        except (NstrtError, RequestError) as error:
             job.fail(error.code, error)
         except MemoryError:
             sentence = "This machine's memory did not suffice; paint at half the size."

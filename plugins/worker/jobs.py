@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
-from nstrt.plugins.worker.messages import single_line
+from nstrt.plugins.worker.messages import RequestError, single_line
 from nstrt.plugins.worker.outbox import Outbox
+from nstrt.plugins.worker.pixel_memory import PixelShare
 from nstrt.plugins.worker.requests import JobRequest, Stylize
 from nstrt.plugins.worker.words import LabelSpelling
 from nstrt.runtime.system.cancellation import Interrupt, Interrupted
@@ -54,11 +55,14 @@ class Job:
         log: str,
         requested: float,
         spelling: Spelling = _PLAIN,
+        share: PixelShare | None = None,
     ) -> None:
+        """``share`` counts the payload's bytes until the job has ended."""
         self.request = request
         self.spelling = spelling
         """The host's words for options."""
         self._payload = payload
+        self._share = share
         self.requested = requested
         """Time of the request, by ``time.perf_counter()``."""
         self._outbox = outbox
@@ -111,9 +115,15 @@ class Job:
     # Called by the executor.
 
     def start(self) -> None:
-        """Leave the queue. Raises :class:`Interrupted` if the job was cancelled."""
+        """Leave the queue.
+
+        Raises :class:`Interrupted` if the job was cancelled, and :class:`RequestError` if its host
+        has not read the results of the jobs before it.
+        """
         with self._lock:
             self._check()
+            if self._outbox.full:
+                raise RequestError("busy", "Read the earlier results first.")
             self._state = JobState.PREPARING
             self.report_progress(0.0, None, JobState.PREPARING.value)
 
@@ -237,6 +247,8 @@ class Job:
         self._state = JobState.ENDED
         # Connections may keep the job; its pictures are freed.
         self._payload = self._run = None
+        if self._share is not None:
+            self._share.release()
 
 
 def error_event(id: object, code: str, message: object, log: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from nstrt.runtime.system.regular_file import read_regular
 
 __all__ = ["ListenError", "Listener", "listen_loopback", "listen_unix"]
 
-BACKLOG = 16
+BACKLOG = 128
 """Connections that may wait to be accepted."""
 
 START_SECONDS = 10.0
