@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import select
+import stat
 import sys
 from collections.abc import Callable
 from typing import IO, Any
@@ -48,6 +49,9 @@ def protect_streams(*, stdout_patience: float | None = None) -> None:
             setattr(sys, name, _empty_stream(descriptor, mode))
         elif mode == "w":
             setattr(sys, name, _tolerant_stream(getattr(sys, name), patience[name]))
+    # Windows has neither such pipes nor the flag.
+    with contextlib.suppress(OSError, AttributeError):
+        _unblock_pipe(2)
 
 
 def lost_output() -> str:
@@ -121,6 +125,15 @@ def _tolerant_stream(stream: Any, patience: float | None) -> Any:
         errors="backslashreplace",
         line_buffering=stream.line_buffering,
     )
+
+
+def _unblock_pipe(descriptor: int) -> None:
+    """Let libraries that print to a full pipe of this descriptor lose their output, not wait."""
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        # A new file description: other programs that share the old one go on waiting.
+        own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)
+        os.dup2(own, descriptor)
+        os.close(own)
 
 
 def _empty_stream(descriptor: int, mode: str) -> IO[str]:
