@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
-import numpy as np
-
 __all__ = ["OwnSettings", "host_threads", "restored_globals", "use_settings"]
 
 _T = TypeVar("_T")
@@ -30,9 +28,14 @@ class OwnSettings:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Compute with own settings in the block; the host's come back at its end."""
+        # Help and version import this module, and NumPy takes longer than all else there.
+        import numpy as np
+
         if getattr(_inside, "blocks", None):
             yield
             return
+        # This module is imported where NumPy would delay an answer.
+
         with ExitStack() as stack:
             _inside.blocks = [(self, stack)]
             stack.callback(_inside.blocks.clear)
