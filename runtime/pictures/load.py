@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError
+from nstrt.runtime.pictures.formats.sniff import detect_format
 from nstrt.runtime.pictures.picture import Picture, PictureSource
 from nstrt.runtime.pictures.pillow import opened_content
 from nstrt.runtime.pictures.read import decode_picture, read_picture
-from nstrt.runtime.pictures.sniff import detect_format
 from nstrt.runtime.pictures.source import display_name
 
 __all__ = ["as_picture"]

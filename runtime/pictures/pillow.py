@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError, PictureReadError
-from nstrt.runtime.pictures.color_source import choose_source
-from nstrt.runtime.pictures.encoding import (
+from nstrt.runtime.pictures.colors.encoding import (
     UnknownEncodingError,
     from_gamma,
     from_h273,
     lab_to_srgb,
 )
-from nstrt.runtime.pictures.exif import is_adobe_rgb
-from nstrt.runtime.pictures.facts import Facts, fallback_note
-from nstrt.runtime.pictures.inspection import inspect_file
-from nstrt.runtime.pictures.sniff import detect_format
+from nstrt.runtime.pictures.colors.to_srgb import ColorSource
+from nstrt.runtime.pictures.formats.color_source import choose_source
+from nstrt.runtime.pictures.formats.facts import Facts, fallback_note
+from nstrt.runtime.pictures.formats.inspection import inspect_file
+from nstrt.runtime.pictures.formats.sniff import detect_format
+from nstrt.runtime.pictures.metadata.exif import is_adobe_rgb
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name
-from nstrt.runtime.pictures.to_srgb import ColorSource
 
 if TYPE_CHECKING:
     from PIL import Image

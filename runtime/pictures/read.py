@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
-from nstrt.runtime.pictures.bmp import bmp_samples, open_bmp
-from nstrt.runtime.pictures.color_source import choose_source
-from nstrt.runtime.pictures.exif import is_adobe_rgb, parse_exif, xmp_orientation
-from nstrt.runtime.pictures.exif_block import orientation_by_tags
-from nstrt.runtime.pictures.facts import Facts, cut_off_error, float_note
-from nstrt.runtime.pictures.inspection import inspect_file
-from nstrt.runtime.pictures.jpeg import check_jpeg
-from nstrt.runtime.pictures.metadata import metadata_of_file, metadata_of_pillow
+from nstrt.runtime.pictures.formats.bmp import bmp_samples, open_bmp
+from nstrt.runtime.pictures.formats.color_source import choose_source
+from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, float_note
+from nstrt.runtime.pictures.formats.inspection import inspect_file
+from nstrt.runtime.pictures.formats.jpeg import check_jpeg
+from nstrt.runtime.pictures.formats.png import repair_png
+from nstrt.runtime.pictures.formats.sniff import READABLE, detect_format, detect_unsupported
+from nstrt.runtime.pictures.metadata.exif import is_adobe_rgb, parse_exif, xmp_orientation
+from nstrt.runtime.pictures.metadata.exif_block import orientation_by_tags
+from nstrt.runtime.pictures.metadata.metadata import metadata_of_file, metadata_of_pillow
+from nstrt.runtime.pictures.metadata.png_metadata import read_png_metadata
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
-from nstrt.runtime.pictures.png import repair_png
-from nstrt.runtime.pictures.png_metadata import read_png_metadata
-from nstrt.runtime.pictures.sniff import READABLE, detect_format, detect_unsupported
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name, read_file
 from nstrt.runtime.pictures.values import divide_by_alpha
 from nstrt.runtime.pictures.vips import libvips, metadata, to_samples

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass, field
 
 from nstrt.runtime.errors import PictureReadError
-from nstrt.runtime.pictures.facts import Facts, cut_off_error
+from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
 from nstrt.runtime.pictures.vips import libvips
 
 __all__ = ["check_jpeg", "inspect_jpeg"]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nstrt.runtime.pictures.exif_block import ExifBlock, parse_block, resolution_by_tags
-from nstrt.runtime.pictures.png_metadata import PngMetadata, raw_profile, read_png_metadata
-from nstrt.runtime.pictures.xmp_packet import clean_packet
+from nstrt.runtime.pictures.metadata.exif_block import ExifBlock, parse_block, resolution_by_tags
+from nstrt.runtime.pictures.metadata.png_metadata import PngMetadata, raw_profile, read_png_metadata
+from nstrt.runtime.pictures.metadata.xmp_packet import clean_packet
 
 if TYPE_CHECKING:
     from PIL import Image
