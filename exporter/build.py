@@ -19,7 +19,8 @@ from nstrt.exporter.vgg import FeatureNet
 from nstrt.exporter.weights import Weights, load_weights
 from nstrt.runtime.model import FORMAT, VARIANTS, ModelSpec, ModelStore, Variant
 from nstrt.runtime.system.cancellation import check_interrupt
-from nstrt.runtime.system.own_settings import OwnSettings
+from nstrt.runtime.system.onnx_runtime import switch_off_telemetry
+from nstrt.runtime.system.own_settings import OwnSettings, restored_globals
 
 __all__ = ["Export", "build_model", "export", "export_all"]
 
@@ -50,7 +51,9 @@ def export(spec: ModelSpec, target: Path) -> Export:
     Raises :class:`WeightsError` for unusable weights and :class:`ExportCheckError` for a model
     that differs from the reference network.
     """
-    with OwnSettings().active():
+    # torch's exporter may import ONNX Runtime by itself.
+    switch_off_telemetry()
+    with OwnSettings().active(), restored_globals():
         return _export(spec, target)
 
 

@@ -11,7 +11,6 @@ import onnx
 import torch
 
 from nstrt.exporter.vgg import FeatureNet
-from nstrt.runtime.system.onnx_runtime import switch_off_telemetry
 
 __all__ = ["serialized", "trace", "with_metadata"]
 
@@ -77,8 +76,6 @@ def _trace(net: FeatureNet) -> onnx.ModelProto:
     }
     # The example's sides differ, so that the trace does not take them for equal.
     example = torch.rand((1, 3, 96, 112), generator=torch.Generator().manual_seed(19))
-    # torch's exporter may import ONNX Runtime by itself.
-    switch_off_telemetry()
     with warnings.catch_warnings(), _logging_errors_only("torch.onnx"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

@@ -15,7 +15,7 @@ from nstrt.plugins.cli.clock import STARTED
 from nstrt.plugins.cli.console import print_out, printer
 from nstrt.plugins.cli.flags import given_options, given_values, with_option_flags
 from nstrt.plugins.cli.log import StepLog
-from nstrt.plugins.cli.parameters import Quiet, input_argument, output_option, takes
+from nstrt.plugins.cli.parameters import Quiet, StripMetadata, input_argument, output_option, takes
 from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.runtime.errors import PictureWriteError
 
@@ -66,6 +66,7 @@ class Arguments:
     force: Annotated[
         bool, output_option("--force", help="Paint what is there already again, whatever it is.")
     ] = False
+    strip_metadata: StripMetadata = False
     frames: Annotated[
         bool,
         output_option(
@@ -110,6 +111,7 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
         out_dir=arguments.out_dir,
         style=arguments.style,
         suffix=arguments.suffix,
+        strip_metadata=arguments.strip_metadata,
         notify=notify,
         **given_values(given),
     )

@@ -19,6 +19,7 @@ __all__ = [
     "Content",
     "DryRun",
     "Quiet",
+    "StripMetadata",
     "Style",
     "input_argument",
     "input_option",
@@ -42,6 +43,14 @@ AsJson = Annotated[bool, output_option("--json", help="Print one JSON object on 
 DryRun = Annotated[
     bool,
     output_option("--dry-run", help="Say how much time and memory it takes, and paint nothing."),
+]
+StripMetadata = Annotated[
+    bool,
+    output_option(
+        "--strip-metadata",
+        help="Leave the photo's own data out of the result: place (GPS), time, camera, author, "
+        "keywords, resolution. The recipe stays.",
+    ),
 ]
 Quiet = Annotated[bool, output_option("-q", "--quiet", help="Print nothing but errors.")]
 

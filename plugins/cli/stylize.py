@@ -16,7 +16,16 @@ import typer
 from nstrt.plugins.cli.clock import STARTED
 from nstrt.plugins.cli.console import print_out, printer
 from nstrt.plugins.cli.flags import given_options, with_option_flags
-from nstrt.plugins.cli.parameters import OUTPUT, Content, DryRun, Quiet, Style, output_option, takes
+from nstrt.plugins.cli.parameters import (
+    OUTPUT,
+    Content,
+    DryRun,
+    Quiet,
+    StripMetadata,
+    Style,
+    output_option,
+    takes,
+)
 from nstrt.plugins.cli.plan_report import plan_lines, print_plan
 from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.plugins.cli.stylize_report import result_lines, result_summary
@@ -90,6 +99,7 @@ class Arguments:
     force: Annotated[bool, output_option("--force", help="Replace the result if it exists.")] = (
         False
     )
+    strip_metadata: StripMetadata = False
     save_every: Annotated[
         int,
         output_option(
@@ -348,7 +358,11 @@ def _paint(
         result = _follow(run, outputs, notify, quiet=arguments.hides_progress)
         notes = [
             *result.notes,
-            *result.save_or_rescue(arguments.output, overwrite=target.overwrite),
+            *result.save_or_rescue(
+                arguments.output,
+                overwrite=target.overwrite,
+                strip_metadata=arguments.strip_metadata,
+            ),
         ]
         run.remove_checkpoint()
         notes += [_save_film(output) for output in outputs if isinstance(output, Timelapse)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures import read_recipe
 from nstrt.runtime.pictures.sniff import detect_format, is_picture_name
-from nstrt.runtime.pictures.xmp import NAMESPACE
+from nstrt.runtime.pictures.xmp_packet import NAMESPACE
 
 __all__ = ["find_photos", "format_of"]
 

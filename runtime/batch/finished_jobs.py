@@ -11,6 +11,7 @@ from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.options.options import INITS
 from nstrt.runtime.pictures import read_picture, read_recipe
 from nstrt.runtime.run.recipe import differences
+from nstrt.runtime.run.result import STRIPPED
 from nstrt.runtime.system.files import sha256_of
 
 __all__ = ["differences_of_result"]
@@ -39,6 +40,9 @@ def differences_of_result(
         style=_checksum(job.style),
         start=_init_checksum(job, recipe, follows=follows),
     )
+    if job.strip_metadata != bool(recipe.get(STRIPPED)):
+        has = "keeps" if job.strip_metadata else "lacks"
+        changes.append(f"it {has} the photo's own data")
     if repainted:
         changes.append("the frame before it is painted anew")
     return changes

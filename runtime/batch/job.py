@@ -38,6 +38,9 @@ class Job:
     options: StylizeOptions
     """Options of the run."""
 
+    strip_metadata: bool = False
+    """Save the result without the photo's own data."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobEvent:

@@ -6,6 +6,7 @@ import csv
 import io
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def jobs_from(
     out_dir: str | Path,
     style: str | Path | None = None,
     suffix: str | None = None,
+    strip_metadata: bool = False,
     notify: Callable[[str], None] | None = None,
     **options: Any,
 ) -> list[Job]:
@@ -41,8 +43,9 @@ def jobs_from(
     A folder stands for the pictures in it, without those of its subfolders and without results of
     nstrt; for tables see :func:`jobs_from_table`. Results go into ``out_dir`` under the photo's
     name. Their file format is ``suffix``, or else the photo's own, or .png if nstrt cannot write
-    that. ``options`` are those of :class:`StylizeOptions`. ``notify`` gets a sentence for a folder
-    or pattern without photos, if other sources have some.
+    that. ``strip_metadata`` leaves out the photos' own data. ``options`` are those of
+    :class:`StylizeOptions`. ``notify`` gets a sentence for a folder or pattern without photos, if
+    other sources have some.
 
     Raises :class:`NstrtError` for a source, suffix or option that is not valid.
     """
@@ -84,7 +87,7 @@ def jobs_from(
         if not jobs or notify is None:
             raise reason
         notify(str(reason))
-    return jobs
+    return [replace(job, strip_metadata=strip_metadata) for job in jobs]
 
 
 def jobs_from_table(

@@ -165,7 +165,9 @@ class JobRunner:
                     self._run.remove_checkpoint()
                     yield JobSkipped()
                     return
-                notes = result.save_or_rescue(job.output, overwrite=self._force)
+                notes = result.save_or_rescue(
+                    job.output, overwrite=self._force, strip_metadata=job.strip_metadata
+                )
                 self._run.remove_checkpoint()
                 if frames is not None:
                     frames.advance(job, repainted=True)

@@ -20,6 +20,7 @@ from nstrt.runtime.system.files import (
     sha256_of,
     write_atomically,
 )
+from nstrt.runtime.system.own_settings import restored_globals
 
 __all__ = [
     "BUILDER_GROUP",
@@ -216,7 +217,8 @@ class ModelStore:
 def _builder(path: Path) -> ModelBuilder:
     for entry in entry_points(group=BUILDER_GROUP):
         try:
-            builder: ModelBuilder = entry.load()
+            with restored_globals():
+                builder: ModelBuilder = entry.load()
         except ImportError:
             continue
         return builder

@@ -26,6 +26,7 @@ from nstrt.runtime.ort.providers import (
 )
 from nstrt.runtime.system.cancellation import Interrupt
 from nstrt.runtime.system.files import cache_folder
+from nstrt.runtime.system.host import default_threads
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
 from nstrt.runtime.system.words import spelled
 
@@ -209,7 +210,7 @@ def inference_session(
 
     ``shapes`` are the heights and widths of all pictures of the run, for TensorRT's profile.
     ``inputs`` have shapes that depend on them. ``identity`` names the model and the card.
-    ``threads`` 0 leaves the number of threads to ONNX Runtime.
+    ``threads`` 0 uses all cores that this process may use.
 
     Raises :class:`ProviderUnavailableError` if ONNX Runtime falls back to another provider, and
     :class:`ModelFileError` if the file is not a model.
@@ -255,7 +256,7 @@ def _session_options(threads: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or default_threads()
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # A memory pattern takes twice the memory and saves no measurable time.
     options.enable_mem_pattern = False

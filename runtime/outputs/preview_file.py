@@ -72,7 +72,7 @@ class PreviewFile:
             return
         try:
             recipe = {"nstrt": version("nstrt"), "preview": True}
-            save(picture, self.path, recipe=recipe, overwrite=True)
+            save(picture, self.path, recipe=recipe, overwrite=True, strip_metadata=True)
         except PictureWriteError as error:
             self._failed = True
             self._notify(f"There are no more previews: {error}")

@@ -20,7 +20,7 @@ from nstrt.runtime.errors import OptionError, PackageMissingError, PictureWriteE
 from nstrt.runtime.pictures import check_target, resize, write_error_sentence
 from nstrt.runtime.pictures.values import quantize
 from nstrt.runtime.run.events import Event, Finished, Started, Step
-from nstrt.runtime.system.files import atomic_write, temporary_folder
+from nstrt.runtime.system.files import atomic_write, remove_stale_temporaries, temporary_folder
 
 if TYPE_CHECKING:
     from typing import Self
@@ -174,6 +174,7 @@ def write_film(target: Path, size: tuple[int, int], frames: list[Path]) -> None:
     disk is full or not there.
     """
     sequence = _LazySequence(size, frames)
+    remove_stale_temporaries(target.parent)
     with atomic_write(target) as temporary:
         match target.suffix.lower():
             case ".mp4":

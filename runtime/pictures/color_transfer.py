@@ -152,7 +152,8 @@ def _visible_colors(picture: Picture) -> tuple[Values, Values | None]:
     """Sample colours (n, 3) and opacities (n,); ``None`` stands for equal opacities."""
     step = math.ceil(math.sqrt(picture.width * picture.height / _MAX_SAMPLES))
     values = picture.rgb[::step, ::step].reshape(-1, 3).astype(np.float64)
-    if picture.alpha is None:
+    # Equal weights would change the last bits.
+    if picture.alpha is None or picture.alpha.min() == 1:
         return values, None
     alpha = picture.alpha[::step, ::step].reshape(-1).astype(np.float64)
     visible = alpha > 0

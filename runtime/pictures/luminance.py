@@ -61,7 +61,7 @@ def _statistics(
     values: NDArray[np.float32], alpha: NDArray[np.float32] | None
 ) -> tuple[float, float]:
     """Return mean and deviation, weighted by opacity."""
-    if alpha is None or not alpha.any():
+    if alpha is None or not alpha.any() or alpha.min() == 1:
         return float(values.mean()), float(values.std())
     mean = float(np.average(values, weights=alpha))
     return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=alpha)))

@@ -12,6 +12,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures.gray import is_gray, keep_gray
+from nstrt.runtime.pictures.metadata import (
+    NO_METADATA,
+    Metadata,
+    metadata_of_pillow,
+)
 from nstrt.runtime.pictures.transparency import continue_colors, smooth_faint_colors
 from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_range
 
@@ -57,6 +62,9 @@ class Picture:
 
     notes: tuple[str, ...] = ()
     """Sentences on what reading repaired, converted or left out; they name the picture."""
+
+    metadata: Metadata = NO_METADATA
+    """Resolution, EXIF, IPTC and XMP data, for saving."""
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype != np.float32:
@@ -128,13 +136,17 @@ class Picture:
     @classmethod
     def from_pillow(cls, image: Image.Image) -> Picture:
         """Convert a Pillow image of any mode; apply its profile and orientation."""
-        from nstrt.runtime.pictures.pillow import pillow_samples
+        from nstrt.runtime.pictures.pillow import opened_content, pillow_samples
 
+        content = opened_content(image)
         found = pillow_samples(image)
         samples = found.samples
+        metadata = metadata_of_pillow(image, content=content, orientation=found.orientation)
         if samples.dtype.kind == "f":
             return replace(
-                cls.from_array(apply_orientation(samples, found.orientation)), notes=found.notes
+                cls.from_array(apply_orientation(samples, found.orientation)),
+                notes=found.notes,
+                metadata=metadata,
             )
         if min(samples.shape[:2]) < MIN_SIDE:
             raise OptionError(
@@ -147,6 +159,7 @@ class Picture:
             source=found.source,
             orientation=found.orientation,
             notes=found.notes,
+            metadata=metadata,
         )
         return picture if picture.depth == found.depth else replace(picture, depth=found.depth)
 
@@ -161,6 +174,7 @@ class Picture:
         name: str = "",
         sha256: str = "",
         notes: tuple[str, ...] = (),
+        metadata: Metadata = NO_METADATA,
     ) -> Picture:
         """Convert uint8 or uint16 samples as a file stores them, (height, width, channels).
 
@@ -189,6 +203,7 @@ class Picture:
             name=name,
             sha256=sha256,
             notes=notes,
+            metadata=metadata,
         )
 
     def smoothed(self) -> Picture:
@@ -273,6 +288,7 @@ def _build(
     name: str = "",
     sha256: str = "",
     notes: tuple[str, ...] = (),
+    metadata: Metadata = NO_METADATA,
 ) -> Picture:
     """Build a picture from arrays that it owns, and make them read-only."""
     if values.shape[2] == 4:
@@ -280,7 +296,15 @@ def _build(
     values.setflags(write=False)
     if alpha is not None:
         alpha.setflags(write=False)
-    return Picture(rgb=values, alpha=alpha, depth=depth, name=name, sha256=sha256, notes=notes)
+    return Picture(
+        rgb=values,
+        alpha=alpha,
+        depth=depth,
+        name=name,
+        sha256=sha256,
+        notes=notes,
+        metadata=metadata,
+    )
 
 
 def _fill(target: NDArray[Any], values: NDArray[np.float32]) -> None:

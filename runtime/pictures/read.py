@@ -15,11 +15,14 @@ from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.pictures.bmp import bmp_samples, open_bmp
 from nstrt.runtime.pictures.color_source import choose_source
 from nstrt.runtime.pictures.exif import is_adobe_rgb, parse_exif, xmp_orientation
+from nstrt.runtime.pictures.exif_block import orientation_by_tags
 from nstrt.runtime.pictures.facts import Facts, cut_off_error, float_note
 from nstrt.runtime.pictures.inspection import inspect_file
 from nstrt.runtime.pictures.jpeg import check_jpeg
+from nstrt.runtime.pictures.metadata import metadata_of_file, metadata_of_pillow
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
 from nstrt.runtime.pictures.png import repair_png
+from nstrt.runtime.pictures.png_metadata import read_png_metadata
 from nstrt.runtime.pictures.sniff import READABLE, detect_format, detect_unsupported
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name, read_file
 from nstrt.runtime.pictures.values import divide_by_alpha
@@ -89,14 +92,16 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
     else:
         adobe_rgb = is_adobe_rgb(parse_exif(metadata(image, "exif-data")))
         source = choose_source(facts, profile=profile, channels=channels, adobe_rgb=adobe_rgb)
+    orientation = _orientation(image, facts, content)
     picture = Picture.from_samples(
         samples,
         color_channels=channels,
         source=source,
-        orientation=_orientation(image, facts),
+        orientation=orientation,
         name=name,
         sha256=sha256,
         notes=facts.all_notes,
+        metadata=metadata_of_file(content, image, name=name, orientation=orientation),
     )
     return picture if picture.depth == depth else replace(picture, depth=depth)
 
@@ -163,12 +168,17 @@ def _decode(image: Any, kind: str, facts: Facts) -> NDArray[Any] | None:
         raise cut_off_error(name) from error
 
 
-def _orientation(image: Any, facts: Facts) -> int:
+def _orientation(image: Any, facts: Facts, content: bytes) -> int:
     """The EXIF orientation, or that of XMP if EXIF states none, as editors do."""
     if facts.oriented:
         return 1
     stated = metadata(image, "orientation") if facts.states_orientation else None
-    return stated or xmp_orientation(metadata(image, "xmp-data"))
+    xmp = metadata(image, "xmp-data")
+    if content.startswith(b"\x89PNG"):
+        # libvips reads neither what follows the pixels nor the texts of older programs.
+        png = read_png_metadata(content)
+        stated, xmp = stated or orientation_by_tags(png.exif), png.xmp
+    return stated or xmp_orientation(xmp)
 
 
 def _colors_and_alpha(samples: NDArray[Any], channels: int, facts: Facts) -> NDArray[Any]:
@@ -246,5 +256,10 @@ def _decode_bmp(content: bytes, name: str, sha256: str) -> Picture:
     _check_size(*image.size, name)
     found = bmp_samples(image, content, name)
     return Picture.from_samples(
-        found.samples, source=found.source, name=name, sha256=sha256, notes=found.notes
+        found.samples,
+        source=found.source,
+        name=name,
+        sha256=sha256,
+        notes=found.notes,
+        metadata=metadata_of_pillow(image),
     )

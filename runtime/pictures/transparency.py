@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -88,11 +90,12 @@ def resize_visible(
 
 def _continuation(
     rgb: NDArray[np.float32], alpha: NDArray[np.float32]
-) -> list[NDArray[np.float32]]:
-    """Return smooth planes that continue the colours, each averaged by opacity."""
+) -> Iterator[NDArray[np.float32]]:
+    """Yield a smooth plane of each channel that continues the colours, averaged by opacity."""
     planes = [_halved(rgb[..., channel] * alpha) for channel in range(3)]
     size = alpha.shape
-    return [_enlarged(plane, size) for plane in _pull(planes, _halved(alpha))]
+    for plane in _pull(planes, _halved(alpha)):
+        yield _enlarged(plane, size)
 
 
 def _pull(

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OutputExistsError, PictureWriteError
+from nstrt.runtime.pictures.embed import Embedding
+from nstrt.runtime.pictures.metadata import NO_METADATA
 from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.source import display_name
 from nstrt.runtime.pictures.values import quantize, row_strips
 from nstrt.runtime.pictures.vips import from_samples, libvips, set_blob
-from nstrt.runtime.pictures.xmp import recipe_to_xmp
 from nstrt.runtime.system.files import remove_stale_temporaries, write_atomically
 from nstrt.runtime.system.words import spelled
 
@@ -50,9 +51,6 @@ class _Format:
     max_side: int = 1_000_000
     """Largest width and height in pixels."""
 
-    max_recipe: int | None = None
-    """Longest XMP packet in bytes; ``None`` for no limit."""
-
 
 _PNG = _Format(name="PNG", saver="pngsave_buffer", options={"compression": 6}, sixteen_bits=True)
 _TIFF = _Format(
@@ -67,8 +65,6 @@ _JPEG = _Format(
     options={"Q": 95, "subsample_mode": "off", "optimize_coding": True},
     alpha=False,
     max_side=65_500,
-    # libvips drops longer packets silently.
-    max_recipe=60_000,
 )
 _WEBP = _Format(
     name="WebP",
@@ -155,12 +151,18 @@ def check_target(path: str | Path, *, overwrite: bool, what: str = "result") -> 
 
 
 def save(
-    picture: Picture, path: str | Path, *, recipe: Mapping[str, object] | None, overwrite: bool
+    picture: Picture,
+    path: str | Path,
+    *,
+    recipe: Mapping[str, object] | None,
+    overwrite: bool,
+    strip_metadata: bool = False,
 ) -> list[str]:
     """Save a picture atomically in the format of its file name.
 
-    Equal pictures and recipes give equal files. Returns one sentence for each thing that the
-    format cannot hold. Raises :class:`PictureWriteError` for a failed write.
+    The file holds the picture's metadata unless ``strip_metadata`` is true. Equal pictures and
+    recipes give equal files. Returns one sentence for each thing that is left out. Raises
+    :class:`PictureWriteError` for a failed write.
     """
     target = Path(path)
     check_writable(target, overwrite=overwrite, size=picture.size)
@@ -168,19 +170,20 @@ def save(
     notes: list[str] = []
     image = _image(picture, format_, notes)
     set_blob(image, "icc-profile-data", libvips().Image.profile_load("srgb"))
-    if recipe is not None:
-        packet = _recipe_packet(recipe, format_, notes)
-        if packet is not None:
-            set_blob(image, "xmp-data", packet)
+    metadata = NO_METADATA if strip_metadata else picture.metadata
+    embedding = Embedding(
+        container=format_.name, size=picture.size, metadata=metadata, recipe=recipe
+    )
+    image, keep = embedding.attach(image)
     try:
         options = {**format_.options, **(format_.gray_options if picture.is_gray else {})}
-        content: bytes = getattr(image, format_.saver)(keep="icc:xmp", **options)
+        content: bytes = getattr(image, format_.saver)(keep=keep, **options)
     except libvips().Error as error:
         raise PictureWriteError(
             f"The result cannot be stored as {format_.name}; choose a file name ending in .png."
         ) from error
-    _write(target, content)
-    return notes
+    _write(target, embedding.complete(content))
+    return notes + embedding.notes
 
 
 def _format(target: Path) -> _Format:
@@ -237,22 +240,6 @@ def _image(picture: Picture, format_: _Format, notes: list[str]) -> Any:
     else:
         samples = picture.to_array(dtype)
     return from_samples(samples, "rgb16" if sixteen_bits else "srgb")
-
-
-def _recipe_packet(
-    recipe: Mapping[str, object], format_: _Format, notes: list[str]
-) -> bytes | None:
-    """Return the XMP packet, without the losses or none at all where the format limits it."""
-    packet = recipe_to_xmp(recipe)
-    limit = format_.max_recipe
-    if limit is None or len(packet) <= limit:
-        return packet
-    packet = recipe_to_xmp({key: value for key, value in recipe.items() if key != "losses"})
-    if len(packet) <= limit:
-        notes.append(f"{format_.name} has no room for the recipe's losses; they are left out.")
-        return packet
-    notes.append(f"{format_.name} has no room for the recipe; it is left out.")
-    return None
 
 
 def _write(target: Path, content: bytes) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -18,32 +19,39 @@ import numpy as np
 from nstrt.runtime.pictures.read import open_header
 from nstrt.runtime.pictures.sniff import detect_format
 from nstrt.runtime.pictures.source import display_name, read_file
+from nstrt.runtime.pictures.xmp_packet import NAMESPACE, RDF
 
-__all__ = ["NAMESPACE", "read_recipe", "recipe_from_xmp", "recipe_to_xmp"]
+__all__ = ["read_recipe", "recipe_from_xmp", "recipe_to_xmp"]
 
-NAMESPACE = "https://pypi.org/project/nstrt/ns/1.0/"
-
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_PACKET = """\
+_PACKET = f"""\
 <?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
-<rdf:RDF xmlns:rdf="{rdf}">
-<rdf:Description rdf:about="" xmlns:nstrt="{namespace}">
-<nstrt:recipe>{recipe}</nstrt:recipe>
-</rdf:Description>
+<rdf:RDF xmlns:rdf="{RDF}">
 </rdf:RDF>
 </x:xmpmeta>
 <?xpacket end="w"?>"""
 
+_ENTRY = """\
+<rdf:Description rdf:about="" xmlns:rdf="{rdf}" xmlns:nstrt="{namespace}">
+<nstrt:recipe>{recipe}</nstrt:recipe>
+</rdf:Description>
+"""
 
-def recipe_to_xmp(recipe: Mapping[str, object]) -> bytes:
-    """Serialise a recipe as an XMP packet.
+_END = re.compile(r"</(?:[^\s<>:]+:)?RDF\s*>")
 
-    Paths become text, NumPy values plain numbers, infinities and NaN null.
+
+def recipe_to_xmp(recipe: Mapping[str, object], photo: bytes = b"") -> bytes:
+    """Add a recipe to the photo's XMP packet, or serialise it as a packet of its own.
+
+    Paths become text, NumPy values plain numbers, infinities and NaN null. ``photo`` is a packet
+    of :func:`clean_packet`.
     """
+    packet = photo.decode() if photo else _PACKET
     # XML forbids some characters of JSON strings, so non-ASCII characters are escaped.
     text = json.dumps(_to_json_value(recipe), ensure_ascii=True)
-    return _PACKET.format(rdf=_RDF, namespace=NAMESPACE, recipe=escape(text)).encode()
+    entry = _ENTRY.format(rdf=RDF, namespace=NAMESPACE, recipe=escape(text))
+    *_, end = _END.finditer(packet)
+    return (packet[: end.start()] + entry + packet[end.start() :]).encode()
 
 
 def recipe_from_xmp(packet: bytes) -> dict[str, Any] | None:

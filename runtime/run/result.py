@@ -19,7 +19,10 @@ from nstrt.runtime.planning.plan import Plan
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Result"]
+__all__ = ["STRIPPED", "Result"]
+
+STRIPPED = "stripped"
+"""Entry of a recipe whose file was saved without the photo's data."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -74,25 +77,34 @@ class Result:
         """
         return self.picture.to_array(dtype)
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> list[str]:
-        """Write the picture with its recipe, whole or not at all.
+    def save(
+        self, path: str | Path, *, overwrite: bool = False, strip_metadata: bool = False
+    ) -> list[str]:
+        """Write the picture with its recipe and the photo's data, whole or not at all.
 
-        Returns sentences on what the format cannot hold.
+        The photo's data are its resolution and its EXIF, IPTC and XMP properties, such as author,
+        time and place; ``strip_metadata`` leaves them out. Returns sentences on what is left out
+        otherwise.
         """
-        return save(self.picture, path, recipe=self.recipe, overwrite=overwrite)
+        recipe = {**self.recipe, STRIPPED: True} if strip_metadata else self.recipe
+        return save(
+            self.picture, path, recipe=recipe, overwrite=overwrite, strip_metadata=strip_metadata
+        )
 
-    def save_or_rescue(self, path: str | Path, *, overwrite: bool = False) -> list[str]:
+    def save_or_rescue(
+        self, path: str | Path, *, overwrite: bool = False, strip_metadata: bool = False
+    ) -> list[str]:
         """Save the picture, or keep it in the temporary folder if ``path`` cannot be written.
 
         Then raises :class:`PictureWriteError`, which names that folder.
         """
         path = Path(path)
         try:
-            return self.save(path, overwrite=overwrite)
+            return self.save(path, overwrite=overwrite, strip_metadata=strip_metadata)
         except PictureWriteError as error:
             try:
                 folder = Path(tempfile.mkdtemp(prefix="nstrt-"))
-                self.save(folder / f"{path.stem}.png")
+                self.save(folder / f"{path.stem}.png", strip_metadata=strip_metadata)
             except (OSError, PictureWriteError):
                 raise error from None
             raise PictureWriteError(f"{error} The finished picture is safe in {folder}.") from error

@@ -302,7 +302,14 @@ class Run:
             seconds=seconds,
         )
         return Result(
-            picture=Picture(rgb=rgb, alpha=alpha, depth=photo.depth),
+            picture=Picture(
+                rgb=rgb,
+                alpha=alpha,
+                depth=photo.depth,
+                metadata=photo.metadata.scaled(
+                    rgb.shape[1] / photo.width, rgb.shape[0] / photo.height
+                ),
+            ),
             options=options,
             plan=plan,
             terms=last.terms,

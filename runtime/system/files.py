@@ -25,7 +25,7 @@ __all__ = [
 
 _MARK = ".nstrt-"
 
-_FOLDER_MARK = "nstrt-frames-"
+_FOLDER_MARK = "nstrt-temporary-"
 """Start of the names of temporary folders; folders of rescued pictures have another one."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nstrt.runtime.system.files import cache_folder, write_atomically
+from nstrt.runtime.system.files import cache_folder, remove_stale_temporaries, write_atomically
 
 __all__ = ["load_measurements", "store_measurement"]
 
@@ -24,6 +24,7 @@ def store_measurement(name: str, key: str, value: Any) -> None:
     path = cache_folder() / f"{name}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(path.parent)
         write_atomically(
             path, json.dumps({**load_measurements(name), key: value}, indent=1).encode()
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
-import numpy as np
-
-__all__ = ["OwnSettings", "host_threads", "use_settings"]
+__all__ = ["OwnSettings", "host_threads", "restored_globals", "use_settings"]
 
 _T = TypeVar("_T")
 
@@ -28,9 +28,14 @@ class OwnSettings:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Compute with own settings in the block; the host's come back at its end."""
+        # Help and version import this module, and NumPy takes longer than all else there.
+        import numpy as np
+
         if getattr(_inside, "blocks", None):
             yield
             return
+        # This module is imported where NumPy would delay an answer.
+
         with ExitStack() as stack:
             _inside.blocks = [(self, stack)]
             stack.callback(_inside.blocks.clear)
@@ -53,8 +58,10 @@ class OwnSettings:
                         return
                 yield value
         finally:
-            with self.active():
-                values.close()  # type: ignore[attr-defined]
+            # At the interpreter's end there are no modules left to restore settings of.
+            if not sys.is_finalizing():
+                with self.active():
+                    values.close()  # type: ignore[attr-defined]
 
 
 def use_settings(*, threads: int, tf32: bool | None = None) -> None:
@@ -71,6 +78,18 @@ def use_settings(*, threads: int, tf32: bool | None = None) -> None:
     _THREADS.assign(threads)
     if tf32 is not None:
         _TF32.assign((tf32, tf32))
+
+
+@contextmanager
+def restored_globals() -> Iterator[None]:
+    """Remove the filters of warnings and the variables that libraries add in the block."""
+    before = set(os.environ)
+    with warnings.catch_warnings():
+        try:
+            yield
+        finally:
+            for name in set(os.environ) - before:
+                del os.environ[name]
 
 
 def host_threads() -> int | None:

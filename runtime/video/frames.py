@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.options.options import StylizeOptions
-from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
+from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize_visible
 from nstrt.runtime.run.inputs import PreviousFrame
 from nstrt.runtime.video.optical_flow import check_opencv, warp_previous
 
@@ -40,15 +40,15 @@ class FrameWarper:
         """
         if self._previous is None:
             return None, None
-        before, painting = (as_picture(source).opaque() for source in self._previous)
+        before, painting = (as_picture(source) for source in self._previous)
         if before.size != frame.size:
             raise OptionError(
                 f"All frames of a film have one size, and this one has {frame.width}x"
                 f"{frame.height} pixels where the last had {before.width}x{before.height}."
             )
         x, y = (
-            resize(picture.rgb, painting.width, painting.height)
-            for picture in (before, frame.opaque())
+            resize_visible(picture.rgb, picture.alpha, painting.width, painting.height)
+            for picture in (before, frame)
         )
         target = warp_previous(painting.rgb, x, y)
         weight = target.weight[..., None]

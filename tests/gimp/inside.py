@@ -188,6 +188,19 @@ def add_alpha_ramp(layer):
     layer.update(0, 0, width, height)
 
 
+def cut_out(layer, level):
+    """Make a layer's left half transparent, with a gray level that nobody sees."""
+    layer = _item(layer)
+    assert layer.has_alpha() or layer.add_alpha()
+    width, height = layer.get_width(), layer.get_height()
+    rectangle = Gegl.Rectangle.new(0, 0, width // 2, height)
+    buffer = layer.get_buffer()
+    pixels = bytes([level, level, level, 0]) * (width // 2 * height)
+    buffer.set(rectangle, "R'G'B'A u8", pixels)
+    buffer.flush()
+    layer.update(0, 0, width, height)
+
+
 def stretch_values(layer, low, high):
     """Stretch the linear values from 0..1 to ``low``..``high``."""
     layer = _item(layer)

@@ -121,6 +121,15 @@ def test_transparency_stays(console: Gimp, open_photo: OpenPhoto, kind: str) -> 
     np.testing.assert_allclose(painted, original, atol=0.5 / 255)
 
 
+def test_colours_under_transparency_change_nothing(console: Gimp, open_photo: OpenPhoto) -> None:
+    painted = []
+    for level in (0, 255):
+        photo = open_photo()
+        console.do("cut_out", photo.layer, level)
+        painted.append(console.pixels(paint(photo)["id"]))
+    assert np.array_equal(*painted)
+
+
 def test_a_layer_that_sticks_out_of_the_canvas(console: Gimp, open_photo: OpenPhoto) -> None:
     """The whole layer is painted, and the result has its offsets."""
     photo = open_photo()

@@ -14,8 +14,8 @@ from nstrt.runtime.model import ModelStore
 HOST = Path(__file__).with_name("host_program.py")
 
 
-def run_host(*cases: str, **environment: str) -> None:
-    """Run cases of :mod:`host_program` in one process."""
+def run_host(*cases: str, **environment: str) -> str:
+    """Run cases of :mod:`host_program` in one process; returns what it prints."""
     done = subprocess.run(
         [sys.executable, HOST, *cases],
         env={**os.environ, **environment},
@@ -25,10 +25,15 @@ def run_host(*cases: str, **environment: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def test_what_belongs_to_the_host_is_as_it_was(models: ModelStore) -> None:
     run_host("whole", "left_half_way", "interrupted", "failed", "settings_between_steps")
+
+
+def test_a_run_left_at_the_program_s_end_says_nothing(models: ModelStore) -> None:
+    assert run_host("left_at_the_end") == ""
 
 
 def test_pictures_are_the_same_in_all_of_torch_s_modes(models: ModelStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -74,7 +75,7 @@ def test_frames_of_a_killed_run_are_removed_by_the_next_one(tmp_path: Path) -> N
     killed.process.kill()
     killed.end()
     assert len(killed.left_frames()) == 1
-    others = ["nstrt-keep", "nstrt-frames-", "nstrt-frames-0-²-x", "nstrt-frames-0-1-x"]
+    others = ["nstrt-keep", "nstrt-temporary-", "nstrt-temporary-0-²-x", "nstrt-temporary-0-1-x"]
     for name in others:
         (killed.temporary / name).mkdir()
     following = _Painting(tmp_path)
@@ -97,3 +98,57 @@ def test_a_signal_before_the_first_step_leaves_nothing(tmp_path: Path) -> None:
     assert process.returncode == 143
     assert "Traceback" not in errors
     assert not [path for path in tmp_path.rglob("*") if path.name[0] in "no.f"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_batch_keeps_what_is_finished_and_the_state_of_the_rest(
+    name: str, jobs: int, tmp_path: Path
+) -> None:
+    number, out = getattr(signal, name), tmp_path / "out"
+    table = tmp_path / "jobs.csv"
+    table.write_text(
+        f"content,style,output,iterations\n{CAT},{NIGHT},a.png,2\n{NIGHT},{CAT},b.png,100000\n"
+    )
+    process = start_nstrt(
+        *("batch", table, "--out-dir", out, "--jobs", str(jobs), "--json", *SMALL[:4]),
+        *("--engine", "onnx", "--tolerance", "0", "--log", tmp_path / "log"),
+        # A terminal, and systemd, signal all processes of a command.
+        start_new_session=True,
+    )
+    wait_until((out / "a.png").exists, process, seconds=120)
+    log = tmp_path / "log"
+    wait_until(lambda: log.read_text().count("\n") >= 4, process, seconds=120)
+    os.killpg(process.pid, number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert [line["outcome"] for line in lines[:-1]] == ["done"]
+    assert (lines[-1]["failed"], lines[-1]["left"]) == (0, 1)
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png.checkpoint"]
+
+
+@pytest.mark.slow
+def test_an_exploration_saves_the_sheet_of_the_finished_cells(tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    cells = ("--vary", "iterations=2,100000", "--size", "64", "--scales", "1")
+    command = ("explore", CAT, NIGHT, "-o", sheet, *cells, "--tolerance", "0", "--engine", "onnx")
+    process = start_nstrt(*command)
+    assert process.stderr
+    while "1 of 2" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert sheet.exists()
+
+
+@pytest.mark.slow
+def test_a_signal_ends_an_export_without_half_a_file(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    process = start_nstrt("export", "--folder", models)
+    wait_until(lambda: models.exists() and any(models.iterdir()), process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert not list(models.glob(".*"))

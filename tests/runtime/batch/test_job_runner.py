@@ -31,6 +31,7 @@ from nstrt.runtime.engines import factory
 
 from support import CAT, EMBER, NIGHT
 from support.batches import OPTIONS, last_events
+from support.photo_data import exif_data, photo_image
 
 
 def test_a_job_resumes_from_its_checkpoint_only_with_equal_options(
@@ -211,3 +212,25 @@ def test_jobs_share_networks_and_decoded_paintings(
     assert [type(event) for event in last_events([jobs[0], *other])] == [JobDone, JobDone]
     assert len(factories) == 1
     assert sorted(read) == ["a.jpg", "c.png", "night.jpg"]
+
+
+def test_results_with_and_without_the_photos_data_differ(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo_image((96, 64)).save(photo, exif=exif_data())
+
+    def run(strip: bool, **settings: Any) -> Any:
+        jobs = jobs_from(
+            [photo], style=NIGHT, out_dir=tmp_path / "out", strip_metadata=strip, **OPTIONS
+        )
+        return last_events(jobs, **settings)[0]
+
+    result = tmp_path / "out" / "photo.jpg"
+    result.parent.mkdir()
+    assert isinstance(run(strip=False), JobDone)
+    assert b"Maker" in result.read_bytes()
+    assert isinstance(run(strip=False), JobSkipped)
+    assert run(strip=True) == JobDiffers(reason="it keeps the photo's own data")
+    assert isinstance(run(strip=True, force=True), JobDone)
+    assert b"Maker" not in result.read_bytes()
+    assert isinstance(run(strip=True), JobSkipped)
+    assert run(strip=False) == JobDiffers(reason="it lacks the photo's own data")

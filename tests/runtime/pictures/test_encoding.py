@@ -129,7 +129,8 @@ def test_gamma_changes_colors_and_no_alpha(channels: int, samples: np.ndarray) -
     colors = 1 if channels < 3 else 3
     picture = decode_picture(png(pixels, gama(50_000)), name="a")
     unit = pixels / np.iinfo(samples.dtype).max
-    assert np.abs(picture.rgb - srgb(unit[..., :colors] ** 2)).max() * 255 < 0.1
+    seen = ... if picture.alpha is None else picture.alpha > 0
+    assert np.abs(picture.rgb - srgb(unit[..., :colors] ** 2))[seen].max() * 255 < 0.1
     assert picture.depth == samples.dtype.itemsize * 8
     assert (picture.alpha is None) == (channels in (1, 3))
     if picture.alpha is not None:

@@ -76,6 +76,15 @@ def test_hidden_colours_of_other_pictures_change_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("color", ["style", "content", "match-style", "match-content"])
+def test_opaque_transparency_changes_nothing(color: str) -> None:
+    rgb = np.asarray(Image.open(CAT).convert("RGB").resize(SIZE))
+    rgba = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+    one, two = (transfer(color=color).stylize(photo, NIGHT).to_array() for photo in (rgb, rgba))
+    assert np.array_equal(one, two[..., :3])
+
+
+@pytest.mark.slow
 def test_starting_from_the_photo_file_is_starting_from_the_photo() -> None:
     photo = cut_out(0)
     one = transfer().stylize(photo, NIGHT).to_array()
