@@ -376,3 +376,8 @@ def test_notes_of_damage_name_the_file() -> None:
     assert decode_picture(JPEG[:-2], name="holiday.jpg").notes == (
         "'holiday.jpg' lacks its end marker, but all of its rows are there.",
     )
+
+
+def test_names_of_additions_that_are_no_text_stop_nothing() -> None:
+    text = chunk(b"iTXt", b"XML:com.adobe.xm\x80\0\0\0\0\0<x/>")
+    assert np.array_equal(read(PNG[:33] + text + PNG[33:]).to_array(np.uint8), NOISE)
