@@ -13,11 +13,12 @@ _ARGUMENTS = "Arguments"
 _FIRST = "Most used"
 """Heading of the options that people use first."""
 
-_FIRST_OPTIONS = frozenset(
-    {"output", "out_dir", "style", "force", "size", "original_size", "preset", "strength", "color"}
-    | {"style_scale", "add_style", "region", "protect", "resume", "dry_run", "vary", "frames"}
+_FIRST_OPTIONS = (
+    *("vary", "content", "style", "output", "out_dir", "size", "preset", "strength", "color"),
+    *("style_scale", "protect", "region", "add_style", "original_size", "frames", "dry_run"),
+    *("resume", "force"),
 )
-"""Names of the parameters under this heading, in any command that has them."""
+"""Names of the options under this heading in their order, in any command that has them."""
 
 
 class GroupedCommand(TyperCommand):
@@ -28,11 +29,11 @@ class GroupedCommand(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {_ARGUMENTS: [], _FIRST: []}
-        for parameter in self.get_params(ctx):
+        for parameter in sorted(self.get_params(ctx), key=_place):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 panel = getattr(parameter, "rich_help_panel", None) or "Options"
-                if parameter.param_type_name == "option" and parameter.name in _FIRST_OPTIONS:
+                if _place(parameter) < len(_FIRST_OPTIONS):
                     panel = _FIRST
                 groups.setdefault(panel, []).append(record)
         last = groups.pop("Options", None)
@@ -45,6 +46,12 @@ class GroupedCommand(TyperCommand):
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         _write_examples(self.epilog, formatter)
+
+
+def _place(parameter: Any) -> int:
+    """Place among the first options; the number of these for all other parameters."""
+    first = parameter.param_type_name == "option" and parameter.name in _FIRST_OPTIONS
+    return _FIRST_OPTIONS.index(parameter.name) if first else len(_FIRST_OPTIONS)
 
 
 class WholeSentences(TyperGroup):

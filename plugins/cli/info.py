@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,7 +79,8 @@ def _lines(picture: Path | None, *, full: bool, as_json: bool) -> Iterable[str]:
         return [json.dumps(facts, indent=1)]
     if full:
         return [*summary, *format_facts(facts)]
-    return [*summary, f"All of it: nstrt info {'' if picture is None else f'{picture} '}--full"]
+    command = ["nstrt", "info", *([] if picture is None else [str(picture)]), "--full"]
+    return [*summary, f"All of it: {shlex.join(command)}"]
 
 
 def _recipe(picture: Path) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def choose_engine(
         choices[_BF16_ENGINE] = EngineChoice(name="torch", precision="bf16")
     if len(choices) == 1:
         return replace(next(iter(choices.values())), reason=reason)
-    from nstrt.runtime.engines.benchmark import SIDES, fastest_engine, is_measured
+    from nstrt.runtime.engines.benchmark import SIDES, fastest_engine
 
     key = machine_id(
         provider=target.provider,
@@ -130,9 +130,7 @@ def choose_engine(
         )
         for label, choice in choices.items()
     }
-    if not is_measured(key, engines):
-        notify("Measuring the fastest way to paint on this machine (up to a minute, once).")
-    label, seconds = fastest_engine(key, engines, loss_weights(options))
+    label, seconds = fastest_engine(key, engines, loss_weights(options), notify)
     if label == _BF16_ENGINE and seconds["torch"] < _BF16_GAIN * seconds[label]:
         seconds = {name: took for name, took in seconds.items() if name != label}
         label = min(seconds, key=seconds.__getitem__)

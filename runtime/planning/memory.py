@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -212,7 +213,8 @@ def _advice(demand: MemoryDemand, available: int) -> str:
     if size < 64:
         more = "close other programs"
         if demand.options.max_memory is not None:
-            more = f"allow more with {spelled('max_memory')}"
+            enough = math.ceil(10 * least.peak / PLANNING_MARGIN / 1e9) / 10
+            more = f"make {spelled('max_memory')} at least {enough:g}"
         return f"{start} and {free}; {more}."
     return f"{start} and {free}; use {spelled('size', size)}."
 

@@ -28,12 +28,12 @@ class OwnSettings:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Compute with own settings in the block; the host's come back at its end."""
+        # Imported late: help and version import this module, and NumPy takes longest of all.
+        import numpy as np
+
         if getattr(_inside, "blocks", None):
             yield
             return
-        # This module is imported where NumPy would delay an answer.
-        import numpy as np
-
         with ExitStack() as stack:
             _inside.blocks = [(self, stack)]
             stack.callback(_inside.blocks.clear)

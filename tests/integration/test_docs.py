@@ -19,7 +19,9 @@ from support import ROOT
 pytestmark = pytest.mark.slow
 
 
-def the_first(_: str, engines: Mapping[str, object], __: object) -> tuple[str, Mapping[str, float]]:
+def the_first(
+    _: str, engines: Mapping[str, object], *__: object
+) -> tuple[str, Mapping[str, float]]:
     """In place of ``benchmark.fastest_engine``, which makes and measures all engines."""
     return next(iter(engines)), {name: 1.0 + number for number, name in enumerate(engines)}
 

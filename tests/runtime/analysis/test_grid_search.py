@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -176,6 +177,20 @@ def test_the_command_writes_a_sheet_and_prints_commands(tmp_path: Path, capsys: 
     assert top > picture.shape[0] // 2
     assert nstrt("explore", CAT, NIGHT, *vary, "-o", sheet, *FLAGS) == 2
     assert "--force" in capsys.readouterr().err
+
+
+def test_the_command_says_time_and_memory_before_it_paints(tmp_path: Path, capsys: Capture) -> None:
+    sheet = tmp_path / "sheet.png"
+    arguments = ["explore", CAT, NIGHT, "--vary", "strength=0.2,0.9", "-o", sheet, *FLAGS]
+    assert nstrt(*arguments, "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"2 pictures of 48x\d+ pixels on 1 sheet\.", lines[0])
+    assert re.fullmatch(r".* seconds?, \d\.\d GB of memory, on the processor\.", lines[1])
+    assert nstrt(*arguments, "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["dry_run"] is True
+    assert list(tmp_path.iterdir()) == []
+    assert nstrt(*arguments) == 0
+    assert "\n".join(lines) in capsys.readouterr().err
 
 
 def _at(sheet: np.ndarray, picture: np.ndarray, x: int, y: int) -> bool:

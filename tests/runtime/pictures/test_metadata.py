@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, IptcImagePlugin, PngImagePlugin
 
+from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures import Picture, as_picture, decode_picture, read_picture, read_recipe
 from nstrt.runtime.pictures import save as save_picture
-from nstrt.runtime.pictures.exif_block import parse_block
-from nstrt.runtime.pictures.metadata import NO_METADATA, Metadata
+from nstrt.runtime.pictures.metadata.exif_block import parse_block
+from nstrt.runtime.pictures.metadata.metadata import NO_METADATA, Metadata
+from nstrt.runtime.pictures.metadata.xmp_packet import clean_packet
 from nstrt.runtime.pictures.xmp import recipe_from_xmp, recipe_to_xmp
-from nstrt.runtime.pictures.xmp_packet import clean_packet
 
 from support.photo_data import (
     AUTHOR,
@@ -267,6 +268,18 @@ def test_readable_tags_of_damaged_exif_data_are_kept(tmp_path: Path) -> None:
     assert image.getexif()[271] == "Maker"
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_cut_off_data_stops_no_reading(suffix: str) -> None:
+    """Decoders judge the pixels; the data beside them are read as far as they go."""
+    content = photo(suffix)
+    for length in range(20, len(content), 7):
+        for data in (content[:length], content[:length] + bytes(len(content) - length)):
+            try:
+                decode_picture(data, name="photo")
+            except PictureReadError:
+                continue
+
+
 @given(st.binary(max_size=60), st.integers(0, 400))
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_are_parsed_or_refused(rubbish: bytes, place: int) -> None:
@@ -314,6 +327,21 @@ def test_png_data_before_and_behind_the_pixels_is_kept(tmp_path: Path, late: boo
     assert b"Katze" in packet_of(image)
 
 
+@pytest.mark.parametrize("kind", ["chunk", "text"])
+def test_orientation_behind_the_pixels_of_a_png_file_is_applied(kind: str) -> None:
+    content = io.BytesIO()
+    photo_image().save(content, "PNG")
+    block = exif_data(orientation=6)
+    chunk = png_chunk(b"eXIf", block[6:])
+    if kind == "text":
+        text = f"\nexif\n{len(block):8}\n{block.hex()}\n".encode()
+        chunk = png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text))
+    file = content.getvalue()[:-12] + chunk + content.getvalue()[-12:]
+    assert decode_picture(file, name="photo").size == (24, 40)
+    opened = Image.open(io.BytesIO(file))
+    assert as_picture(opened).size == (24, 40)
+
+
 def test_png_data_of_older_programs_is_kept(tmp_path: Path) -> None:
     content = io.BytesIO()
     photo_image().save(content, "PNG")
@@ -321,7 +349,7 @@ def test_png_data_of_older_programs_is_kept(tmp_path: Path) -> None:
     chunks = b""
     iptc = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC
     for kind, data in (("exif", exif_data(dots=300)), ("iptc", iptc), ("xmp", XMP)):
-        text = f"\n{kind}\n{len(data):8}\n{data.hex()}\n".encode()
+        text = f"\n{kind} profile\n{len(data):8}\n{data.hex()}\n".encode()
         name = f"Raw profile type {kind}".encode()
         chunks += png_chunk(b"zTXt", name + b"\0\0" + zlib.compress(text))
     path = tmp_path / "photo.png"

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nstrt.plugins.worker.words import LabelSpelling
 from nstrt.runtime import StylizeOptions
 from nstrt.runtime.engines import footprint
 from nstrt.runtime.engines.evaluation import Evaluation
@@ -25,8 +26,9 @@ from nstrt.runtime.network import bands as bands_module
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.planning import memory as memory_module
 from nstrt.runtime.planning.loss_weights import loss_weights
-from nstrt.runtime.planning.memory import MemoryDemand, fit_to_memory
+from nstrt.runtime.planning.memory import PLANNING_MARGIN, MemoryDemand, fit_to_memory
 from nstrt.runtime.planning.plan import plan_scales
+from nstrt.runtime.system.words import use_spelling
 
 from support import EXAMPLES
 
@@ -138,6 +140,22 @@ def test_refusal_names_a_size_that_fits(engine: str, optimizer: str, available: 
         fit_to_memory(
             demand_of(size=int(fits * 1.15), engine=engine, optimizer=optimizer), available
         )
+
+
+def test_refusal_names_a_limit_that_would_do() -> None:
+    with pytest.raises(TooLargeError, match="make max_memory= at least ") as caught:
+        fit_to_memory(demand_of(size=64, max_memory=0.1), 95_000_000)
+    enough = float(str(caught.value).rpartition("at least ")[2].rstrip("."))
+    fit_to_memory(demand_of(size=64), int(PLANNING_MARGIN * enough * 1e9))
+
+
+def test_a_host_is_advised_only_what_it_offers() -> None:
+    demand = demand_of(size=256, enlarged=10**8)
+    with (
+        use_spelling(LabelSpelling({"size": "Work at"})),
+        pytest.raises(TooLargeError, match=r"; scale the photo down first\.$"),
+    ):
+        fit_to_memory(demand, 2_000_000_000)
 
 
 def test_refusal_names_original_size_where_it_alone_does_not_fit() -> None:

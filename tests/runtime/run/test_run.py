@@ -420,3 +420,25 @@ def test_a_scale_ends_when_the_loss_stalls() -> None:
     assert 11 <= shorter.steps - 3 < 40
     assert not shorter.stopped
     assert not shorter.recipe["stopped"]
+
+
+def test_a_run_is_estimated_before_it_starts(own_cache: Path) -> None:
+    """Before the first step a host has the seconds that an estimate has, masks counted."""
+    (own_cache / "paces.json").unlink(missing_ok=True)
+    fast = transfer(iterations=3)
+    mask = np.full((43, 64), 255, np.uint8)
+    run = fast.run(CAT, NIGHT, protect=mask)
+    estimate = run.estimate()
+    assert run.photo_size == Image.open(CAT).size
+    expected = fast.estimate(Image.open(CAT).size, Image.open(NIGHT).size, protect=True)
+    assert estimate.plan.memory == expected.plan.memory
+    assert estimate.seconds == pytest.approx(expected.seconds)
+    started = next(iter(fast.run(CAT, NIGHT, protect=mask)))
+    assert isinstance(started, Started)
+    assert started.seconds_left == pytest.approx(expected.seconds)
+
+
+def test_a_short_run_of_unknown_time_measures_nothing(own_cache: Path) -> None:
+    (own_cache / "paces.json").unlink(missing_ok=True)
+    started = next(iter(transfer(iterations=3).run(CAT, NIGHT)))
+    assert started.seconds_left is None

@@ -5,50 +5,64 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 __all__ = ["PngMetadata", "raw_profile", "read_png_metadata", "with_metadata"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_READ = (b"eXIf", b"pHYs", b"tEXt", b"zTXt", b"iTXt")
+_XMP = b"XML:com.adobe.xmp"
+_PROFILES = tuple(
+    b"Raw profile type " + kind for kind in (b"exif", b"APP1", b"iptc", b"8bim", b"xmp")
+)
+
 _MAX_TEXT = 1 << 26
 """Largest text in bytes once it is decompressed."""
 
 
 @dataclass(kw_only=True)
 class PngMetadata:
-    """Raw metadata of a PNG file."""
+    """Raw metadata of a PNG file; older programs store them as text of hexadecimal digits."""
 
     exif: bytes = b""
     xmp: bytes = b""
     resolution: tuple[float, float] | None = None
     """Dots per inch."""
 
-    profiles: dict[str, bytes] = field(default_factory=dict)
-    """Data that older programs store as text of hexadecimal digits, by its kind."""
+    iptc: bytes = b""
+    """IPTC records, in a Photoshop resource or bare."""
 
 
 def read_png_metadata(content: bytes) -> PngMetadata:
     """Read the chunks eXIf, pHYs, tEXt, zTXt and iTXt; damaged ones are passed over."""
     found = PngMetadata()
-    for kind, data in _chunks(content):
+    texts: dict[bytes, bytes] = {}
+    for kind, place, length in _chunks(content):
+        if kind not in _READ:
+            continue
+        data = content[place + 8 : place + 8 + length]
         if kind == b"eXIf":
             found.exif = data
-        elif kind == b"pHYs" and len(data) == 9:
+        elif kind == b"pHYs":
+            if len(data) != 9:
+                continue
             x, y, unit = struct.unpack(">IIB", data)
             found.resolution = (x * 0.0254, y * 0.0254) if unit == 1 else None
-        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+        else:
             name, _, rest = data.partition(b"\0")
-            text = _text(kind, rest)
-            if name == b"XML:com.adobe.xmp":
-                found.xmp = text
-            elif name.startswith(b"Raw profile type "):
-                found.profiles[name[17:].decode("latin-1")] = raw_profile(text)
+            # Each name counts once, so that compressed texts cannot cost more.
+            if name in (_XMP, *_PROFILES) and name not in texts:
+                texts[name] = _text(kind, rest)
+    exif, app1, iptc, resources, xmp = (raw_profile(texts.get(name, b"")) for name in _PROFILES)
+    found.exif = found.exif or exif or app1
+    found.xmp = texts.get(_XMP) or xmp
+    found.iptc = iptc or resources
     return found
 
 
 def raw_profile(text: bytes) -> bytes:
     """Decode a text of hexadecimal digits behind a name and a length; nothing if damaged."""
-    parts = text.split(None, 2)
+    parts = text.strip().split(b"\n", 2)
     try:
         return bytes.fromhex(parts[2].decode("ascii"))
     except (IndexError, ValueError):
@@ -62,7 +76,7 @@ def with_metadata(
     added = b""
     if xmp:
         # Uncompressed, without language and translated name, as the XMP specification demands.
-        added += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+        added += _chunk(b"iTXt", _XMP + b"\0\0\0\0\0" + xmp)
     if exif:
         added += _chunk(b"eXIf", exif)
     if iptc:
@@ -71,13 +85,12 @@ def with_metadata(
         added += _chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text))
     place = len(_SIGNATURE)
     parts = [content[:place]]
-    for kind, data in _chunks(content):
-        end = place + 12 + len(data)
+    for kind, place, length in _chunks(content):
+        end = place + 12 + length
         if kind == b"IDAT":
             break
         if kind != b"pHYs" or keep_resolution:
             parts.append(content[place:end])
-        place = end
     return b"".join([*parts, added, content[place:]])
 
 
@@ -96,11 +109,12 @@ def _text(kind: bytes, rest: bytes) -> bytes:
         return b""
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind, place and length of data of each chunk."""
     place = len(_SIGNATURE)
     while place + 12 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, place)
-        yield kind, content[place + 8 : place + 8 + length]
+        yield kind, place, length
         place += 12 + length
 
 
