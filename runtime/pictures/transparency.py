@@ -32,11 +32,10 @@ def continue_colors(rgb: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDA
     hidden = alpha == 0
     if not hidden.any():
         return rgb
-    # Invisible values may be NaN, which a product with 0 keeps.
-    visible = np.where(hidden[..., np.newaxis], np.float32(0), rgb)
-    for channel, plane in enumerate(_continuation(visible, alpha)):
-        np.copyto(visible[..., channel], np.clip(plane, 0, 1), where=hidden)
-    return visible
+    continued = rgb.copy()
+    for channel, plane in enumerate(_continuation(rgb, alpha)):
+        np.copyto(continued[..., channel], np.clip(plane, 0, 1), where=hidden)
+    return continued
 
 
 def smooth_faint_colors(
@@ -92,7 +91,9 @@ def _continuation(
     rgb: NDArray[np.float32], alpha: NDArray[np.float32]
 ) -> Iterator[NDArray[np.float32]]:
     """Yield a smooth plane of each channel that continues the colours, averaged by opacity."""
-    planes = [_halved(rgb[..., channel] * alpha) for channel in range(3)]
+    # Invisible values may be NaN, which a product with 0 keeps.
+    zero, seen = np.float32(0), alpha > 0
+    planes = [_halved(np.where(seen, rgb[..., channel], zero) * alpha) for channel in range(3)]
     size = alpha.shape
     for plane in _pull(planes, _halved(alpha)):
         yield _enlarged(plane, size)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -11,7 +13,16 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.system.process import owns_process
 
-__all__ = ["Samples", "from_samples", "libvips", "metadata", "set_blob", "to_samples"]
+__all__ = [
+    "Samples",
+    "VipsError",
+    "from_samples",
+    "libvips",
+    "metadata",
+    "set_blob",
+    "to_samples",
+    "vips_operation",
+]
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 """Integer picture values, (height, width, channels)."""
@@ -38,6 +49,24 @@ def libvips() -> Any:
     # plain words.
     logging.getLogger("pyvips").setLevel(logging.CRITICAL)
     return pyvips
+
+
+class VipsError(Exception):
+    """An operation of libvips failed; the message is its own."""
+
+
+@contextmanager
+def vips_operation() -> Iterator[None]:
+    """Raise :class:`VipsError` for a failed operation, and forget the error in libvips."""
+    vips = libvips()
+    try:
+        yield
+    except vips.Error as error:
+        raise VipsError(str(error)) from error
+    except UnicodeDecodeError as error:
+        # pyvips cannot decode the message. It would stay, and make all later operations fail.
+        vips.vips_lib.vips_error_clear()
+        raise VipsError(error.object.decode("latin-1")) from error
 
 
 def from_samples(samples: Samples, interpretation: str) -> Any:

@@ -138,7 +138,7 @@ def test_a_batch_of_frames_resumes_after_the_last_finished_frame(
     assert np.array_equal(resumed, uninterrupted)
     # After a repainted frame, the results of later frames count as different.
     (out / "f0.png").unlink()
-    counts = run_batch(1)
-    assert (counts["done"], counts["failed"]) == (1, 2)
+    counts = run_batch(3)
+    assert (counts["done"], counts["differs"], counts["failed"]) == (1, 2, 0)
     assert nstrt(*arguments, "--jobs", "2") == 2
     assert "--jobs" in capsys.readouterr().err

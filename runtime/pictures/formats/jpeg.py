@@ -7,8 +7,8 @@ import struct
 from dataclasses import dataclass, field
 
 from nstrt.runtime.errors import PictureReadError
-from nstrt.runtime.pictures.facts import Facts, cut_off_error
-from nstrt.runtime.pictures.vips import libvips
+from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
+from nstrt.runtime.pictures.vips import VipsError, libvips, vips_operation
 
 __all__ = ["check_jpeg", "inspect_jpeg"]
 
@@ -27,6 +27,12 @@ _HARMFUL = re.compile(
     "premature end of|bad Huffman|instead of RST|bad arithmetic|before marker 0xd[0-7]"
 )
 """libjpeg's warnings about lost pixels."""
+
+_HARMLESS = re.compile(
+    "extraneous bytes before marker|[Uu]nknown Adobe color transform|nvalid SOS parameters"
+    "|nconsistent progression|nknown JFIF revision"
+)
+"""libjpeg's warnings about faults that cost no pixel."""
 
 
 def inspect_jpeg(content: bytes, name: str) -> Facts:
@@ -58,6 +64,8 @@ def check_jpeg(facts: Facts, reason: str) -> None:
     """
     name, content = facts.name, facts.content
     if not _HARMFUL.search(reason):
+        if not _HARMLESS.search(reason):
+            raise cut_off_error(name)
         facts.damage = facts.damage or f"'{name}' has faults that cost no pixel."
         return
     frame = _frame(content)
@@ -79,8 +87,9 @@ def _whole_rows(content: bytes) -> int:
     region = vips.Region.new(image)
     for row in range(image.height):
         try:
-            region.fetch(0, row, image.width, 1)
-        except vips.Error:
+            with vips_operation():
+                region.fetch(0, row, image.width, 1)
+        except VipsError:
             return row
     return int(image.height)
 
