@@ -16,7 +16,8 @@ import typer
 from nstrt.plugins.cli.console import print_err, print_out
 from nstrt.plugins.cli.help import GroupedCommand, WholeSentences
 from nstrt.plugins.cli.words import FlagSpelling
-from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.errors import NstrtError, TooLargeError
+from nstrt.runtime.system.memory import LEAST_BYTES, is_out_of_memory, too_large
 from nstrt.runtime.system.words import use_spelling
 
 __all__ = ["run"]
@@ -75,6 +76,8 @@ def run(arguments: Sequence[str]) -> int:
             return fail(_usage_message(error, arguments), "usage") if error.format_message() else 2
         if type(error).__name__ == "Abort":
             return fail("Nothing was written.", "interrupted")
+        if is_out_of_memory(error):
+            return fail(str(too_large("This command", LEAST_BYTES)), TooLargeError.code)
         if as_json:
             _print_json_error(f"nstrt failed with {type(error).__name__}: {error}", "internal")
         raise

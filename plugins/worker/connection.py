@@ -254,7 +254,7 @@ def _check_memory(request: Stylize) -> None:
     """Raise :class:`TooLargeError` if the request's pictures do not fit into free memory."""
     import psutil
 
-    from nstrt.runtime.system.host import available_memory
+    from nstrt.runtime.system.memory import available_memory
 
     # ``available_memory`` counts what this process has already.
     free = max(0, available_memory() - int(psutil.Process().memory_info().rss))

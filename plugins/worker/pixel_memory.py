@@ -86,7 +86,7 @@ def _free_memory() -> int:
     """Bytes that this process can still take."""
     import psutil
 
-    from nstrt.runtime.system.host import available_memory
+    from nstrt.runtime.system.memory import available_memory
 
     # ``available_memory`` counts what this process has already.
     return max(0, available_memory() - int(psutil.Process().memory_info().rss))

@@ -21,6 +21,7 @@ from nstrt.runtime.system.files import (
     sha256_of,
     write_atomically,
 )
+from nstrt.runtime.system.memory import BUILDING_BYTES, is_out_of_memory, too_large
 from nstrt.runtime.system.own_settings import restored_globals
 from nstrt.runtime.system.regular_file import read_regular
 
@@ -238,7 +239,11 @@ def _builder(path: Path) -> ModelBuilder:
         try:
             with restored_globals():
                 builder: ModelBuilder = entry.load()
-        except ImportError:
+        except (ImportError, OSError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise too_large("Building the network's model", BUILDING_BYTES) from error
+            if not isinstance(error, ImportError):
+                raise
             continue
         return builder
     raise ModelBuilderMissingError(

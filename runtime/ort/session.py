@@ -27,6 +27,7 @@ from nstrt.runtime.ort.providers import (
 from nstrt.runtime.system.cancellation import Interrupt
 from nstrt.runtime.system.files import cache_folder
 from nstrt.runtime.system.host import default_threads
+from nstrt.runtime.system.memory import LEAST_BYTES, is_out_of_memory, too_large
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
 from nstrt.runtime.system.words import spelled
 
@@ -236,6 +237,8 @@ def inference_session(
         )
     except Exception as error:
         # The exceptions of onnxruntime have no common base class but Exception.
+        if is_out_of_memory(error):
+            raise too_large("Loading the network", LEAST_BYTES) from error
         raise ModelFileError(
             f"ONNX Runtime cannot open the model {path.name} on {provider}; try "
             f"{spelled('provider', 'cpu')}, or delete the file and run nstrt export "

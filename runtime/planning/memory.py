@@ -18,9 +18,10 @@ from nstrt.runtime.errors import TooLargeError
 from nstrt.runtime.network.receptive_field import margin_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.planning.plan import Scale
+from nstrt.runtime.system.memory import more_memory
 from nstrt.runtime.system.words import is_offered, spelled
 
-__all__ = ["PLANNING_MARGIN", "SAFE_SHARE", "MemoryDemand", "fit_to_memory"]
+__all__ = ["PLANNING_MARGIN", "SAFE_SHARE", "MemoryDemand", "fit_to_memory", "least_peak"]
 
 SAFE_SHARE = 0.85
 """Largest share of the free memory that a run takes."""
@@ -150,6 +151,11 @@ def fit_to_memory(demand: MemoryDemand, available: int) -> MemoryDemand:
     raise TooLargeError(_advice(demand, available))
 
 
+def least_peak(demand: MemoryDemand) -> int:
+    """Bytes of the demand with the least memory."""
+    return list(_candidates(demand))[-1].peak
+
+
 def _candidates(demand: MemoryDemand) -> Iterator[MemoryDemand]:
     """Demands from the fastest to the slowest.
 
@@ -211,7 +217,7 @@ def _advice(demand: MemoryDemand, available: int) -> str:
     sizes = range(max(finest.width, finest.height) // 16 * 16, 0, -16)
     size = next((size for size in sizes if _at_size(least, size).peak <= most), 0)
     if size < 64:
-        more = "close other programs"
+        _, more = more_memory(math.ceil(least.peak / SAFE_SHARE))
         if demand.options.max_memory is not None:
             enough = math.ceil(10 * least.peak / PLANNING_MARGIN / 1e9) / 10
             more = f"make {spelled('max_memory')} at least {enough:g}"
