@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nstrt.runtime.errors import PackageMissingError, WeightsError
+from nstrt.runtime.errors import WeightsError
 from nstrt.runtime.model import LAYERS, MAX_WEIGHTS_BYTES, conv_shapes, layers_through
+from nstrt.runtime.system.memory import import_failure
 from nstrt.runtime.system.regular_file import open_regular
 
 __all__ = [
@@ -147,8 +148,10 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         import safetensors
         import safetensors.torch
     except ImportError as error:
-        raise PackageMissingError(
-            'These weights need the package safetensors; install it with: pip install "nstrt[full]"'
+        raise import_failure(
+            error,
+            "These weights need the package safetensors; install it with: "
+            'pip install "nstrt[full]"',
         ) from error
     try:
         return dict(safetensors.torch.load_file(path))
@@ -160,8 +163,8 @@ def _load_keras(path: Path) -> dict[str, Tensor]:
     try:
         import h5py
     except ImportError as error:
-        raise PackageMissingError(
-            'Keras weights need the package h5py; install it with: pip install "nstrt[full]"'
+        raise import_failure(
+            error, 'Keras weights need the package h5py; install it with: pip install "nstrt[full]"'
         ) from error
     try:
         with h5py.File(path, "r") as file:

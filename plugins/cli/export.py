@@ -18,6 +18,7 @@ from nstrt.runtime.model.spec import PADDINGS, POOLINGS, STEP_VARIANTS, VARIANTS
 from nstrt.runtime.model.store import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.options.spec import parse_layers
+from nstrt.runtime.system.memory import BUILDING_BYTES, is_out_of_memory, too_large
 
 if TYPE_CHECKING:
     from nstrt.exporter import Export
@@ -101,6 +102,8 @@ def command(arguments: Arguments) -> int:
     try:
         from nstrt.exporter import export_all, specs_of
     except ImportError as error:
+        if is_out_of_memory(error):
+            raise too_large("Exporting the network", BUILDING_BYTES) from error
         raise PackageMissingError(
             'Exporting needs torch and onnx; install them with: pip install "nstrt[full]"'
         ) from error

@@ -243,25 +243,33 @@ def import_torch() -> Any:
     return torch
 
 
-def torch_too_large() -> TooLargeError:
-    """The error where this process's memory does not hold torch."""
+def torch_too_large(*, graph: bool = True) -> TooLargeError:
+    """The error where this process's memory does not hold torch.
+
+    ``graph`` means that engine ``graph`` could do the work.
+    """
     free, advice = more_memory(_TORCH_BYTES)
+    alternative = f", or use {spelled('engine', 'graph')}" if graph else ""
     return TooLargeError(
         f"The engines torch and onnx take about {_TORCH_BYTES / 1e9:.1f} GB of memory, and {free}; "
-        f"{advice}, or use {spelled('engine', 'graph')}."
+        f"{advice}{alternative}."
     )
 
 
-@lru_cache(maxsize=1)
 def torch_reserve() -> int | None:
     """Bytes of address space that loading torch takes beyond its memory, if they are limited.
 
-    None if torch does not load within the limits. A child of this process tries it: a library that
-    is loaded in part would keep its share of the limit.
+    0 once torch is loaded, None if it does not load within the limits.
     """
     limited = any(True for _ in process_limits())
     if not limited or "torch" in sys.modules or not owns_process() or not sys.executable:
         return 0
+    return _tried_reserve()
+
+
+@lru_cache(maxsize=1)
+def _tried_reserve() -> int | None:
+    """The bytes by a trial of a child: a library that is loaded in part keeps what it took."""
     import psutil
 
     code = (

@@ -200,8 +200,12 @@ def _advice(demand: MemoryDemand, available: int) -> str:
     """A sentence with a size that fits, or with what else to do."""
     finest = demand.scales[-1]
     least = list(_candidates(demand))[-1]
-    free = f"{available / 1e9:.1f} GB may be used"
-    if demand.options.max_memory is not None:
+    free, more = more_memory(least.peak, available)
+    asked = demand.options.max_memory
+    # A limit of the process may be tighter than the one that was asked for.
+    is_asked = asked is not None and available >= int(PLANNING_MARGIN * asked * 1e9)
+    if is_asked:
+        free = f"{available / 1e9:.1f} GB may be used"
         free += f" ({spelled('max_memory')}, less {1 - PLANNING_MARGIN:.0%} to be safe)"
     if demand.enlarged and replace(least, enlarged=0).peak <= available:
         advice = "scale the photo down first"
@@ -217,8 +221,7 @@ def _advice(demand: MemoryDemand, available: int) -> str:
     sizes = range(max(finest.width, finest.height) // 16 * 16, 0, -16)
     size = next((size for size in sizes if _at_size(least, size).peak <= most), 0)
     if size < 64:
-        _, more = more_memory(math.ceil(least.peak / SAFE_SHARE))
-        if demand.options.max_memory is not None:
+        if is_asked:
             enough = math.ceil(10 * least.peak / PLANNING_MARGIN / 1e9) / 10
             more = f"make {spelled('max_memory')} at least {enough:g}"
         return f"{start} and {free}; {more}."

@@ -343,7 +343,7 @@ class Planner:
         torch_fits = list(names) == ["graph"] or torch_reserve() is not None
         try:
             if not torch_fits:
-                raise torch_too_large()
+                raise torch_too_large(graph=not demand.masks)
             fit_to_memory(demand, self._budget(target, demand.engine))
         except TooLargeError:
             graph = replace(demand, engine="graph")

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from nstrt.runtime.errors import TooLargeError
+from nstrt.runtime.errors import NstrtError, PackageMissingError, TooLargeError
 
 __all__ = [
     "BUILDING_BYTES",
     "LEAST_BYTES",
     "MemoryLimit",
     "available_memory",
+    "check_process_limits",
+    "import_failure",
     "is_out_of_memory",
     "more_memory",
     "process_limits",
@@ -22,9 +24,15 @@ __all__ = [
     "too_large",
 ]
 
-LEAST_BYTES = 850_000_000
+LEAST_BYTES = 1_000_000_000
 """Bytes of memory in which the leanest engine paints a small picture."""
 
+
+_ADVICE_FACTOR = 1.1
+"""Share of a limit that is advised, because memory is predicted and not known."""
+
+_PLANNED_SHARE = 0.85
+"""Share of the memory that runs plan with."""
 
 BUILDING_BYTES = 6_000_000_000
 """Bytes of address space in which torch exports the network."""
@@ -47,9 +55,10 @@ class MemoryLimit:
         """How to have ``missing`` more bytes."""
         if not self.most:
             return "close other programs"
-        enough = self.most + missing
+        # Runs plan with a share of the memory, and more is loaded until it is needed.
+        enough = _ADVICE_FACTOR * (self.most + missing / _PLANNED_SHARE)
         if self.name.startswith("ulimit"):
-            return f"set {self.name} to at least {-(-enough // 100_000_000) * 100_000}"
+            return f"set {self.name} to at least {math.ceil(enough / 1e8) * 100_000}"
         return f"give the container at least {math.ceil(enough / 1e8) / 10:g} GB"
 
 
@@ -72,11 +81,17 @@ def tightest_limit(root: Path = Path("/")) -> MemoryLimit:
     return min([machine, *_container_limits(root), *process_limits()], key=lambda limit: limit.left)
 
 
-def more_memory(needed: int) -> tuple[str, str]:
-    """Phrases for the memory that may be used, and for how to have ``needed`` bytes."""
-    limit, available = tightest_limit(), available_memory()
+def more_memory(needed: int, available: int | None = None) -> tuple[str, str]:
+    """Phrases for the memory that may be used, and for how to have ``needed`` bytes.
+
+    ``available`` defaults to :func:`available_memory`.
+    """
+    limit = tightest_limit()
+    if available is None:
+        available = available_memory()
     name = f" ({limit.name})" if limit.name else ""
-    return f"{available / 1e9:.1f} GB may be used{name}", limit.advice(max(0, needed - available))
+    free = f"{max(0, available) / 1e9:.1f} GB may be used{name}"
+    return free, limit.advice(max(0, needed - available))
 
 
 def too_large(task: str, needed: int) -> TooLargeError:
@@ -85,6 +100,22 @@ def too_large(task: str, needed: int) -> TooLargeError:
     return TooLargeError(
         f"{task} takes about {needed / 1e9:.1f} GB of memory, and {free}; {advice}."
     )
+
+
+def import_failure(error: ImportError, sentence: str) -> NstrtError:
+    """The error for a package that does not load: ``sentence``, unless memory is what it lacks."""
+    if is_out_of_memory(error):
+        return too_large("Loading a package", LEAST_BYTES)
+    return PackageMissingError(sentence)
+
+
+def check_process_limits(task: str, needed: int) -> None:
+    """Raise :class:`TooLargeError` if this process's own limits leave less than ``needed`` bytes.
+
+    Libraries that load with less end the process without a word.
+    """
+    if any(limit.left < needed for limit in process_limits()):
+        raise too_large(task, needed)
 
 
 def process_limits() -> Iterator[MemoryLimit]:
