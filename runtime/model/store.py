@@ -21,7 +21,12 @@ from nstrt.runtime.system.files import (
     sha256_of,
     write_atomically,
 )
-from nstrt.runtime.system.memory import BUILDING_BYTES, is_out_of_memory, too_large
+from nstrt.runtime.system.memory import (
+    BUILDING_BYTES,
+    check_building,
+    is_out_of_memory,
+    too_large,
+)
 from nstrt.runtime.system.own_settings import restored_globals
 from nstrt.runtime.system.regular_file import read_regular
 
@@ -114,6 +119,7 @@ class ModelStore:
         if model:
             return model
         check_interrupt()
+        check_building()
         builder = _builder(path)
         if fault:
             self._notify(f"The model {path.name} {fault}; building it again.")
