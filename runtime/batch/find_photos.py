@@ -35,8 +35,6 @@ def find_photos(source: str | Path, *, results: Path) -> list[Path]:
     inside = path.resolve().is_relative_to(results.resolve())
     # The name of an existing file may contain brackets.
     if os.path.lexists(path) or not glob.has_magic(str(source)):
-        if not os.path.lexists(path) and not path.suffix:
-            raise PictureReadError(f"There is no folder or photo '{source}'; check the name.")
         if not path.is_dir():
             return [] if inside and _is_result(path) else [path]
         place, pictures = f"the folder '{path}'", list(_pictures_in(path))
