@@ -203,7 +203,7 @@ def test_resolution_alone_is_kept(tmp_path: Path, suffix: str) -> None:
 
 def test_centimetres_and_aspects_are_understood() -> None:
     content = jpeg_photo(exif=b"")
-    place = content.index(b"JFIF\0") + 7
+    place = content.rindex(b"JFIF\0") + 7
     for unit, expected in ((2, (254, 254)), (1, (100, 100)), (0, None)):
         changed = content[:place] + struct.pack(">BHH", unit, 100, 100) + content[place + 5 :]
         resolution = decode_picture(changed, name="photo").metadata.resolution
@@ -212,6 +212,13 @@ def test_centimetres_and_aspects_are_understood() -> None:
     photo_image().save(image, "TIFF", resolution_unit="cm", x_resolution=100, y_resolution=50)
     resolution = decode_picture(image.getvalue(), name="photo").metadata.resolution
     assert resolution == pytest.approx((254, 127))
+
+
+def test_a_resolution_of_zero_counts_as_none_and_exif_data_is_asked() -> None:
+    content = bytearray(jpeg_photo(exif=exif_data(dots=300)))
+    place = content.rindex(b"JFIF\0")
+    content[place + 7 : place + 12] = b"\1\0\0\0\0"
+    assert decode_picture(bytes(content), name="photo").metadata.resolution == (300, 300)
 
 
 def test_the_print_size_stays() -> None:
