@@ -23,9 +23,9 @@ pixels."""
 def find_photos(source: str | Path, *, results: Path) -> list[Path]:
     """The photos that ``source`` stands for: a file, a folder, or a pattern of glob.
 
-    A folder or pattern stands for its files that are pictures by their content or their name. Hidden
-    files and results of earlier runs, which hold a recipe, do not count. A result inside the folder
-    ``results`` is left out even if ``source`` is its name.
+    A folder or pattern stands for its files that are pictures by their content or their name.
+    Hidden files and results of earlier runs, which hold a recipe, do not count. A result inside
+    the folder ``results`` is left out even if ``source`` is its name.
 
     Raises :class:`PictureReadError` if a folder or pattern has no photos, unless it is
     ``results``, or lies in it and has results.
