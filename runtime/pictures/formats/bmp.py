@@ -64,13 +64,13 @@ def _profile(content: bytes) -> bytes | None:
     return content[start : start + int.from_bytes(content[130:134], "little")]
 
 
-def _calibration(content: bytes) -> dict[str, Any]:
+def _calibration(content: bytes) -> dict[str | tuple[int, int], Any]:
     """Gamma and chromaticities of a header of version 4 or 5, as Pillow keeps those of PNG."""
     header = int.from_bytes(content[14:18], "little")
     if header < 108 or content[70:74] != _CALIBRATED or len(content) < 122:
         return {}
     *numbers, _, green, _ = struct.unpack_from("<9i3I", content, 74)
-    info: dict[str, Any] = {}
+    info: dict[str | tuple[int, int], Any] = {}
     points = [numbers[start : start + 3] for start in (0, 3, 6)]
     if all(sum(point) for point in points):
         shares = [value / sum(point) for point in points for value in point[:2]]
