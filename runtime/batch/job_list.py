@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.options.text import option_name, parse_option
 from nstrt.runtime.pictures import SUFFIXES
-from nstrt.runtime.pictures.source import read_file
+from nstrt.runtime.pictures.source import missing_sentence, read_file
 from nstrt.runtime.system.words import spelled
 
 __all__ = ["TABLE_SUFFIXES", "jobs_from", "jobs_from_table"]
@@ -88,6 +89,9 @@ def jobs_from(
         if not jobs or notify is None:
             raise reason
         notify(str(reason))
+    missing = [job.content for job in jobs if _is_missing_folder(job.content)]
+    if len(missing) == len(jobs) > 0:
+        raise PictureReadError(missing_sentence(missing[0]))
     return [
         replace(job, strip_metadata=strip_metadata) for job in _with_distinct_outputs(jobs, suffix)
     ]
@@ -202,6 +206,11 @@ def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
             )
         if any(row.values()):
             yield row
+
+
+def _is_missing_folder(path: Path) -> bool:
+    """True for a missing file whose name has no ending, so that a folder may be meant."""
+    return not path.suffix and not os.path.lexists(path)
 
 
 def _with_distinct_outputs(jobs: Sequence[Job], suffix: str | None) -> Iterator[Job]:

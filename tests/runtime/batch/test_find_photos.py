@@ -126,6 +126,8 @@ def test_a_missing_folder_fails_as_a_missing_photo_does(folder: Path, tmp_path: 
     assert [job.content.name for job in jobs] == ["a.jpg", "holidy"]
     with pytest.raises(PictureReadError, match="no picture or folder"):
         read_picture(jobs[1].content)
+    with pytest.raises(PictureReadError, match="no picture or folder 'holidy'"):
+        jobs_from(["holidy"], style=NIGHT, out_dir=tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
