@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nstrt.runtime.optim.state import State
-from nstrt.runtime.run.checkpoint_file import Checkpoint, read_checkpoint, size_of, write_checkpoint
+from nstrt.runtime.run.checkpoint_file import (
+    Checkpoint,
+    NotFiniteError,
+    read_checkpoint,
+    size_of,
+    write_checkpoint,
+)
 from nstrt.runtime.system.files import remove_stale_temporaries
 from nstrt.runtime.system.host import compiler_versions, versions
 
@@ -102,6 +108,8 @@ class Checkpoints:
                 )
         except OSError as error:
             self._notify_once(error.strerror or str(error))
+        except NotFiniteError:
+            self._notify_once("the run's numbers are not finite any more")
         self._last = time.perf_counter()
         self._write_seconds = self._last - started
 

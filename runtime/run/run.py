@@ -12,7 +12,7 @@ from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.options.options import INITS
 from nstrt.runtime.pictures import Picture, PictureSource, resize, upscale
 from nstrt.runtime.planning.estimate import Estimate, learn_pace
-from nstrt.runtime.planning.plan import LEAST_SIDE, Plan
+from nstrt.runtime.planning.plan import LEAST_SIDE, Plan, default_size, plan_scales
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpoint_file import Checkpoint
 from nstrt.runtime.run.checkpoint_schedule import Checkpoints
@@ -194,7 +194,17 @@ class Run:
             sizes = [painting.size for painting in inputs.paintings]
             plan, engine = self._planner.load_and_plan(content.size, *sizes, masks=inputs.masks)
         else:
-            plan, engine = checkpoint.plan, self._planner.load_planned(checkpoint.plan)
+            plan = checkpoint.plan
+            sizes = [painting.size for painting in inputs.paintings]
+            checkpoint.check_scales(
+                plan_scales(
+                    options,
+                    photo=content.size,
+                    painting=sizes,
+                    default=default_size(plan.provider),
+                )
+            )
+            engine = self._planner.load_planned(plan)
             engine.pin_algorithms(checkpoint.algorithms)
         return _Prepared(
             inputs=inputs,
