@@ -60,6 +60,7 @@ def _one_of(*words: str) -> Predicate:
 Side = Annotated[int, Interval(ge=LEAST_SIDE, le=1 << 24)]
 """Pixels of a side; the bound is far beyond every picture."""
 
+
 def _is_text(text: str) -> bool:
     return not any(unicodedata.category(character) == "Cc" for character in text)
 

@@ -31,6 +31,10 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+_Loss = Annotated[float, Ge(0)]
+"""Sum of squares."""
+
+
 class _Index(_Part):
     """Index of an array."""
 
@@ -44,7 +48,7 @@ class _Adam(_Part):
 
 class _Point(_Part):
     image: _Index
-    loss: float
+    loss: _Loss
     gradient: _Index
     direction: _Index
     length: Annotated[float, Interval(ge=0, le=1)]
@@ -65,12 +69,12 @@ class _Average(_Part):
 
 class _Best(_Part):
     image: _Index | None
-    terms: Annotated[dict[str, float], Predicate(lambda terms: terms.keys() == _TERMS)] | None
+    terms: Annotated[dict[str, _Loss], Predicate(lambda terms: terms.keys() == _TERMS)] | None
     average: _Average | None
 
 
 class _Stall(_Part):
-    lowest: Annotated[list[float], Len(0, 11)]
+    lowest: Annotated[list[_Loss], Len(0, 11)]
 
 
 class _LoopState(_Part):
