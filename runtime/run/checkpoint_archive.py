@@ -87,7 +87,7 @@ class CheckpointArchive:
         if self._members[number + 1].file_size != len(start) + 4 * count:
             raise ValueError("an array of another size")
         values = np.empty(count, np.float32)
-        rest = memoryview(values).cast("B")
+        rest = values.data.cast("B")
         with self._zip.open(array_name(number)) as member:
             if member.read(len(start)) != start:
                 raise ValueError("an array of another type or shape")

@@ -29,8 +29,13 @@ def write_small_checkpoint(path: Path, optimizer: str) -> None:
         return source.random((1, 3, *SIDES), np.float32)
 
     point = {
-        **{"image": picture(), "loss": 0.5, "gradient": picture(), "direction": picture()},
-        **{"length": 1.0, "shortened": 0, "restarts": 0},
+        "image": picture(),
+        "loss": 0.5,
+        "gradient": picture(),
+        "direction": picture(),
+        "length": 1.0,
+        "shortened": 0,
+        "restarts": 0,
     }
     terms = {"loss": 0.5, "content": 0.1, "style": 0.3, "tv": 0.1, "temporal": 0.0}
     number = np.float32(0.5)
@@ -42,7 +47,11 @@ def write_small_checkpoint(path: Path, optimizer: str) -> None:
     is_lbfgs = optimizer == "lbfgs"
     average = {"sum": picture(), "weight": 1.9}
     state = {
-        **{"scale": 1, "iteration": 2, "step": 5, "complete": False, "ended": False},
+        "scale": 1,
+        "iteration": 2,
+        "step": 5,
+        "complete": False,
+        "ended": False,
         "image": picture(),
         "optimizer": lbfgs if is_lbfgs else {"steps": 5, "moments": (picture(), picture())},
         "best": {"image": picture(), "terms": terms, "average": None}
