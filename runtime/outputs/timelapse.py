@@ -7,6 +7,8 @@ resized and encoded, with one frame in memory.
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -95,15 +97,12 @@ class Timelapse:
         self._interval = 1
         """Steps from one frame to the next."""
         self._size = (0, 0)
-        self._error: OSError | None = None
+        self._error: PictureWriteError | None = None
         self._stack = ExitStack()
         try:
             self._folder = self._stack.enter_context(temporary_folder())
         except OSError as error:
-            raise PictureWriteError(
-                "The folder for temporary files cannot store the film's frames "
-                f"({error.strerror}); name another one in TMPDIR."
-            ) from error
+            raise _frame_error(error) from error
         self._frames: list[Path] = []
         self._finished = False
 
@@ -128,9 +127,9 @@ class Timelapse:
         """
         if not self._finished:
             raise PictureWriteError("There is no film of a painting that was not finished.")
+        if self._error is not None:
+            raise self._error
         try:
-            if self._error is not None:
-                raise self._error
             write_film(
                 self.path,
                 self._size,
@@ -162,7 +161,7 @@ class Timelapse:
         try:
             Image.fromarray(samples).save(path, compress_level=1)
         except OSError as error:
-            self._error = error
+            self._error = _frame_error(error)
             return
         self._frames.append(path)
 
@@ -227,8 +226,12 @@ class _LazySequence(Image.Image):
         if not 0 <= frame < len(self.runs):
             raise EOFError
         if frame != self._index:
-            with Image.open(self.runs[frame][0]) as stored:
-                self.im = stored.convert("RGB").resize(self.size, Image.Resampling.LANCZOS).im
+            try:
+                with Image.open(self.runs[frame][0]) as stored:
+                    self.im = stored.convert("RGB").resize(self.size, Image.Resampling.LANCZOS).im
+            except OSError as error:
+                # The film's own folder has nothing to do with it.
+                raise _frame_error(error) from error
             self._index = frame
 
     def tell(self) -> int:
@@ -250,6 +253,23 @@ def _write_mp4(path: Path, sequence: _LazySequence) -> None:
             for _ in range(count):
                 container.mux(stream.encode(av.VideoFrame.from_image(sequence)))
         container.mux(stream.encode())
+
+
+def _frame_error(error: OSError) -> PictureWriteError:
+    """The error that the film's frames are lost."""
+    return PictureWriteError(
+        f"The folder for temporary files, '{_temporary_place()}', cannot keep the film's frames "
+        f"({error.strerror or 'they are damaged'}); free some space there, or name another folder "
+        "in TMPDIR."
+    )
+
+
+def _temporary_place() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        # No folder at all can be written.
+        return os.environ.get("TMPDIR", "TMPDIR")
 
 
 def _film_size(size: tuple[int, int], suffix: str) -> tuple[int, int]:
