@@ -7,8 +7,6 @@ resized and encoded, with one frame in memory.
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +21,7 @@ from nstrt.runtime.pictures import check_target, resize, write_error_sentence
 from nstrt.runtime.pictures.values import quantize
 from nstrt.runtime.run.events import Event, Finished, Started, Step
 from nstrt.runtime.system.files import atomic_write, remove_stale_temporaries, temporary_folder
+from nstrt.runtime.system.temporary_error import temporary_error
 
 if TYPE_CHECKING:
     from typing import Self
@@ -256,20 +255,7 @@ def _write_mp4(path: Path, sequence: _LazySequence) -> None:
 
 
 def _frame_error(error: OSError) -> PictureWriteError:
-    """The error that the film's frames are lost."""
-    return PictureWriteError(
-        f"The folder for temporary files, '{_temporary_place()}', cannot keep the film's frames "
-        f"({error.strerror or 'they are damaged'}); free some space there, or name another folder "
-        "in TMPDIR."
-    )
-
-
-def _temporary_place() -> str:
-    try:
-        return tempfile.gettempdir()
-    except OSError:
-        # No folder at all can be written.
-        return os.environ.get("TMPDIR", "TMPDIR")
+    return PictureWriteError(temporary_error("the film's frames", error))
 
 
 def _film_size(size: tuple[int, int], suffix: str) -> tuple[int, int]:
