@@ -19,10 +19,10 @@ from nstrt.runtime.pictures.formats.inspection import inspect_file
 from nstrt.runtime.pictures.formats.jpeg import check_jpeg
 from nstrt.runtime.pictures.formats.png import repair_png
 from nstrt.runtime.pictures.formats.sniff import READABLE, detect_format, detect_unsupported
-from nstrt.runtime.pictures.metadata.exif import is_adobe_rgb, parse_exif, xmp_orientation
-from nstrt.runtime.pictures.metadata.exif_block import orientation_by_tags
+from nstrt.runtime.pictures.metadata.exif_block import is_adobe_rgb, orientation_by_tags
 from nstrt.runtime.pictures.metadata.metadata import metadata_of_file, metadata_of_pillow
 from nstrt.runtime.pictures.metadata.png_metadata import read_png_metadata
+from nstrt.runtime.pictures.metadata.xmp_packet import xmp_orientation
 from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name, read_file
 from nstrt.runtime.pictures.values import divide_by_alpha
@@ -90,7 +90,7 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
     if facts.convert is not None:
         samples = _converted(samples, channels, facts.convert)
     else:
-        adobe_rgb = is_adobe_rgb(parse_exif(metadata(image, "exif-data")))
+        adobe_rgb = is_adobe_rgb(metadata(image, "exif-data"))
         source = choose_source(facts, profile=profile, channels=channels, adobe_rgb=adobe_rgb)
     orientation = _orientation(image, facts, content)
     picture = Picture.from_samples(
