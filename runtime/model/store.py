@@ -6,12 +6,12 @@ import json
 import mmap
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from nstrt.runtime.errors import ModelBuilderMissingError, ModelFileError
 from nstrt.runtime.model.spec import FORMAT, ModelSpec
@@ -23,6 +23,7 @@ from nstrt.runtime.system.files import (
     sha256_of,
 )
 from nstrt.runtime.system.json_file import read_json
+from nstrt.runtime.system.memory import BUILDING_BYTES, is_out_of_memory, too_large
 from nstrt.runtime.system.own_settings import restored_globals
 from nstrt.runtime.system.trust import distrust_reason, make_folder
 
@@ -81,6 +82,19 @@ class ModelStore:
     def path(self, spec: ModelSpec) -> Path:
         """Return the path of the model of ``spec``; the file may not exist."""
         return self.folder / spec.file_name
+
+    def check_replaceable(self, specs: Iterable[ModelSpec]) -> None:
+        """Raise :class:`ModelFileError` if a model would replace another file than a model.
+
+        Models of any version and damaged ones have a record beside them.
+        """
+        for path in map(self.path, specs):
+            for each in (path, _record_path(path)):
+                if os.path.lexists(each) and _read_record(path) is None:
+                    raise ModelFileError(
+                        f"'{each}' exists and is no model of nstrt; choose another folder, or "
+                        "move it."
+                    )
 
     def find(self, spec: ModelSpec) -> StoredModel | None:
         """Return the model of ``spec``, or ``None`` if its file is missing or invalid."""
@@ -165,7 +179,9 @@ class ModelStore:
             shutil.copyfile(model.path, target)
             if sha256_of(target) != model.sha256:
                 raise ModelFileError(f"The model {model.path} changed while it was copied.")
-            record: dict[str, object] = read_json(_record_path(model.path), limit=_LARGEST_RECORD)
+            record = _read_record(model.path)
+            if record is None:
+                raise ModelFileError(f"The model {model.path} changed while it was copied.")
             return record
 
         self._write(path, write_model)
@@ -211,15 +227,12 @@ class ModelStore:
         """Return the model at ``path``, or ``None`` and its fault: "" for a missing file."""
         if not path.is_file():
             return None, "is no file" if os.path.lexists(path) else ""
-        try:
-            record = read_json(_record_path(path), limit=_LARGEST_RECORD)
-            expected, version, written_by = record["sha256"], record["format"], record["nstrt"]
-        except (OSError, ValueError, KeyError, TypeError):
+        record = _read_record(path)
+        if record is None:
             return None, "is incomplete"
+        expected, version, written_by = record["sha256"], record["format"], record["nstrt"]
         if version != FORMAT:
             return None, "is of an older version"
-        if not isinstance(expected, str) or not isinstance(written_by, str):
-            return None, "is incomplete"
         try:
             # A file is hashed once for each modification time, not at each use.
             stat = path.stat()
@@ -246,7 +259,11 @@ def _builder(path: Path) -> ModelBuilder:
         try:
             with restored_globals():
                 builder: ModelBuilder = entry.load()
-        except ImportError:
+        except (ImportError, OSError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise too_large("Building the network's model", BUILDING_BYTES) from error
+            if not isinstance(error, ImportError):
+                raise
             continue
         return builder
     raise ModelBuilderMissingError(
@@ -286,6 +303,18 @@ def _remove(path: Path) -> None:
 
 def _record_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a model; None if it is missing or damaged."""
+    try:
+        record = read_json(_record_path(path), limit=_LARGEST_RECORD)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or not {"sha256", "format", "nstrt"} <= record.keys():
+        return None
+    texts = record["sha256"], record["nstrt"]
+    return record if all(isinstance(text, str) for text in texts) else None
 
 
 def _record(path: Path) -> dict[str, object]:

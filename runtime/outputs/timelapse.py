@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nstrt.runtime.errors import OptionError, PackageMissingError, PictureWriteError
+from nstrt.runtime.errors import OptionError, PictureWriteError
 from nstrt.runtime.pictures import check_target, resize, write_error_sentence
 from nstrt.runtime.pictures.values import quantize
 from nstrt.runtime.run.events import Event, Finished, Started, Step
 from nstrt.runtime.system.files import atomic_write, remove_stale_temporaries, temporary_folder
+from nstrt.runtime.system.memory import import_failure
 from nstrt.runtime.system.temporary_error import temporary_error
 
 if TYPE_CHECKING:
@@ -273,7 +274,9 @@ def _av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise PackageMissingError(
-            'Writing MP4 needs PyAV; install it with: pip install "nstrt[video]" - or choose .webp.'
+        raise import_failure(
+            error,
+            'Writing MP4 needs PyAV; install it with: pip install "nstrt[video]" - or choose '
+            ".webp.",
         ) from error
     return av

@@ -8,18 +8,13 @@ from __future__ import annotations
 import io
 import math
 import os
-import stat
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from numpy.typing import NDArray
 
 __all__ = ["HEADER", "CheckpointArchive", "array_name"]
@@ -42,31 +37,13 @@ def array_name(number: int) -> str:
 class CheckpointArchive:
     """A checkpoint file that is open for reading.
 
-    Raises :class:`OSError` if there is no plain file to open. Damage raises many types of errors.
+    Damage raises many types of errors.
     """
 
-    def __init__(self, path: Path) -> None:
-        file = _BoundedFile(path)
-        try:
-            self._zip = zipfile.ZipFile(file)
-            self._members = self._zip.infolist()
-            self._check_members(file.size)
-        except BaseException:
-            file.close()
-            raise
-        self._file = file
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._zip.close()
-        self._file.close()
+    def __init__(self, file: BinaryIO) -> None:
+        self._zip = zipfile.ZipFile(cast("BinaryIO", _BoundedFile(file)))
+        self._members = self._zip.infolist()
+        self._check_members(os.fstat(file.fileno()).st_size)
 
     @property
     def arrays(self) -> int:
@@ -115,28 +92,18 @@ class CheckpointArchive:
                 raise ValueError("a member larger than the file")
 
 
-class _BoundedFile(io.FileIO):
-    """A plain file that is read in small parts: the zip's directory states sizes that may lie."""
+class _BoundedFile:
+    """A file that is read in small parts: the zip's directory states sizes that may lie."""
 
-    def __init__(self, path: Path) -> None:
-        # A FIFO without a writer would block the open.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
-        super().__init__(descriptor)
-        status = os.fstat(descriptor)
-        self.size = status.st_size
-        if not stat.S_ISREG(status.st_mode):
-            self.close()
-            raise OSError("it is no plain file")
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
-    def read(self, size: int | None = -1, /) -> Any:
-        most = _LARGEST_READ + 1
-        part = super().read(most if size is None or size < 0 else min(size, most))
-        if part is not None and len(part) == most:
+    def read(self, size: int = -1) -> bytes:
+        part = self._file.read(_LARGEST_READ + 1 if size < 0 else min(size, _LARGEST_READ + 1))
+        if len(part) > _LARGEST_READ:
             raise ValueError("a part of that size")
         return part
-
-
-_BINARY = getattr(os, "O_BINARY", 0)
 
 
 def _npy_start(shape: Sequence[int]) -> bytes:

@@ -26,14 +26,25 @@ from nstrt.runtime.planning.plan import Plan, Scale
 from nstrt.runtime.run.checkpoint_archive import HEADER, CheckpointArchive, array_name
 from nstrt.runtime.system.files import atomic_write
 from nstrt.runtime.system.json_file import parse_json
+from nstrt.runtime.system.regular_file import open_regular
 from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
     from nstrt.runtime.run.checkpoint_schema import ArrayRule
 
-__all__ = ["Checkpoint", "NotFiniteError", "read_checkpoint", "size_of", "write_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "NotFiniteError",
+    "is_checkpoint",
+    "read_checkpoint",
+    "size_of",
+    "write_checkpoint",
+]
 
 _FORMAT = 5
+_LOCAL_HEADER = 30
+"""Bytes before the name of an archive's first file."""
+
 _ARRAY = "array"
 
 
@@ -185,6 +196,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
 
 
+def is_checkpoint(path: Path) -> bool:
+    """True for a file that begins as a checkpoint does, whole or not, and for an empty one."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(_LOCAL_HEADER + len(HEADER))
+    except OSError:
+        return False
+    return not start or (start[:4], start[_LOCAL_HEADER:]) == (b"PK\3\4", HEADER.encode())
+
+
 def size_of(state: State) -> int:
     """Bytes of a state's arrays."""
     arrays: list[Array] = []
@@ -196,24 +217,23 @@ def size_of(state: State) -> int:
 def _open(path: Path) -> Iterator[CheckpointArchive]:
     """Open a checkpoint file for reading."""
     try:
-        with _damage(path, OSError):
-            archive = CheckpointArchive(path)
+        file = open_regular(path)
     except OSError as error:
         raise CheckpointError(
             f"The checkpoint '{path}' cannot be read ({error.strerror or error}); mend that, or "
             f"start again without {spelled('resume', True)}."
         ) from error
-    with archive:
+    with file:
+        with _damage(path):
+            archive = CheckpointArchive(file)
         yield archive
 
 
 @contextmanager
-def _damage(path: Path, *passed: type[Exception]) -> Iterator[None]:
-    """Turn the errors of reading damaged content into one; errors of types ``passed`` stay."""
+def _damage(path: Path) -> Iterator[None]:
+    """Turn the errors of reading damaged content into one."""
     try:
         yield
-    except passed:
-        raise
     except _DAMAGE as error:
         raise _damaged(path) from error
 

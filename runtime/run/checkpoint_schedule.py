@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.optim.state import State
 from nstrt.runtime.run.checkpoint_file import (
     Checkpoint,
     NotFiniteError,
+    is_checkpoint,
     read_checkpoint,
     size_of,
     write_checkpoint,
@@ -51,11 +53,17 @@ class Checkpoints:
     A state is due after ``seconds``, and after fifty times the last write's duration. At the end of
     a scale, where there is least to write, only the second condition holds. ``seconds`` 0 writes
     after every step. The first write error goes to ``notify``, and the run continues.
+
+    Raises :class:`CheckpointError` if another file than a checkpoint would be replaced.
     """
 
     def __init__(
         self, path: Path, *, resume: bool, seconds: float, notify: Callable[[str], None]
     ) -> None:
+        if not resume and os.path.lexists(path) and not (path.is_dir() or is_checkpoint(path)):
+            raise CheckpointError(
+                f"'{path}' exists and is no checkpoint of nstrt; move it, or choose another name."
+            )
         self.path = path
         self._resume = resume
         self._seconds = seconds

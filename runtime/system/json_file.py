@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import stat
 from pathlib import Path
 from typing import Any
+
+from nstrt.runtime.system.regular_file import read_regular
 
 __all__ = ["parse_json", "read_json"]
 
@@ -15,18 +15,9 @@ __all__ = ["parse_json", "read_json"]
 def read_json(path: Path, *, limit: int) -> Any:
     """Parse a JSON file of at most ``limit`` bytes.
 
-    Raises :class:`OSError` if it cannot be read or is no plain file, and :class:`ValueError` as
-    :func:`parse_json` does.
+    Raises the errors of :func:`read_regular` and :func:`parse_json`.
     """
-    # A FIFO without a writer would block the open.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is no plain file")
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise ValueError(f"more than {limit} bytes")
-    return parse_json(content)
+    return parse_json(read_regular(path, limit=limit))
 
 
 def parse_json(content: bytes) -> Any:

@@ -172,7 +172,7 @@ def make_fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
-def put_a_file_that_cannot_be_read(path: Path) -> None:
+def put_a_file_without_an_end(path: Path) -> None:
     if not Path("/proc/self/mem").exists():
         pytest.skip("no such file here")
     path.unlink()
@@ -215,7 +215,7 @@ def write_an_older_format(path: Path) -> None:
         (put_a_fifo_for_the_record, "incomplete"),
         (put_a_folder_for_the_model, "is no file"),
         (put_a_fifo_for_the_model, "is no file"),
-        (put_a_file_that_cannot_be_read, "cannot be read"),
+        (put_a_file_without_an_end, "damaged"),
         (keep_the_weights_elsewhere, "in another file"),
         (write_an_older_format, "older version"),
     ],
