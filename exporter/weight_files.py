@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nstrt.runtime.errors import PackageMissingError, WeightsError
-from nstrt.runtime.model import LAYERS, conv_shapes, layers_through
+from nstrt.runtime.errors import WeightsError
+from nstrt.runtime.model import LAYERS, MAX_WEIGHTS_BYTES, conv_shapes, layers_through
+from nstrt.runtime.system.memory import import_failure
+from nstrt.runtime.system.regular_file import open_regular
 
 __all__ = [
     "KERAS_SUFFIXES",
@@ -47,11 +49,19 @@ def read_convolutions(path: Path, deepest: str) -> dict[str, Convolution]:
     Raises :class:`WeightsError` for a missing, damaged or unknown file and
     :class:`PackageMissingError` if the format's package is not installed.
     """
-    if not path.is_file():
+    try:
+        # The libraries open the file by its name, which may block for a pipe.
+        open_regular(path, limit=MAX_WEIGHTS_BYTES).close()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise WeightsError(
             f"There is no weights file '{path}'; give 'oxford', 'torchvision' or the path of a "
             ".pth, .safetensors or .h5 file."
-        )
+        ) from error
+    except OSError as error:
+        raise WeightsError(
+            f"The weights file '{path}' cannot be read ({error.strerror}); give the path of a "
+            ".pth, .safetensors or .h5 file."
+        ) from error
     suffix = path.suffix.lower()
     if suffix in (".pth", ".pt"):
         return torchvision_convolutions(load_pickle(path), path, deepest)
@@ -138,8 +148,10 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         import safetensors
         import safetensors.torch
     except ImportError as error:
-        raise PackageMissingError(
-            'These weights need the package safetensors; install it with: pip install "nstrt[full]"'
+        raise import_failure(
+            error,
+            "These weights need the package safetensors; install it with: "
+            'pip install "nstrt[full]"',
         ) from error
     try:
         return dict(safetensors.torch.load_file(path))
@@ -151,8 +163,8 @@ def _load_keras(path: Path) -> dict[str, Tensor]:
     try:
         import h5py
     except ImportError as error:
-        raise PackageMissingError(
-            'Keras weights need the package h5py; install it with: pip install "nstrt[full]"'
+        raise import_failure(
+            error, 'Keras weights need the package h5py; install it with: pip install "nstrt[full]"'
         ) from error
     try:
         with h5py.File(path, "r") as file:
