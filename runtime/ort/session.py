@@ -29,6 +29,7 @@ from nstrt.runtime.system.files import cache_folder
 from nstrt.runtime.system.host import default_threads
 from nstrt.runtime.system.memory import LEAST_BYTES, is_out_of_memory, too_large
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
+from nstrt.runtime.system.trust import distrust_reason, make_folder
 from nstrt.runtime.system.words import spelled
 
 __all__ = [
@@ -221,7 +222,10 @@ def inference_session(
     preload_libraries(provider)
     cache = cache_folder() / "tensorrt"
     if provider == "tensorrt":
-        cache.mkdir(parents=True, exist_ok=True)
+        # TensorRT's engines are code.
+        if reason := distrust_reason(cache):
+            raise ModelFileError(reason)
+        make_folder(cache)
     names = execution_providers(provider)
     settings = provider_options(
         provider,

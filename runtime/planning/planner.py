@@ -40,6 +40,7 @@ from nstrt.runtime.planning.plan import LOOPS, Plan, Scale, default_size, plan_s
 from nstrt.runtime.planning.provider_choice import choose_target, provider_serves
 from nstrt.runtime.planning.weights_choice import choose_weights, spec_for
 from nstrt.runtime.system.host import device_name, machine_id, versions
+from nstrt.runtime.system.measurements import repair_measurements
 from nstrt.runtime.system.memory import is_out_of_memory, process_limits
 from nstrt.runtime.system.words import spelled
 
@@ -88,6 +89,7 @@ class Planner:
 
     def load_small(self) -> Engine:
         """The engine for these options, with its network loaded, for small pictures."""
+        repair_measurements(self._notify)
         target, _ = self._chosen_target()
         names, reason = candidate_engines(self.options, target, masks=False)
         names, reason = engines_within_limits(names, reason, target, masks=False)
@@ -106,6 +108,7 @@ class Planner:
         Sizes are (width, height) in pixels. Measures engines and algorithms where no measurement
         is stored, which takes seconds. Raises :class:`NstrtError` if the run cannot run here.
         """
+        repair_measurements(self._notify)
         options = self.options
         target, target_reason = self._chosen_target()
         names, reason = candidate_engines(options, target, masks=masks > 0)

@@ -13,7 +13,7 @@ from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.options.options import INITS
 from nstrt.runtime.pictures import Picture, PictureSource, resize, upscale
 from nstrt.runtime.planning.estimate import Estimate, learn_pace
-from nstrt.runtime.planning.plan import LEAST_SIDE, Plan
+from nstrt.runtime.planning.plan import LEAST_SIDE, Plan, default_size, plan_scales
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpoint_file import Checkpoint
 from nstrt.runtime.run.checkpoint_schedule import Checkpoints
@@ -135,6 +135,8 @@ class Run:
         with self._interrupt.governing():
             prepared = self._prepare()
         self._loading = False
+        if prepared.checkpoint is not None:
+            self._started -= prepared.checkpoint.seconds
         estimator = ProgressEstimator(prepared.plan, self._started)
         try:
             prepared = yield from self._optimize_within_memory(prepared, estimator)
@@ -251,7 +253,17 @@ class Run:
             sizes = [painting.size for painting in inputs.paintings]
             plan, engine = self._planner.load_and_plan(content.size, *sizes, masks=inputs.masks)
         else:
-            plan, engine = checkpoint.plan, self._planner.load_planned(checkpoint.plan)
+            plan = checkpoint.plan
+            sizes = [painting.size for painting in inputs.paintings]
+            checkpoint.check_scales(
+                plan_scales(
+                    options,
+                    photo=content.size,
+                    painting=sizes,
+                    default=default_size(plan.provider),
+                )
+            )
+            engine = self._planner.load_planned(plan)
             engine.pin_algorithms(checkpoint.algorithms)
         return _Prepared(
             inputs=inputs,
@@ -291,7 +303,7 @@ class Run:
             self.painting = True
             progress = vars(estimator.at(step))
             if self._checkpoints and self._checkpoints.due(scale_done=step.scale_done):
-                self._checkpoints.save(step.state())
+                self._checkpoints.save(step.state(), seconds=estimator.seconds())
             if step.scale_done:
                 yield ScaleDone(**progress)
                 continue
@@ -310,7 +322,7 @@ class Run:
     def _save_stopped(self) -> None:
         """Write a stopped run's last state, so that nothing of it is lost."""
         if self._checkpoints and self._last is not None and self._stop.is_set():
-            self._checkpoints.save(self._last.state())
+            self._checkpoints.save(self._last.state(), seconds=time.perf_counter() - self._started)
 
     def _learn_pace(self, prepared: _Prepared, estimator: ProgressEstimator) -> None:
         """Store the pace of a whole, plain run for later estimates."""
