@@ -40,8 +40,8 @@ __all__ = ["Run"]
 _FIRST_PREVIEW = 5
 """Steps before the first timed preview: earlier images are nearly the photo."""
 
-_LEANER_SHARE = 0.7
-"""Share of the planned memory that a second plan takes, after a run that had not that much."""
+_LEANER_SHARES = (0.85, 0.95)
+"""Shares of the planned memory that a second plan may take, after a run that had not that much."""
 
 _MEASURED_WORK = 5_000_000
 """Pixels times steps of a run that repays a measured step."""
@@ -164,7 +164,7 @@ class Run:
         Returns the preparation that was carried out. Raises :class:`TooLargeError` if there is no
         leaner plan.
         """
-        for share in (_LEANER_SHARE, 0.0):
+        for again in (False, True):
             engine = prepared.engine
             engine.interrupt = self._interrupt
             try:
@@ -184,30 +184,32 @@ class Run:
                 return replace(prepared, plan=replace(prepared.plan, reasons=reasons))
             # Outside of the handler, whose error would keep the memory that was taken.
             gc.collect()
-            prepared = self._leaner(prepared, share)
+            leaner = None if again or prepared.checkpoint else self._leaner(prepared)
+            if leaner is None:
+                finest = prepared.plan.scales[-1]
+                smaller = max(LEAST_SIDE, max(finest.width, finest.height) // 2)
+                raise TooLargeError(
+                    f"The memory did not suffice for {prepared.plan.memory / 1e9:.1f} GB; try "
+                    f"{spelled('size', smaller)}, or close other programs."
+                )
+            prepared = leaner
         raise AssertionError
 
-    def _leaner(self, prepared: _Prepared, share: float) -> _Prepared:
-        """A preparation that takes at most a share of the memory that was planned."""
-        plan, finest = prepared.plan, prepared.plan.scales[-1]
-        try:
-            if not share or prepared.checkpoint is not None:
-                raise MemoryError
-            planner = self._planner.within(int(share * plan.memory))
-            sizes = [painting.size for painting in prepared.inputs.paintings]
-            with self._interrupt.governing():
-                leaner, engine = planner.load_and_plan(
-                    prepared.inputs.content.size, *sizes, masks=prepared.inputs.masks
-                )
-        except (MemoryError, TooLargeError, RuntimeError) as error:
-            if not isinstance(error, TooLargeError) and not is_out_of_memory(error):
-                raise
-            smaller = max(LEAST_SIDE, max(finest.width, finest.height) // 2)
-            raise TooLargeError(
-                f"The memory did not suffice for {plan.memory / 1e9:.1f} GB; try "
-                f"{spelled('size', smaller)}, or close other programs."
-            ) from error
-        return replace(prepared, plan=leaner, engine=engine)
+    def _leaner(self, prepared: _Prepared) -> _Prepared | None:
+        """A preparation with less memory than was planned; None if there is none."""
+        sizes = [painting.size for painting in prepared.inputs.paintings]
+        for share in _LEANER_SHARES:
+            planner = self._planner.within(int(share * prepared.plan.memory))
+            try:
+                with self._interrupt.governing():
+                    plan, engine = planner.load_and_plan(
+                        prepared.inputs.content.size, *sizes, masks=prepared.inputs.masks
+                    )
+                return replace(prepared, plan=plan, engine=engine)
+            except (MemoryError, TooLargeError, RuntimeError) as error:
+                if not isinstance(error, TooLargeError) and not is_out_of_memory(error):
+                    raise
+        return None
 
     def estimate(self) -> Estimate:
         """Read the pictures and plan the run, without painting. Raises the errors of the run."""

@@ -307,6 +307,29 @@ def test_out_of_memory_keeps_the_best_picture(monkeypatch: pytest.MonkeyPatch) -
         transfer(iterations=10).stylize(CAT, NIGHT)
 
 
+def test_a_run_without_memory_for_its_first_step_is_planned_with_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from nstrt.runtime.engines.evaluation import Evaluation
+
+    evaluate, steps = Evaluation.loss_and_gradient, []
+
+    def starved(self: Evaluation, *arguments: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 1:
+            raise MemoryError
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Evaluation, "loss_and_gradient", starved)
+    events = list(transfer(iterations=2, size=512, engine="torch").run(CAT, NIGHT))
+    started = [event for event in events if isinstance(event, Started)]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert len(started) == 1
+    assert finished.result.steps == 2
+    assert finished.result.plan.memory < started[0].plan.memory
+
+
 def test_recipe_describes_the_weights(result: Result) -> None:
     assert "8-bit quantised original weights" in result.recipe["weights"]["description"]
     assert "CC BY 4.0" in result.recipe["weights"]["licence"]
