@@ -123,9 +123,9 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
         dry_run=arguments.dry_run,
         notify=notify,
     )
-    _check_log(arguments.log, jobs)
-    if not arguments.dry_run:
-        _make_folder(arguments.out_dir)
+    if arguments.log is not None:
+        _check_log(arguments.log, jobs, arguments.photos)
+    _make_folder(arguments.out_dir, dry_run=arguments.dry_run)
     with ExitStack() as stack:
         log = None
         if arguments.log is not None and not arguments.dry_run:
@@ -145,21 +145,29 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     return outcomes.exit_code
 
 
-def _check_log(log: Path | None, jobs: Sequence[Job]) -> None:
-    """Raise :class:`PictureWriteError` if the log is a picture of the batch."""
-    files = {path.resolve() for job in jobs for path in (job.content, job.style, job.output)}
-    if log is not None and log.resolve() in files:
+def _check_log(log: Path, jobs: Sequence[Job], sources: Sequence[Path]) -> None:
+    """Raise :class:`PictureWriteError` if the log is a file that the batch reads or writes."""
+    files = set(sources)
+    for job in jobs:
+        options = Path(job.options.init), Path(job.options.weights)
+        files |= {job.content, job.style, job.output, *options}
+    if log.resolve() in {path.resolve() for path in files}:
         raise PictureWriteError(
-            f"The log '{log}' would be written over a picture; choose another name."
+            f"The log '{log}' would be written over a file of the batch; choose another name."
         )
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, *, dry_run: bool) -> None:
+    """Make the folder of the results, and those above it; a dry run only checks the name."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise PictureWriteError(f"'{path}' is a file; name a folder for the results.")
     try:
-        folder.mkdir(exist_ok=True)
+        if not dry_run:
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PictureWriteError(
-            f"The folder '{folder}' cannot be made; name one in a folder that exists."
+            f"The folder '{folder}' cannot be made ({error.strerror}); name another."
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.options.text import option_name, parse_option
 from nstrt.runtime.pictures import SUFFIXES
-from nstrt.runtime.pictures.source import read_file
+from nstrt.runtime.pictures.source import missing_sentence, read_file
 from nstrt.runtime.system.regular_file import read_regular
 from nstrt.runtime.system.words import spelled
 
@@ -28,7 +29,7 @@ TABLE_SUFFIXES = (".csv", ".toml")
 _MAX_TABLE_BYTES = 64_000_000
 """Largest table in bytes; it holds hundreds of thousands of rows."""
 
-_SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp", "HEIF": ".avif"}
+_SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp"}
 """Endings of results for photos of another ending; .png for all other formats."""
 
 
@@ -47,7 +48,9 @@ def jobs_from(
     A folder stands for the pictures in it, without those of its subfolders and without results of
     nstrt; for tables see :func:`jobs_from_table`. Results go into ``out_dir`` under the photo's
     name. Their file format is ``suffix``, or else the photo's own, or .png if nstrt cannot write
-    that. ``strip_metadata`` leaves out the photos' own data. ``options`` are those of
+    that. Where ``a.jpg`` is taken, the result of ``a.heic`` is called
+    ``a.heic.jpg``, and that of ``b/a.jpg`` ``b-a.jpg``.
+    ``strip_metadata`` leaves out the photos' own data. ``options`` are those of
     :class:`StylizeOptions`. ``notify`` gets a sentence for a folder or pattern without photos, if
     other sources have some.
 
@@ -60,7 +63,7 @@ def jobs_from(
     listed: set[Path] = set()
     empty: list[PictureReadError] = []
     for source in sources:
-        if Path(source).suffix.lower() in TABLE_SUFFIXES:
+        if Path(source).suffix.lower() in TABLE_SUFFIXES and not Path(source).is_dir():
             jobs += jobs_from_table(source, out_dir=folder, style=style, suffix=suffix, **options)
             continue
         if style is None:
@@ -91,7 +94,12 @@ def jobs_from(
         if not jobs or notify is None:
             raise reason
         notify(str(reason))
-    return [replace(job, strip_metadata=strip_metadata) for job in jobs]
+    missing = [job.content for job in jobs if _is_missing_folder(job.content)]
+    if len(missing) == len(jobs) > 0:
+        raise PictureReadError(missing_sentence(missing[0]))
+    return [
+        replace(job, strip_metadata=strip_metadata) for job in _with_distinct_outputs(jobs, suffix)
+    ]
 
 
 def jobs_from_table(
@@ -164,8 +172,9 @@ def _job_from_row(
 def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a table, numbered from 1."""
     try:
-        # Spreadsheets write a byte order mark at the start of CSV files.
-        text = read_regular(path, limit=_MAX_TABLE_BYTES).decode("utf-8-sig")
+        content = read_regular(path, limit=_MAX_TABLE_BYTES)
+        # Spreadsheets write a byte order mark at the start of CSV files, and any line end.
+        text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
     except (OSError, ValueError) as error:
         raise PictureReadError(
             f"The list '{path}' cannot be read{_reason(error)}; check its name, and save it as "
@@ -175,16 +184,16 @@ def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from enumerate(_csv_rows(path, text), start=1)
         return
     try:
-        content = tomllib.loads(text)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise OptionError(f"'{path}' is not TOML: {error}.") from error
     except RecursionError as error:
         raise OptionError(f"'{path}' nests its values too deep; use plain values.") from error
-    rows = content.pop("picture", [])
+    rows = table.pop("picture", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise OptionError(f"In '{path}', begin each picture with a line [[picture]].")
     for number, row in enumerate(rows, start=1):
-        yield number, {**content, **row}
+        yield number, {**table, **row}
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
@@ -214,6 +223,36 @@ def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
 def _reason(error: Exception) -> str:
     """The system's reason in brackets; empty for another encoding."""
     return f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+
+
+def _is_missing_folder(path: Path) -> bool:
+    """True for a missing file whose name has no ending, so that a folder may be meant."""
+    return not path.suffix and not os.path.lexists(path)
+
+
+def _with_distinct_outputs(jobs: Sequence[Job], suffix: str | None) -> list[Job]:
+    """The jobs; photos of one stem, or of one name in two folders, have results of their own.
+
+    A camera's raw file, which cannot be read, lies beside a JPEG file of the same stem.
+    """
+
+    def rank(job: Job) -> int:
+        """Lower for jobs that keep their name: the table's, equal endings, known endings."""
+        ending = job.content.suffix.lower()
+        if job.output.name != _output_name(job.content, suffix):
+            return 0
+        return 1 if ending == job.output.suffix.lower() else 2 if ending in SUFFIXES else 3
+
+    distinct = list(jobs)
+    taken: set[str] = set()
+    for index, job in sorted(enumerate(jobs), key=lambda item: rank(item[1])):
+        # Some file systems ignore case.
+        if rank(job) and str(job.output).casefold() in taken:
+            name, ending = job.content.name, job.output.suffix
+            name = name + ending if rank(job) > 1 else f"{job.content.parent.name}-{name}"
+            distinct[index] = replace(job, output=job.output.with_name(name))
+        taken.add(str(distinct[index].output).casefold())
+    return distinct
 
 
 def _output_name(photo: Path, suffix: str | None) -> str:

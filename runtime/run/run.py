@@ -87,6 +87,10 @@ class Run:
         self._loading = True
         self._announced = False
 
+    def __repr__(self) -> str:
+        state = self._result or ("painting" if self.painting else "not painting")
+        return f"<Run {state}>"
+
     def __iter__(self) -> Iterator[Event]:
         return self._events
 
