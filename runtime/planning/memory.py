@@ -21,7 +21,7 @@ from nstrt.runtime.planning.plan import Scale
 from nstrt.runtime.system.memory import more_memory
 from nstrt.runtime.system.words import is_offered, spelled
 
-__all__ = ["PLANNING_MARGIN", "SAFE_SHARE", "MemoryDemand", "fit_to_memory", "least_peak"]
+__all__ = ["PLANNING_MARGIN", "SAFE_SHARE", "MemoryDemand", "fit_to_memory", "fitting_size"]
 
 SAFE_SHARE = 0.85
 """Largest share of the free memory that a run takes."""
@@ -151,9 +151,14 @@ def fit_to_memory(demand: MemoryDemand, available: int) -> MemoryDemand:
     raise TooLargeError(_advice(demand, available))
 
 
-def least_peak(demand: MemoryDemand) -> int:
-    """Bytes of the demand with the least memory."""
-    return list(_candidates(demand))[-1].peak
+def fitting_size(demand: MemoryDemand, available: int) -> int:
+    """The largest size at which the demand fits; 0 if none of at least 64 pixels does."""
+    finest = demand.scales[-1]
+    least = list(_candidates(demand))[-1]
+    # There may be less free memory when the suggestion is tried.
+    most = _LATER * available
+    sizes = range(max(finest.width, finest.height) // 16 * 16, 63, -16)
+    return next((size for size in sizes if _at_size(least, size).peak <= most), 0)
 
 
 def _candidates(demand: MemoryDemand) -> Iterator[MemoryDemand]:
@@ -216,11 +221,8 @@ def _advice(demand: MemoryDemand, available: int) -> str:
             f"{advice}."
         )
     start = f"{finest.width}x{finest.height} pixels would take {least.peak / 1e9:.1f} GB of memory"
-    # There may be less free memory when the suggestion is tried.
-    most = _LATER * available
-    sizes = range(max(finest.width, finest.height) // 16 * 16, 0, -16)
-    size = next((size for size in sizes if _at_size(least, size).peak <= most), 0)
-    if size < 64:
+    size = fitting_size(demand, available)
+    if not size:
         if is_asked:
             enough = math.ceil(10 * least.peak / PLANNING_MARGIN / 1e9) / 10
             more = f"make {spelled('max_memory')} at least {enough:g}"

@@ -34,7 +34,7 @@ from nstrt.runtime.planning.memory import (
     SAFE_SHARE,
     MemoryDemand,
     fit_to_memory,
-    least_peak,
+    fitting_size,
 )
 from nstrt.runtime.planning.plan import LOOPS, Plan, Scale, default_size, plan_scales
 from nstrt.runtime.planning.provider_choice import choose_target, provider_serves
@@ -341,17 +341,18 @@ class Planner:
     def _engines_that_fit(
         self, names: Sequence[str], reason: str, demand: MemoryDemand, target: ExecutionTarget
     ) -> tuple[Sequence[str], str]:
-        """The engines ``names``, or ``graph`` alone where torch takes more memory than it may.
+        """The engines ``names``, or ``graph`` alone where torch fits at no size.
 
         Checks the leanest engine before the model is touched: what it cannot do, none can.
         """
+        budget = self._budget(target, demand.engine)
         try:
-            fit_to_memory(demand, self._budget(target, demand.engine))
+            fit_to_memory(demand, budget)
         except TooLargeError:
             graph = replace(demand, engine="graph")
             if demand.engine == "graph" or "graph" not in names:
                 raise
-            if least_peak(graph) >= least_peak(demand):
+            if fitting_size(demand, budget):
                 raise
             fit_to_memory(graph, self._budget(target, "graph"))
             return ["graph"], "engine graph, because torch would take more memory than it may"

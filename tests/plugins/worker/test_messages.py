@@ -33,7 +33,7 @@ from nstrt.runtime import errors
 from nstrt.runtime.errors import NstrtError
 from nstrt.runtime.options.options import OPTIONS, StylizeOptions
 from nstrt.runtime.pictures import MAX_PIXELS, MIN_SIDE, Picture
-from nstrt.runtime.system.cancellation import Interrupted
+from nstrt.runtime.system.cancellation import Interrupted, check_interrupt
 
 from support import ROOT
 from support.mutated_messages import PIXELS, mutated
@@ -406,6 +406,22 @@ def test_a_job_that_is_cancelled_as_it_begins_has_no_pixels_any_more(slow: Slow)
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert [event["event"] for event in slow.events] == ["cancelled"]
+
+
+def test_a_job_that_is_cancelled_ends_its_loading(slow: Slow) -> None:
+    slow.reads.set()
+    dropped = job(Outbox(slow.send, PixelMemory()))
+    dropped.start()
+
+    def load() -> None:
+        with dropped.loading.governing():
+            check_interrupt()
+            dropped.cancel()
+            check_interrupt()
+            pytest.fail("the loading went on")
+
+    with pytest.raises(Interrupted):
+        load()
 
 
 def test_the_queue_ends(slow: Slow) -> None:
