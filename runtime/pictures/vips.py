@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import warnings
 from functools import cache
 from typing import Any
 
@@ -29,15 +31,35 @@ def libvips() -> Any:
     """
     import pyvips
 
+    _decode_any_text(pyvips)
     if not owns_process():
         return pyvips
     pyvips.block_untrusted_set(True)
     # No operation runs twice, and a cache would hold whole pictures.
     pyvips.cache_set_max(0)
+    # Pillow warns of damaged EXIF data; they are left out.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     # libvips logs warnings ("IDAT: incorrect data check"); the raised error says the same in
     # plain words.
     logging.getLogger("pyvips").setLevel(logging.CRITICAL)
     return pyvips
+
+
+def _decode_any_text(pyvips: Any) -> None:
+    """Let pyvips pass texts that are not UTF-8, as damaged files put them into messages.
+
+    It raises UnicodeDecodeError otherwise, and again in each later call, since the message stays in
+    libvips.
+    """
+
+    def to_string(text: Any) -> str:
+        if text == pyvips.ffi.NULL:
+            return "NULL"
+        return bytes(pyvips.ffi.string(text)).decode("utf-8", "replace")
+
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "pyvips" and hasattr(module, "_to_string"):
+            setattr(module, "_to_string", to_string)  # noqa: B010 - modules have no such type
 
 
 def from_samples(samples: Samples, interpretation: str) -> Any:
