@@ -15,10 +15,14 @@ __all__ = ["limit_thread_spinning", "main"]
 _PRINTING = ("info", "compare")
 """Commands that have no product but their output."""
 
+REPORT_PATIENCE = 10.0
+"""Seconds for which a report for people waits for a reader."""
+
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    protect_streams()
+    waits = any(name in sys.argv for name in (*_PRINTING, "--json"))
+    protect_streams(stdout_patience=None if waits else REPORT_PATIENCE)
     end_on_signals()
     own_process()
     if sys.argv[1:] == ["--version"]:

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import select
+import stat
 import sys
 from collections.abc import Callable
 from typing import IO, Any
@@ -35,17 +36,22 @@ def printer(*, quiet: bool) -> Callable[[str], None]:
     return (lambda line: None) if quiet else print_err
 
 
-def protect_streams() -> None:
+def protect_streams(*, stdout_patience: float | None = None) -> None:
     """Let no state of the standard streams end this process or stop it for good.
 
-    Missing streams become empty ones. Output that cannot be written is dropped, and lines for
-    stderr are dropped while nobody reads it.
+    Missing streams become empty ones. Output that cannot be written is dropped, and so are lines
+    for stderr while nobody reads it. Output for stdout is dropped if nobody reads it for
+    ``stdout_patience`` seconds; None waits.
     """
+    patience = {"stdout": stdout_patience, "stderr": PATIENCE}
     for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             setattr(sys, name, _empty_stream(descriptor, mode))
         elif mode == "w":
-            setattr(sys, name, _tolerant_stream(getattr(sys, name), drops=name == "stderr"))
+            setattr(sys, name, _tolerant_stream(getattr(sys, name), patience[name]))
+    # Windows has neither such pipes nor the flag.
+    with contextlib.suppress(OSError, AttributeError):
+        _unblock_pipe(2)
 
 
 def lost_output() -> str:
@@ -58,12 +64,13 @@ def lost_output() -> str:
 
 
 class _TolerantRaw(io.RawIOBase):
-    """A file whose writes do not fail; with ``drops`` they do not wait for a reader either."""
+    """A file whose writes do not fail, and wait for a reader for ``patience`` seconds at most."""
 
-    def __init__(self, raw: Any, *, drops: bool) -> None:
+    def __init__(self, raw: Any, patience: float | None) -> None:
         self._raw = raw
-        self._drops = drops and sys.platform != "win32"
-        self._patience = PATIENCE
+        self._patience = None if sys.platform == "win32" else patience
+        self._left = self._patience
+        """Seconds to wait for a reader now; none after the first that did not come."""
         self.error: OSError | None = None
         """The first error of a write."""
 
@@ -80,12 +87,12 @@ class _TolerantRaw(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         try:
-            if self._drops and not self._has_reader():
+            if self._patience is not None and not self._has_reader():
                 return len(data)
             part = memoryview(data)[:_PIPE_BYTES]
             while (written := self._raw.write(part)) is None:
                 # Another program made the file description non-blocking.
-                if self._drops:
+                if self._patience is not None:
                     return len(data)
                 self._poll(None)
             return int(written)
@@ -97,8 +104,8 @@ class _TolerantRaw(io.RawIOBase):
         return len(data)
 
     def _has_reader(self) -> bool:
-        ready = bool(self._poll(self._patience))
-        self._patience = PATIENCE if ready else 0.0
+        ready = self._poll(self._left)
+        self._left = self._patience if ready else 0.0
         return ready
 
     def _poll(self, seconds: float | None) -> bool:
@@ -107,17 +114,26 @@ class _TolerantRaw(io.RawIOBase):
         return bool(poll.poll(None if seconds is None else 1000 * seconds))
 
 
-def _tolerant_stream(stream: Any, *, drops: bool) -> Any:
+def _tolerant_stream(stream: Any, patience: float | None) -> Any:
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer)
     if raw is None or isinstance(raw, _TolerantRaw):
         return stream
     return io.TextIOWrapper(
-        io.BufferedWriter(_TolerantRaw(raw, drops=drops)),
+        io.BufferedWriter(_TolerantRaw(raw, patience)),
         encoding=stream.encoding,
         errors="backslashreplace",
         line_buffering=stream.line_buffering,
     )
+
+
+def _unblock_pipe(descriptor: int) -> None:
+    """Let libraries that print to a full pipe of this descriptor lose their output, not wait."""
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        # A new file description: other programs that share the old one go on waiting.
+        own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)
+        os.dup2(own, descriptor)
+        os.close(own)
 
 
 def _empty_stream(descriptor: int, mode: str) -> IO[str]:

@@ -21,7 +21,7 @@ from nstrt.runtime.network.feature_observer import FeatureObserver, ObserverGrou
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.features import feature_session
 from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize
-from nstrt.runtime.pictures.delta_e import delta_e
+from nstrt.runtime.pictures.colors.delta_e import delta_e
 from nstrt.runtime.planning.loss_weights import loss_weights
 from nstrt.runtime.planning.plan import Scale, plan_scales
 from nstrt.runtime.planning.weights_choice import choose_weights

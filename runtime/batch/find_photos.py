@@ -10,8 +10,8 @@ from pathlib import Path
 
 from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures import read_recipe
-from nstrt.runtime.pictures.sniff import detect_format, is_picture_name
-from nstrt.runtime.pictures.xmp_packet import NAMESPACE
+from nstrt.runtime.pictures.formats.sniff import detect_format, is_picture_name
+from nstrt.runtime.pictures.metadata.xmp_packet import NAMESPACE
 
 __all__ = ["find_photos", "format_of"]
 

@@ -19,8 +19,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures.gray import gray_like
-from nstrt.runtime.pictures.lab import STRIP_PIXELS, from_lab, map_to_gamut, to_lab
+from nstrt.runtime.pictures.colors.gray import gray_like
+from nstrt.runtime.pictures.colors.lab import STRIP_PIXELS, from_lab, map_to_gamut, to_lab
 from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.values import row_strips
 

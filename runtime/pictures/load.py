@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError
+from nstrt.runtime.pictures.formats.sniff import detect_format
 from nstrt.runtime.pictures.picture import Picture, PictureSource
 from nstrt.runtime.pictures.pillow import opened_content
 from nstrt.runtime.pictures.read import decode_picture, read_picture
-from nstrt.runtime.pictures.sniff import detect_format
 from nstrt.runtime.pictures.source import display_name
 
 __all__ = ["as_picture"]
@@ -65,11 +65,16 @@ def _opened_picture(image: Any) -> Picture | None:
     content = opened_content(image)
     if detect_format(content) in (None, "HEIF") and image.format != "AVIF":
         return None
-    with Image.open(io.BytesIO(content)) as fresh:
-        if (fresh.mode, fresh.size, fresh.info) != (image.mode, image.size, image.info):
-            return None
-        if dict(fresh.getexif()) != dict(image.getexif()):
-            return None
+    try:
+        with Image.open(io.BytesIO(content)) as fresh:
+            facts = [(each.mode, each.size, each.info) for each in (fresh, image)]
+            # Parsed EXIF data may have been changed; parsing them here would decode the image.
+            exif = getattr(image, "_exif", None)
+            if facts[0] != facts[1] or (exif is not None and dict(exif) != dict(fresh.getexif())):
+                return None
+    except Exception:
+        # Pillow raises many kinds of exceptions for damaged files.
+        return None
     path = getattr(image, "filename", "")
     name = display_name(Path(os.fsdecode(path)).name) if path else ""
     return replace(decode_picture(content, name=name or "in memory"), name=name)

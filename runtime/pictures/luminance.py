@@ -7,8 +7,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures.gray import gray_like
-from nstrt.runtime.pictures.lab import STRIP_PIXELS, from_lab, lightness, map_to_gamut, to_lab
+from nstrt.runtime.pictures.colors.gray import gray_like
+from nstrt.runtime.pictures.colors.lab import (
+    STRIP_PIXELS,
+    from_lab,
+    lightness,
+    map_to_gamut,
+    to_lab,
+)
 from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.transparency import resize_visible
 from nstrt.runtime.pictures.values import row_strips

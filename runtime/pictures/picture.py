@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.pictures.gray import is_gray, keep_gray
-from nstrt.runtime.pictures.metadata import (
+from nstrt.runtime.pictures.colors.gray import is_gray, keep_gray
+from nstrt.runtime.pictures.metadata.metadata import (
     NO_METADATA,
     Metadata,
     metadata_of_pillow,
@@ -23,7 +23,7 @@ from nstrt.runtime.pictures.values import apply_orientation, quantize, to_unit_r
 if TYPE_CHECKING:
     from PIL import Image
 
-    from nstrt.runtime.pictures.to_srgb import ColorSource
+    from nstrt.runtime.pictures.colors.to_srgb import ColorSource
 
 __all__ = ["MIN_SIDE", "Picture", "PictureSource"]
 
@@ -182,7 +182,7 @@ class Picture:
         default is 1 for up to two channels and 3 otherwise. ``source`` is an ICC profile
         or a colour encoding, ``orientation`` the EXIF value.
         """
-        from nstrt.runtime.pictures.to_srgb import to_srgb
+        from nstrt.runtime.pictures.colors.to_srgb import to_srgb
 
         if color_channels is None:
             color_channels = 1 if samples.shape[2] <= 2 else 3

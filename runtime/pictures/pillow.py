@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OptionError, PictureReadError
-from nstrt.runtime.pictures.color_source import choose_source
-from nstrt.runtime.pictures.encoding import (
+from nstrt.runtime.pictures.colors.encoding import (
     UnknownEncodingError,
     from_gamma,
     from_h273,
     lab_to_srgb,
 )
-from nstrt.runtime.pictures.exif import is_adobe_rgb
-from nstrt.runtime.pictures.facts import Facts, fallback_note
-from nstrt.runtime.pictures.inspection import inspect_file
-from nstrt.runtime.pictures.sniff import detect_format
+from nstrt.runtime.pictures.colors.to_srgb import ColorSource
+from nstrt.runtime.pictures.formats.color_source import choose_source
+from nstrt.runtime.pictures.formats.facts import Facts, fallback_note
+from nstrt.runtime.pictures.formats.inspection import inspect_file
+from nstrt.runtime.pictures.formats.sniff import detect_format
+from nstrt.runtime.pictures.metadata.exif_block import is_adobe_rgb
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name
-from nstrt.runtime.pictures.to_srgb import ColorSource
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,7 +77,7 @@ def pillow_samples(image: Image.Image, *, name: str | None = None) -> PillowSamp
         ) from error
     samples = _samples(image)
     color_channels = 4 if image.mode == "CMYK" else 1 if samples.shape[2] <= 2 else 3
-    exif = _exif(image)
+    block = image.info.get("exif")
     depth = 8 if samples.dtype == np.uint8 else 16
     source: ColorSource = None
     if image.mode == "LAB":
@@ -87,9 +88,9 @@ def pillow_samples(image: Image.Image, *, name: str | None = None) -> PillowSamp
             facts,
             profile=profile if isinstance(profile, bytes) and profile else None,
             channels=color_channels,
-            adobe_rgb=is_adobe_rgb(exif),
+            adobe_rgb=is_adobe_rgb(block if isinstance(block, bytes) else None),
         )
-    orientation = _orientation(image, exif, facts)
+    orientation = _orientation(image, facts)
     return PillowSamples(
         samples=samples,
         color_channels=color_channels,
@@ -202,15 +203,7 @@ def opened_content(image: Image.Image) -> bytes:
         return b""
 
 
-def _exif(image: Image.Image) -> Image.Exif | None:
-    try:
-        return image.getexif()
-    except Exception:
-        # Pillow raises many kinds of exceptions for broken EXIF data.
-        return None
-
-
-def _orientation(image: Image.Image, exif: Image.Exif | None, facts: Facts) -> int:
+def _orientation(image: Image.Image, facts: Facts) -> int:
     """The orientation of an opened file; other images are taken as they stand.
 
     Pillow keeps EXIF data when it rotates, resizes or converts an image, so they do not tell
@@ -218,7 +211,10 @@ def _orientation(image: Image.Image, exif: Image.Exif | None, facts: Facts) -> i
     """
     from PIL import ImageFile
 
-    orientation = None if exif is None else exif.get(_EXIF_ORIENTATION)
+    orientation = None
+    # Pillow raises many kinds of exceptions for broken EXIF data.
+    with suppress(Exception):
+        orientation = image.getexif().get(_EXIF_ORIENTATION)
     if not isinstance(orientation, int) or orientation not in range(2, 9):
         return 1
     if isinstance(image, ImageFile.ImageFile):

@@ -12,22 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import PictureReadError
-from nstrt.runtime.pictures.bmp import bmp_samples, open_bmp
-from nstrt.runtime.pictures.color_source import choose_source
-from nstrt.runtime.pictures.exif import is_adobe_rgb, parse_exif, xmp_orientation
-from nstrt.runtime.pictures.exif_block import orientation_by_tags
-from nstrt.runtime.pictures.facts import Facts, cut_off_error, float_note
-from nstrt.runtime.pictures.inspection import inspect_file
-from nstrt.runtime.pictures.jpeg import check_jpeg
+from nstrt.runtime.pictures.formats.bmp import bmp_samples, open_bmp
+from nstrt.runtime.pictures.formats.color_source import choose_source
+from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, float_note
+from nstrt.runtime.pictures.formats.inspection import inspect_file
+from nstrt.runtime.pictures.formats.jpeg import check_jpeg
+from nstrt.runtime.pictures.formats.png import repair_png
+from nstrt.runtime.pictures.formats.sniff import READABLE, detect_format, detect_unsupported
 from nstrt.runtime.pictures.limits import MAX_PIXELS, check_density, check_size
-from nstrt.runtime.pictures.metadata import metadata_of_file, metadata_of_pillow
+from nstrt.runtime.pictures.metadata.exif_block import is_adobe_rgb, orientation_by_tags
+from nstrt.runtime.pictures.metadata.metadata import metadata_of_file, metadata_of_pillow
+from nstrt.runtime.pictures.metadata.png_metadata import read_png_metadata
+from nstrt.runtime.pictures.metadata.xmp_packet import xmp_orientation
 from nstrt.runtime.pictures.picture import Picture
-from nstrt.runtime.pictures.png import repair_png
-from nstrt.runtime.pictures.png_metadata import read_png_metadata
-from nstrt.runtime.pictures.sniff import READABLE, detect_format, detect_unsupported
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name, read_file
 from nstrt.runtime.pictures.values import divide_by_alpha
-from nstrt.runtime.pictures.vips import libvips, metadata, to_samples
+from nstrt.runtime.pictures.vips import VipsError, libvips, metadata, to_samples, vips_operation
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_picture", "open_header", "read_picture"]
 
@@ -89,7 +89,7 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
     if facts.convert is not None:
         samples = _converted(samples, channels, facts.convert)
     else:
-        adobe_rgb = is_adobe_rgb(parse_exif(metadata(image, "exif-data")))
+        adobe_rgb = is_adobe_rgb(metadata(image, "exif-data"))
         source = choose_source(facts, profile=profile, channels=channels, adobe_rgb=adobe_rgb)
     orientation = _orientation(image, facts, content)
     picture = Picture.from_samples(
@@ -111,13 +111,13 @@ def open_header(content: bytes, *, name: str, fail_on: str | None = None) -> Any
     ``fail_on`` is libvips' word for the faults that are refused.
     """
     kind = _known_format(content, name)
-    vips = libvips()
     try:
         # The format selects the loader, so that libvips does not try all of its loaders.
-        image = getattr(vips.Image, _LOADERS[kind])(
-            content, access="sequential", fail_on=fail_on or _FAIL_ON.get(kind, "error")
-        )
-    except vips.Error as error:
+        with vips_operation():
+            image = getattr(libvips().Image, _LOADERS[kind])(
+                content, access="sequential", fail_on=fail_on or _FAIL_ON.get(kind, "error")
+            )
+    except VipsError as error:
         if kind == "HEIF" and b"hei" in content[8:32]:
             advice = "is a HEIC photo, which cannot be read; export it as JPEG or TIFF"
         else:
@@ -141,10 +141,13 @@ def _known_format(content: bytes, name: str) -> str:
 
 def _decode(image: Any, kind: str, facts: Facts) -> NDArray[Any] | None:
     """Samples of a file, mended if that costs no pixel; ``None`` for unusual types."""
-    vips, name = libvips(), facts.name
+    name = facts.name
     try:
-        return facts.decode() if facts.decode is not None else to_samples(image)
-    except vips.Error as error:
+        if facts.decode is not None:
+            return facts.decode()
+        with vips_operation():
+            return to_samples(image)
+    except VipsError as error:
         reason = str(error)
     except Exception as error:
         # Pillow raises many kinds of exceptions for damaged files.
@@ -158,8 +161,9 @@ def _decode(image: Any, kind: str, facts: Facts) -> NDArray[Any] | None:
     else:
         raise cut_off_error(name, rows=facts.missing)
     try:
-        return to_samples(open_header(content, name=name, fail_on="error"))
-    except vips.Error as error:
+        with vips_operation():
+            return to_samples(open_header(content, name=name, fail_on="error"))
+    except VipsError as error:
         raise cut_off_error(name) from error
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,16 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.system.process import owns_process
 
-__all__ = ["Samples", "from_samples", "libvips", "metadata", "set_blob", "to_samples"]
+__all__ = [
+    "Samples",
+    "VipsError",
+    "from_samples",
+    "libvips",
+    "metadata",
+    "set_blob",
+    "to_samples",
+    "vips_operation",
+]
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 """Integer picture values, (height, width, channels)."""
@@ -31,7 +41,6 @@ def libvips() -> Any:
     """
     import pyvips
 
-    _decode_any_text(pyvips)
     if not owns_process():
         return pyvips
     pyvips.block_untrusted_set(True)
@@ -45,21 +54,22 @@ def libvips() -> Any:
     return pyvips
 
 
-def _decode_any_text(pyvips: Any) -> None:
-    """Let pyvips pass texts that are not UTF-8, as damaged files put them into messages.
+class VipsError(Exception):
+    """An operation of libvips failed; the message is its own."""
 
-    It raises UnicodeDecodeError otherwise, and again in each later call, since the message stays in
-    libvips.
-    """
 
-    def to_string(text: Any) -> str:
-        if text == pyvips.ffi.NULL:
-            return "NULL"
-        return bytes(pyvips.ffi.string(text)).decode("utf-8", "replace")
-
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "pyvips" and hasattr(module, "_to_string"):
-            setattr(module, "_to_string", to_string)  # noqa: B010 - modules have no such type
+@contextmanager
+def vips_operation() -> Iterator[None]:
+    """Raise :class:`VipsError` for a failed operation, and forget the error in libvips."""
+    vips = libvips()
+    try:
+        yield
+    except vips.Error as error:
+        raise VipsError(str(error)) from error
+    except UnicodeDecodeError as error:
+        # pyvips cannot decode the message. It would stay, and make all later operations fail.
+        vips.vips_lib.vips_error_clear()
+        raise VipsError(error.object.decode("latin-1")) from error
 
 
 def from_samples(samples: Samples, interpretation: str) -> Any:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import OutputExistsError, PictureWriteError
-from nstrt.runtime.pictures.embed import Embedding
-from nstrt.runtime.pictures.metadata import NO_METADATA
+from nstrt.runtime.pictures.metadata.embed import Embedding
+from nstrt.runtime.pictures.metadata.metadata import NO_METADATA
 from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.source import display_name
 from nstrt.runtime.pictures.values import quantize, row_strips

@@ -16,10 +16,10 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from nstrt.runtime.pictures.formats.sniff import detect_format
+from nstrt.runtime.pictures.metadata.xmp_packet import NAMESPACE, RDF
 from nstrt.runtime.pictures.read import open_header
-from nstrt.runtime.pictures.sniff import detect_format
 from nstrt.runtime.pictures.source import display_name, read_file
-from nstrt.runtime.pictures.xmp_packet import NAMESPACE, RDF
 
 __all__ = ["read_recipe", "recipe_from_xmp", "recipe_to_xmp"]
 

@@ -32,7 +32,9 @@ class _Painting:
             env={**os.environ, "TMPDIR": str(self.temporary)},
             **more,
         )
-        wait_until(lambda: log.exists() and log.read_text().count("\n") >= 3, self.process)
+        wait_until(
+            lambda: log.exists() and log.read_text().count("\n") >= 3, self.process, seconds=240
+        )
 
     def end(self) -> tuple[int, str]:
         """Wait for the end; returns the exit code and what was printed."""

@@ -16,7 +16,7 @@ from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
 from nstrt.runtime.options.options import MATCHES
 from nstrt.runtime.pictures import match_colors, read_picture
 from nstrt.runtime.pictures.color_transfer import histogram_map, linear_map, transport_matrix
-from nstrt.runtime.pictures.lab import from_lab, map_to_gamut, to_lab
+from nstrt.runtime.pictures.colors.lab import from_lab, map_to_gamut, to_lab
 
 from support import CAT, EMBER
 

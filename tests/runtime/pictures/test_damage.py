@@ -101,6 +101,26 @@ def test_jpeg_with_damaged_restarts_is_refused() -> None:
     refusal(bytes(broken))
 
 
+def test_jpeg_with_faults_that_cost_no_pixel_is_read() -> None:
+    adobe = b"\xff\xee\x00\x0eAdobe\0\x64\0\0\0\0\x09"
+    future = JPEG.replace(b"JFIF\0\x01", b"JFIF\0\x07", 1)
+    table = JPEG.index(b"\xff\xdb")
+    stray = JPEG[:table] + b"\0\0\0" + JPEG[table:]
+    scan = JPEG.index(b"\xff\xda")
+    selection = JPEG[: scan + 11] + b"\1" + JPEG[scan + 12 :]
+    for content in (JPEG[:2] + adobe + JPEG[2:], future, stray, selection):
+        picture = read(content)
+        assert np.array_equal(picture.rgb, read(JPEG).rgb)
+        assert picture.notes in ((), ("'a' has faults that cost no pixel.",))
+
+
+def test_an_undecodable_message_of_libvips_poisons_no_later_picture() -> None:
+    for cut in range(40, 2000, 97):
+        broken = AVIF[:60] + AVIF[60 + cut :]
+        read_or_refused(broken)
+        assert np.array_equal(read(PNG).to_array(np.uint8), NOISE)
+
+
 def test_data_behind_a_jpeg_is_no_damage() -> None:
     """Cameras store gain maps, films and previews there."""
     for behind in (b"\0" * 99, b"foreign", JPEG[:-30]):
@@ -358,3 +378,8 @@ def test_notes_of_damage_name_the_file() -> None:
     assert decode_picture(JPEG[:-2], name="holiday.jpg").notes == (
         "'holiday.jpg' lacks its end marker, but all of its rows are there.",
     )
+
+
+def test_names_of_additions_that_are_no_text_stop_nothing() -> None:
+    text = chunk(b"iTXt", b"XML:com.adobe.xm\x80\0\0\0\0\0<x/>")
+    assert np.array_equal(read(PNG[:33] + text + PNG[33:]).to_array(np.uint8), NOISE)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from nstrt.runtime.pictures import Picture, match_colors, to_gray
-from nstrt.runtime.pictures.gray import is_gray, keep_gray
+from nstrt.runtime.pictures.colors.gray import is_gray, keep_gray
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
 COLORS = np.random.default_rng(2).random((16, 16, 3), np.float32)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from nstrt.runtime.errors import NstrtError, PictureReadError
 from nstrt.runtime.pictures import decode_picture
+from nstrt.runtime.pictures.formats.tiff_tags import read_tags
 from nstrt.runtime.pictures.limits import check_density
-from nstrt.runtime.pictures.tiff_tags import read_tags
 from nstrt.runtime.pictures.vips import from_samples
 
 from support.peak_memory import measured_peak

@@ -9,7 +9,7 @@ from skimage.color import lab2rgb, rgb2lab
 
 from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
 from nstrt.runtime.pictures import as_picture, resize, to_gray_pair, with_chroma_of
-from nstrt.runtime.pictures.lab import lightness
+from nstrt.runtime.pictures.colors.lab import lightness
 
 from support import CAT, EMBER
 

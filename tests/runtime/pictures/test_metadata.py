@@ -19,10 +19,10 @@ from PIL import Image, IptcImagePlugin, PngImagePlugin
 from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures import Picture, as_picture, decode_picture, read_picture, read_recipe
 from nstrt.runtime.pictures import save as save_picture
-from nstrt.runtime.pictures.exif_block import parse_block
-from nstrt.runtime.pictures.metadata import NO_METADATA, Metadata
+from nstrt.runtime.pictures.metadata.exif_block import parse_block
+from nstrt.runtime.pictures.metadata.metadata import NO_METADATA, Metadata
+from nstrt.runtime.pictures.metadata.xmp_packet import clean_packet
 from nstrt.runtime.pictures.xmp import recipe_from_xmp, recipe_to_xmp
-from nstrt.runtime.pictures.xmp_packet import clean_packet
 
 from support.photo_data import (
     AUTHOR,

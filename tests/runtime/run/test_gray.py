@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstrt.runtime import Step, StyleTransfer, StylizeOptions
-from nstrt.runtime.pictures.gray import is_gray
+from nstrt.runtime.pictures.colors.gray import is_gray
 
 from support import EXAMPLES
 

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Iterator
 
 from nstrt.runtime.errors import PictureReadError
-from nstrt.runtime.pictures.encoding import ColorEncoding, UnknownEncodingError, from_h273
-from nstrt.runtime.pictures.facts import Facts, cut_off_error
+from nstrt.runtime.pictures.colors.encoding import ColorEncoding, UnknownEncodingError, from_h273
+from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
 
 __all__ = ["inspect_heif"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures.transfer import pq_eotf, pq_inverse_eotf
+from nstrt.runtime.pictures.colors.transfer import pq_eotf, pq_inverse_eotf
 
 __all__ = ["tone_map"]
 

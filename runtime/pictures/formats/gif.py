@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nstrt.runtime.pictures.facts import Facts, cut_off_error
+from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
 
 __all__ = ["inspect_gif"]
 

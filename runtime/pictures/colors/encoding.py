@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures.tone_map import tone_map
-from nstrt.runtime.pictures.transfer import (
+from nstrt.runtime.pictures.colors.tone_map import tone_map
+from nstrt.runtime.pictures.colors.transfer import (
     H273_TRANSFERS,
     Transfer,
     encode_srgb,

@@ -6,9 +6,9 @@ import io
 from typing import TYPE_CHECKING
 
 from nstrt.runtime.errors import PictureReadError
-from nstrt.runtime.pictures.facts import cut_off_error
+from nstrt.runtime.pictures.formats.facts import cut_off_error
+from nstrt.runtime.pictures.formats.sniff import READABLE
 from nstrt.runtime.pictures.pillow import pillow_samples
-from nstrt.runtime.pictures.sniff import READABLE
 
 if TYPE_CHECKING:
     from PIL.BmpImagePlugin import BmpImageFile

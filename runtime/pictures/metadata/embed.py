@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nstrt.runtime.pictures.exif_block import Directory, ExifBlock, Tag, parse_block
-from nstrt.runtime.pictures.metadata import Metadata, pack_iptc
-from nstrt.runtime.pictures.png_metadata import with_metadata
+from nstrt.runtime.pictures.metadata.exif_block import Directory, ExifBlock, Tag, parse_block
+from nstrt.runtime.pictures.metadata.metadata import Metadata, pack_iptc
+from nstrt.runtime.pictures.metadata.png_metadata import with_metadata
 from nstrt.runtime.pictures.vips import set_blob
 from nstrt.runtime.pictures.xmp import recipe_to_xmp
 

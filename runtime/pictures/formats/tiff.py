@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import PictureReadError
-from nstrt.runtime.pictures.encoding import (
+from nstrt.runtime.pictures.colors.encoding import (
     D65,
     Chromaticities,
     ColorEncoding,
@@ -19,10 +19,10 @@ from nstrt.runtime.pictures.encoding import (
     from_gamma,
     lab_to_srgb,
 )
-from nstrt.runtime.pictures.facts import Facts, cut_off_error, fallback_note
-from nstrt.runtime.pictures.jpeg import whole_rows
-from nstrt.runtime.pictures.tiff_tags import TiffTags, read_tags
-from nstrt.runtime.pictures.transfer import table
+from nstrt.runtime.pictures.colors.transfer import table
+from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, fallback_note
+from nstrt.runtime.pictures.formats.jpeg import whole_rows
+from nstrt.runtime.pictures.formats.tiff_tags import TiffTags, read_tags
 
 __all__ = ["inspect_tiff"]
 

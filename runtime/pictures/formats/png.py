@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nstrt.runtime.errors import PictureReadError
-from nstrt.runtime.pictures.encoding import (
+from nstrt.runtime.pictures.colors.encoding import (
     Chromaticities,
     ColorEncoding,
     UnknownEncodingError,
     from_gamma,
     from_h273,
 )
-from nstrt.runtime.pictures.facts import Facts, cut_off_error, fallback_note
+from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, fallback_note
 
 __all__ = ["inspect_png", "repair_png"]
 

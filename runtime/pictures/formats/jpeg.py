@@ -7,8 +7,8 @@ import struct
 from dataclasses import dataclass, field
 
 from nstrt.runtime.errors import PictureReadError
-from nstrt.runtime.pictures.facts import Facts, cut_off_error
-from nstrt.runtime.pictures.vips import libvips, to_samples
+from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
+from nstrt.runtime.pictures.vips import VipsError, libvips, to_samples, vips_operation
 
 __all__ = ["check_jpeg", "inspect_jpeg", "whole_rows"]
 
@@ -30,6 +30,12 @@ _HARMFUL = re.compile(
     "premature end of|bad Huffman|instead of RST|bad arithmetic|before marker 0xd[0-7]"
 )
 """libjpeg's warnings about lost pixels."""
+
+_HARMLESS = re.compile(
+    "extraneous bytes before marker|[Uu]nknown Adobe color transform|nvalid SOS parameters"
+    "|nconsistent progression|nknown JFIF revision"
+)
+"""libjpeg's warnings about faults that cost no pixel."""
 
 
 def inspect_jpeg(content: bytes, name: str) -> Facts:
@@ -72,6 +78,8 @@ def check_jpeg(facts: Facts, reason: str) -> None:
     """
     name, content = facts.name, facts.content
     if not _HARMFUL.search(reason):
+        if not _HARMLESS.search(reason):
+            raise cut_off_error(name)
         facts.damage = facts.damage or f"'{name}' has faults that cost no pixel."
         return
     frame = _frame(content)
@@ -91,17 +99,19 @@ def whole_rows(content: bytes, width: int, height: int) -> int:
     frame = _frame(content)
     height = min(height, frame.height)
     try:
-        image = vips.Image.jpegload_buffer(content, access="sequential", fail_on="warning")
-    except vips.Error:
+        with vips_operation():
+            image = vips.Image.jpegload_buffer(content, access="sequential", fail_on="warning")
+    except VipsError:
         return 0
     if frame.width < width:
         return 0
     try:
         if not _least_missing(frame):
-            to_samples(image)
+            with vips_operation():
+                to_samples(image)
             return height
-    except vips.Error as error:
-        if not _HARMFUL.search(str(error)):
+    except VipsError as error:
+        if _HARMLESS.search(str(error)) and not _HARMFUL.search(str(error)):
             return height
     return min(height, _whole_rows(content))
 
@@ -117,8 +127,9 @@ def _whole_rows(content: bytes) -> int:
     region = vips.Region.new(image)
     for row in range(image.height):
         try:
-            region.fetch(0, row, image.width, 1)
-        except vips.Error:
+            with vips_operation():
+                region.fetch(0, row, image.width, 1)
+        except VipsError:
             return row
     return int(image.height)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstrt.runtime.errors import PictureReadError
-from nstrt.runtime.pictures.encoding import ColorEncoding
+from nstrt.runtime.pictures.colors.encoding import ColorEncoding
 
 __all__ = [
     "Facts",

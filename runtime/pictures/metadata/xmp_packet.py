@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterable
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
-__all__ = ["NAMESPACE", "RDF", "clean_packet"]
+__all__ = ["NAMESPACE", "RDF", "clean_packet", "xmp_orientation"]
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 
@@ -117,3 +118,12 @@ def _is_untrue(node: minidom.Element | minidom.Attr, namespaces: tuple[str, ...]
 
 def _is_property(attribute: minidom.Attr) -> bool:
     return attribute.namespaceURI not in (RDF, "http://www.w3.org/2000/xmlns/", None)
+
+
+_ORIENTATION = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])\b")
+
+
+def xmp_orientation(packet: bytes | None) -> int:
+    """The orientation that an XMP packet states; 1 if it states none."""
+    found = _ORIENTATION.search(packet) if packet else None
+    return int(found[1]) if found else 1

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from nstrt.runtime.pictures.vips import Samples, from_samples, libvips, set_blob, to_samples
+from nstrt.runtime.pictures.vips import (
+    Samples,
+    VipsError,
+    from_samples,
+    set_blob,
+    to_samples,
+    vips_operation,
+)
 
 __all__ = ["is_usable", "keeps_grays", "to_srgb"]
 
@@ -73,8 +80,9 @@ def _largest_change(profile: bytes, channels: int) -> int | None:
     grid = np.stack(np.meshgrid(*[levels] * channels, indexing="ij"), axis=-1)
     probe = grid.reshape(1, -1, channels)
     try:
-        converted = _convert(probe, profile)
-    except libvips().Error:
+        with vips_operation():
+            converted = _convert(probe, profile)
+    except VipsError:
         return None
     if channels == 4:
         return 65535

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nstrt.runtime.pictures import icc
-from nstrt.runtime.pictures.encoding import ADOBE_RGB
-from nstrt.runtime.pictures.facts import Facts, hdr_note, press_note, profile_note
-from nstrt.runtime.pictures.to_srgb import ColorSource
+from nstrt.runtime.pictures.colors import icc
+from nstrt.runtime.pictures.colors.encoding import ADOBE_RGB
+from nstrt.runtime.pictures.colors.to_srgb import ColorSource
+from nstrt.runtime.pictures.formats.facts import Facts, hdr_note, press_note, profile_note
 
 __all__ = ["choose_source"]
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
 
-__all__ = ["ExifBlock", "Tag", "orientation_by_tags", "parse_block", "resolution_by_tags"]
+__all__ = [
+    "ExifBlock",
+    "Tag",
+    "is_adobe_rgb",
+    "orientation_by_tags",
+    "parse_block",
+    "resolution_by_tags",
+]
 
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
 """Bytes of a number in each TIFF type; types 5 and 10 have two numbers for each value."""
@@ -18,7 +25,8 @@ _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _INCH, _CENTIMETRE = 2, 3
 _EXIF, _GPS, _MAKER_NOTE, _VERSION = 0x8769, 0x8825, 0x927C, 0x9000
 _COLOR_SPACE, _WIDTH, _HEIGHT = 0xA001, 0xA002, 0xA003
-_SRGB = 1
+_SRGB, _ADOBE_RGB, _UNCALIBRATED = 1, 2, 0xFFFF
+_INTEROPERABILITY = 0xA005
 
 _PIXEL_TAGS = frozenset(
     [
@@ -31,7 +39,7 @@ _PIXEL_TAGS = frozenset(
 
 _PHOTO_PIXEL_TAGS = frozenset(
     # Colours, size and compression of the samples, and places in the picture.
-    [0x9101, 0x9102, 0x9214, _COLOR_SPACE, _WIDTH, _HEIGHT, 0xA005, 0xA214, 0xA500]
+    [0x9101, 0x9102, 0x9214, _COLOR_SPACE, _WIDTH, _HEIGHT, _INTEROPERABILITY, 0xA214, 0xA500]
 )
 
 _MAX_TAGS = 1000
@@ -190,11 +198,25 @@ def orientation_by_tags(data: bytes) -> int | None:
         block = parse_block(data, all_tags=True)
     except ValueError:
         return None
-    tag = block.main.get(_ORIENTATION)
-    if tag is None or tag.kind != _SHORT:
-        return None
-    (value,) = struct.unpack_from(block.order + "H", tag.value)
-    return value if 1 <= value <= 8 else None
+    value = _number(block.main.get(_ORIENTATION), _SHORT, block.order)
+    return value if value in range(1, 9) else None
+
+
+def is_adobe_rgb(data: bytes | None) -> bool:
+    """True if EXIF data state Adobe RGB by DCF's option file R03: uncalibrated, with that index."""
+    try:
+        block = parse_block(data or b"", all_tags=True)
+    except ValueError:
+        return False
+    space = _number(block.photo.get(_COLOR_SPACE), _SHORT, block.order)
+    # Some cameras write 2 for Adobe RGB, which EXIF itself does not know.
+    if space != _UNCALIBRATED:
+        return space == _ADOBE_RGB
+    start = _number(block.photo.get(_INTEROPERABILITY), _LONG, block.order)
+    if data is None or start is None:
+        return False
+    index = _read_directory(data.removeprefix(b"Exif\0\0"), start, block.order)[0].get(1)
+    return index is not None and index.value.startswith(b"R03")
 
 
 def resolution_by_tags(data: bytes) -> tuple[float, float] | None:
@@ -204,10 +226,7 @@ def resolution_by_tags(data: bytes) -> tuple[float, float] | None:
     """
     block = parse_block(data, all_tags=True)
     x, y = (block.main.get(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
-    unit = block.main.get(_RESOLUTION_UNIT)
-    number = _INCH
-    if unit is not None and unit.kind == _SHORT and unit.count:
-        (number,) = struct.unpack_from(block.order + "H", unit.value)
+    number = _number(block.main.get(_RESOLUTION_UNIT), _SHORT, block.order) or _INCH
     if number not in (_INCH, _CENTIMETRE) or x is None or y is None:
         return None
     dots = []
@@ -219,6 +238,14 @@ def resolution_by_tags(data: bytes) -> tuple[float, float] | None:
             return None
         dots.append(top / bottom * (2.54 if number == _CENTIMETRE else 1))
     return dots[0], dots[1]
+
+
+def _number(tag: Tag | None, kind: int, order: str) -> int | None:
+    """The first value of a tag of this type; ``None`` without one."""
+    if tag is None or tag.kind != kind:
+        return None
+    (value,) = struct.unpack_from(order + {_SHORT: "H", _LONG: "I"}[kind], tag.value)
+    return int(value)
 
 
 def _read_directory(data: bytes, start: int, order: str) -> tuple[Directory, bool]:

@@ -7,8 +7,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures import icc
-from nstrt.runtime.pictures.encoding import ColorEncoding, encoded_to_srgb
+from nstrt.runtime.pictures.colors import icc
+from nstrt.runtime.pictures.colors.encoding import ColorEncoding, encoded_to_srgb
 from nstrt.runtime.pictures.vips import Samples
 
 __all__ = ["ColorSource", "to_srgb"]

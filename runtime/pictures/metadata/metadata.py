@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nstrt.runtime.pictures.exif_block import ExifBlock, parse_block, resolution_by_tags
-from nstrt.runtime.pictures.png_metadata import PngMetadata, raw_profile, read_png_metadata
-from nstrt.runtime.pictures.xmp_packet import clean_packet
+from nstrt.runtime.pictures.metadata.exif_block import ExifBlock, parse_block, resolution_by_tags
+from nstrt.runtime.pictures.metadata.png_metadata import PngMetadata, raw_profile, read_png_metadata
+from nstrt.runtime.pictures.metadata.xmp_packet import clean_packet
+from nstrt.runtime.pictures.vips import metadata as field_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,13 +70,13 @@ def metadata_of_file(content: bytes, image: Any, *, name: str, orientation: int)
 
     ``orientation`` is the EXIF value by which the pixels are turned.
     """
-    fields = set(image.get_fields())
     # libvips does not read what follows the pixels of a PNG file, nor EXIF data of TIFF files.
     png = read_png_metadata(content) if content.startswith(b"\x89PNG") else PngMetadata()
     is_tiff = content[:2] in (b"II", b"MM")
 
     def blob(field: str) -> bytes:
-        return bytes(image.get(field)) if field in fields else b""
+        # A list of all fields would fail for names that are no valid text.
+        return bytes(field_of(image, field) or b"")
 
     return _collect(
         exif=content if is_tiff else png.exif or blob("exif-data"),

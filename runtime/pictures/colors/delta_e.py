@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.pictures.lab import STRIP_PIXELS, to_lab
+from nstrt.runtime.pictures.colors.lab import STRIP_PIXELS, to_lab
 from nstrt.runtime.pictures.values import row_strips
 
 __all__ = ["delta_e"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from nstrt.runtime.pictures.facts import Facts, cut_off_error
+from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
 
 __all__ = ["inspect_webp"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nstrt.runtime.pictures.facts import Facts
-from nstrt.runtime.pictures.gif import inspect_gif
-from nstrt.runtime.pictures.heif import inspect_heif
-from nstrt.runtime.pictures.jpeg import inspect_jpeg
-from nstrt.runtime.pictures.png import inspect_png
-from nstrt.runtime.pictures.tiff import inspect_tiff
-from nstrt.runtime.pictures.webp import inspect_webp
+from nstrt.runtime.pictures.formats.facts import Facts
+from nstrt.runtime.pictures.formats.gif import inspect_gif
+from nstrt.runtime.pictures.formats.heif import inspect_heif
+from nstrt.runtime.pictures.formats.jpeg import inspect_jpeg
+from nstrt.runtime.pictures.formats.png import inspect_png
+from nstrt.runtime.pictures.formats.tiff import inspect_tiff
+from nstrt.runtime.pictures.formats.webp import inspect_webp
 
 __all__ = ["inspect_file"]
 

@@ -1,0 +1,1 @@
+"""Colour encodings: transfer functions, primaries, ICC profiles, tone mapping, Lab."""

@@ -1,0 +1,1 @@
+"""A photo's resolution, EXIF, IPTC and XMP, and their way into results."""
