@@ -82,23 +82,24 @@ def run_suite(
 
 def _run_share(name: str, first: int, end: int, seed: int, folder: Path) -> Tally:
     """Start processes until all cases are done; each fatal case costs one."""
-    tally, index, failed_starts = Tally(), first, 0
+    tally, index = Tally(), first
     while index < end:
-        where, began = "", index
+        where, began, hangs = "", index, False
         command = [sys.executable, "-m", "fuzz.child", name, index, end - index, seed, folder]
         with subprocess.Popen(
             list(map(str, command)), stdout=subprocess.PIPE, env=_environment(folder)
         ) as process:
             assert process.stdout is not None
-            for line in _lines(process.stdout.fileno()):
-                said = json.loads(line)
-                if "index" in said:
-                    index, where = said["index"], f"{name} {said['index']} ({said['case']})"
-                else:
-                    tally.add(where, said)
-                    index, where = index + 1, ""
-            hangs = process.poll() is None and bool(where)
-            if hangs:
+            try:
+                for line in _lines(process.stdout.fileno()):
+                    said = json.loads(line)
+                    if "index" in said:
+                        index, where = said["index"], f"{name} {said['index']} ({said['case']})"
+                    else:
+                        tally.add(where, said)
+                        index, where = index + 1, ""
+            except TimeoutError:
+                hangs = True
                 process.kill()
             code = process.wait()
         if where:
@@ -107,14 +108,15 @@ def _run_share(name: str, first: int, end: int, seed: int, folder: Path) -> Tall
             tally.faults.append(f"{where}: {'hangs' if hangs else died}")
             index += 1
         elif index == began:
-            failed_starts += 1
-            if failed_starts > 1 or code:
-                raise RuntimeError(f"The suite '{name}' does not start (exit code {code}).")
+            raise RuntimeError(f"The suite '{name}' does not start (exit code {code}).")
     return tally
 
 
 def _lines(descriptor: int) -> Iterator[bytes]:
-    """Lines of a pipe up to its end, or until nothing comes for :data:`_PATIENCE`."""
+    """Lines of a pipe up to its end.
+
+    Raises TimeoutError if nothing comes for :data:`_PATIENCE`.
+    """
     waiting = b""
     while select.select([descriptor], [], [], _PATIENCE)[0]:
         data = os.read(descriptor, 1 << 16)
@@ -122,6 +124,7 @@ def _lines(descriptor: int) -> Iterator[bytes]:
             return
         *lines, waiting = (waiting + data).split(b"\n")
         yield from lines
+    raise TimeoutError
 
 
 def _environment(folder: Path) -> dict[str, str]:
