@@ -12,7 +12,7 @@ from nstrt.runtime.system.process import own_process
 
 __all__ = ["limit_thread_spinning", "main"]
 
-_PRINTING = ("info", "compare")
+_PRINTING = (["info"], ["compare"])
 """Commands that have no product but their output."""
 
 REPORT_PATIENCE = 10.0
@@ -41,7 +41,7 @@ def main() -> None:
     sys.stdout.flush()
     if reason := lost_output():
         print_err(f"nstrt: The output could not be written: {reason}; send it elsewhere.")
-        code = code or int(any(name in sys.argv for name in _PRINTING))
+        code = code or int(sys.argv[1:2] in _PRINTING)
     sys.exit(exit_code(code))
 
 

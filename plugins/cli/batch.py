@@ -123,7 +123,8 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
         dry_run=arguments.dry_run,
         notify=notify,
     )
-    _check_log(arguments.log, jobs)
+    if arguments.log is not None:
+        _check_log(arguments.log, jobs, arguments.photos)
     if not arguments.dry_run:
         _make_folder(arguments.out_dir)
     with ExitStack() as stack:
@@ -143,12 +144,15 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     return outcomes.exit_code
 
 
-def _check_log(log: Path | None, jobs: Sequence[Job]) -> None:
-    """Raise :class:`PictureWriteError` if the log is a picture of the batch."""
-    files = {path.resolve() for job in jobs for path in (job.content, job.style, job.output)}
-    if log is not None and log.resolve() in files:
+def _check_log(log: Path, jobs: Sequence[Job], sources: Sequence[Path]) -> None:
+    """Raise :class:`PictureWriteError` if the log is a file that the batch reads or writes."""
+    files = set(sources)
+    for job in jobs:
+        options = Path(job.options.init), Path(job.options.weights)
+        files |= {job.content, job.style, job.output, *options}
+    if log.resolve() in {path.resolve() for path in files}:
         raise PictureWriteError(
-            f"The log '{log}' would be written over a picture; choose another name."
+            f"The log '{log}' would be written over a file of the batch; choose another name."
         )
 
 

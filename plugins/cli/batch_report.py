@@ -26,7 +26,7 @@ def describe_outcome(event: JobEvent) -> str | None:
     match event:
         case JobDone():
             painted = f"painted {100 * event.painted:.0f} %  {event.seconds:.0f} s"
-            return "; ".join([painted, *event.notes])
+            return "  ".join([painted, *event.notes])
         case JobPlanned():
             return f"to be painted at {event.width} x {event.height}, {duration(event.seconds)}"
         case JobSkipped():

@@ -23,9 +23,9 @@ pixels."""
 def find_photos(source: str | Path, *, results: Path) -> list[Path]:
     """The photos that ``source`` stands for: a file, a folder, or a pattern of glob.
 
-    A folder or pattern stands for its files that are pictures by their content or their name,
-    except hidden files and results of earlier runs, which hold a recipe. A result inside the
-    folder ``results`` is left out even if ``source`` is its name.
+    A folder or pattern stands for its files that are pictures by their content or their name.
+    Hidden files and results of earlier runs, which hold a recipe, do not count. A result inside
+    the folder ``results`` is left out even if ``source`` is its name.
 
     Raises :class:`PictureReadError` if a folder or pattern has no photos, unless it is
     ``results``, or lies in it and has results.
@@ -35,8 +35,6 @@ def find_photos(source: str | Path, *, results: Path) -> list[Path]:
     inside = path.resolve().is_relative_to(results.resolve())
     # The name of an existing file may contain brackets.
     if os.path.lexists(path) or not glob.has_magic(str(source)):
-        if not os.path.lexists(path) and not path.suffix:
-            raise PictureReadError(f"There is no folder or photo '{source}'; check the name.")
         if not path.is_dir():
             return [] if inside and _is_result(path) else [path]
         place, pictures = f"the folder '{path}'", list(_pictures_in(path))

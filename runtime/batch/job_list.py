@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from nstrt.runtime.errors import OptionError, PictureReadError
 from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.options.text import option_name, parse_option
 from nstrt.runtime.pictures import SUFFIXES
-from nstrt.runtime.pictures.source import read_file
+from nstrt.runtime.pictures.source import missing_sentence, read_file
 from nstrt.runtime.system.words import spelled
 
 __all__ = ["TABLE_SUFFIXES", "jobs_from", "jobs_from_table"]
@@ -43,7 +44,8 @@ def jobs_from(
     A folder stands for the pictures in it, without those of its subfolders and without results of
     nstrt; for tables see :func:`jobs_from_table`. Results go into ``out_dir`` under the photo's
     name. Their file format is ``suffix``, or else the photo's own, or .png if nstrt cannot write
-    that. ``strip_metadata`` leaves out the photos' own data. ``options`` are those of
+    that. If ``a.jpg`` has a result of that name, that of ``a.heic`` is called ``a.heic.jpg``.
+    ``strip_metadata`` leaves out the photos' own data. ``options`` are those of
     :class:`StylizeOptions`. ``notify`` gets a sentence for a folder or pattern without photos, if
     other sources have some.
 
@@ -56,7 +58,7 @@ def jobs_from(
     listed: set[Path] = set()
     empty: list[PictureReadError] = []
     for source in sources:
-        if Path(source).suffix.lower() in TABLE_SUFFIXES:
+        if Path(source).suffix.lower() in TABLE_SUFFIXES and not Path(source).is_dir():
             jobs += jobs_from_table(source, out_dir=folder, style=style, suffix=suffix, **options)
             continue
         if style is None:
@@ -87,7 +89,12 @@ def jobs_from(
         if not jobs or notify is None:
             raise reason
         notify(str(reason))
-    return [replace(job, strip_metadata=strip_metadata) for job in jobs]
+    missing = [job.content for job in jobs if _is_missing_folder(job.content)]
+    if len(missing) == len(jobs) > 0:
+        raise PictureReadError(missing_sentence(missing[0]))
+    return [
+        replace(job, strip_metadata=strip_metadata) for job in _with_distinct_outputs(jobs, suffix)
+    ]
 
 
 def jobs_from_table(
@@ -199,6 +206,32 @@ def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
             )
         if any(row.values()):
             yield row
+
+
+def _is_missing_folder(path: Path) -> bool:
+    """True for a missing file whose name has no ending, so that a folder may be meant."""
+    return not path.suffix and not os.path.lexists(path)
+
+
+def _with_distinct_outputs(jobs: Sequence[Job], suffix: str | None) -> Iterator[Job]:
+    """The jobs; photos of endings that no result has leave their results' names to others.
+
+    A camera's raw file, which cannot be read, lies beside a JPEG file of the same stem.
+    """
+    # Some file systems ignore case.
+    taken = {str(job.output).casefold() for job in jobs if not _gives_way(job)}
+    for job in jobs:
+        if _gives_way(job):
+            is_named_by_default = job.output.name == _output_name(job.content, suffix)
+            if is_named_by_default and str(job.output).casefold() in taken:
+                name = job.content.name + job.output.suffix
+                job = replace(job, output=job.output.with_name(name))
+            taken.add(str(job.output).casefold())
+        yield job
+
+
+def _gives_way(job: Job) -> bool:
+    return job.content.suffix.lower() not in SUFFIXES
 
 
 def _output_name(photo: Path, suffix: str | None) -> str:

@@ -86,7 +86,7 @@ class JobRunner:
         if frames is not None:
             job = frames.with_frame_options(job)
         outcome: JobEvent = self._existing(job) or self._planned(job)
-        if frames is not None:
+        if frames is not None and not isinstance(outcome, JobDiffers):
             frames.has_previous = True
             frames.repainted |= isinstance(outcome, JobPlanned)
         yield outcome

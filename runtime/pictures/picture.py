@@ -195,7 +195,7 @@ class Picture:
         )
         colors = oriented[..., :color_channels]
         visible = None if alpha is None else alpha > 0
-        srgb = keep_gray(to_srgb(colors, source=source, visible=visible), colors)
+        srgb = keep_gray(to_srgb(colors, source=source, visible=visible), colors, visible)
         return _build(
             to_unit_range(srgb, channels=3),
             alpha=alpha,

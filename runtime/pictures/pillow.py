@@ -23,7 +23,7 @@ from nstrt.runtime.pictures.formats.color_source import choose_source
 from nstrt.runtime.pictures.formats.facts import Facts, fallback_note
 from nstrt.runtime.pictures.formats.inspection import inspect_file
 from nstrt.runtime.pictures.formats.sniff import detect_format
-from nstrt.runtime.pictures.metadata.exif_block import is_adobe_rgb
+from nstrt.runtime.pictures.metadata.exif_block import is_adobe_rgb, orientation_by_tags
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name
 
 if TYPE_CHECKING:
@@ -214,7 +214,11 @@ def _orientation(image: Image.Image, facts: Facts) -> int:
     orientation = None
     # Pillow raises many kinds of exceptions for broken EXIF data.
     with suppress(Exception):
-        orientation = image.getexif().get(_EXIF_ORIENTATION)
+        if image.format == "AVIF":
+            # Pillow would turn it by XMP too.
+            orientation = orientation_by_tags(image.info["exif"])
+        else:
+            orientation = image.getexif().get(_EXIF_ORIENTATION)
     if not isinstance(orientation, int) or orientation not in range(2, 9):
         return 1
     if isinstance(image, ImageFile.ImageFile):

@@ -18,7 +18,8 @@ class Interrupt:
     """Flag that any thread may set and that a computation checks between layers."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A signal's handler may request while this thread holds the lock.
+        self._lock = threading.RLock()
         self._requested = False
         self._callback: Callable[[], None] | None = None
 

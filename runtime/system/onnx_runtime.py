@@ -11,23 +11,17 @@ _VARIABLE = "ORT_DISABLE_TELEMETRY"
 """Variable that ONNX Runtime reads when it is imported."""
 
 
-def switch_off_telemetry() -> bool:
-    """Switch ONNX Runtime's telemetry off before its import, unless the environment decides.
-
-    Returns False if the variable ``ORT_DISABLE_TELEMETRY`` was set before.
-    """
-    if _VARIABLE in os.environ:
-        return False
-    os.environ[_VARIABLE] = "1"
-    return True
+def switch_off_telemetry() -> None:
+    """Switch ONNX Runtime's telemetry off before its import, unless the environment decides."""
+    os.environ.setdefault(_VARIABLE, "1")
 
 
 def import_onnxruntime() -> Any:
     """Import ONNX Runtime, with its telemetry off unless the environment decides otherwise."""
-    switched = switch_off_telemetry()
+    switch_off_telemetry()
     import onnxruntime
 
-    if switched and hasattr(onnxruntime, "disable_telemetry_events"):
+    if os.environ[_VARIABLE] == "1" and hasattr(onnxruntime, "disable_telemetry_events"):
         # A host may have imported it before, and versions before 1.29 know no variable.
         onnxruntime.disable_telemetry_events()
     return onnxruntime

@@ -20,7 +20,8 @@ def inspect_heif(content: bytes, name: str) -> Facts:
     The decoder applies the matrix and the range of ``nclx``. Raises :class:`PictureReadError` for
     colour encodings that are not supported, and for files that are cut off.
     """
-    facts = Facts(name=name)
+    # By the properties irot and imir; those of EXIF and XMP do not count.
+    facts = Facts(name=name, oriented=True)
     meta = memoryview(b"")
     for kind, body, missing in _boxes(memoryview(content), top=True):
         if kind == b"meta":

@@ -6,6 +6,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from functools import partial
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,16 +164,14 @@ def _deflated(tags: TiffTags) -> bytes:
     """The file with compressed strips or tiles, which Pillow leaves to libtiff."""
     tiled = _TILES in tags.entries
     places, sizes = (_TILES, _TILE_SIZES) if tiled else (_STRIPS, _STRIP_SIZES)
-    packed, offsets, start = b"", [], len(tags.content)
     pieces = [
         zlib.compress(tags.content[int(place) : int(place) + int(size)], 1)
         for place, size in zip(tags.numbers(places), tags.numbers(sizes), strict=False)
     ]
-    for piece in pieces:
-        offsets.append(start + len(packed))
-        packed += piece
-    changes = {places: tuple(offsets), sizes: tuple(map(len, pieces)), _COMPRESSION: (8,)}
-    return tags.rewritten(changes, packed)
+    lengths = tuple(map(len, pieces))
+    offsets = tuple(accumulate(lengths, initial=len(tags.content)))[:-1]
+    changes = {places: offsets, sizes: lengths, _COMPRESSION: (8,)}
+    return tags.rewritten(changes, b"".join(pieces))
 
 
 def _encoding(tags: TiffTags) -> ColorEncoding | None:

@@ -17,7 +17,19 @@ __all__ = [
 ]
 
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
+_UNITS |= {16: 8, 17: 8, 18: 8}
 """Bytes of a number in each TIFF type; types 5 and 10 have two numbers for each value."""
+
+_BIGTIFF_TYPES = (16, 17, 18)
+"""Types of BigTIFF, which EXIF data cannot have."""
+
+_HEADERS = {
+    b"II*\0": ("<", False),
+    b"MM\0*": (">", False),
+    b"II+\0": ("<", True),
+    b"MM\0+": (">", True),
+}
+"""Byte order of the data, and True for BigTIFF."""
 
 _SHORT, _LONG, _RATIONAL, _UNDEFINED = 3, 4, 5, 7
 _ORIENTATION = 274
@@ -41,6 +53,9 @@ _PHOTO_PIXEL_TAGS = frozenset(
     # Colours, size and compression of the samples, and places in the picture.
     [0x9101, 0x9102, 0x9214, _COLOR_SPACE, _WIDTH, _HEIGHT, _INTEROPERABILITY, 0xA214, 0xA500]
 )
+
+_POINTERS = (_LONG, 13, 16, 18)
+"""Types of offsets of directories."""
 
 _MAX_TAGS = 1000
 """Largest number of tags of a directory; damaged ones state tens of thousands."""
@@ -171,25 +186,33 @@ def parse_block(data: bytes, *, all_tags: bool = False) -> ExifBlock:
     so is the thumbnail. Raises :class:`ValueError` if there is no directory.
     """
     data = data.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
-    if order is None or len(data) < 8:
+    order, big = _HEADERS.get(data[:4], ("", False))
+    if not order or len(data) < (16 if big else 8):
         raise ValueError("no EXIF data")
-    (start,) = struct.unpack_from(order + "I", data, 4)
-    main, damaged = _read_directory(data, start, order)
+    (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    main, damaged = _read_directory(data, start, order, big=big)
     if not main:
         raise ValueError("no EXIF tags")
     parts: list[Directory] = []
     for pointer in (_EXIF, _GPS):
         part: Directory = {}
-        if pointer in main and main[pointer].kind in (_LONG, 13) and main[pointer].count == 1:
-            (start,) = struct.unpack(order + "I", main[pointer].value)
-            part, broken = _read_directory(data, start, order)
+        if pointer in main and main[pointer].kind in _POINTERS and main[pointer].count == 1:
+            start = int.from_bytes(main[pointer].value, "little" if order == "<" else "big")
+            part, broken = _read_directory(data, start, order, big=big)
             damaged = damaged or broken
         parts.append(part)
     if not all_tags:
-        main = {tag: value for tag, value in main.items() if tag not in _PIXEL_TAGS}
-        parts[0] = {tag: value for tag, value in parts[0].items() if tag not in _PHOTO_PIXEL_TAGS}
+        main = _without(main, _PIXEL_TAGS)
+        parts = [_without(parts[0], _PHOTO_PIXEL_TAGS), _without(parts[1], frozenset())]
     return ExifBlock(order=order, main=main, photo=parts[0], place=parts[1], damaged=damaged)
+
+
+def _without(tags: Directory, left_out: frozenset[int]) -> Directory:
+    return {
+        number: tag
+        for number, tag in tags.items()
+        if number not in left_out and tag.kind not in _BIGTIFF_TYPES
+    }
 
 
 def orientation_by_tags(data: bytes) -> int | None:
@@ -248,23 +271,26 @@ def _number(tag: Tag | None, kind: int, order: str) -> int | None:
     return int(value)
 
 
-def _read_directory(data: bytes, start: int, order: str) -> tuple[Directory, bool]:
+def _read_directory(
+    data: bytes, start: int, order: str, *, big: bool = False
+) -> tuple[Directory, bool]:
     """Return the readable tags of a directory, and True if others are damaged."""
+    head, offset, width, entry = ("Q", "Q", 8, 20) if big else ("H", "I", 4, 12)
     try:
-        (count,) = struct.unpack_from(order + "H", data, start)
-    except struct.error:
+        (count,) = struct.unpack_from(order + head, data, start)
+    except (struct.error, OverflowError):
         return {}, True
     tags: Directory = {}
     damaged = count > _MAX_TAGS
     for index in range(min(count, _MAX_TAGS)):
-        place = start + 2 + 12 * index
-        if place + 12 > len(data):
+        place = start + struct.calcsize(head) + entry * index
+        if place + entry > len(data):
             return tags, True
-        number, kind, values = struct.unpack_from(order + "HHI", data, place)
+        number, kind, values = struct.unpack_from(order + "HH" + offset, data, place)
         size = _UNITS.get(kind, 0) * values * (2 if kind in (5, 10) else 1)
-        place += 8
-        if size > 4:
-            (place,) = struct.unpack_from(order + "I", data, place)
+        place += entry - width
+        if size > width:
+            (place,) = struct.unpack_from(order + offset, data, place)
         if not size or place + size > len(data):
             # Cameras write tags without a value; that is no damage.
             damaged = damaged or (values > 0 and kind in _UNITS)

@@ -142,12 +142,13 @@ def _collect(
 ) -> Metadata:
     """Clean the data; ``exif`` may be a TIFF file, whose damage is another matter."""
     damage = []
+    resolution = _usable(resolution)
     turned = orientation in range(2, 9)
     block, packet = ExifBlock(), b""
     if exif:
         try:
             block = parse_block(exif)
-            resolution = resolution or resolution_by_tags(exif)
+            resolution = resolution or _usable(resolution_by_tags(exif))
         except ValueError:
             if not is_tiff:
                 damage.append(f"The EXIF data of {owner} is damaged and was left out.")
@@ -163,14 +164,19 @@ def _collect(
             damage.append(f"The XMP data of {owner} is damaged and was left out.")
     if resolution is not None and orientation in (5, 6, 7, 8):
         resolution = resolution[::-1]
-    usable = resolution is not None and all(0 < value < _MAX_DOTS for value in resolution)
     return Metadata(
-        resolution=resolution if usable else None,
+        resolution=resolution,
         exif=block,
         iptc=records,
         xmp=packet,
         damage=tuple(damage),
     )
+
+
+def _usable(resolution: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The resolution; ``None`` for numbers that are none, such as the 0 of some cameras."""
+    sane = resolution is not None and all(0 < value < _MAX_DOTS for value in resolution)
+    return resolution if sane else None
 
 
 def _jfif_resolution(content: bytes) -> tuple[float, float] | None:

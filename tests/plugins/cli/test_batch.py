@@ -111,9 +111,15 @@ def test_the_log_has_a_line_for_each_step_of_each_photo(
         assert {line["output"] for line in steps} == {str(tmp_path / "out" / name)}
 
 
-def test_a_log_over_a_picture_is_refused(photos: Path, tmp_path: Path, capsys: Capture) -> None:
-    before = (photos / "a.jpg").read_bytes()
-    arguments = ["batch", photos, "--style", NIGHT, "--out-dir", tmp_path, *FLAGS]
-    assert nstrt(*arguments, "--log", photos / "a.jpg") == 2
-    assert "would be written over a picture" in capsys.readouterr().err
-    assert (photos / "a.jpg").read_bytes() == before
+def test_a_log_over_a_file_of_the_batch_is_refused(
+    photos: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text(f"content\n{photos / 'a.jpg'}\n")
+    init = photos / "b.png"
+    arguments = ["batch", table, "--style", NIGHT, "--out-dir", tmp_path, "--init", init, *FLAGS]
+    for file in (photos / "a.jpg", table, init):
+        before = file.read_bytes()
+        assert nstrt(*arguments, "--log", file) == 2
+        assert "would be written over a file of the batch" in capsys.readouterr().err
+        assert file.read_bytes() == before

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nstrt.runtime import Picture, PictureReadError, jobs_from
+from nstrt.runtime import Batch, Picture, PictureReadError, jobs_from
 from nstrt.runtime.batch.find_photos import find_photos
-from nstrt.runtime.pictures import save
+from nstrt.runtime.pictures import read_picture, save
 
 from support import NIGHT
 
@@ -120,6 +120,29 @@ def test_sources_without_photos_stop_nothing_that_has_some(folder: Path, tmp_pat
         jobs_from([empty], style=NIGHT, out_dir=tmp_path / "out", notify=lines.append)
 
 
-def test_a_missing_folder_is_called_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(PictureReadError, match="no folder or photo 'holidy'"):
-        find_photos("holidy", results=tmp_path)
+def test_a_missing_folder_fails_as_a_missing_photo_does(folder: Path, tmp_path: Path) -> None:
+    sources = [photo(folder / "a.jpg"), tmp_path / "holidy"]
+    jobs = jobs_from(sources, style=NIGHT, out_dir=tmp_path, notify=print)
+    assert [job.content.name for job in jobs] == ["a.jpg", "holidy"]
+    with pytest.raises(PictureReadError, match="no picture or folder"):
+        read_picture(jobs[1].content)
+    with pytest.raises(PictureReadError, match="no picture or folder 'holidy'"):
+        jobs_from(["holidy"], style=NIGHT, out_dir=tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_picture_of_another_ending_leaves_the_results_name_to_a_photo(
+    folder: Path, tmp_path: Path, suffix: str
+) -> None:
+    for name in ("a.CR2", "a.JPG", "a.heic", "b.jfif", "b.jpe"):
+        photo(folder / name)
+    jobs = jobs_from([str(folder / "*")], style=NIGHT, out_dir=tmp_path, suffix=suffix)
+    expected = ["a.CR2", "a", "a.heic", "b", "b.jpe"]
+    assert [job.output.name for job in jobs] == [name + suffix for name in expected]
+    Batch(jobs)
+
+
+def test_a_folder_with_the_name_of_a_table_is_a_folder(tmp_path: Path) -> None:
+    photo(tmp_path / "trip.csv" / "a.jpg")
+    jobs = jobs_from([tmp_path / "trip.csv"], style=NIGHT, out_dir=tmp_path)
+    assert [job.content.name for job in jobs] == ["a.jpg"]

@@ -343,6 +343,28 @@ def test_cmyk_without_a_profile_is_noted() -> None:
     assert decode_picture(encoded(image, "TIFF", icc_profile=profile), name="a").notes == ()
 
 
+def calibrated_bmp(space: bytes, points: list[tuple[float, float]], gamma: float) -> bytes:
+    """A BMP file with a header of version 4."""
+    content = encoded(Image.fromarray(COLORS), "BMP")
+    numbers = [round(value * 2**30) for x, y in points for value in (x, y, 1 - x - y)]
+    header = struct.pack("<I", 108) + content[18:54] + bytes(16) + space
+    header += struct.pack("<9i3I", *numbers, *[round(gamma * 65536)] * 3)
+    return content[:10] + struct.pack("<I", 122) + header + content[54:]
+
+
+@pytest.mark.parametrize("gamma", [2.2, 1 / 2.2])
+def test_the_calibration_of_a_bmp_is_converted(gamma: float) -> None:
+    points = [(0.64, 0.33), (0.21, 0.71), (0.15, 0.06)]
+    expected = srgb(UNIT**2.2 @ np.transpose(ADOBE_TO_SRGB))
+    assert differences(calibrated_bmp(bytes(4), points, gamma), expected) < 2
+    for content in (
+        calibrated_bmp(b"BGRs", points, gamma),
+        calibrated_bmp(b"BGRs", points, 0),
+        calibrated_bmp(bytes(4), [(0.64, 0.33), (0.3, 0.6), (0.15, 0.06)], gamma),
+    ):
+        assert differences(content, UNIT) < 1e-4
+
+
 def test_the_profile_of_a_gif_is_converted() -> None:
     content = encoded(Image.fromarray(COLORS[:8, :32]).resize((32, 24)).quantize(64), "GIF")
     blocks = b"".join(

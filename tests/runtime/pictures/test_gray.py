@@ -10,6 +10,7 @@ from PIL import Image, ImageCms
 
 from nstrt.runtime.pictures import Picture, match_colors, to_gray
 from nstrt.runtime.pictures.colors.gray import is_gray, keep_gray
+from nstrt.runtime.pictures.vips import libvips
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
 COLORS = np.random.default_rng(2).random((16, 16, 3), np.float32)
@@ -50,6 +51,17 @@ def test_grays_in_a_wide_gamut_give_grays() -> None:
     xyz = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image.info["icc_profile"] = xyz
     assert Picture.from_pillow(image).is_gray
+
+
+def test_invisible_colors_do_not_decide_if_a_photo_is_gray() -> None:
+    samples = np.dstack([np.repeat(LEVELS, 3, axis=2), np.full((16, 16), 255, np.uint8)])
+    samples[:8, :, 3] = 0
+    tinted = samples.copy()
+    tinted[:8, :, 0] ^= 99
+    profile = libvips().Image.profile_load("p3")
+    gray = Picture.from_samples(samples, source=profile)
+    assert gray.is_gray
+    np.testing.assert_array_equal(Picture.from_samples(tinted, source=profile).rgb, gray.rgb)
 
 
 def test_rounding_of_a_conversion_is_undone_and_tints_are_kept() -> None:

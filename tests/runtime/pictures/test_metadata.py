@@ -36,6 +36,8 @@ from support.photo_data import (
 )
 
 SUFFIXES = ["jpg", "png", "tif", "webp", "avif"]
+BIG = "big.tif"
+"""A BigTIFF file, with offsets of 64 bits."""
 RECIPE = {"nstrt": "1", "losses": {"content": 0.5}}
 LI = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li"
 
@@ -56,10 +58,10 @@ def photo(suffix: str) -> bytes:
         image = image.copy(xres=300 / 25.4, yres=300 / 25.4)
         return bytes(image.heifsave_buffer(compression="av1", keep="exif:xmp"))
     content = io.BytesIO()
-    if suffix == "tif":
+    if suffix in ("tif", BIG):
         tags = exif_tags(dots=300)
         tags[700], tags[33723] = XMP, IPTC
-        photo_image().save(content, "TIFF", tiffinfo=tags)
+        photo_image().save(content, "TIFF", tiffinfo=tags, big_tiff=suffix == BIG)
     elif suffix == "webp":
         photo_image().save(content, "WEBP", lossless=True, exif=exif_data(dots=300), xmp=XMP)
     else:
@@ -109,7 +111,7 @@ def assert_kept(image: Image.Image, *, size: tuple[int, int]) -> None:
 # Formats in and out
 
 
-@pytest.mark.parametrize("source", SUFFIXES)
+@pytest.mark.parametrize("source", [*SUFFIXES, BIG])
 @pytest.mark.parametrize("target", SUFFIXES)
 def test_data_of_every_format_is_kept_in_every_format(
     tmp_path: Path, source: str, target: str
@@ -125,7 +127,7 @@ def test_data_of_every_format_is_kept_in_every_format(
     assert b'Rating="5"' in packet
     assert not any(word in packet for word in (b"Orientation", b"Thumbnails", b"hdrgm:Version"))
     assert read_recipe(tmp_path / f"out.{target}") == RECIPE
-    has_iptc = source in ("jpg", "tif")
+    has_iptc = source in ("jpg", "tif", BIG)
     assert any("IPTC" in note for note in notes) == (has_iptc and target in ("webp", "avif"))
     if has_iptc and target in ("jpg", "tif"):
         assert IptcImagePlugin.getiptcinfo(image)[2, 80].decode() == AUTHOR
@@ -201,7 +203,7 @@ def test_resolution_alone_is_kept(tmp_path: Path, suffix: str) -> None:
 
 def test_centimetres_and_aspects_are_understood() -> None:
     content = jpeg_photo(exif=b"")
-    place = content.index(b"JFIF\0") + 7
+    place = content.rindex(b"JFIF\0") + 7
     for unit, expected in ((2, (254, 254)), (1, (100, 100)), (0, None)):
         changed = content[:place] + struct.pack(">BHH", unit, 100, 100) + content[place + 5 :]
         resolution = decode_picture(changed, name="photo").metadata.resolution
@@ -210,6 +212,13 @@ def test_centimetres_and_aspects_are_understood() -> None:
     photo_image().save(image, "TIFF", resolution_unit="cm", x_resolution=100, y_resolution=50)
     resolution = decode_picture(image.getvalue(), name="photo").metadata.resolution
     assert resolution == pytest.approx((254, 127))
+
+
+def test_a_resolution_of_zero_counts_as_none_and_exif_data_is_asked() -> None:
+    content = bytearray(jpeg_photo(exif=exif_data(dots=300)))
+    place = content.rindex(b"JFIF\0")
+    content[place + 7 : place + 12] = b"\1\0\0\0\0"
+    assert decode_picture(bytes(content), name="photo").metadata.resolution == (300, 300)
 
 
 def test_the_print_size_stays() -> None:
@@ -284,7 +293,9 @@ def test_cut_off_data_stops_no_reading(suffix: str) -> None:
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_are_parsed_or_refused(rubbish: bytes, place: int) -> None:
     block = exif_data()
-    for data in (rubbish, b"II*\0\x08\0\0\0" + rubbish, block[:place] + rubbish + block[place:]):
+    classic, big = b"II*\0\x08\0\0\0", b"MM\0+\0\x08\0\0" + (16).to_bytes(8)
+    inserted = block[:place] + rubbish + block[place:]
+    for data in (rubbish, classic + rubbish, big + rubbish, big[:8] + rubbish, inserted):
         try:
             parsed = parse_block(data)
         except ValueError:

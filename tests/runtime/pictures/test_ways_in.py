@@ -181,6 +181,14 @@ def test_a_decoded_pillow_image_is_the_same_as_its_file(tmp_path: Path, name: st
     assert_same(Picture.from_pillow(Image.open(path)), expected)
 
 
+@pytest.mark.parametrize("own", [1, 6])
+def test_avif_is_turned_by_its_own_properties_and_not_by_xmp(own: int) -> None:
+    content = encoded(IMAGE, "AVIF", exif=turned(own), xmp=XMP)
+    size = IMAGE.size[::-1] if own == 6 else IMAGE.size
+    assert as_picture(content).size == size
+    assert as_picture(loaded(Image.open(io.BytesIO(content)))).size == size
+
+
 @pytest.mark.parametrize("name", ["P3.png", "HLG.png", "PQ gray.png", "linear.tif"])
 def test_a_decoded_pillow_image_keeps_the_colors_of_its_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

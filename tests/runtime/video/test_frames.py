@@ -140,5 +140,8 @@ def test_a_batch_of_frames_resumes_after_the_last_finished_frame(
     (out / "f0.png").unlink()
     counts = run_batch(3)
     assert (counts["done"], counts["differs"], counts["failed"]) == (1, 2, 0)
+    # A dry run tells the same of frames behind one whose result is another picture.
+    (out / "f0.png").write_bytes((tmp_path / "f0.png").read_bytes())
+    assert run_batch(3, "--dry-run")["differs"] == run_batch(3)["differs"] == 3
     assert nstrt(*arguments, "--jobs", "2") == 2
     assert "--jobs" in capsys.readouterr().err
