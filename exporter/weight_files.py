@@ -193,18 +193,18 @@ def keras_name(layer: str) -> str:
 def load_pickle(path: Path) -> dict[str, Tensor]:
     """Load the tensors of a torch file without executing code."""
     try:
-        archive = zipfile.is_zipfile(path)
-        if archive:
-            _check_archive(path)
+        _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Mapped tensors take no memory until they are read.
-            stored = torch.load(path, map_location="cpu", weights_only=True, mmap=archive or None)
+            stored = torch.load(path, map_location="cpu", weights_only=True)
     except WeightsError:
         raise
     except Exception as error:
         # torch's exceptions for damaged files have no common base.
         raise _damaged(path) from error
+    finally:
+        # A load that fails leaves its sparse tensors there, and the next load would judge them.
+        getattr(torch._utils, "_sparse_tensors_to_validate", []).clear()
     if isinstance(stored, dict):
         stored = stored.get("state_dict", stored)
     if not isinstance(stored, dict):
@@ -213,12 +213,21 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise :class:`WeightsError` for an archive that inflates, which torch never writes."""
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            small = not entry.filename.endswith(".pkl") or entry.file_size <= _MAX_PICKLE
-            if entry.compress_type != zipfile.ZIP_STORED or not small:
-                raise _damaged(path)
+    """Raise :class:`WeightsError` for an archive with more data than its file has bytes.
+
+    torch compresses nothing; older torch files are no archives.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+    if (
+        sum(entry.file_size for entry in entries) > path.stat().st_size
+        or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+        or any(e.file_size > _MAX_PICKLE for e in entries if e.filename.endswith(".pkl"))
+    ):
+        raise _damaged(path)
 
 
 @contextmanager

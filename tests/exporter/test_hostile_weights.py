@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import sys
 import time
 import zipfile
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +55,23 @@ def inflated(folder: Path) -> Path:
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target,
     ):
         for entry in source.infolist():
-            with source.open(entry) as data, target.open(entry.filename, "w") as copy:
+            with source.open(entry) as data, target.open(entry.filename, "w") as packed:
                 while piece := data.read(1 << 24):
-                    copy.write(piece)
+                    packed.write(piece)
     plain.unlink()
+    return path
+
+
+def overlapping(folder: Path) -> Path:
+    """An archive of a thousand names for the same data."""
+    path = pth(torch.zeros(SHAPE))(folder)
+    with zipfile.ZipFile(path, "a") as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+        for number in range(1000):
+            other = copy(largest)
+            other.filename = f"archive/data/{number + 9}"
+            archive.filelist.append(other)
+        archive._didModify = True  # type: ignore[attr-defined]
     return path
 
 
@@ -120,6 +135,7 @@ FILES = {
     "a state that is a tensor": pth(0, state_dict=torch.zeros(3)),
     "infinite as float32": pth(torch.full(SHAPE, 1e300, dtype=torch.float64)),
     "inflated": inflated,
+    "overlapping": overlapping,
     "h5 of 8 GB": large_h5((GIGA, 2)),
     "h5 of 8 GB beside": h5(lambda group: group.create_dataset("other", (GIGA, 2), "f4")),
     "h5 with large chunks": large_h5(KERNEL, chunks=(999, 99, 99, 99), maxshape=OPEN),
@@ -147,7 +163,7 @@ def test_files_of_another_content_are_refused(kind: str, tmp_path: Path) -> None
     assert time.process_time() - started < 5
 
 
-def test_large_arrays_beside_the_weights_take_no_memory(tmp_path: Path) -> None:
+def test_large_arrays_beside_the_weights_take_no_more_than_their_bytes(tmp_path: Path) -> None:
     weight = torch.rand(SHAPE)
     values = {"features.0.weight": weight, "features.0.bias": BIAS, "other": torch.zeros(1 << 25)}
     torch.save(values, tmp_path / "w.pth")
@@ -161,7 +177,8 @@ def test_large_arrays_beside_the_weights_take_no_memory(tmp_path: Path) -> None:
         with measured_peak() as peak:
             found = read_convolutions(tmp_path / name, "conv1_1")["conv1_1"]
         assert np.array_equal(found.weight.numpy(), weight.numpy()), name
-        assert peak.bytes < MEMORY, name
+        # torch reads whole files.
+        assert peak.bytes < MEMORY + (name == "w.pth") * (tmp_path / name).stat().st_size, name
 
 
 def test_a_file_larger_than_any_of_vgg19_is_refused(tmp_path: Path) -> None:
@@ -170,3 +187,20 @@ def test_a_file_larger_than_any_of_vgg19_is_refused(tmp_path: Path) -> None:
         file.truncate(3 * GIGA)
     with pytest.raises(WeightsError, match=r"has 3\.0 GB"):
         read_convolutions(path, "conv1_1")
+
+
+def test_a_refused_file_has_no_effect_on_the_next(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.mkdir()
+    bad.mkdir()
+    whole = pth(torch.zeros(SHAPE))(good)
+    with torch.sparse.check_sparse_tensor_invariants(False):
+        broken = torch.sparse_coo_tensor(torch.tensor([[9]]), torch.ones(1), (3,))
+        hostile = pth(torch.zeros(SHAPE), more=broken, last=3)(bad)
+    content = bytearray(hostile.read_bytes())
+    place = content.index(b"last")
+    for at in range(place, place + 12):
+        hostile.write_bytes(content[:at] + b"\xff" + content[at + 1 :])
+        with contextlib.suppress(WeightsError):
+            read_convolutions(hostile, "conv1_1")
+        read_convolutions(whole, "conv1_1")
