@@ -178,9 +178,10 @@ def stylize(
     call; hold a :class:`StyleTransfer` to decide when they go.
     """
     transfer = _take_transfer(StylizeOptions.of(**options))
-    result = transfer.stylize(content, style, regions=regions, protect=protect)
-    _kept[:] = [transfer]
-    return result
+    try:
+        return transfer.stylize(content, style, regions=regions, protect=protect)
+    finally:
+        _kept[:] = [transfer]
 
 
 _kept: list[StyleTransfer] = []

@@ -176,7 +176,11 @@ def _usage_message(error: Any, arguments: Sequence[str]) -> str:
 _PLAIN_WORDS = (
     (r"Input should be a valid integer.*", "it must be a whole number."),
     (r"Input should be a valid number.*", "it must be a number."),
-    (r"Got unexpected extra arguments? ?\(s?\)?", "There is one name too many "),
+    (r"Got unexpected extra argument\S* (\(\S*\))$", r"There is one name too many \1"),
+    (
+        r"Got unexpected extra argument\S* \((\S+) .* (\S+)\)$",
+        r"There are too many names (\1 to \2); nstrt batch paints several photos",
+    ),
     (r"Input should be greater than or equal to (.*)", r"it must be at least \1."),
     (r"Input should be less than or equal to (.*)", r"it must be at most \1."),
     (r" \((Possible options|Did you mean).*\)", ""),

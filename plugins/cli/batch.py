@@ -125,8 +125,7 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     )
     if arguments.log is not None:
         _check_log(arguments.log, jobs, arguments.photos)
-    if not arguments.dry_run:
-        _make_folder(arguments.out_dir)
+    _make_folder(arguments.out_dir, dry_run=arguments.dry_run)
     with ExitStack() as stack:
         log = None
         if arguments.log is not None and not arguments.dry_run:
@@ -156,12 +155,17 @@ def _check_log(log: Path, jobs: Sequence[Job], sources: Sequence[Path]) -> None:
         )
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, *, dry_run: bool) -> None:
+    """Make the folder of the results, and those above it; a dry run only checks the name."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise PictureWriteError(f"'{path}' is a file; name a folder for the results.")
     try:
-        folder.mkdir(exist_ok=True)
+        if not dry_run:
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PictureWriteError(
-            f"The folder '{folder}' cannot be made; name one in a folder that exists."
+            f"The folder '{folder}' cannot be made ({error.strerror}); name another."
         ) from error
 
 

@@ -127,7 +127,7 @@ class Outcomes:
         words += [f"{self.skipped} done before"] * bool(self.skipped)
         words += [f"{len(self.differing)} made otherwise before"] * bool(self.differing)
         words += [f"{len(self.failed)} failed"] * bool(self.failed)
-        words += [f"{left} left for another time"] * bool(left)
+        words += [f"{left} left, where the next run goes on"] * bool(left)
         return ", ".join(words) + ("" if planned else f", {seconds:.0f} s")
 
     def print_errors(self, *, reasons: bool) -> None:

@@ -171,13 +171,14 @@ def _follow(exploration: Exploration, *, quiet: bool) -> None:
 def _save_sheets(exploration: Exploration, sheets: Sequence[Path], arguments: Arguments) -> None:
     from nstrt.runtime.analysis.contact_sheet import contact_sheet
     from nstrt.runtime.pictures import save
+    from nstrt.runtime.run.recipe import recipe_of_kind
 
     content, style = arguments.content, arguments.style
     for page, path in enumerate(sheets):
         sheet = contact_sheet(
             exploration, page, content=content.name, style=style.name, stem=content.stem
         )
-        save(sheet, path, recipe=None, overwrite=arguments.force)
+        save(sheet, path, recipe=recipe_of_kind("sheet"), overwrite=arguments.force)
 
 
 def _stylize_command(cell: Cell, arguments: Arguments) -> str:

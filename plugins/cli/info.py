@@ -83,14 +83,19 @@ def _lines(picture: Path | None, *, full: bool, as_json: bool) -> Iterable[str]:
     return [*summary, f"All of it: {shlex.join(command)}"]
 
 
+_KINDS = {"preview": "a preview", "sheet": "a contact sheet", "film": "the film of a run"}
+"""Pictures of nstrt that are no results, by the key in their recipe."""
+
+
 def _recipe(picture: Path) -> dict[str, Any]:
     from nstrt.runtime.pictures import read_recipe
 
     recipe = read_recipe(picture)
-    if recipe is not None and recipe.get("preview"):
-        raise PictureReadError(
-            f"'{picture}' is a preview, which does not say how it was made; name the result."
-        )
+    for kind, words in _KINDS.items():
+        if recipe is not None and recipe.get(kind):
+            raise PictureReadError(
+                f"'{picture}' is {words}, which does not say how it was made; name a result."
+            )
     if recipe is None:
         raise PictureReadError(
             f"'{picture}' does not say how it was made: nstrt did not make it, or another "

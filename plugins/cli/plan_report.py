@@ -66,8 +66,9 @@ def enlargement_lines(plan: Plan, photo_size: tuple[int, int]) -> Iterator[str]:
     """A line if the plan enlarges the photo."""
     size, photo = max(plan.scales[-1].width, plan.scales[-1].height), max(photo_size)
     if size > photo:
+        times = f"{size / photo:.{1 if size > 1.1 * photo else 2}f}"
         yield (
-            f"--size {size} enlarges the photo {size / photo:.2g} times: "
+            f"--size {size} enlarges the photo {times} times: "
             f"it has {photo} pixels on its long side."
         )
 

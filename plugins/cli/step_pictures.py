@@ -25,12 +25,13 @@ class StepPictures:
     def update(self, event: Event) -> None:
         """Save the picture of a :class:`Preview`; ignore other events."""
         from nstrt.runtime.pictures import Picture, save
+        from nstrt.runtime.run.recipe import recipe_of_kind
 
         if not isinstance(event, Preview):
             return
         path = self._output.with_name(_name(self._output, f"{event.step:05}"))
         try:
-            save(Picture(rgb=event.rgb), path, recipe=None, overwrite=True)
+            save(Picture(rgb=event.rgb), path, recipe=recipe_of_kind("preview"), overwrite=True)
         except PictureWriteError as error:
             self._notify(f"A picture on the way was not saved: {error}")
 

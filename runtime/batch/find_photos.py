@@ -93,6 +93,9 @@ def _is_result(path: Path) -> bool:
     # PNG files compress the packet, but not its name.
     if NAMESPACE.encode() not in ends and b"XML:com.adobe.xmp" not in ends:
         return False
+    if detect_format(ends) == "GIF":
+        # A film's packet is a comment.
+        return True
     try:
         return read_recipe(path) is not None
     except PictureReadError:

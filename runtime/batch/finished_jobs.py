@@ -31,7 +31,7 @@ def differences_of_result(
         recipe = read_recipe(job.output)
     except PictureReadError:
         recipe = None
-    if recipe is None or recipe.get("preview"):
+    if recipe is None or "options" not in recipe:
         return ["it does not say how it was made"]
     changes = differences(
         recipe,

@@ -25,7 +25,7 @@ __all__ = ["TABLE_SUFFIXES", "jobs_from", "jobs_from_table"]
 TABLE_SUFFIXES = (".csv", ".toml")
 """File name endings of tables."""
 
-_SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp", "HEIF": ".avif"}
+_SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp"}
 """Endings of results for photos of another ending; .png for all other formats."""
 
 
@@ -44,7 +44,8 @@ def jobs_from(
     A folder stands for the pictures in it, without those of its subfolders and without results of
     nstrt; for tables see :func:`jobs_from_table`. Results go into ``out_dir`` under the photo's
     name. Their file format is ``suffix``, or else the photo's own, or .png if nstrt cannot write
-    that. If ``a.jpg`` has a result of that name, that of ``a.heic`` is called ``a.heic.jpg``.
+    that. Where ``a.jpg`` is taken, the result of ``a.heic`` is called
+    ``a.heic.jpg``, and that of ``b/a.jpg`` ``b-a.jpg``.
     ``strip_metadata`` leaves out the photos' own data. ``options`` are those of
     :class:`StylizeOptions`. ``notify`` gets a sentence for a folder or pattern without photos, if
     other sources have some.
@@ -213,25 +214,29 @@ def _is_missing_folder(path: Path) -> bool:
     return not path.suffix and not os.path.lexists(path)
 
 
-def _with_distinct_outputs(jobs: Sequence[Job], suffix: str | None) -> Iterator[Job]:
-    """The jobs; photos of endings that no result has leave their results' names to others.
+def _with_distinct_outputs(jobs: Sequence[Job], suffix: str | None) -> list[Job]:
+    """The jobs; photos of one stem, or of one name in two folders, have results of their own.
 
     A camera's raw file, which cannot be read, lies beside a JPEG file of the same stem.
     """
-    # Some file systems ignore case.
-    taken = {str(job.output).casefold() for job in jobs if not _gives_way(job)}
-    for job in jobs:
-        if _gives_way(job):
-            is_named_by_default = job.output.name == _output_name(job.content, suffix)
-            if is_named_by_default and str(job.output).casefold() in taken:
-                name = job.content.name + job.output.suffix
-                job = replace(job, output=job.output.with_name(name))
-            taken.add(str(job.output).casefold())
-        yield job
 
+    def rank(job: Job) -> int:
+        """Lower for jobs that keep their name: the table's, equal endings, known endings."""
+        ending = job.content.suffix.lower()
+        if job.output.name != _output_name(job.content, suffix):
+            return 0
+        return 1 if ending == job.output.suffix.lower() else 2 if ending in SUFFIXES else 3
 
-def _gives_way(job: Job) -> bool:
-    return job.content.suffix.lower() not in SUFFIXES
+    distinct = list(jobs)
+    taken: set[str] = set()
+    for index, job in sorted(enumerate(jobs), key=lambda item: rank(item[1])):
+        # Some file systems ignore case.
+        if rank(job) and str(job.output).casefold() in taken:
+            name, ending = job.content.name, job.output.suffix
+            name = name + ending if rank(job) > 1 else f"{job.content.parent.name}-{name}"
+            distinct[index] = replace(job, output=job.output.with_name(name))
+        taken.add(str(distinct[index].output).casefold())
+    return distinct
 
 
 def _output_name(photo: Path, suffix: str | None) -> str:

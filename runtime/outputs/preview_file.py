@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 from nstrt.runtime.errors import OptionError, PictureReadError, PictureWriteError
 from nstrt.runtime.pictures import Picture, check_writable, read_recipe, resize, save
 from nstrt.runtime.run.events import Event, Finished, Started, Step
+from nstrt.runtime.run.recipe import recipe_of_kind
 
 __all__ = ["SECONDS", "PreviewFile"]
 
@@ -71,7 +71,7 @@ class PreviewFile:
         if self._failed:
             return
         try:
-            recipe = {"nstrt": version("nstrt"), "preview": True}
+            recipe = recipe_of_kind("preview")
             save(picture, self.path, recipe=recipe, overwrite=True, strip_metadata=True)
         except PictureWriteError as error:
             self._failed = True

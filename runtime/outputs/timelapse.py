@@ -17,9 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstrt.runtime.errors import OptionError, PackageMissingError, PictureWriteError
-from nstrt.runtime.pictures import check_target, resize, write_error_sentence
+from nstrt.runtime.pictures import (
+    check_target,
+    recipe_to_xmp,
+    resize,
+    write_error_sentence,
+)
 from nstrt.runtime.pictures.values import quantize
 from nstrt.runtime.run.events import Event, Finished, Started, Step
+from nstrt.runtime.run.recipe import recipe_of_kind
 from nstrt.runtime.system.files import atomic_write, remove_stale_temporaries, temporary_folder
 
 if TYPE_CHECKING:
@@ -180,13 +186,21 @@ def write_film(target: Path, size: tuple[int, int], frames: list[Path]) -> None:
             case ".mp4":
                 _write_mp4(temporary, sequence)
             case ".gif":
-                sequence.save(temporary, save_all=True, duration=sequence.milliseconds, loop=0)
+                # GIF has no place for XMP data that other programs know.
+                sequence.save(
+                    temporary,
+                    save_all=True,
+                    duration=sequence.milliseconds,
+                    loop=0,
+                    comment=recipe_to_xmp(recipe_of_kind("film")),
+                )
             case _:
                 sequence.save(
                     temporary,
                     save_all=True,
                     duration=sequence.milliseconds,
                     loop=0,
+                    xmp=recipe_to_xmp(recipe_of_kind("film")),
                     quality=85,
                     method=2,
                 )

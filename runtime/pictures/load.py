@@ -34,7 +34,7 @@ def as_picture(source: PictureSource) -> Picture:
     if isinstance(source, str | os.PathLike):
         return read_picture(os.fspath(source))
     if isinstance(source, bytes | bytearray | memoryview):
-        return replace(decode_picture(bytes(source), name="in memory"), name="")
+        return replace(decode_picture(bytes(source), name="picture in memory"), name="")
     if isinstance(source, np.ndarray):
         return Picture.from_array(source)
     # A tensor or a Pillow image exists only if its package is already imported.
@@ -77,7 +77,7 @@ def _opened_picture(image: Any) -> Picture | None:
         return None
     path = getattr(image, "filename", "")
     name = display_name(Path(os.fsdecode(path)).name) if path else ""
-    return replace(decode_picture(content, name=name or "in memory"), name=name)
+    return replace(decode_picture(content, name=name or "picture in memory"), name=name)
 
 
 def _tensor_to_array(tensor: Any) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.run.inputs import RunInputs, identity
 from nstrt.runtime.system.host import versions
 
-__all__ = ["differences", "recipe_of", "run_identity"]
+__all__ = ["differences", "recipe_of", "recipe_of_kind", "run_identity"]
 
 _RESOURCE_OPTIONS = ("threads", "max_memory")
 """Options that limit resources and change nothing but rounding."""
@@ -75,6 +75,11 @@ def recipe_of(
     if start is not None:
         recipe["init"] = identity(start)
     return recipe
+
+
+def recipe_of_kind(kind: str) -> dict[str, Any]:
+    """The recipe of a ``preview``, ``sheet`` or ``film``, which no run can repeat."""
+    return {"nstrt": version("nstrt"), kind: True}
 
 
 def differences(

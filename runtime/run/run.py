@@ -81,6 +81,10 @@ class Run:
         """True once there is a picture that :meth:`stop` would keep."""
         self._loading = True
 
+    def __repr__(self) -> str:
+        state = self._result or ("painting" if self.painting else "not painting")
+        return f"<Run {state}>"
+
     def __iter__(self) -> Iterator[Event]:
         return self._events
 

@@ -13,6 +13,9 @@ __all__ = ["Interrupt", "Interrupted", "check_interrupt"]
 class Interrupted(Exception):  # noqa: N818 - requested, not an error
     """A computation ended because its interrupt was requested."""
 
+    def __str__(self) -> str:
+        return "The run was ended before it had a result."
+
 
 class Interrupt:
     """Flag that any thread may set and that a computation checks between layers."""

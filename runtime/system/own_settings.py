@@ -80,14 +80,15 @@ def use_settings(*, threads: int, tf32: bool | None = None) -> None:
 
 @contextmanager
 def restored_globals() -> Iterator[None]:
-    """Remove the filters of warnings and the variables that libraries add in the block."""
+    """Remove the filters of warnings and the variable that torch's exporter adds in the block."""
     before = set(os.environ)
     with warnings.catch_warnings():
         try:
             yield
         finally:
-            for name in set(os.environ) - before:
-                del os.environ[name]
+            # Other new variables may be those of another thread of the host.
+            if "TORCHINDUCTOR_CACHE_DIR" not in before:
+                os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
 
 
 def host_threads() -> int | None:

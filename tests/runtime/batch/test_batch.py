@@ -101,8 +101,9 @@ def test_outputs_that_collide_are_refused(photos: Path, tmp_path: Path) -> None:
             Batch(jobs_from([source], **arguments))
         return str(raised.value)
 
-    (photos / "c.jpg").write_bytes(b"another")
-    assert "both be painted" in error(photos, suffix=".png")
+    table = tmp_path / "list.csv"
+    table.write_text("content,output\nphotos/a.jpg,x.png\nphotos/c.png,x.png\n")
+    assert "both be painted" in error(table)
     assert "written over" in error(photos, out_dir=photos)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.jpg").write_bytes(b"a painting")

@@ -12,6 +12,7 @@ from PIL import Image
 from nstrt.runtime import Batch, Picture, PictureReadError, jobs_from
 from nstrt.runtime.batch.find_photos import find_photos
 from nstrt.runtime.pictures import read_picture, save
+from nstrt.runtime.run.recipe import recipe_of_kind
 
 from support import NIGHT
 
@@ -33,7 +34,7 @@ def photo(path: Path, format_: str = "JPEG") -> Path:
 def result(path: Path, **recipe: object) -> Path:
     path.parent.mkdir(exist_ok=True)
     picture = Picture.from_array(np.zeros((16, 24, 3), np.uint8))
-    save(picture, path, recipe={"nstrt": "1", **recipe}, overwrite=False)
+    save(picture, path, recipe={**recipe, "nstrt": "1"}, overwrite=False)
     return path
 
 
@@ -84,7 +85,8 @@ def test_results_are_never_taken_for_photos(folder: Path, tmp_path: Path, suffix
     photo(folder / "a.jpg")
     out = folder / "painted"
     made = result(out / f"a{suffix}")
-    result(folder / f"live{suffix}", preview=True)
+    for kind in ("preview", "sheet", "film"):
+        result(folder / f"{kind}{suffix}", **recipe_of_kind(kind))
     assert names(str(folder / "**" / "*"), out) == ["a.jpg"]
     assert names(folder, out) == ["a.jpg"]
     # A shell lists the results of the first run by their names, or their folder.
@@ -139,6 +141,21 @@ def test_a_picture_of_another_ending_leaves_the_results_name_to_a_photo(
     jobs = jobs_from([str(folder / "*")], style=NIGHT, out_dir=tmp_path, suffix=suffix)
     expected = ["a.CR2", "a", "a.heic", "b", "b.jpe"]
     assert [job.output.name for job in jobs] == [name + suffix for name in expected]
+    Batch(jobs)
+
+
+def test_readable_photos_of_one_stem_have_results_of_different_names(
+    folder: Path, tmp_path: Path
+) -> None:
+    for name in ("a.png", "a.jpg", "a.tif"):
+        photo(folder / name)
+    jobs = jobs_from([folder], style=NIGHT, out_dir=tmp_path, suffix=".jpg")
+    assert [job.output.name for job in jobs] == ["a.jpg", "a.png.jpg", "a.tif.jpg"]
+    Batch(jobs)
+    for below in ("b", "c"):
+        photo(folder / below / "a.jpg")
+    jobs = jobs_from([str(folder / "**" / "*.jpg")], style=NIGHT, out_dir=tmp_path)
+    assert [job.output.name for job in jobs] == ["a.jpg", "b-a.jpg", "c-a.jpg"]
     Batch(jobs)
 
 

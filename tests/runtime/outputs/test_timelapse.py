@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nstrt.runtime import OptionError, PackageMissingError, PictureWriteError, Timelapse
+from nstrt.runtime import (
+    OptionError,
+    PackageMissingError,
+    PictureReadError,
+    PictureWriteError,
+    Timelapse,
+)
+from nstrt.runtime.batch.find_photos import find_photos
 from nstrt.runtime.outputs import timelapse
 
 from support import CAT
@@ -19,7 +26,7 @@ from support.observed_run import ObservedRun
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
 def test_a_film_has_a_frame_per_step_and_ends_with_the_result(
-    observed_run: ObservedRun, suffix: str
+    observed_run: ObservedRun, suffix: str, tmp_path: Path
 ) -> None:
     with Image.open(observed_run.folder / f"film{suffix}") as film:
         assert film.size == (64, 43)
@@ -31,6 +38,9 @@ def test_a_film_has_a_frame_per_step_and_ends_with_the_result(
         assert film.info["duration"] >= 1000
         film.seek(0)
         first = np.asarray(film.convert("RGB"), float)
+    # A batch knows films as made by nstrt, and takes none for a photo.
+    with pytest.raises(PictureReadError, match="only results of nstrt"):
+        find_photos(str(observed_run.folder / f"film*{suffix}"), results=tmp_path)
     result = np.asarray(observed_run.result.to_pillow(), float)
     photo = np.asarray(Image.open(CAT).resize((64, 43)), float)
     assert np.abs(last - result).mean() < 12
