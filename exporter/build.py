@@ -22,7 +22,7 @@ from nstrt.runtime.system.cancellation import check_interrupt
 from nstrt.runtime.system.onnx_runtime import switch_off_telemetry
 from nstrt.runtime.system.own_settings import OwnSettings, restored_globals
 
-__all__ = ["Export", "build_model", "export", "export_all"]
+__all__ = ["Export", "build_model", "export", "export_all", "specs_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,12 @@ def build_model(spec: ModelSpec, target: Path, store: ModelStore) -> Export:
     return export(spec, target)
 
 
+def specs_of(spec: ModelSpec, variants: Iterable[Variant] | None = None) -> list[ModelSpec]:
+    """Specifications of the files that :func:`export_all` writes."""
+    names = variants or (STEP_TOLERANCES if spec.is_step else VARIANTS)
+    return [spec.as_variant(variant) for variant in names]
+
+
 def export_all(
     spec: ModelSpec, store: ModelStore, variants: Iterable[Variant] | None = None
 ) -> Iterator[Export]:
@@ -101,8 +107,7 @@ def export_all(
 
     The default is all feature variants, or all step variants for a step specification.
     """
-    for variant in variants or (STEP_TOLERANCES if spec.is_step else VARIANTS):
-        variant_spec = spec.as_variant(variant)
+    for variant_spec in specs_of(spec, variants):
         result = store.build(variant_spec, build_model)
         assert isinstance(result, Export)
         yield replace(result, path=store.path(variant_spec))

@@ -20,8 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstrt.runtime.errors import PackageMissingError, WeightsError
-from nstrt.runtime.model import LAYERS, conv_shapes, layers_through
+from nstrt.runtime.errors import WeightsError
+from nstrt.runtime.model import LAYERS, MAX_WEIGHTS_BYTES, conv_shapes, layers_through
+from nstrt.runtime.system.memory import import_failure
+from nstrt.runtime.system.regular_file import open_regular
 
 __all__ = [
     "KERAS_SUFFIXES",
@@ -52,9 +54,6 @@ class Convolution:
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SAFETENSORS_DTYPES = ("F16", "BF16", "F32", "F64")
 
-_MAX_BYTES = 2 * 1024**3
-"""Largest file in bytes; VGG19 with all its layers in double precision has 1.1 GiB."""
-
 _MAX_PICKLE = 1 << 24
 """Largest description of the tensors in bytes; that of VGG19 has 2 KiB."""
 
@@ -78,17 +77,19 @@ def read_convolutions(path: Path, deepest: str) -> dict[str, Convolution]:
     Raises :class:`WeightsError` for a missing, damaged or unknown file and
     :class:`PackageMissingError` if the format's package is not installed.
     """
-    if not path.is_file():
+    try:
+        # The libraries open the file by its name, which may block for a pipe.
+        open_regular(path, limit=MAX_WEIGHTS_BYTES).close()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise WeightsError(
             f"There is no weights file '{path}'; give 'oxford', 'torchvision' or the path of a "
             ".pth, .safetensors or .h5 file."
-        )
-    size = path.stat().st_size
-    if size > _MAX_BYTES:
+        ) from error
+    except OSError as error:
         raise WeightsError(
-            f"The weights file '{path.name}' has {size / 1024**3:.1f} GB, and VGG19's weights have "
-            f"at most {_MAX_BYTES / 1024**3:.0f} GB; name a file of VGG19's weights alone."
-        )
+            f"The weights file '{path}' cannot be read ({error.strerror}); give the path of a "
+            ".pth, .safetensors or .h5 file."
+        ) from error
     suffix = path.suffix.lower()
     if suffix in (".pth", ".pt"):
         return torchvision_convolutions(stored_tensors(load_pickle(path)), path, deepest)
@@ -235,8 +236,10 @@ def _opened_safetensors(path: Path) -> Iterator[dict[str, StoredArray]]:
     try:
         import safetensors
     except ImportError as error:
-        raise PackageMissingError(
-            'These weights need the package safetensors; install it with: pip install "nstrt[full]"'
+        raise import_failure(
+            error,
+            "These weights need the package safetensors; install it with: "
+            'pip install "nstrt[full]"',
         ) from error
     with _reported(path), safetensors.safe_open(path, framework="pt") as file:
         yield {
@@ -254,8 +257,8 @@ def _opened_keras(path: Path) -> Iterator[dict[str, StoredArray]]:
     try:
         import h5py
     except ImportError as error:
-        raise PackageMissingError(
-            'Keras weights need the package h5py; install it with: pip install "nstrt[full]"'
+        raise import_failure(
+            error, 'Keras weights need the package h5py; install it with: pip install "nstrt[full]"'
         ) from error
     stored: dict[str, StoredArray] = {}
 

@@ -16,7 +16,13 @@ import typer
 from nstrt.plugins.cli.console import print_err, print_out
 from nstrt.plugins.cli.help import GroupedCommand, WholeSentences
 from nstrt.plugins.cli.words import FlagSpelling
-from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.errors import NstrtError, TooLargeError
+from nstrt.runtime.system.memory import (
+    LEAST_BYTES,
+    check_process_limits,
+    is_out_of_memory,
+    too_large,
+)
 from nstrt.runtime.system.words import use_spelling
 
 __all__ = ["run"]
@@ -33,6 +39,12 @@ _COMMANDS = {
     "gimp": "The filter in GIMP 3: Filters > Artistic > Neural Style.",
 }
 """First sentence of each command's help, so that ``nstrt --help`` imports none of them."""
+
+_PAINTING = ("stylize", "batch", "explore", "worker")
+"""Commands that load a network."""
+
+_SMALL_BYTES = 400_000_000
+"""Address space in which the other commands load their libraries."""
 
 _EXAMPLES = """
 nstrt stylize photo.jpg painting.jpg -o out.png
@@ -64,6 +76,10 @@ def run(arguments: Sequence[str]) -> int:
         sentence = f"'{address[0]}' is an address; save the picture first, and name its file."
         return fail(sentence, "picture")
     try:
+        name = next((name for name in arguments if name in _COMMANDS), "")
+        if name != "gimp":
+            needed = LEAST_BYTES if name in _PAINTING else _SMALL_BYTES
+            check_process_limits(f"nstrt {name}".strip(), needed)
         app = _application(arguments)
         with use_spelling(FlagSpelling()):
             code = app(list(arguments) or ["--help"], prog_name="nstrt", standalone_mode=False)
@@ -75,6 +91,8 @@ def run(arguments: Sequence[str]) -> int:
             return fail(_usage_message(error, arguments), "usage") if error.format_message() else 2
         if type(error).__name__ == "Abort":
             return fail("Nothing was written.", "interrupted")
+        if is_out_of_memory(error):
+            return fail(str(too_large("This command", LEAST_BYTES)), TooLargeError.code)
         if as_json:
             _print_json_error(f"nstrt failed with {type(error).__name__}: {error}", "internal")
         raise

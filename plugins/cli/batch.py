@@ -129,7 +129,9 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     with ExitStack() as stack:
         log = None
         if arguments.log is not None and not arguments.dry_run:
-            log = stack.enter_context(closing(StepLog(arguments.log, notify)))
+            log = stack.enter_context(
+                closing(StepLog(arguments.log, notify, overwrite=arguments.force))
+            )
         outcomes = _follow(batch, arguments, log)
     left = len(jobs) - outcomes.total
     seconds = time.perf_counter() - STARTED

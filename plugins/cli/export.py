@@ -18,6 +18,7 @@ from nstrt.runtime.model.spec import PADDINGS, POOLINGS, STEP_VARIANTS, VARIANTS
 from nstrt.runtime.model.store import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.options.spec import parse_layers
+from nstrt.runtime.system.memory import BUILDING_BYTES, is_out_of_memory, too_large
 
 if TYPE_CHECKING:
     from nstrt.exporter import Export
@@ -99,12 +100,17 @@ def command(arguments: Arguments) -> int:
     """Export VGG19 to ONNX files, each checked against PyTorch."""
     jobs = _jobs(arguments)
     try:
-        from nstrt.exporter import export_all
+        from nstrt.exporter import export_all, specs_of
     except ImportError as error:
+        if is_out_of_memory(error):
+            raise too_large("Exporting the network", BUILDING_BYTES) from error
         raise PackageMissingError(
             'Exporting needs torch and onnx; install them with: pip install "nstrt[full]"'
         ) from error
     store = ModelStore(arguments.folder)
+    if arguments.folder is not None:
+        for spec, variants in jobs:
+            store.check_replaceable(specs_of(spec, variants or None))  # type: ignore[arg-type]
     as_table = not arguments.as_json
     exports: list[Export] = []
     if as_table:

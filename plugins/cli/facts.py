@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from nstrt.runtime.system.memory import is_out_of_memory
+
 __all__ = ["describe_weights", "format_facts"]
 
 
@@ -39,6 +41,8 @@ def describe_weights() -> dict[str, str]:
     """The weights that can be exported here, as the exporter describes them."""
     try:
         from nstrt.exporter.weights import available_weights
-    except ImportError:
+    except ImportError as error:
+        if is_out_of_memory(error):
+            return {"exporter": "does not load within this process's memory"}
         return {"exporter": 'not installed; add it with: pip install "nstrt[full]"'}
     return available_weights()

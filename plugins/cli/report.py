@@ -106,7 +106,7 @@ def _log() -> Iterator[str]:
         lines = [
             line
             for part in parts
-            if part.exists()
+            if part.is_file()
             for line in part.read_text(errors="replace").splitlines()
         ]
         yield from lines[-LOG_LINES:] or ["There is none: no worker has run yet."]

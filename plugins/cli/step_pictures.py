@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nstrt.runtime.errors import OutputExistsError, PictureWriteError
@@ -36,12 +36,23 @@ class StepPictures:
             self._notify(f"A picture on the way was not saved: {error}")
 
 
-def check_step_pictures(output: Path) -> None:
-    """Raise :class:`OutputExistsError` if an earlier run left pictures of its steps."""
+def check_step_pictures(output: Path, *, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Check that pictures of steps replace nothing else.
+
+    Raises :class:`OutputExistsError` if files have their names, unless ``overwrite``, and
+    :class:`PictureWriteError` if one of them is an input of the run.
+    """
+    read = {path.resolve() for path in inputs}
     for path in output.parent.glob(_name(Path(glob.escape(output.name)), "*")):
-        raise OutputExistsError(
-            f"'{path}' exists from an earlier run; add --force to replace such pictures."
-        )
+        if path.resolve() in read:
+            raise PictureWriteError(
+                f"A picture on the way would be written over '{path}'; choose another name for "
+                "the result."
+            )
+        if not overwrite:
+            raise OutputExistsError(
+                f"'{path}' exists from an earlier run; add --force to replace such pictures."
+            )
 
 
 def _name(output: Path, step: str) -> str:

@@ -232,10 +232,12 @@ def _check_target(
     Raises :class:`PictureWriteError` or :class:`OptionError` for outputs that cannot be written.
     """
     from nstrt.runtime.pictures import check_writable
+    from nstrt.runtime.run.checkpoint_file import is_checkpoint
     from nstrt.runtime.run.checkpoint_schedule import checkpoint_path
 
     output, checkpoint = arguments.output, checkpoint_path(arguments.output)
-    _check_distinct(arguments, _input_files(arguments, options), checkpoint)
+    inputs = _input_files(arguments, options)
+    _check_distinct(arguments, inputs, checkpoint)
     if arguments.resume and not arguments.checkpoints:
         raise OptionError("--resume needs the checkpoint; leave --no-checkpoints out.")
     exists = checkpoint.exists()
@@ -243,13 +245,13 @@ def _check_target(
     # A result beside a checkpoint is that of the run that was stopped.
     overwrite = arguments.force or resumed or _confirm_replacing(arguments)
     check_writable(output, overwrite=overwrite)
-    if arguments.save_every and not overwrite:
+    if arguments.save_every:
         from nstrt.plugins.cli.step_pictures import check_step_pictures
 
-        check_step_pictures(output)
+        check_step_pictures(output, inputs=inputs, overwrite=overwrite)
     if arguments.resume and not exists:
         notify(f"There is no {checkpoint}: starting from the beginning")
-    elif arguments.checkpoints and exists and not arguments.resume:
+    elif arguments.checkpoints and is_checkpoint(checkpoint) and not arguments.resume:
         notify(
             f"{checkpoint} is of a run that was not finished, and will be replaced; --resume would "
             "go on from it"
@@ -386,7 +388,7 @@ def _open_outputs(
 
     outputs: list[Output] = []
     if arguments.log is not None:
-        log = StepLog(arguments.log, notify, append=target.resumed)
+        log = StepLog(arguments.log, notify, append=target.resumed, overwrite=arguments.force)
         outputs.append(stack.enter_context(closing(log)))
     if arguments.preview is not None:
         seconds, overwrite = arguments.preview_seconds, target.overwrite

@@ -13,6 +13,7 @@ from nstrt.plugins.worker.job_queue import JobQueue
 from nstrt.plugins.worker.jobs import Job, error_event
 from nstrt.plugins.worker.messages import PROTOCOL, EndOfStream, MessageReader, RequestError
 from nstrt.plugins.worker.outbox import Outbox
+from nstrt.plugins.worker.pixel_memory import PixelMemory, PixelShare
 from nstrt.plugins.worker.request_parser import parse_id, parse_op, parse_request
 from nstrt.plugins.worker.requests import (
     Cancel,
@@ -41,6 +42,9 @@ CLOSE_SECONDS = 0.4
 DENIED_SECONDS = 1.0
 """Seconds to send the error to a host without the token."""
 
+PIXEL_SECONDS = 30.0
+"""Seconds without a byte after which the connection of a host that owes pixels is closed."""
+
 _BYTES_PER_PIXEL = 32
 """Memory that decoding takes for each pixel, besides the payload."""
 
@@ -49,8 +53,13 @@ class WorkerContext(Protocol):
     """State that all connections of a worker share."""
 
     queue: JobQueue
+    pixels: PixelMemory
     log: str
     version: str
+
+    def admit(self, connection: Connection) -> None:
+        """Give a connection whose host said hello a place; raises :class:`RequestError` if none
+        is free."""
 
     def quit(self) -> None:
         """End the worker."""
@@ -64,9 +73,10 @@ class Connection:
         self._worker = worker
         self._token = token
         self._reader = MessageReader(stream.receive)
-        self._outbox = Outbox(stream.send)
+        self._outbox = Outbox(stream.send, worker.pixels)
         self._jobs: dict[Id, Job] = {}
         self._spelling = LabelSpelling()
+        self._knows_token = token is None
         self.accepted = False
         """True once the host's hello was accepted."""
 
@@ -108,12 +118,14 @@ class Connection:
                 request = parse_request(header)
             self._dispatch(request, time.perf_counter())
         except RequestError as error:
-            if self._token is not None and not self.accepted:
+            if not self._knows_token:
                 message = "Only who has the worker's token may talk to it."
                 self._send_error(header, "denied", message)
+            else:
+                self._send_error(header, error.code, error)
+            if not self._knows_token or (error.code == "busy" and not self.accepted):
                 self._outbox.drain(DENIED_SECONDS)
                 return False
-            self._send_error(header, error.code, error)
         except NstrtError as error:
             self._send_error(header, error.code, error)
         except MemoryError:
@@ -128,6 +140,7 @@ class Connection:
 
     def _check_token(self, header: Mapping[str, Any]) -> None:
         token = header.get("token")
+        self._knows_token = False
         assert self._token is not None
         if not isinstance(token, str) or not hmac.compare_digest(
             token.encode("utf-8", "replace"), self._token.encode()
@@ -135,6 +148,7 @@ class Connection:
             raise RequestError("denied", "The token is missing or wrong.")
         if header.get("op") != "hello":
             raise RequestError("denied", "The first request must be 'hello'.")
+        self._knows_token = True
 
     def _send_error(self, header: Mapping[str, Any], code: str, message: object) -> None:
         try:
@@ -165,6 +179,8 @@ class Connection:
                 f"This nstrt ({self._worker.version}) speaks protocol {PROTOCOL}, and the program "
                 "that asked another one; update the older of the two.",
             )
+        if not self.accepted:
+            self._worker.admit(self)
         self.accepted = True
         self._spelling = LabelSpelling(request.labels)
         self._outbox.put(
@@ -200,27 +216,45 @@ class Connection:
         if self._outbox.full:
             raise RequestError("busy", "Read the earlier results first.")
         self._worker.queue.check_room()
-        payload = None
-        if isinstance(request, Stylize) and request.nbytes:
-            _check_memory(request)
-            payload = self._reader.payload()
-        job = Job(
-            request,
-            payload,
-            self._outbox,
-            log=self._worker.log,
-            requested=requested,
-            spelling=self._spelling,
-        )
-        self._worker.queue.add(job)
+        self._worker.pixels.check_room()
+        share = self._worker.pixels.share()
+        try:
+            payload = None
+            if isinstance(request, Stylize) and request.nbytes:
+                _check_memory(request)
+                payload = self._payload(share)
+            job = Job(
+                request,
+                payload,
+                self._outbox,
+                log=self._worker.log,
+                requested=requested,
+                spelling=self._spelling,
+                share=share,
+            )
+            self._worker.queue.add(job)
+        except BaseException:
+            share.release()
+            raise
         self._jobs[request.id] = job
+
+    def _payload(self, share: PixelShare) -> bytearray:
+        """Read a request's pixels; memory is taken as they arrive.
+
+        Raises TimeoutError if the host sends nothing for :data:`PIXEL_SECONDS`.
+        """
+        self._stream.patience = PIXEL_SECONDS
+        try:
+            return self._reader.payload(share.grow)
+        finally:
+            self._stream.patience = None
 
 
 def _check_memory(request: Stylize) -> None:
     """Raise :class:`TooLargeError` if the request's pictures do not fit into free memory."""
     import psutil
 
-    from nstrt.runtime.system.host import available_memory
+    from nstrt.runtime.system.memory import available_memory
 
     # ``available_memory`` counts what this process has already.
     free = max(0, available_memory() - int(psutil.Process().memory_info().rss))

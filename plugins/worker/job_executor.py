@@ -45,10 +45,12 @@ class JobExecutor:
         request = job.request
         match request:
             case Prepare():
-                self._transfer(request.options).prepare()
+                with job.loading.governing():
+                    self._transfer(request.options).prepare()
                 job.finish("ready", {})
             case Estimate():
-                self._estimate(job, request)
+                with job.loading.governing():
+                    self._estimate(job, request)
             case Stylize():
                 self._stylize(job, request)
 
@@ -107,23 +109,25 @@ class JobExecutor:
     def _stylize(self, job: Job, request: Stylize) -> None:
         from nstrt.runtime.run.events import Finished, Preview, Started, Step
 
-        pictures = _pictures(job, request)
-        content = next(pictures)
-        styles = [next(pictures) for _ in (request.style, *request.add_styles)]
-        regions = [
-            (next(pictures), None if region.style is None else next(pictures))
-            for region in request.regions
-        ]
+        with job.loading.governing():
+            pictures = _pictures(job, request)
+            content = next(pictures)
+            styles = [next(pictures) for _ in (request.style, *request.add_styles)]
+            regions = [
+                (next(pictures), None if region.style is None else next(pictures))
+                for region in request.regions
+            ]
+            protect = next(pictures, None)
         run = self._transfer(request.options).run(
             content,
             styles,
             regions=regions,
-            protect=next(pictures, None),
+            protect=protect,
             preview_seconds=request.previews or None,
             started=job.requested,
         )
         # These names would keep the pictures, and the payload under them, until the job ends.
-        del pictures, styles, regions
+        del pictures, styles, regions, protect
         job.attach(run)
         steps = 0
         for event in run:

@@ -14,6 +14,7 @@ from nstrt.plugins.worker.jobs import MAX_PROGRESS_INTERVAL, Job, JobState
 from nstrt.plugins.worker.messages import RequestError
 from nstrt.runtime.errors import NstrtError
 from nstrt.runtime.system.cancellation import Interrupted
+from nstrt.runtime.system.memory import is_out_of_memory
 from nstrt.runtime.system.words import use_spelling
 
 __all__ = ["MAX_WAITING", "JobQueue"]
@@ -100,17 +101,18 @@ class JobQueue:
                 self._execute(job)
         except Interrupted:
             job.end_cancelled()
-        except NstrtError as error:
+        except (NstrtError, RequestError) as error:
             job.fail(error.code, error)
-        except MemoryError:
-            sentence = "This machine's memory did not suffice; paint at half the size."
-            job.fail("too-large", sentence)
-        except BaseException:
-            LOG.exception("a job failed")
-            job.fail(
-                "internal",
-                f"Something went wrong in nstrt; please send its makers the log {self._log}",
-            )
+        except BaseException as error:
+            if is_out_of_memory(error):
+                sentence = "This machine's memory did not suffice; paint at half the size."
+                job.fail("too-large", sentence)
+            else:
+                LOG.exception("a job failed")
+                job.fail(
+                    "internal",
+                    f"Something went wrong in nstrt; please send its makers the log {self._log}",
+                )
         with contextlib.suppress(Exception):
             _free_memory()
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
-from nstrt.plugins.worker.messages import single_line
+from nstrt.plugins.worker.messages import RequestError, single_line
 from nstrt.plugins.worker.outbox import Outbox
+from nstrt.plugins.worker.pixel_memory import PixelShare
 from nstrt.plugins.worker.requests import JobRequest, Stylize
 from nstrt.plugins.worker.words import LabelSpelling
-from nstrt.runtime.system.cancellation import Interrupted
+from nstrt.runtime.system.cancellation import Interrupt, Interrupted
 from nstrt.runtime.system.words import Spelling
 
 __all__ = ["MAX_PROGRESS_INTERVAL", "Job", "JobState", "error_event"]
@@ -54,11 +55,14 @@ class Job:
         log: str,
         requested: float,
         spelling: Spelling = _PLAIN,
+        share: PixelShare | None = None,
     ) -> None:
+        """``share`` counts the payload's bytes until the job has ended."""
         self.request = request
         self.spelling = spelling
         """The host's words for options."""
         self._payload = payload
+        self._share = share
         self.requested = requested
         """Time of the request, by ``time.perf_counter()``."""
         self._outbox = outbox
@@ -67,6 +71,8 @@ class Job:
         self._state = JobState.WAITING
         self._cancelled = False
         self._cancelled_at = 0.0
+        self.loading = Interrupt()
+        """Ends the loading of pictures and network when the job is cancelled."""
         self._run: Any = None
         self._progress: tuple[float, float | None, str] = 0.0, None, JobState.WAITING.value
         self._progress_time = requested
@@ -92,8 +98,9 @@ class Job:
             self._cancelled_at = time.perf_counter()
             if self._run is not None:
                 self._run.cancel()
+            self.loading.request()
             if self._state is not JobState.RUNNING:
-                # The network goes on loading: the next job needs it.
+                # The loading ends by itself, at its next check of the interrupt.
                 self._end("cancelled")
 
     def stop(self, acknowledge: Callable[[bool], None]) -> None:
@@ -108,9 +115,15 @@ class Job:
     # Called by the executor.
 
     def start(self) -> None:
-        """Leave the queue. Raises :class:`Interrupted` if the job was cancelled."""
+        """Leave the queue.
+
+        Raises :class:`Interrupted` if the job was cancelled, and :class:`RequestError` if its host
+        has not read the results of the jobs before it.
+        """
         with self._lock:
             self._check()
+            if self._outbox.full:
+                raise RequestError("busy", "Read the earlier results first.")
             self._state = JobState.PREPARING
             self.report_progress(0.0, None, JobState.PREPARING.value)
 
@@ -234,6 +247,8 @@ class Job:
         self._state = JobState.ENDED
         # Connections may keep the job; its pictures are freed.
         self._payload = self._run = None
+        if self._share is not None:
+            self._share.release()
 
 
 def error_event(id: object, code: str, message: object, log: str) -> dict[str, Any]:

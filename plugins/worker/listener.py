@@ -15,14 +15,25 @@ from pathlib import Path
 from typing import IO
 
 from nstrt.runtime.errors import NstrtError
+from nstrt.runtime.system.files import write_atomically
+from nstrt.runtime.system.regular_file import read_regular
 
 __all__ = ["ListenError", "Listener", "listen_loopback", "listen_unix"]
 
-BACKLOG = 16
+BACKLOG = 128
 """Connections that may wait to be accepted."""
 
 START_SECONDS = 10.0
 """Seconds that another worker with the same file may take to listen."""
+
+
+_MAX_ENDPOINT_BYTES = 4096
+"""Largest file with port and token in bytes."""
+
+
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 
 class ListenError(NstrtError):
@@ -88,6 +99,8 @@ def listen_unix(file: Path) -> Listener | None:
         # Bound under another name: the socket must accept connections when its file appears.
         new = f"{path}.new"
         with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(os.lstat(new).st_mode):
+                raise ListenError(f"'{new}' is in the way and is no socket; choose another file.")
             os.unlink(new)
         before = os.umask(0o177)
         try:
@@ -110,11 +123,11 @@ def listen_loopback(file: Path) -> Listener | None:
     path = file.absolute()
 
     def answers() -> bool:
+        port = _endpoint(path)
         try:
-            port = int(json.loads(path.read_bytes())["port"])
-            with socket.create_connection(("127.0.0.1", port), 1.0):
-                return True
-        except (OSError, ValueError, LookupError, TypeError, OverflowError):
+            with socket.create_connection(("127.0.0.1", port or 0), 1.0):
+                return port is not None
+        except (OSError, OverflowError):
             return False
 
     lock = _acquire(path, answers)
@@ -122,6 +135,10 @@ def listen_loopback(file: Path) -> Listener | None:
         return None
     with contextlib.ExitStack() as stack:
         stack.callback(lock.close)
+        if os.path.lexists(path) and _endpoint(path) is None:
+            raise ListenError(
+                f"'{path}' exists and is no file of a worker's port and token; choose another file."
+            )
         listening = stack.enter_context(socket.socket(socket.AF_INET))
         if sys.platform == "win32":
             # Without it another user's program could bind the port too.
@@ -137,19 +154,28 @@ def listen_loopback(file: Path) -> Listener | None:
     raise AssertionError
 
 
+def _endpoint(path: Path) -> int | None:
+    """The port in a worker's file of port and token; None for any other file."""
+    try:
+        endpoint = json.loads(read_regular(path, limit=_MAX_ENDPOINT_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(endpoint, dict) or endpoint.keys() != {"port", "token"}:
+        return None
+    port = endpoint["port"]
+    return port if isinstance(port, int) else None
+
+
 def _write_private(path: Path, text: str) -> None:
     """Write a file of mode 0600, whole or not at all."""
-    new = f"{path}.new"
+    before = os.umask(0o177)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with open(os.open(new, flags, 0o600), "w") as stream:
-            stream.write(text)
-        os.replace(new, path)
+        write_atomically(path, text.encode())
     except OSError as error:
         reason = error.strerror or str(error)
         raise ListenError(f"'{path}' cannot be written ({reason}).") from error
+    finally:
+        os.umask(before)
 
 
 def _acquire(path: Path, answers: Callable[[], bool]) -> IO[bytes] | None:
@@ -159,7 +185,8 @@ def _acquire(path: Path, answers: Callable[[], bool]) -> IO[bytes] | None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        # O_NONBLOCK: a pipe of that name must not block.
+        flags = os.O_RDWR | os.O_CREAT | _NOFOLLOW | _NONBLOCK
         lock = open(os.open(f"{path}.lock", flags, 0o600), "r+b", buffering=0)  # noqa: SIM115
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -11,6 +11,8 @@ from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from nstrt.runtime.system.trust import make_folder
+
 __all__ = ["log_file", "open_log"]
 
 MAX_BYTES = 1_000_000
@@ -39,7 +41,7 @@ def open_log(path: Path) -> None:
     logger.propagate = False
     logging.raiseExceptions = False
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handler: logging.Handler = _RedirectingHandler(path)
     except OSError:
         # Without a writable folder the worker paints all the same.

@@ -1,7 +1,7 @@
 """Messages on a byte stream: one line of JSON, then the payload whose size it announced.
 
 The input is untrusted: lines of any length, any JSON, any number. Reading takes no more memory
-than the longest line until the caller asks for the payload.
+than the longest line until the caller asks for the payload, and then what has arrived of it.
 """
 
 from __future__ import annotations
@@ -69,15 +69,17 @@ class MessageReader:
             self._remaining = payload_size(header)
         return header
 
-    def payload(self) -> bytearray:
-        """Read the payload of the last header. May raise MemoryError before it reads."""
-        payload = bytearray(self._remaining)
-        filled = 0
-        with memoryview(payload) as view:
-            while self._remaining:
-                chunk = self._payload_chunk()
-                view[filled : filled + len(chunk)] = chunk
-                filled += len(chunk)
+    def payload(self, arrived: Callable[[int], None] = lambda nbytes: None) -> bytearray:
+        """Read the payload of the last header; memory is taken as its bytes arrive.
+
+        ``arrived`` gets the number of bytes of each part. If it raises, the next call of
+        :meth:`header` discards the rest. May raise MemoryError.
+        """
+        payload = bytearray()
+        while self._remaining:
+            chunk = self._payload_chunk()
+            arrived(len(chunk))
+            payload += chunk
         return payload
 
     def _line(self) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from nstrt.plugins.worker.messages import encode
+from nstrt.plugins.worker.pixel_memory import PixelMemory
 
 __all__ = ["Outbox"]
 
@@ -29,8 +30,10 @@ Send = Callable[[memoryview], None]
 class Outbox:
     """The events that wait for one host, and the thread that sends them."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, memory: PixelMemory) -> None:
+        """``memory`` counts the pixels of all hosts."""
         self._send = send
+        self._memory = memory
         self._changed = threading.Condition()
         self._waiting: dict[Hashable, tuple[bytes, memoryview | None]] = {}
         self._numbers = itertools.count()
@@ -54,16 +57,16 @@ class Outbox:
             if self._closed:
                 return
             if replacing is None:
-                self._waiting[next(self._numbers)] = line, payload
+                replacing = next(self._numbers)
                 self._kept += 1
-                self._bytes += payload.nbytes if payload is not None else 0
-            else:
-                self._waiting[replacing] = line, payload
+            self._count(payload, 1)
+            self._count(self._waiting.get(replacing, (b"", None))[1], -1)
+            self._waiting[replacing] = line, payload
             self._changed.notify_all()
 
     @property
     def full(self) -> bool:
-        """True if more than :data:`MAX_BYTES` of results wait."""
+        """True if more than :data:`MAX_BYTES` of results and previews wait."""
         return self._bytes > MAX_BYTES
 
     def wait_for_room(self) -> bool:
@@ -84,8 +87,16 @@ class Outbox:
         """Drop the events that wait, and send nothing more."""
         with self._changed:
             self._closed = True
+            for _, payload in self._waiting.values():
+                self._count(payload, -1)
             self._waiting.clear()
             self._changed.notify_all()
+
+    def _count(self, payload: memoryview | None, sign: int) -> None:
+        """Count the bytes of a payload that waits (1), or that waits no longer (-1)."""
+        if payload is not None:
+            self._bytes += sign * payload.nbytes
+            self._memory.add(sign * payload.nbytes, checked=False)
 
     def _run(self) -> None:
         while True:
@@ -107,6 +118,6 @@ class Outbox:
                 self._sending = False
                 if isinstance(key, int):
                     self._kept -= 1
-                    self._bytes -= payload.nbytes if payload is not None else 0
+                self._count(payload, -1)
                 self._changed.notify_all()
             del line, payload

@@ -21,15 +21,23 @@ from nstrt.plugins.worker.job_executor import JobExecutor
 from nstrt.plugins.worker.job_queue import JobQueue
 from nstrt.plugins.worker.listener import Listener
 from nstrt.plugins.worker.log import log_file, open_log
+from nstrt.plugins.worker.messages import RequestError
+from nstrt.plugins.worker.pixel_memory import PixelMemory
 from nstrt.plugins.worker.streams import SocketStream, claim_standard_streams
 
 __all__ = ["Worker", "serve_socket", "serve_standard_streams"]
 
 MAX_CONNECTIONS = 64
-"""Hosts that may be connected at once."""
+"""Hosts that said hello and may be connected at once."""
 
-HANDSHAKE_SECONDS = 30.0
-"""Seconds that a host has to say hello where other users can connect."""
+MAX_STRANGERS = 32
+"""Connections without a hello that may be open at once."""
+
+HANDSHAKE_SECONDS = 10.0
+"""Seconds that a host has to say hello."""
+
+STRANGER_SECONDS = 0.5
+"""Seconds that a host has to say hello while :data:`MAX_STRANGERS` others wait."""
 
 SHUTDOWN_SECONDS = 0.3
 """Seconds that jobs and connections have when the worker ends."""
@@ -55,6 +63,8 @@ class Worker:
         executor = JobExecutor(self._notify)
         self.queue = JobQueue(executor.execute, log=self.log)
         """Jobs of all connections."""
+        self.pixels = PixelMemory()
+        """Pixels of all connections."""
         self._connections: dict[Connection, float] = {}
         """Open connections and the times they were opened."""
         self._lock = threading.Lock()
@@ -76,15 +86,26 @@ class Worker:
             self._shutdown_seconds = seconds
             self._ending.set()
 
+    def admit(self, connection: Connection) -> None:
+        """Give a connection whose host said hello a place.
+
+        Raises :class:`RequestError` if :data:`MAX_CONNECTIONS` hosts have one.
+        """
+        with self._lock:
+            if sum(other.accepted for other in self._connections) >= MAX_CONNECTIONS:
+                raise RequestError(
+                    "busy", f"{MAX_CONNECTIONS} programs are connected; close one of them first."
+                )
+            connection.accepted = True
+
     def serve(self, connection: Connection) -> None:
         """Serve a connection until its host closes it."""
-        with self._lock:
-            self._connections[connection] = time.monotonic()
+        self._register(connection)
         try:
             connection.serve()
         finally:
             with self._lock:
-                del self._connections[connection]
+                self._connections.pop(connection, None)
                 self._last_closed = time.monotonic()
 
     def accept_from(self, listener: Listener) -> None:
@@ -102,10 +123,9 @@ class Worker:
                     LOG.info("a connection was not accepted: %s", error)
                     time.sleep(0.1)
                     continue
-                if len(self._connections) >= MAX_CONNECTIONS:
-                    stream.close()
-                    continue
+                self._make_room()
                 connection = Connection(stream, self, token=listener.token)
+                self._register(connection)
                 threading.Thread(
                     target=self.serve, args=(connection,), name="host", daemon=True
                 ).start()
@@ -124,8 +144,8 @@ class Worker:
     def run(self, *, idle: float | None = None) -> NoReturn:
         """Run until the worker ends, by itself after ``idle`` seconds, then exit the process."""
         while not self._ending.wait(0.25):
-            if self._listener is not None and self._listener.token is not None:
-                self._close_unaccepted()
+            if self._listener is not None:
+                self._close_strangers(HANDSHAKE_SECONDS)
             if idle is not None and self._idle_seconds() >= idle:
                 self.end("nobody needs it")
         self._exit()
@@ -142,16 +162,37 @@ class Worker:
         idle_since = self.queue.idle_since
         return 0.0 if idle_since is None else time.monotonic() - max(last, idle_since)
 
-    def _close_unaccepted(self) -> None:
-        """Close connections whose host said no hello within :data:`HANDSHAKE_SECONDS`."""
+    def _register(self, connection: Connection) -> None:
         with self._lock:
-            late = [
-                connection
+            self._connections.setdefault(connection, time.monotonic())
+
+    def _make_room(self) -> None:
+        """Wait until fewer than :data:`MAX_STRANGERS` connections wait for a hello.
+
+        The oldest are closed, so that no silent ones keep a new host out.
+        """
+        while self._close_strangers(STRANGER_SECONDS, beyond=MAX_STRANGERS - 1):
+            if self._ending.wait(STRANGER_SECONDS / 10):
+                return
+
+    def _close_strangers(self, seconds: float, *, beyond: int = 0) -> bool:
+        """Close the oldest connections beyond a number whose hosts said no hello in ``seconds``.
+
+        Returns True if more than that number are left.
+        """
+        with self._lock:
+            opened = [
+                (since, connection)
                 for connection, since in self._connections.items()
-                if not connection.accepted and time.monotonic() - since > HANDSHAKE_SECONDS
+                if not connection.accepted
             ]
-        for connection in late:
+            surplus = sorted(opened, key=lambda item: item[0])[: max(0, len(opened) - beyond)]
+            late = [item for item in surplus if time.monotonic() - item[0] > seconds]
+            for _, connection in late:
+                del self._connections[connection]
+        for _, connection in late:
             connection.close()
+        return len(surplus) > len(late)
 
     def _exit(self) -> NoReturn:
         # Libraries' threads cannot be ended while they compute: the process's end does it.

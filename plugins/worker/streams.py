@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import sys
 from typing import Protocol
@@ -15,6 +16,9 @@ _CHUNK = 1 << 20
 
 class Stream(Protocol):
     """Bytes in both directions."""
+
+    patience: float | None
+    """Seconds that :meth:`receive` waits before it raises TimeoutError; None for no limit."""
 
     def receive(self, limit: int) -> bytes:
         """Wait for up to ``limit`` bytes; returns none at the end."""
@@ -31,8 +35,12 @@ class SocketStream:
 
     def __init__(self, socket: socket.socket) -> None:
         self._socket = socket
+        self.patience: float | None = None
 
     def receive(self, limit: int) -> bytes:
+        # A timeout of the socket would hold for the thread that sends, too.
+        if self.patience is not None and not _arrives(self._socket, self.patience):
+            raise TimeoutError
         return self._socket.recv(limit)
 
     def send(self, data: memoryview) -> None:
@@ -44,6 +52,18 @@ class SocketStream:
         self._socket.close()
 
 
+def _arrives(connected: socket.socket, seconds: float) -> bool:
+    """Wait for bytes, or the end, of a connection; False if there are none in time."""
+    try:
+        if not hasattr(select, "poll"):
+            return bool(select.select([connected], [], [], seconds)[0])
+        poll = select.poll()
+        poll.register(connected, select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
+    except ValueError as error:
+        raise OSError("the connection is closed") from error
+
+
 class PipeStream:
     """Two file descriptors, read and written with plain system calls.
 
@@ -53,6 +73,8 @@ class PipeStream:
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
+        # Not heeded: nobody but the one host waits for it.
+        self.patience: float | None = None
 
     def receive(self, limit: int) -> bytes:
         return os.read(self._incoming, limit)

@@ -27,7 +27,7 @@ from nstrt.runtime.planning.plan import Scale, plan_scales
 from nstrt.runtime.planning.weights_choice import choose_weights
 from nstrt.runtime.run.color import ColorMode
 from nstrt.runtime.run.inputs import resized
-from nstrt.runtime.system.host import available_memory
+from nstrt.runtime.system.memory import available_memory
 from nstrt.runtime.system.words import spelled
 
 __all__ = ["ChannelDifference", "Difference", "PictureLosses", "compare", "losses_of"]

@@ -16,12 +16,12 @@ from nstrt.runtime.planning.plan import default_size
 from nstrt.runtime.planning.provider_choice import provider_serves
 from nstrt.runtime.system.files import cache_folder
 from nstrt.runtime.system.host import (
-    available_memory,
     default_threads,
     device_name,
     processor_name,
     versions,
 )
+from nstrt.runtime.system.memory import available_memory
 
 __all__ = ["describe"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures import read_recipe
 from nstrt.runtime.pictures.formats.sniff import detect_format, is_picture_name
 from nstrt.runtime.pictures.metadata.xmp_packet import NAMESPACE
+from nstrt.runtime.system.regular_file import open_regular
 
 __all__ = ["find_photos", "format_of"]
 
@@ -105,13 +105,10 @@ def _is_result(path: Path) -> bool:
 def _ends(path: Path, size: int) -> bytes:
     """The first and last ``size`` bytes of a regular file; empty for anything else."""
     try:
-        # Opening a pipe or a device would wait, or have side effects.
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            return b""
-        with path.open("rb") as file:
-            head = file.read(size)
-            file.seek(max(len(head), status.st_size - size))
-            return head + file.read(size)
+        with open_regular(path) as file:
+            length = os.fstat(file.fileno()).st_size
+            head = file.read(min(size, length))
+            file.seek(max(len(head), length - size))
+            return head + file.read(min(size, length - len(head)))
     except OSError:
         return b""

@@ -18,12 +18,16 @@ from nstrt.runtime.options.options import INITS, StylizeOptions
 from nstrt.runtime.options.text import option_name, parse_option
 from nstrt.runtime.pictures import SUFFIXES
 from nstrt.runtime.pictures.source import missing_sentence, read_file
+from nstrt.runtime.system.regular_file import read_regular
 from nstrt.runtime.system.words import spelled
 
 __all__ = ["TABLE_SUFFIXES", "jobs_from", "jobs_from_table"]
 
 TABLE_SUFFIXES = (".csv", ".toml")
 """File name endings of tables."""
+
+_MAX_TABLE_BYTES = 64_000_000
+"""Largest table in bytes; it holds hundreds of thousands of rows."""
 
 _SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp"}
 """Endings of results for photos of another ending; .png for all other formats."""
@@ -169,10 +173,11 @@ def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a table, numbered from 1."""
     try:
         # Spreadsheets write a byte order mark at the start of CSV files.
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_regular(path, limit=_MAX_TABLE_BYTES).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise PictureReadError(
-            f"The list '{path}' cannot be read; check its name, and save it as UTF-8 text."
+            f"The list '{path}' cannot be read{_reason(error)}; check its name, and save it as "
+            "UTF-8 text."
         ) from error
     if path.suffix.lower() == ".csv":
         yield from enumerate(_csv_rows(path, text), start=1)
@@ -181,6 +186,8 @@ def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise OptionError(f"'{path}' is not TOML: {error}.") from error
+    except RecursionError as error:
+        raise OptionError(f"'{path}' nests its values too deep; use plain values.") from error
     rows = content.pop("picture", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise OptionError(f"In '{path}', begin each picture with a line [[picture]].")
@@ -199,14 +206,22 @@ def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
             f"'{path}' needs a first line that names its columns, 'content' among them."
         )
     reader.fieldnames = names
-    for row in reader:
-        if None in row:
-            raise OptionError(
-                f"Line {reader.line_num} of '{path}' has more cells than the first; put cells "
-                'with commas in "quotation marks".'
-            )
-        if any(row.values()):
-            yield row
+    try:
+        for row in reader:
+            if None in row:
+                raise OptionError(
+                    f"Line {reader.line_num} of '{path}' has more cells than the first; put cells "
+                    'with commas in "quotation marks".'
+                )
+            if any(row.values()):
+                yield row
+    except csv.Error as error:
+        raise OptionError(f"Line {reader.line_num} of '{path}' is not CSV: {error}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """The system's reason in brackets; empty for another encoding."""
+    return f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
 
 
 def _is_missing_folder(path: Path) -> bool:

@@ -20,7 +20,8 @@ from typing import IO, TYPE_CHECKING
 from nstrt.runtime.batch.job import Job, JobEvent, JobFailed
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.planning.memory import SAFE_SHARE
-from nstrt.runtime.system.host import available_memory, default_threads
+from nstrt.runtime.system.host import default_threads
+from nstrt.runtime.system.memory import available_memory
 from nstrt.runtime.system.process import own_process
 from nstrt.runtime.system.words import current_spelling, use_spelling
 

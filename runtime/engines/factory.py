@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from nstrt.runtime.errors import PackageMissingError, ProviderUnavailableError
+from nstrt.runtime.errors import PackageMissingError, ProviderUnavailableError, TooLargeError
 from nstrt.runtime.kernels.compiled import kernels_fingerprint
 from nstrt.runtime.model import ModelSpec, ModelStore, Variant
 from nstrt.runtime.ort.features import variant_for
 from nstrt.runtime.ort.providers import IMAGE_ONLY, InputShape, Shape
 from nstrt.runtime.ort.session import FeatureSession, Session, inference_session
 from nstrt.runtime.system.host import (
-    available_memory,
     compiler_versions,
     device_name,
     free_gpu_memory,
     machine_id,
     versions,
 )
+from nstrt.runtime.system.memory import (
+    available_memory,
+    is_out_of_memory,
+    more_memory,
+    process_limits,
+)
 from nstrt.runtime.system.own_settings import use_settings
+from nstrt.runtime.system.process import owns_process
 from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
@@ -31,7 +40,21 @@ if TYPE_CHECKING:
     from nstrt.runtime.engines.graph_engine import GraphEngine
     from nstrt.runtime.network.vgg import TorchVGG
 
-__all__ = ["EngineFactory", "ExecutionTarget", "has_torch", "import_torch", "torch_sees_card"]
+__all__ = [
+    "EngineFactory",
+    "ExecutionTarget",
+    "has_torch",
+    "import_torch",
+    "torch_reserve",
+    "torch_sees_card",
+    "torch_too_large",
+]
+
+_TORCH_BYTES = 4_500_000_000
+"""Address space in which torch with its CUDA libraries loads and paints a small picture."""
+
+_TRIAL_SECONDS = 120
+"""Seconds that a child has to load torch."""
 
 MAX_NETWORKS = 2
 """Networks kept in memory on one target; each takes some hundred megabytes."""
@@ -203,13 +226,66 @@ def import_torch() -> Any:
     try:
         with _without_garbage_collection():
             import torch
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise PackageMissingError(
             "The engines torch and onnx need the package torch; use "
             f"{spelled('engine', 'graph')}, or install it "
             'with: pip install "nstrt[full]"'
         ) from error
+    except (ImportError, OSError, MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise torch_too_large() from error
+        raise PackageMissingError(
+            f"torch is installed and does not load ({str(error).splitlines()[0]}); use "
+            f"{spelled('engine', 'graph')}, or install it again with: "
+            "pip install --force-reinstall torch"
+        ) from error
     return torch
+
+
+def torch_too_large(*, graph: bool = True) -> TooLargeError:
+    """The error where this process's memory does not hold torch.
+
+    ``graph`` means that engine ``graph`` could do the work.
+    """
+    free, advice = more_memory(_TORCH_BYTES)
+    alternative = f", or use {spelled('engine', 'graph')}" if graph else ""
+    return TooLargeError(
+        f"The engines torch and onnx take about {_TORCH_BYTES / 1e9:.1f} GB of memory, and {free}; "
+        f"{advice}{alternative}."
+    )
+
+
+def torch_reserve() -> int | None:
+    """Bytes of address space that loading torch takes beyond its memory, if they are limited.
+
+    0 once torch is loaded, None if it does not load within the limits.
+    """
+    limited = any(True for _ in process_limits())
+    if not limited or "torch" in sys.modules or not owns_process() or not sys.executable:
+        return 0
+    return _tried_reserve()
+
+
+@lru_cache(maxsize=1)
+def _tried_reserve() -> int | None:
+    """The bytes by a trial of a child: a library that is loaded in part keeps what it took."""
+    import psutil
+
+    code = (
+        "import numpy, torch, psutil; used = psutil.Process().memory_info(); "
+        "print(used.vms - used.rss)"
+    )
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=_TRIAL_SECONDS
+        )
+        if tried.returncode:
+            return None
+        used = psutil.Process().memory_info()
+        return max(0, int(tried.stdout) - int(used.vms - used.rss))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 from nstrt.runtime.system.files import cache_folder
 from nstrt.runtime.system.host import compiler_versions
+from nstrt.runtime.system.trust import distrust_reason, make_folder
 
 __all__ = [
     "code_folder",
@@ -66,9 +67,11 @@ def uncached_reason() -> str:
     """Reason why compiled code cannot be cached; empty if it can, or if it is there already."""
     try:
         folder = code_folder()
+        if reason := distrust_reason(folder):
+            return reason
         if any(folder.glob("*.nbc")):
             return ""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         tempfile.TemporaryFile(dir=folder).close()
     except (OSError, RuntimeError) as error:
         return getattr(error, "strerror", None) or str(error)

@@ -16,6 +16,7 @@ from nstrt.runtime.system.files import sha256_of
 
 __all__ = [
     "FORMAT",
+    "MAX_WEIGHTS_BYTES",
     "PADDINGS",
     "POOLINGS",
     "STEP_VARIANTS",
@@ -31,6 +32,9 @@ __all__ = [
 
 FORMAT = 1
 """Version of the model files' layout; files of another version are rebuilt."""
+
+MAX_WEIGHTS_BYTES = 4_000_000_000
+"""Largest weights file in bytes: VGG19 with its classifier has 0.6 GB in single precision."""
 
 Pooling = Literal["max", "avg", "avg-unscaled"]
 Padding = Literal["zero", "replicate"]
@@ -226,7 +230,10 @@ def weights_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def file_sha256(path: str) -> str:
-    """Return the SHA-256 of a weights file; raise :class:`WeightsError` if it cannot be read."""
+    """Return the SHA-256 of a weights file; raise :class:`WeightsError` if it cannot be read.
+
+    Only a regular file of at most :data:`MAX_WEIGHTS_BYTES` is read.
+    """
     try:
         path = str(Path(path).expanduser())
         stat = Path(path).stat()
@@ -240,4 +247,4 @@ def file_sha256(path: str) -> str:
 
 @lru_cache(maxsize=16)
 def _cached_sha256(path: str, size: int, modified: int) -> str:
-    return sha256_of(Path(path))
+    return sha256_of(Path(path), limit=MAX_WEIGHTS_BYTES)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import mmap
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from nstrt.runtime.errors import ModelBuilderMissingError, ModelFileError
 from nstrt.runtime.model.spec import FORMAT, ModelSpec
@@ -18,9 +21,11 @@ from nstrt.runtime.system.files import (
     cache_folder,
     remove_stale_temporaries,
     sha256_of,
-    write_atomically,
 )
+from nstrt.runtime.system.json_file import read_json
+from nstrt.runtime.system.memory import BUILDING_BYTES, is_out_of_memory, too_large
 from nstrt.runtime.system.own_settings import restored_globals
+from nstrt.runtime.system.trust import distrust_reason, make_folder
 
 __all__ = [
     "BUILDER_GROUP",
@@ -35,6 +40,9 @@ BUILDER_GROUP = "nstrt.model_builders"
 
 LITE_EXPORT = "nstrt export --for lite --folder models"
 """Command that exports models for a machine without the exporter."""
+
+_LARGEST_RECORD = 1 << 16
+"""Bytes of a model's record."""
 
 Notify = Callable[[str], None]
 
@@ -75,6 +83,19 @@ class ModelStore:
         """Return the path of the model of ``spec``; the file may not exist."""
         return self.folder / spec.file_name
 
+    def check_replaceable(self, specs: Iterable[ModelSpec]) -> None:
+        """Raise :class:`ModelFileError` if a model would replace another file than a model.
+
+        Models of any version and damaged ones have a record beside them.
+        """
+        for path in map(self.path, specs):
+            for each in (path, _record_path(path)):
+                if os.path.lexists(each) and _read_record(path) is None:
+                    raise ModelFileError(
+                        f"'{each}' exists and is no model of nstrt; choose another folder, or "
+                        "move it."
+                    )
+
     def find(self, spec: ModelSpec) -> StoredModel | None:
         """Return the model of ``spec``, or ``None`` if its file is missing or invalid."""
         return self._check(self.path(spec))[0]
@@ -91,6 +112,7 @@ class ModelStore:
         :class:`ModelFileError` where the folder cannot be written.
         """
         path = self.path(spec)
+        self._check_trust(path)
         model, fault = self._check(path)
         if model:
             return model
@@ -127,6 +149,7 @@ class ModelStore:
         :class:`ModelFileError` and copies nothing for a folder without models or with an invalid
         one.
         """
+        self._check_trust(self.folder)
         other = ModelStore(folder)
         paths = sorted(folder.glob("*.onnx"))
         if not paths:
@@ -156,7 +179,9 @@ class ModelStore:
             shutil.copyfile(model.path, target)
             if sha256_of(target) != model.sha256:
                 raise ModelFileError(f"The model {model.path} changed while it was copied.")
-            record: dict[str, object] = json.loads(_record_path(model.path).read_text())
+            record = _read_record(model.path)
+            if record is None:
+                raise ModelFileError(f"The model {model.path} changed while it was copied.")
             return record
 
         self._write(path, write_model)
@@ -168,7 +193,7 @@ class ModelStore:
         ``write_model`` writes the model to the path it gets and returns the record's content.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             remove_stale_temporaries(self.folder)
             with atomic_write(path) as target:
                 try:
@@ -181,12 +206,17 @@ class ModelStore:
                             f"{error.strerror}."
                         ) from error
                     raise
+                _protect(target)
                 content = json.dumps(record, indent=1).encode()
                 record_path = _record_path(path)
                 if not (record_path.is_file() and record_path.read_bytes() == content):
                     # The new model must not pass for valid beside the record of an earlier one.
-                    record_path.unlink(missing_ok=True)
-            write_atomically(record_path, content)
+                    _remove(record_path)
+                if path.is_dir():
+                    _remove(path)
+            with atomic_write(record_path) as target:
+                target.write_bytes(content)
+                _protect(target)
         except OSError as error:
             raise ModelFileError(
                 f"The model folder {self.folder} cannot be written ({error.strerror or error}); "
@@ -196,22 +226,32 @@ class ModelStore:
     def _check(self, path: Path) -> tuple[StoredModel | None, str]:
         """Return the model at ``path``, or ``None`` and its fault: "" for a missing file."""
         if not path.is_file():
-            return None, ""
-        try:
-            record = json.loads(_record_path(path).read_text())
-            expected, version, written_by = record["sha256"], record["format"], record["nstrt"]
-        except (OSError, ValueError, KeyError, TypeError):
+            return None, "is no file" if os.path.lexists(path) else ""
+        record = _read_record(path)
+        if record is None:
             return None, "is incomplete"
+        expected, version, written_by = record["sha256"], record["format"], record["nstrt"]
         if version != FORMAT:
             return None, "is of an older version"
-        # A file is hashed once for each modification time, not at each use.
-        stat = path.stat()
-        state = (path, stat.st_mtime_ns, stat.st_size)
-        if state not in self._checked:
-            if sha256_of(path) != expected:
-                return None, "is damaged"
-            self._checked[state] = StoredModel(path=path, sha256=expected, nstrt=written_by)
+        try:
+            # A file is hashed once for each modification time, not at each use.
+            stat = path.stat()
+            state = (path, stat.st_mtime_ns, stat.st_size)
+            if state not in self._checked:
+                if sha256_of(path) != expected:
+                    return None, "is damaged"
+                if _has_external_weights(path):
+                    return None, "keeps its weights in another file"
+                self._checked[state] = StoredModel(path=path, sha256=expected, nstrt=written_by)
+        except OSError as error:
+            return None, f"cannot be read ({error.strerror or error})"
         return self._checked[state], ""
+
+    def _check_trust(self, path: Path) -> None:
+        """Raise :class:`ModelFileError` if other users can write into the cache folder."""
+        for each in (path, _record_path(path)):
+            if reason := distrust_reason(each):
+                raise ModelFileError(reason)
 
 
 def _builder(path: Path) -> ModelBuilder:
@@ -219,7 +259,11 @@ def _builder(path: Path) -> ModelBuilder:
         try:
             with restored_globals():
                 builder: ModelBuilder = entry.load()
-        except ImportError:
+        except (ImportError, OSError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise too_large("Building the network's model", BUILDING_BYTES) from error
+            if not isinstance(error, ImportError):
+                raise
             continue
         return builder
     raise ModelBuilderMissingError(
@@ -230,8 +274,47 @@ def _builder(path: Path) -> ModelBuilder:
     )
 
 
+def _has_external_weights(path: Path) -> bool:
+    """True if an ONNX file names another one for its weights (``TensorProto.external_data``)."""
+    if not path.stat().st_size:
+        return False
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(_EXTERNAL) >= 0
+
+
+_EXTERNAL = b"\x0a\x08location"
+"""Key of the entry that names the other file: field 1 of its message, eight characters."""
+
+
+def _protect(path: Path) -> None:
+    """Let no other user write a file, whatever the umask is."""
+    # Not every file system has permissions.
+    with suppress(OSError):
+        path.chmod(path.stat().st_mode & ~0o022)
+
+
+def _remove(path: Path) -> None:
+    """Delete what stands in the way of a file of the store, if anything does."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _record_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a model; None if it is missing or damaged."""
+    try:
+        record = read_json(_record_path(path), limit=_LARGEST_RECORD)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or not {"sha256", "format", "nstrt"} <= record.keys():
+        return None
+    texts = record["sha256"], record["nstrt"]
+    return record if all(isinstance(text, str) for text in texts) else None
 
 
 def _record(path: Path) -> dict[str, object]:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime.errors import ModelFileError, PackageMissingError
+from nstrt.runtime.errors import ModelFileError
 from nstrt.runtime.kernels.convolution import Filter
 from nstrt.runtime.model import weights_metadata
+from nstrt.runtime.system.memory import import_failure
 
 if TYPE_CHECKING:
     import onnx
@@ -141,9 +142,10 @@ def read_vgg(
         import onnx
         from onnx import numpy_helper
     except ImportError as error:
-        raise PackageMissingError(
+        raise import_failure(
+            error,
             "Repainting needs the packages torch and onnx; install them with: "
-            'pip install "nstrt[full]"'
+            'pip install "nstrt[full]"',
         ) from error
     model = onnx.load(path)
     graph = model.graph

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nstrt.runtime.errors import ProviderUnavailableError
+from nstrt.runtime.system.memory import LEAST_BYTES, available_memory, too_large
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
 from nstrt.runtime.system.process import owns_process
 from nstrt.runtime.system.words import spelled
@@ -119,6 +120,8 @@ def choose_provider(requested: str, is_available: Callable[[str], bool]) -> Prov
                 provider=provider, reason=f"provider {provider} chosen automatically{without}"
             )
         missing.append(provider)
+    if available_memory() < LEAST_BYTES:
+        raise too_large("Loading the network", LEAST_BYTES)
     raise ProviderUnavailableError(
         "ONNX Runtime cannot run even on the processor; install it again with: "
         "pip install --force-reinstall onnxruntime"

@@ -27,7 +27,9 @@ from nstrt.runtime.ort.providers import (
 from nstrt.runtime.system.cancellation import Interrupt
 from nstrt.runtime.system.files import cache_folder
 from nstrt.runtime.system.host import default_threads
+from nstrt.runtime.system.memory import LEAST_BYTES, is_out_of_memory, too_large
 from nstrt.runtime.system.onnx_runtime import import_onnxruntime
+from nstrt.runtime.system.trust import distrust_reason, make_folder
 from nstrt.runtime.system.words import spelled
 
 __all__ = [
@@ -220,7 +222,10 @@ def inference_session(
     preload_libraries(provider)
     cache = cache_folder() / "tensorrt"
     if provider == "tensorrt":
-        cache.mkdir(parents=True, exist_ok=True)
+        # TensorRT's engines are code.
+        if reason := distrust_reason(cache):
+            raise ModelFileError(reason)
+        make_folder(cache)
     names = execution_providers(provider)
     settings = provider_options(
         provider,
@@ -236,6 +241,8 @@ def inference_session(
         )
     except Exception as error:
         # The exceptions of onnxruntime have no common base class but Exception.
+        if is_out_of_memory(error):
+            raise too_large("Loading the network", LEAST_BYTES) from error
         raise ModelFileError(
             f"ONNX Runtime cannot open the model {path.name} on {provider}; try "
             f"{spelled('provider', 'cpu')}, or delete the file and run nstrt export "

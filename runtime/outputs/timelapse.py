@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nstrt.runtime.errors import OptionError, PackageMissingError, PictureWriteError
+from nstrt.runtime.errors import OptionError, PictureWriteError
 from nstrt.runtime.pictures import (
     check_target,
     recipe_to_xmp,
@@ -27,6 +27,8 @@ from nstrt.runtime.pictures.values import quantize
 from nstrt.runtime.run.events import Event, Finished, Started, Step
 from nstrt.runtime.run.recipe import recipe_of_kind
 from nstrt.runtime.system.files import atomic_write, remove_stale_temporaries, temporary_folder
+from nstrt.runtime.system.memory import import_failure
+from nstrt.runtime.system.temporary_error import temporary_error
 
 if TYPE_CHECKING:
     from typing import Self
@@ -101,15 +103,12 @@ class Timelapse:
         self._interval = 1
         """Steps from one frame to the next."""
         self._size = (0, 0)
-        self._error: OSError | None = None
+        self._error: PictureWriteError | None = None
         self._stack = ExitStack()
         try:
             self._folder = self._stack.enter_context(temporary_folder())
         except OSError as error:
-            raise PictureWriteError(
-                "The folder for temporary files cannot store the film's frames "
-                f"({error.strerror}); name another one in TMPDIR."
-            ) from error
+            raise _frame_error(error) from error
         self._frames: list[Path] = []
         self._finished = False
 
@@ -134,9 +133,9 @@ class Timelapse:
         """
         if not self._finished:
             raise PictureWriteError("There is no film of a painting that was not finished.")
+        if self._error is not None:
+            raise self._error
         try:
-            if self._error is not None:
-                raise self._error
             write_film(
                 self.path,
                 self._size,
@@ -168,7 +167,7 @@ class Timelapse:
         try:
             Image.fromarray(samples).save(path, compress_level=1)
         except OSError as error:
-            self._error = error
+            self._error = _frame_error(error)
             return
         self._frames.append(path)
 
@@ -241,8 +240,12 @@ class _LazySequence(Image.Image):
         if not 0 <= frame < len(self.runs):
             raise EOFError
         if frame != self._index:
-            with Image.open(self.runs[frame][0]) as stored:
-                self.im = stored.convert("RGB").resize(self.size, Image.Resampling.LANCZOS).im
+            try:
+                with Image.open(self.runs[frame][0]) as stored:
+                    self.im = stored.convert("RGB").resize(self.size, Image.Resampling.LANCZOS).im
+            except OSError as error:
+                # The film's own folder has nothing to do with it.
+                raise _frame_error(error) from error
             self._index = frame
 
     def tell(self) -> int:
@@ -266,6 +269,10 @@ def _write_mp4(path: Path, sequence: _LazySequence) -> None:
         container.mux(stream.encode())
 
 
+def _frame_error(error: OSError) -> PictureWriteError:
+    return PictureWriteError(temporary_error("the film's frames", error))
+
+
 def _film_size(size: tuple[int, int], suffix: str) -> tuple[int, int]:
     """``size`` (width, height) within the limits of the file format."""
     longest = LONGEST_SIDE[suffix.lower()]
@@ -281,7 +288,9 @@ def _av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise PackageMissingError(
-            'Writing MP4 needs PyAV; install it with: pip install "nstrt[video]" - or choose .webp.'
+        raise import_failure(
+            error,
+            'Writing MP4 needs PyAV; install it with: pip install "nstrt[video]" - or choose '
+            ".webp.",
         ) from error
     return av

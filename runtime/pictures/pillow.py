@@ -25,6 +25,7 @@ from nstrt.runtime.pictures.formats.inspection import inspect_file
 from nstrt.runtime.pictures.formats.sniff import detect_format
 from nstrt.runtime.pictures.metadata.exif_block import is_adobe_rgb, orientation_by_tags
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name
+from nstrt.runtime.system.regular_file import read_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -191,7 +192,7 @@ def opened_content(image: Image.Image) -> bytes:
     try:
         path = image.filename
         if path and os.path.isfile(path) and os.path.getsize(path) <= MAX_BYTES:
-            return Path(os.fsdecode(path)).read_bytes()
+            return read_regular(os.fsdecode(path), limit=MAX_BYTES)
         if image.fp is None:
             return b""
         place = image.fp.tell()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import stat
 from pathlib import Path
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
+from nstrt.runtime.system.cancellation import check_interrupt
+from nstrt.runtime.system.regular_file import NotRegularError, read_regular
 
 __all__ = ["MAX_BYTES", "display_name", "missing_sentence", "read_file"]
 
@@ -22,14 +24,9 @@ def read_file(path: str | Path) -> bytes:
     :class:`TooLargeError` for more than ``MAX_BYTES``.
     """
     name = display_name(path)
+    check_interrupt()
     try:
-        # The check comes before opening, because opening a device can have side effects.
-        _check(os.stat(path), name)
-        # O_NONBLOCK: a pipe may have replaced the file since the check, and must not block.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
-        with open(handle, "rb") as file:
-            _check(os.fstat(file.fileno()), name)
-            content = file.read()
+        content = read_regular(path, limit=MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise PictureReadError(missing_sentence(path)) from error
     except PermissionError as error:
@@ -37,7 +34,18 @@ def read_file(path: str | Path) -> bytes:
             f"The picture '{name}' may not be read; allow reading it, or copy it to your own "
             "folder."
         ) from error
+    except NotRegularError as error:
+        raise PictureReadError(
+            f"'{name}' is a folder; name a picture inside it."
+            if error.is_folder
+            else f"'{name}' is not an ordinary file; name a picture file."
+        ) from error
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise TooLargeError(
+                f"The picture '{name}' cannot be read: {error.strerror}, and at most "
+                f"{MAX_BYTES / 1024**3:.0f} GB can be read; save it smaller."
+            ) from error
         reason = error.strerror or "unknown error"
         raise PictureReadError(
             f"The picture '{name}' cannot be read ({reason}); copy it to another folder and "
@@ -75,17 +83,3 @@ def display_name(path: str | Path) -> str:
 
 _ADDRESS = re.compile(r"(?:^|[/\\])([A-Za-z][A-Za-z0-9+.-]+):[/\\]{1,2}(.*)")
 """The scheme of an address has two letters at least; a drive of Windows has one."""
-
-_BINARY = getattr(os, "O_BINARY", 0)
-
-
-def _check(status: os.stat_result, name: str) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise PictureReadError(f"'{name}' is a folder; name a picture inside it.")
-    if not stat.S_ISREG(status.st_mode):
-        raise PictureReadError(f"'{name}' is not an ordinary file; name a picture file.")
-    if status.st_size > MAX_BYTES:
-        raise TooLargeError(
-            f"The picture '{name}' is a file of {status.st_size / 1024**3:.1f} GB, and at most "
-            f"{MAX_BYTES / 1024**3:.0f} GB can be read; save it smaller."
-        )

@@ -49,7 +49,7 @@ def place(provider: str) -> str:
 def known_pace(key: str) -> float | None:
     """Stored seconds for a step of one pixel in runs like ``key``, or None."""
     value = load_measurements("paces").get(key)
-    return value if isinstance(value, float) and value > 0 else None
+    return None if value is None else float(value)
 
 
 def learn_pace(key: str, pace: float) -> None:

@@ -18,9 +18,10 @@ from nstrt.runtime.errors import TooLargeError
 from nstrt.runtime.network.receptive_field import margin_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.planning.plan import Scale
+from nstrt.runtime.system.memory import more_memory
 from nstrt.runtime.system.words import is_offered, spelled
 
-__all__ = ["PLANNING_MARGIN", "SAFE_SHARE", "MemoryDemand", "fit_to_memory"]
+__all__ = ["PLANNING_MARGIN", "SAFE_SHARE", "MemoryDemand", "fit_to_memory", "least_peak"]
 
 SAFE_SHARE = 0.85
 """Largest share of the free memory that a run takes."""
@@ -150,6 +151,11 @@ def fit_to_memory(demand: MemoryDemand, available: int) -> MemoryDemand:
     raise TooLargeError(_advice(demand, available))
 
 
+def least_peak(demand: MemoryDemand) -> int:
+    """Bytes of the demand with the least memory."""
+    return list(_candidates(demand))[-1].peak
+
+
 def _candidates(demand: MemoryDemand) -> Iterator[MemoryDemand]:
     """Demands from the fastest to the slowest.
 
@@ -194,8 +200,12 @@ def _advice(demand: MemoryDemand, available: int) -> str:
     """A sentence with a size that fits, or with what else to do."""
     finest = demand.scales[-1]
     least = list(_candidates(demand))[-1]
-    free = f"{available / 1e9:.1f} GB may be used"
-    if demand.options.max_memory is not None:
+    free, more = more_memory(least.peak, available)
+    asked = demand.options.max_memory
+    # A limit of the process may be tighter than the one that was asked for.
+    is_asked = asked is not None and available >= int(PLANNING_MARGIN * asked * 1e9)
+    if is_asked:
+        free = f"{available / 1e9:.1f} GB may be used"
         free += f" ({spelled('max_memory')}, less {1 - PLANNING_MARGIN:.0%} to be safe)"
     if demand.enlarged and replace(least, enlarged=0).peak <= available:
         advice = "scale the photo down first"
@@ -211,8 +221,7 @@ def _advice(demand: MemoryDemand, available: int) -> str:
     sizes = range(max(finest.width, finest.height) // 16 * 16, 0, -16)
     size = next((size for size in sizes if _at_size(least, size).peak <= most), 0)
     if size < 64:
-        more = "close other programs"
-        if demand.options.max_memory is not None:
+        if is_asked:
             enough = math.ceil(10 * least.peak / PLANNING_MARGIN / 1e9) / 10
             more = f"make {spelled('max_memory')} at least {enough:g}"
         return f"{start} and {free}; {more}."

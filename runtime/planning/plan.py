@@ -5,14 +5,23 @@ Equal plans on one machine give equal pixels.
 
 from __future__ import annotations
 
+import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from annotated_types import Ge, Interval, Len, Predicate
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.options.options import OPTIONS, StylizeOptions
+from nstrt.runtime.options.options import ENGINES, OPTIMIZERS, OPTIONS, StylizeOptions
+from nstrt.runtime.ort.providers import PRECISIONS, PROVIDERS
 from nstrt.runtime.system.words import spelled
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = [
     "COARSEST",
@@ -31,35 +40,54 @@ SCALE_RATIO = math.sqrt(2)
 COARSEST = 128
 """Approximate long side in pixels of the coarsest scale."""
 
-
 LEAST_SIDE = 16
 """Fewest pixels of a side of any scale."""
 
 SMALLEST_SIDE = 32
 """Smallest short side in pixels of a coarse scale."""
 
-
 LOOPS = "compiled loops"
 """First words of a reason that a run's summary states."""
+
+_STRICT = {"strict": True, "extra": "forbid"}
+"""Settings of pydantic, which checks a plan from a file by the types of its fields."""
+
+
+def _one_of(*words: str) -> Predicate:
+    return Predicate(words.__contains__)
+
+
+Side = Annotated[int, Interval(ge=LEAST_SIDE, le=1 << 24)]
+"""Pixels of a side; the bound is far beyond every picture."""
+
+
+def _is_text(text: str) -> bool:
+    return not any(unicodedata.category(character) == "Cc" for character in text)
+
+
+Text = Annotated[str, Len(0, 1000), Predicate(_is_text)]
+"""Words for people; control characters could steer a terminal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """One scale of coarse to fine."""
 
-    width: int
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+    width: Side
     """Size of the image in pixels."""
 
-    height: int
+    height: Side
     """Size of the image in pixels."""
 
-    styles: tuple[tuple[int, int], ...]
+    styles: Annotated[tuple[tuple[Side, Side], ...], Len(1)]
     """Width and height of each painting, in pixels."""
 
-    iterations: int
+    iterations: Annotated[int, Interval(ge=1, le=1_000_000)]
     """Steps at this scale."""
 
-    tile: int | None = None
+    tile: Side | None = None
     """Longest side of its tiles in pixels; None for the whole image at once."""
 
     @property
@@ -72,48 +100,50 @@ class Scale:
 class Plan:
     """Engine, provider, scales and algorithms of a run."""
 
-    engine: str
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+    engine: Annotated[str, _one_of(*ENGINES[1:])]
     """``onnx``, ``torch`` or ``graph``."""
 
-    provider: str
+    provider: Annotated[str, _one_of(*PROVIDERS[1:])]
     """ONNX Runtime's provider, or where torch runs: ``cpu``, ``cuda``, ``tensorrt``, ``coreml``."""
 
-    precision: str
+    precision: Annotated[str, _one_of(*PRECISIONS[1:])]
     """``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
 
-    device: str
+    device: Text
     """Name of the processor or card."""
 
-    threads: int
+    threads: Annotated[int, Interval(ge=1, le=1024)]
     """Processor threads."""
 
-    scales: tuple[Scale, ...]
+    scales: Annotated[tuple[Scale, ...], Len(1, 32)]
     """Scales from coarse to fine."""
 
-    optimizer: str
+    optimizer: Annotated[str, _one_of(*OPTIMIZERS)]
     """``lbfgs`` or ``adam``."""
 
-    history: int
+    history: Annotated[int, Interval(ge=0, le=200)]
     """Pairs that L-BFGS remembers; 0 for Adam."""
 
-    model: str
+    model: Text
     """Name of the model file."""
 
-    model_sha256: str
+    model_sha256: Text
     """SHA-256 of the model file."""
 
-    memory: int
+    memory: Annotated[int, Ge(0)]
     """Predicted peak memory in bytes."""
 
-    kernels: Mapping[str, str]
+    kernels: Mapping[Text, Text]
     """Algorithm of each convolution that torch computes at the finest scale, by layer and
     direction (``on``, or ``back`` for the gradient). In tiles, it is that of each section's first.
     """
 
-    nodes: Mapping[str, int]
+    nodes: Mapping[Text, int]
     """Nodes of the network by ONNX Runtime's provider; empty for engine ``torch``."""
 
-    reasons: tuple[str, ...]
+    reasons: tuple[Text, ...]
     """Sentences on automatic choices."""
 
     def __repr__(self) -> str:
@@ -149,18 +179,19 @@ class Plan:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
-        """The plan from the values of :meth:`as_dict`, also after a round trip through JSON."""
-        scales = tuple(Scale(**_with_tuples(scale)) for scale in values["scales"])
-        return cls(**{**_with_tuples(values), "scales": scales})
+        """The plan from the values of :meth:`as_dict`, also after a round trip through JSON.
+
+        Raises :class:`ValueError` if a value is missing, unknown, of another type or out of range.
+        """
+        return _plan_adapter().validate_json(json.dumps(values))
 
 
-def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Tuples in place of JSON's lists."""
+@lru_cache(maxsize=1)
+def _plan_adapter() -> TypeAdapter[Plan]:
+    # Importing pydantic and reading the types takes a tenth of a second.
+    from pydantic import TypeAdapter
 
-    def frozen(value: Any) -> Any:
-        return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
-
-    return {name: frozen(value) for name, value in values.items()}
+    return TypeAdapter(Plan)
 
 
 def default_size(provider: str) -> int:

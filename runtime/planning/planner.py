@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -9,8 +10,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from nstrt.runtime.engines.benchmark import SIDES, measure_step, step_pace
-from nstrt.runtime.engines.factory import EngineFactory, ExecutionTarget
-from nstrt.runtime.errors import CheckpointError
+from nstrt.runtime.engines.factory import (
+    EngineFactory,
+    ExecutionTarget,
+    torch_reserve,
+    torch_too_large,
+)
+from nstrt.runtime.errors import CheckpointError, TooLargeError
 from nstrt.runtime.kernels.compiled import is_large, left_out_reason, uncached_reason
 from nstrt.runtime.model import ModelStore, StoredModel
 from nstrt.runtime.network.sections import Section, sections_of
@@ -24,11 +30,14 @@ from nstrt.runtime.planning.memory import (
     SAFE_SHARE,
     MemoryDemand,
     fit_to_memory,
+    least_peak,
 )
 from nstrt.runtime.planning.plan import LOOPS, Plan, Scale, default_size, plan_scales
 from nstrt.runtime.planning.provider_choice import choose_target, provider_serves
 from nstrt.runtime.planning.weights_choice import choose_weights, spec_for
 from nstrt.runtime.system.host import device_name, machine_id, versions
+from nstrt.runtime.system.measurements import repair_measurements
+from nstrt.runtime.system.memory import is_out_of_memory, process_limits
 from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
@@ -59,6 +68,8 @@ class Planner:
         )
         self._paces: dict[str, float] = {} if paces is None else paces
         """Seconds for a step of one pixel by :meth:`pace_key`, measured to choose the engine."""
+        self.most_bytes: int | None = None
+        """Most bytes of a run, after one that ran out of memory; None for what is free."""
         self._target: tuple[ExecutionTarget, str] | None = None
         self._weighted: tuple[StylizeOptions, str] | None = None
 
@@ -66,10 +77,21 @@ class Planner:
         """A planner for other options that shares the loaded networks."""
         return Planner(options, self._store, self._notify, self._factories, self._paces)
 
+    def within(self, most_bytes: int) -> Planner:
+        """A planner for runs of at most ``most_bytes``."""
+        other = self.with_options(self.options)
+        other.most_bytes = most_bytes
+        return other
+
     def load_small(self) -> Engine:
         """The engine for these options, with its network loaded, for small pictures."""
+        repair_measurements(self._notify)
         target, _ = self._chosen_target()
         names, reason = candidate_engines(self.options, target, masks=False)
+        if list(names) != ["graph"] and torch_reserve() is None:
+            if "graph" not in names:
+                raise torch_too_large()
+            names, reason = ["graph"], ""
         factory = self._factory(target, names)
         options, _ = self._chosen_weights(names)
         choice = choose_engine(options, target, names, reason, factory, self._notify)
@@ -85,9 +107,10 @@ class Planner:
         Sizes are (width, height) in pixels. Measures engines and algorithms where no measurement
         is stored, which takes seconds. Raises :class:`NstrtError` if the run cannot run here.
         """
+        repair_measurements(self._notify)
         options = self.options
         target, target_reason = self._chosen_target()
-        names, engine_reason = candidate_engines(options, target, masks=masks > 0)
+        names, reason = candidate_engines(options, target, masks=masks > 0)
         scales = plan_scales(
             options, photo=photo, painting=paintings, default=default_size(target.provider)
         )
@@ -103,7 +126,29 @@ class Planner:
             masks=masks,
             enlarged=photo[0] * photo[1] if options.original_size else 0,
         )
-        fit_to_memory(demand, self._budget(target))
+        names, reason = self._engines_that_fit(names, reason, demand, target)
+        try:
+            return self._load(demand, target, target_reason, names, reason)
+        except (MemoryError, RuntimeError, TooLargeError) as error:
+            if not isinstance(error, TooLargeError) and not is_out_of_memory(error):
+                raise
+            if len(names) == 1 or "graph" not in names:
+                raise
+        # Outside of the handler, whose error would keep the memory that was taken.
+        gc.collect()
+        reason = "engine graph, because the memory did not suffice for torch"
+        return self._load(demand, target, target_reason, ["graph"], reason)
+
+    def _load(
+        self,
+        demand: MemoryDemand,
+        target: ExecutionTarget,
+        target_reason: str,
+        names: Sequence[str],
+        engine_reason: str,
+    ) -> tuple[Plan, Engine]:
+        """Load one of the engines ``names``, and plan the run with it."""
+        options = self.options
         factory = self._factory(target, names)
         weighted, weights_reason = self._chosen_weights(names)
         choice = choose_engine(weighted, target, names, engine_reason, factory, self._notify)
@@ -291,11 +336,42 @@ class Planner:
         layers = self.options.layers
         return sections_of(height, width, tile, layers, in_two=engine.supports_sections)
 
-    def _budget(self, target: ExecutionTarget) -> int:
-        """Bytes that a run may take."""
-        if self.options.max_memory is not None:
-            return int(PLANNING_MARGIN * self.options.max_memory * 1e9)
-        return int(SAFE_SHARE * target.free_memory())
+    def _engines_that_fit(
+        self, names: Sequence[str], reason: str, demand: MemoryDemand, target: ExecutionTarget
+    ) -> tuple[Sequence[str], str]:
+        """The engines ``names``, or ``graph`` alone where torch takes more memory than it may.
+
+        Checks the leanest engine before the model is touched: what it cannot do, none can.
+        """
+        torch_fits = list(names) == ["graph"] or torch_reserve() is not None
+        try:
+            if not torch_fits:
+                raise torch_too_large(graph=not demand.masks)
+            fit_to_memory(demand, self._budget(target, demand.engine))
+        except TooLargeError:
+            graph = replace(demand, engine="graph")
+            if demand.engine == "graph" or "graph" not in names:
+                raise
+            if torch_fits and least_peak(graph) >= least_peak(demand):
+                raise
+            fit_to_memory(graph, self._budget(target, "graph"))
+            return ["graph"], "engine graph, because torch would take more memory than it may"
+        return names, reason
+
+    def _budget(self, target: ExecutionTarget, engine: str) -> int:
+        """Bytes that a run with ``engine`` may take."""
+        free = target.free_memory()
+        if engine != "graph" and not target.on_card:
+            free -= torch_reserve() or 0
+        safe = int(SAFE_SHARE * free)
+        if self.most_bytes is not None:
+            safe = min(safe, self.most_bytes)
+        if self.options.max_memory is None:
+            return safe
+        asked = int(PLANNING_MARGIN * self.options.max_memory * 1e9)
+        # Beyond the process's own limits no memory is to be had, whatever was asked for.
+        limited = self.most_bytes is not None or any(True for _ in process_limits())
+        return min(asked, safe) if limited else asked
 
     def _fit(
         self,
@@ -306,9 +382,10 @@ class Planner:
     ) -> tuple[MemoryDemand, str]:
         """The demand as it fits, and why its engine; engine ``torch`` where another one does not
         fit whole."""
-        budget = self._budget(target)
+        budget = self._budget(target, demand.engine)
         demand = replace(demand, precision=choice.precision)
         if "torch" in names and demand.engine != "torch" and demand.peak > budget:
+            budget = self._budget(target, "torch")
             leaner = replace(demand, engine="torch", precision=target.precision)
             reason = f"engine torch, because {demand.engine} would take more memory than it may"
             return fit_to_memory(leaner, budget), reason

@@ -1,17 +1,19 @@
 """Checkpoint file: the state of a run, from which it resumes to the same bits.
 
 The file is a ``.zip`` without compression, with checksums. ``checkpoint.json`` holds everything but
-the arrays; each array is a ``.npy`` file. There are no pickles.
+the arrays; each array is a ``.npy`` file. There are no pickles. All that is read from it is checked
+first (:mod:`~nstrt.runtime.run.checkpoint_schema`), and no more is read than a run would write.
 """
 
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +22,34 @@ import numpy as np
 from nstrt.runtime.arrays import Array, Arrays, arrays_of
 from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.optim.state import State
-from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.planning.plan import Plan, Scale
+from nstrt.runtime.run.checkpoint_archive import HEADER, CheckpointArchive, array_name
 from nstrt.runtime.system.files import atomic_write
+from nstrt.runtime.system.json_file import parse_json
+from nstrt.runtime.system.regular_file import open_regular
 from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from nstrt.runtime.run.checkpoint_schema import ArrayRule
 
-__all__ = ["Checkpoint", "read_checkpoint", "size_of", "write_checkpoint"]
-
+__all__ = [
+    "Checkpoint",
+    "NotFiniteError",
+    "is_checkpoint",
+    "read_checkpoint",
+    "size_of",
+    "write_checkpoint",
+]
 
 _FORMAT = 5
-_HEADER = "checkpoint.json"
+_LOCAL_HEADER = 30
+"""Bytes before the name of an archive's first file."""
+
 _ARRAY = "array"
+
+
+class NotFiniteError(ValueError):
+    """A state has numbers that are not finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +80,34 @@ class Checkpoint:
     scale: int
     """Index of the scale, from 0."""
 
+    tree: Mapping[str, Any]
+    """The loop's state with indices in place of arrays."""
+
+    rules: Sequence[ArrayRule]
+    """Shapes and ranges of the arrays."""
+
     def state(self, arrays: Arrays) -> State:
         """The loop's state; ``arrays`` places one array after the other.
 
         Raises :class:`CheckpointError` if the file is damaged.
         """
         with _open(self.path) as archive:
-            tree = json.loads(archive.read(_HEADER))["state"]
-            state: State = _with_arrays(
-                tree, lambda number: arrays.from_numpy(_read_array(archive, number))
-            )
+
+            def array(number: int) -> Array:
+                with _damage(self.path):
+                    values = archive.array(number, *self.rules[number])
+                return arrays.from_numpy(values)
+
+            state: State = _with_arrays(self.tree, array)
             return state
+
+    def check_scales(self, scales: Sequence[Scale]) -> None:
+        """Raise :class:`CheckpointError` if a run of this identity has other ``scales``.
+
+        Tiles depend on the memory that was free, and may differ.
+        """
+        if [replace(scale, tile=None) for scale in self.plan.scales] != list(scales):
+            raise _damaged(self.path)
 
     def check_identity(self, identity: Mapping[str, Any]) -> None:
         """Raise :class:`CheckpointError` with the differences if another run is requested."""
@@ -105,7 +139,10 @@ def write_checkpoint(
     algorithms: Mapping[str, str],
     versions: Mapping[str, str],
 ) -> None:
-    """Write a run's state, whole or not at all, one array after the other."""
+    """Write a run's state, whole or not at all, one array after the other.
+
+    Raises :class:`NotFiniteError` for a state that no run could resume from.
+    """
     arrays: list[Array] = []
     header = {
         "nstrt-checkpoint": _FORMAT,
@@ -116,10 +153,12 @@ def write_checkpoint(
         "state": _without_arrays(state, arrays),
     }
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        archive.writestr(_HEADER, json.dumps(header))
+        archive.writestr(HEADER, _finite_json(header))
         for number, array in enumerate(arrays):
             values = arrays_of(array).to_numpy(array)
-            with archive.open(f"{number}.npy", "w", force_zip64=True) as file:
+            if not np.isfinite([values.min(), values.max()]).all():
+                raise NotFiniteError
+            with archive.open(array_name(number), "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, values, allow_pickle=False)
 
 
@@ -128,19 +167,43 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises :class:`CheckpointError` if it is damaged, or no checkpoint of this version.
     """
-    with _open(path) as archive:
-        header = json.loads(archive.read(_HEADER))
-        if header["nstrt-checkpoint"] != _FORMAT:
-            raise ValueError("another format")
-        position = {name: int(header["state"][name]) for name in ("step", "iteration", "scale")}
+    with _open(path) as archive, _damage(path):
+        content = archive.header()
+        tree = parse_json(content)
+        if tree["nstrt-checkpoint"] != _FORMAT:
+            raise CheckpointError(
+                f"The checkpoint '{path}' is of another version of nstrt; delete it and start "
+                f"again without {spelled('resume', True)}."
+            )
+        # Importing pydantic takes a tenth of a second, which other runs save.
+        from nstrt.runtime.run.checkpoint_schema import Header
+
+        header = Header.model_validate_json(content)
+        if archive.arrays != len(rules := header.arrays()):
+            raise ValueError("arrays without a use")
+        state = header.state
         return Checkpoint(
             path=path,
-            identity=header["asked"],
-            plan=Plan.from_dict(header["plan"]),
-            algorithms=header["algorithms"],
-            versions=header["versions"],
-            **position,
+            identity=tree["asked"],
+            plan=header.plan,
+            algorithms=header.algorithms,
+            versions=header.versions,
+            step=state.step,
+            iteration=state.iteration,
+            scale=state.scale,
+            tree=tree["state"],
+            rules=rules,
         )
+
+
+def is_checkpoint(path: Path) -> bool:
+    """True for a file that begins as a checkpoint does, whole or not, and for an empty one."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(_LOCAL_HEADER + len(HEADER))
+    except OSError:
+        return False
+    return not start or (start[:4], start[_LOCAL_HEADER:]) == (b"PK\3\4", HEADER.encode())
 
 
 def size_of(state: State) -> int:
@@ -151,22 +214,48 @@ def size_of(state: State) -> int:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a checkpoint file; every read error becomes one :class:`CheckpointError`."""
+def _open(path: Path) -> Iterator[CheckpointArchive]:
+    """Open a checkpoint file for reading."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except _UNREADABLE as error:
+        file = open_regular(path)
+    except OSError as error:
         raise CheckpointError(
-            f"The checkpoint '{path}' is damaged, or of another version of nstrt; delete it and "
+            f"The checkpoint '{path}' cannot be read ({error.strerror or error}); mend that, or "
             f"start again without {spelled('resume', True)}."
         ) from error
+    with file:
+        with _damage(path):
+            archive = CheckpointArchive(file)
+        yield archive
 
 
-_UNREADABLE = (
-    *(OSError, EOFError, ValueError, LookupError, TypeError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error),
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn the errors of reading damaged content into one."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise _damaged(path) from error
+
+
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
 )
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint '{path}' is damaged; delete it and start again without "
+        f"{spelled('resume', True)}."
+    )
+
+
+def _finite_json(header: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(header, allow_nan=False)
+    except ValueError as error:
+        raise NotFiniteError from error
 
 
 def _without_arrays(tree: Any, arrays: list[Array]) -> Any:
@@ -191,15 +280,6 @@ def _with_arrays(tree: Any, array: Callable[[int], Array]) -> Any:
     if tree.keys() == {_ARRAY}:
         return array(tree[_ARRAY])
     return {name: _with_arrays(value, array) for name, value in tree.items()}
-
-
-def _read_array(archive: zipfile.ZipFile, number: int) -> NDArray[Any]:
-    with archive.open(f"{number}.npy") as file:
-        # Reading to the end makes the archive check the checksum.
-        values: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        if file.read(1):
-            raise ValueError("more than an array")
-    return values
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -10,8 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.optim.state import State
-from nstrt.runtime.run.checkpoint_file import Checkpoint, read_checkpoint, size_of, write_checkpoint
+from nstrt.runtime.run.checkpoint_file import (
+    Checkpoint,
+    NotFiniteError,
+    is_checkpoint,
+    read_checkpoint,
+    size_of,
+    write_checkpoint,
+)
 from nstrt.runtime.system.files import remove_stale_temporaries
 from nstrt.runtime.system.host import compiler_versions, versions
 
@@ -45,11 +53,17 @@ class Checkpoints:
     A state is due after ``seconds``, and after fifty times the last write's duration. At the end of
     a scale, where there is least to write, only the second condition holds. ``seconds`` 0 writes
     after every step. The first write error goes to ``notify``, and the run continues.
+
+    Raises :class:`CheckpointError` if another file than a checkpoint would be replaced.
     """
 
     def __init__(
         self, path: Path, *, resume: bool, seconds: float, notify: Callable[[str], None]
     ) -> None:
+        if not resume and os.path.lexists(path) and not (path.is_dir() or is_checkpoint(path)):
+            raise CheckpointError(
+                f"'{path}' exists and is no checkpoint of nstrt; move it, or choose another name."
+            )
         self.path = path
         self._resume = resume
         self._seconds = seconds
@@ -102,6 +116,8 @@ class Checkpoints:
                 )
         except OSError as error:
             self._notify_once(error.strerror or str(error))
+        except NotFiniteError:
+            self._notify_once("the run's numbers are not finite any more")
         self._last = time.perf_counter()
         self._write_seconds = self._last - started
 

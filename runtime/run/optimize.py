@@ -113,13 +113,15 @@ class _Loop:
     def run(self) -> Iterator[LoopStep]:
         """Take the scales that are left, coarse to fine."""
         for index in range(self._scale, len(self._plan.scales)):
-            self._scale = index
-            yield from self._optimize_scale(self._plan.scales[index])
+            yield from self._optimize_scale(index)
             if self._stopped():
                 return
 
-    def _optimize_scale(self, scale: Scale) -> Iterator[LoopStep]:
+    def _optimize_scale(self, index: int) -> Iterator[LoopStep]:
+        scale = self._plan.scales[index]
         evaluation, objective, baseline = self._begin(scale)
+        # Until here the state is that of the scale before, also for a stop in between.
+        self._scale = index
         image = self._image
         while not self._complete:
             terms, gradient = evaluation.loss_and_gradient(image, objective)

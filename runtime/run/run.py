@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from nstrt.runtime.errors import PictureReadError, TooLargeError
 from nstrt.runtime.options.options import INITS
 from nstrt.runtime.pictures import Picture, PictureSource, resize, upscale
 from nstrt.runtime.planning.estimate import Estimate, learn_pace
-from nstrt.runtime.planning.plan import LEAST_SIDE, Plan
+from nstrt.runtime.planning.plan import LEAST_SIDE, Plan, default_size, plan_scales
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpoint_file import Checkpoint
 from nstrt.runtime.run.checkpoint_schedule import Checkpoints
@@ -24,6 +25,7 @@ from nstrt.runtime.run.optimize import LoopStep, optimize
 from nstrt.runtime.run.recipe import recipe_of, run_identity
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.system.cancellation import Interrupt, Interrupted, check_interrupt
+from nstrt.runtime.system.memory import LEAST_BYTES, is_out_of_memory, too_large
 from nstrt.runtime.system.own_settings import OwnSettings
 from nstrt.runtime.system.words import spelled
 
@@ -37,6 +39,9 @@ __all__ = ["Run"]
 
 _FIRST_PREVIEW = 5
 """Steps before the first timed preview: earlier images are nearly the photo."""
+
+_LEANER_SHARE = 0.7
+"""Share of the planned memory that a second plan takes, after a run that had not that much."""
 
 _MEASURED_WORK = 5_000_000
 """Pixels times steps of a run that repays a measured step."""
@@ -80,6 +85,7 @@ class Run:
         self.painting = False
         """True once there is a picture that :meth:`stop` would keep."""
         self._loading = True
+        self._announced = False
 
     def __repr__(self) -> str:
         state = self._result or ("painting" if self.painting else "not painting")
@@ -129,41 +135,77 @@ class Run:
         with self._interrupt.governing():
             prepared = self._prepare()
         self._loading = False
-        plan, engine = prepared.plan, prepared.engine
-        estimator = ProgressEstimator(plan, self._started)
-        engine.interrupt = self._interrupt
+        estimator = ProgressEstimator(prepared.plan, self._started)
         try:
-            yield from self._optimize(prepared, estimator)
+            prepared = yield from self._optimize_within_memory(prepared, estimator)
         except Interrupted:
             self._save_stopped()
             if self._cancelled or self._last is None:
                 raise
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            if self._last is None:
-                finest = plan.scales[-1]
-                smaller = max(finest.width, finest.height) // 2
-                raise TooLargeError(
-                    "This machine's memory did not suffice; try "
-                    f"{spelled('size', max(LEAST_SIDE, smaller))}."
-                ) from error
-            plan = replace(
-                plan, reasons=(*plan.reasons, "ended early: the memory did not suffice for more")
-            )
         finally:
-            engine.release()
-            engine.interrupt = Interrupt()
             # The step refers to the optimiser's images: they end with the run, not with its object.
             last, self._last = self._last, None
         assert last is not None
-        plan = self._planner.as_run(plan, engine)
+        plan = self._planner.as_run(prepared.plan, prepared.engine)
         progress = estimator.at(last)
         self._result = self._finish(last, replace(prepared, plan=plan), estimator)
         if self._cancelled:
             raise Interrupted
         progress = replace(progress, seconds=estimator.seconds())
         yield Finished(**vars(progress), result=self._result)
+
+    def _optimize_within_memory(
+        self, prepared: _Prepared, estimator: ProgressEstimator
+    ) -> Generator[Event, None, _Prepared]:
+        """Optimise; a run that has no memory for its first step is planned once more with less.
+
+        Returns the preparation that was carried out. Raises :class:`TooLargeError` if there is no
+        leaner plan.
+        """
+        for share in (_LEANER_SHARE, 0.0):
+            engine = prepared.engine
+            engine.interrupt = self._interrupt
+            try:
+                yield from self._optimize(prepared, estimator)
+                return prepared
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            finally:
+                engine.release()
+                engine.interrupt = Interrupt()
+            if self._last is not None:
+                reasons = (
+                    *prepared.plan.reasons,
+                    "ended early: the memory did not suffice for more",
+                )
+                return replace(prepared, plan=replace(prepared.plan, reasons=reasons))
+            # Outside of the handler, whose error would keep the memory that was taken.
+            gc.collect()
+            prepared = self._leaner(prepared, share)
+        raise AssertionError
+
+    def _leaner(self, prepared: _Prepared, share: float) -> _Prepared:
+        """A preparation that takes at most a share of the memory that was planned."""
+        plan, finest = prepared.plan, prepared.plan.scales[-1]
+        try:
+            if not share or prepared.checkpoint is not None:
+                raise MemoryError
+            planner = self._planner.within(int(share * plan.memory))
+            sizes = [painting.size for painting in prepared.inputs.paintings]
+            with self._interrupt.governing():
+                leaner, engine = planner.load_and_plan(
+                    prepared.inputs.content.size, *sizes, masks=prepared.inputs.masks
+                )
+        except (MemoryError, TooLargeError, RuntimeError) as error:
+            if not isinstance(error, TooLargeError) and not is_out_of_memory(error):
+                raise
+            smaller = max(LEAST_SIDE, max(finest.width, finest.height) // 2)
+            raise TooLargeError(
+                f"The memory did not suffice for {plan.memory / 1e9:.1f} GB; try "
+                f"{spelled('size', smaller)}, or close other programs."
+            ) from error
+        return replace(prepared, plan=leaner, engine=engine)
 
     def estimate(self) -> Estimate:
         """Read the pictures and plan the run, without painting. Raises the errors of the run."""
@@ -180,7 +222,18 @@ class Run:
         return self._planner.estimate(prepared.plan, prepared.engine).seconds
 
     def _prepare(self) -> _Prepared:
-        """Read the pictures, then plan the run, or take the plan of the checkpoint to resume."""
+        """Read the pictures, then plan the run, or take the plan of the checkpoint to resume.
+
+        Raises :class:`TooLargeError` where the memory does not suffice for that.
+        """
+        try:
+            return self._read_and_plan()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise too_large("Loading pictures and network", LEAST_BYTES) from error
+
+    def _read_and_plan(self) -> _Prepared:
         options = self._planner.options
         inputs = read_inputs(self.sources, options)
         content, (style, *others) = inputs.content, inputs.paintings
@@ -198,7 +251,17 @@ class Run:
             sizes = [painting.size for painting in inputs.paintings]
             plan, engine = self._planner.load_and_plan(content.size, *sizes, masks=inputs.masks)
         else:
-            plan, engine = checkpoint.plan, self._planner.load_planned(checkpoint.plan)
+            plan = checkpoint.plan
+            sizes = [painting.size for painting in inputs.paintings]
+            checkpoint.check_scales(
+                plan_scales(
+                    options,
+                    photo=content.size,
+                    painting=sizes,
+                    default=default_size(plan.provider),
+                )
+            )
+            engine = self._planner.load_planned(plan)
             engine.pin_algorithms(checkpoint.algorithms)
         return _Prepared(
             inputs=inputs,
@@ -218,7 +281,9 @@ class Run:
         if checkpoint:
             done = checkpoint.scale, checkpoint.iteration, checkpoint.step
         expected = self._expected_seconds(prepared)
-        yield Started(**vars(estimator.at_start(*done, expected=expected)), plan=plan)
+        if not self._announced:
+            self._announced = True
+            yield Started(**vars(estimator.at_start(*done, expected=expected)), plan=plan)
         if self._checkpoints:
             self._planner.choose_algorithms(plan, engine)
             self._checkpoints.begin(plan, engine)
@@ -357,9 +422,3 @@ def _start_picture(name: str, given: PictureSource | None) -> Picture | None:
         raise PictureReadError(
             f"{error} Or start from {', '.join(INITS)} ({spelled('init')})."
         ) from error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """True for memory errors of torch and ONNX Runtime, which share no type."""
-    words = ("out of memory", "not enough memory", "failed to allocate", "bad_alloc")
-    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)

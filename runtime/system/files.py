@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from nstrt.runtime.system.cancellation import check_interrupt
+from nstrt.runtime.system.regular_file import open_regular
+
 __all__ = [
     "atomic_write",
     "cache_folder",
@@ -23,6 +26,9 @@ __all__ = [
     "temporary_folder",
     "write_atomically",
 ]
+
+_CHUNK = 1 << 22
+"""Bytes that are hashed between two checks of an interrupt."""
 
 _MARK = ".nstrt-"
 
@@ -138,10 +144,21 @@ def _stale_paths(
     return found
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(path: Path, *, limit: int | None = None) -> str:
+    """Return the SHA-256 of a regular file in hexadecimal digits.
+
+    Raises the errors of :func:`~nstrt.runtime.system.regular_file.open_regular`, and
+    :class:`~nstrt.runtime.system.cancellation.Interrupted` where the loading is interrupted.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path, limit=limit) as file:
+        # A file of /proc has the size 0 and may have no end.
+        left = os.fstat(file.fileno()).st_size
+        while left > 0 and (chunk := file.read(min(left, _CHUNK))):
+            check_interrupt()
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.hexdigest()
 
 
 def _owner() -> str:

@@ -1,4 +1,4 @@
-"""Information about the host: usable cores and memory, device names and package versions."""
+"""Information about the host: usable cores, device names and package versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from nstrt.runtime.system.onnx_runtime import import_onnxruntime
 from nstrt.runtime.system.own_settings import host_threads
 
 __all__ = [
-    "available_memory",
     "compiler_versions",
     "default_threads",
     "device_name",
@@ -44,23 +43,6 @@ def default_threads() -> int:
     physical = psutil.cpu_count(logical=False) or allowed
     limits = (_quota(), _omp_threads(), host_threads())
     return max(1, min(allowed, physical, *(limit for limit in limits if limit)))
-
-
-def available_memory() -> int:
-    """Return the bytes that this process can use without swapping, within a container's limit.
-
-    Memory of this process and a container's inactive file cache count as available.
-    """
-    import psutil
-
-    resident = int(psutil.Process().memory_info().rss)
-    free = int(psutil.virtual_memory().available)
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        used = int((_CGROUP / "memory.current").read_text()) - _inactive_files()
-    except (OSError, ValueError):
-        return free + resident
-    return resident + (free if limit == "max" else max(0, min(free, int(limit) - used)))
 
 
 @lru_cache(maxsize=1)
@@ -137,15 +119,6 @@ def compiler_versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             packages[package] = version(package)
     return packages
-
-
-def _inactive_files() -> int:
-    """Return the bytes of a container's inactive file cache, which it reclaims on demand."""
-    for line in (_CGROUP / "memory.stat").read_text().splitlines():
-        name, _, value = line.partition(" ")
-        if name == "inactive_file":
-            return int(value)
-    return 0
 
 
 def _omp_threads() -> int | None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.errors import PackageMissingError
 from nstrt.runtime.run.inputs import PreviousFrame
+from nstrt.runtime.system.memory import import_failure
 
 __all__ = ["check_opencv", "consistency", "dense_flow", "warp", "warp_previous"]
 
@@ -116,7 +116,7 @@ def _cv2() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise PackageMissingError(
-            'Frames are followed with OpenCV; install it with: pip install "nstrt[video]".'
+        raise import_failure(
+            error, 'Frames are followed with OpenCV; install it with: pip install "nstrt[video]".'
         ) from error
     return cv2

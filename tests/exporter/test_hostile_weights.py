@@ -181,14 +181,6 @@ def test_large_arrays_beside_the_weights_take_no_more_than_their_bytes(tmp_path:
         assert peak.bytes < MEMORY + (name == "w.pth") * (tmp_path / name).stat().st_size, name
 
 
-def test_a_file_larger_than_any_of_vgg19_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "w.pth"
-    with open(path, "wb") as file:
-        file.truncate(3 * GIGA)
-    with pytest.raises(WeightsError, match=r"has 3\.0 GB"):
-        read_convolutions(path, "conv1_1")
-
-
 def test_a_refused_file_has_no_effect_on_the_next(tmp_path: Path) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.mkdir()

@@ -25,6 +25,7 @@ from nstrt.plugins.worker.messages import (
     encode,
 )
 from nstrt.plugins.worker.outbox import Outbox
+from nstrt.plugins.worker.pixel_memory import PixelMemory
 from nstrt.plugins.worker.pixels import FORMATS, from_pixels, to_pixels
 from nstrt.plugins.worker.request_parser import parse_request
 from nstrt.plugins.worker.requests import Prepare, Stylize
@@ -311,7 +312,7 @@ def slow() -> Iterator[Slow]:
 
 
 def test_a_host_that_does_not_read_loses_previews_and_nothing_else(slow: Slow) -> None:
-    outbox = Outbox(slow.send)
+    outbox = Outbox(slow.send, PixelMemory())
     outbox.put({"event": "hello"})
     while outbox._waiting:
         time.sleep(0.01)
@@ -351,7 +352,7 @@ def test_whatever_a_job_does_it_ends_with_its_code_and_the_next_has_its_turn(
     slow: Slow, error: BaseException, code: str
 ) -> None:
     slow.reads.set()
-    outbox = Outbox(slow.send)
+    outbox = Outbox(slow.send, PixelMemory())
 
     def do(job: Job) -> None:
         if job.request.id == 1:
@@ -373,7 +374,7 @@ def test_whatever_a_job_does_it_ends_with_its_code_and_the_next_has_its_turn(
 
 def test_a_job_that_is_cancelled_as_it_begins_has_no_pixels_any_more(slow: Slow) -> None:
     slow.reads.set()
-    dropped = job(Outbox(slow.send))
+    dropped = job(Outbox(slow.send, PixelMemory()))
     dropped.start()
     dropped.cancel()
     with pytest.raises(Interrupted):
@@ -389,7 +390,7 @@ def test_a_job_that_is_cancelled_as_it_begins_has_no_pixels_any_more(slow: Slow)
 
 def test_the_queue_ends(slow: Slow) -> None:
     slow.reads.set()
-    outbox = Outbox(slow.send)
+    outbox = Outbox(slow.send, PixelMemory())
     go_on = threading.Event()
     queue = JobQueue(lambda job: (job.start(), go_on.wait(20)), log="")  # type: ignore[arg-type]
     jobs = [job(outbox, id) for id in range(MAX_WAITING + 2)]

@@ -55,11 +55,25 @@ def test_the_second_process_loads_the_code_and_damaged_code_is_made_again(tmp_pa
     files = list((cache / "compiled").rglob("*.nb?"))
     assert files
     assert int(run(POOLING, cache)[1]) > 0
-    for file in files:
-        file.write_bytes(b"rubbish")
-    assert run(POOLING, cache)[1] == "0"
-    run(POOLING, cache)
-    assert int(run(POOLING, cache)[1]) > 0
+    for damage in (rubbish, flip_bits):
+        for file in (cache / "compiled").rglob("*.nb?"):
+            damage(file)
+        assert run(POOLING, cache)[1] == "0"
+        run(POOLING, cache)
+        assert int(run(POOLING, cache)[1]) > 0
+
+
+def rubbish(file: Path) -> None:
+    file.write_bytes(b"rubbish")
+
+
+def flip_bits(file: Path) -> None:
+    """Code that would crash the process if it ran."""
+    content = bytearray(file.read_bytes())
+    for place in range(len(content) // 2, len(content) - 64, 64):
+        content[place] ^= 1
+    content[len(content) // 2] ^= 2
+    file.write_bytes(content)
 
 
 @pytest.mark.parametrize("kind", ["a file", "a device", "no home"])

@@ -118,6 +118,79 @@ def write_another_type_of_record(path: Path) -> None:
     record_path(path).write_text("[]")
 
 
+def nest_the_record(path: Path) -> None:
+    record_path(path).write_text("[" * 100_000)
+
+
+def repeat_a_member_of_the_record(path: Path) -> None:
+    content = record_path(path).read_text()
+    record_path(path).write_text(content[:1] + '"format": 0,' + content[1:])
+
+
+def write_a_checksum_of_another_type(path: Path) -> None:
+    content = json.loads(record_path(path).read_text())
+    record_path(path).write_text(json.dumps({**content, "sha256": [1]}))
+
+
+def write_a_version_of_another_type(path: Path) -> None:
+    content = json.loads(record_path(path).read_text())
+    record_path(path).write_text(json.dumps({**content, "nstrt": {"a": 1}}))
+
+
+def write_bytes_that_are_no_text(path: Path) -> None:
+    record_path(path).write_bytes(b"\xff\xfe{}")
+
+
+def write_a_huge_record(path: Path) -> None:
+    record_path(path).write_text(" " * (1 << 20) + record_path(path).read_text())
+
+
+def put_a_folder_for_the_record(path: Path) -> None:
+    record_path(path).unlink()
+    record_path(path).mkdir()
+    (record_path(path) / "more").write_bytes(b"")
+
+
+def put_a_fifo_for_the_record(path: Path) -> None:
+    record_path(path).unlink()
+    make_fifo(record_path(path))
+
+
+def put_a_folder_for_the_model(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def put_a_fifo_for_the_model(path: Path) -> None:
+    path.unlink()
+    make_fifo(path)
+
+
+def make_fifo(path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no FIFOs here")
+    os.mkfifo(path)
+
+
+def put_a_file_without_an_end(path: Path) -> None:
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("no such file here")
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+
+
+def keep_the_weights_elsewhere(path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [4], b"\0" * 16, raw=True)
+    model = helper.make_model(helper.make_graph([], "graph", [], [], [weights]))
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    content = json.loads(record_path(path).read_text())
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    record_path(path).write_text(json.dumps({**content, "sha256": checksum}))
+
+
 def write_an_older_format(path: Path) -> None:
     content: dict[str, Any] = json.loads(record_path(path).read_text())
     assert content["format"] == FORMAT
@@ -132,6 +205,18 @@ def write_an_older_format(path: Path) -> None:
         (delete_the_record, "incomplete"),
         (break_the_record, "incomplete"),
         (write_another_type_of_record, "incomplete"),
+        (nest_the_record, "incomplete"),
+        (repeat_a_member_of_the_record, "incomplete"),
+        (write_a_checksum_of_another_type, "incomplete"),
+        (write_a_version_of_another_type, "incomplete"),
+        (write_bytes_that_are_no_text, "incomplete"),
+        (write_a_huge_record, "incomplete"),
+        (put_a_folder_for_the_record, "incomplete"),
+        (put_a_fifo_for_the_record, "incomplete"),
+        (put_a_folder_for_the_model, "is no file"),
+        (put_a_fifo_for_the_model, "is no file"),
+        (put_a_file_without_an_end, "damaged"),
+        (keep_the_weights_elsewhere, "in another file"),
         (write_an_older_format, "older version"),
     ],
 )
@@ -308,6 +393,8 @@ def test_present_models_are_not_copied_again(
         (flip_a_byte, "damaged"),
         (delete_the_record, "incomplete"),
         (write_another_type_of_record, "incomplete"),
+        (put_a_folder_for_the_model, "is no file"),
+        (keep_the_weights_elsewhere, "keeps its weights in another file"),
         (write_an_older_format, "older version"),
     ],
 )
@@ -319,6 +406,30 @@ def test_nothing_is_imported_if_one_model_is_invalid(
         store.import_folder(exported.folder)
     assert "\n" not in str(caught.value)
     assert file_names(store) == set()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no such permissions here")
+def test_caches_that_others_can_write_are_refused(
+    tmp_path: Path, exported: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NSTRT_CACHE", str(tmp_path / "cache"))
+    store = ModelStore()
+    before = os.umask(0)
+    try:
+        store.import_folder(exported.folder)
+        assert store.obtain(SPEC) == store.find(SPEC)
+    finally:
+        os.umask(before)
+    for path in (store.path(SPEC), record_path(store.path(SPEC)), store.folder, tmp_path / "cache"):
+        mode = path.stat().st_mode
+        path.chmod(mode | 0o022)
+        with pytest.raises(ModelFileError, match="can be written by other users") as caught:
+            store.obtain(SPEC)
+        assert "\n" not in str(caught.value)
+        path.chmod(mode)
+    store.folder.chmod(0o777)
+    with pytest.raises(ModelFileError, match="can be written by other users"):
+        store.import_folder(exported.folder)
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "empty"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -80,6 +82,55 @@ def test_mp4_without_pyav_is_an_error_that_names_the_extra(
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(PackageMissingError, match=r"nstrt\[video\]"):
         Timelapse(tmp_path / "film.mp4")
+
+
+FULL = """
+import resource, signal, sys, tempfile
+from pathlib import Path
+import numpy as np
+from nstrt.runtime import Picture, PictureWriteError, Timelapse
+
+class Done:
+    picture = Picture(rgb=np.random.default_rng(0).random((64, 64, 3), np.float32))
+
+film = Timelapse(sys.argv[1])
+film._size = 64, 64
+film._store(Done.picture.rgb)
+if sys.argv[2] == "full":
+    # Writing fails as on a full disk, in the temporary folder alone.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    film._store(Done.picture.rgb)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+else:
+    film._frames[0].unlink()
+film._finished = True
+try:
+    film.save()
+except PictureWriteError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limits here")
+@pytest.mark.parametrize("fault", ["full", "gone"])
+def test_the_folder_of_the_frames_is_named_if_it_fails(tmp_path: Path, fault: str) -> None:
+    frames, films = tmp_path / "frames", tmp_path / "films"
+    frames.mkdir()
+    films.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(films / "film.webp"), fault],
+        env={**os.environ, "TMPDIR": str(frames)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"temporary files, '{frames}', cannot keep the film's frames (" in done.stdout
+    assert "TMPDIR" in done.stdout
+    assert str(films) not in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert list(films.iterdir()) == list(frames.iterdir()) == []
 
 
 def test_zero_frames_are_refused(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ from nstrt.runtime.optim.state import State
 from nstrt.runtime.run import checkpoint_schedule as checkpoints_module
 from nstrt.runtime.run.checkpoint_file import read_checkpoint
 from nstrt.runtime.run.checkpoint_schedule import Checkpoints
+from nstrt.runtime.system.cancellation import Interrupt
 
 from support import EXAMPLES
 from support.command_line import run_nstrt, start_nstrt
@@ -242,7 +243,7 @@ def test_the_algorithms_are_those_of_the_first_part(
     remembered = own_cache / "kernels.json"
     before = remembered.read_text()
     upset = {
-        key: {name: -value for name, value in seconds.items()}
+        key: {name: 1 / value for name, value in seconds.items()}
         for key, seconds in json.loads(before).items()
     }
     try:
@@ -288,6 +289,34 @@ def test_a_stopped_run_resumes(small: tuple[NDArray[np.float32], Path], tmp_path
         assert file.exists() == run.result().stopped
     assert not run.result().stopped
     assert np.array_equal(run.result().to_array(), small[0])
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("checks", [0, 3, 7, 9])
+def test_a_run_stopped_as_a_scale_begins_resumes(
+    optimizer: str, checks: int, tmp_path: Path
+) -> None:
+    """Its targets are computed then, and the first loss, before there is a step."""
+    work = transfer(optimizer=optimizer)
+    whole = work.stylize(CAT, NIGHT).to_array()
+    run = work.run(CAT, NIGHT, checkpoint=tmp_path / "c", checkpoint_seconds=0)
+
+    class Stopping(Interrupt):
+        left: int | None = None
+
+        def check(self) -> None:
+            if self.left is not None:
+                self.left -= 1
+                if self.left < 0:
+                    run.stop()
+            super().check()
+
+    run._interrupt = Stopping()
+    for event in run:
+        if isinstance(event, ScaleDone) and event.step == 4:
+            run._interrupt.left = checks
+    assert run.result().steps in (4, 5)
+    assert np.array_equal(gone_on(work, tmp_path / "c"), whole)
 
 
 def test_without_a_checkpoint_it_starts_from_the_beginning(
