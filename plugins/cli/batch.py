@@ -130,7 +130,15 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
         log = None
         if arguments.log is not None and not arguments.dry_run:
             log = stack.enter_context(
-                closing(StepLog(arguments.log, notify, overwrite=arguments.force))
+                closing(
+                    # A second run goes on where the first one stopped, and so does its log.
+                    StepLog(
+                        arguments.log,
+                        notify,
+                        append=not arguments.force,
+                        overwrite=arguments.force,
+                    )
+                )
             )
         outcomes = _follow(batch, arguments, log)
     left = len(jobs) - outcomes.total

@@ -172,8 +172,9 @@ def _job_from_row(
 def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a table, numbered from 1."""
     try:
-        # Spreadsheets write a byte order mark at the start of CSV files.
-        text = read_regular(path, limit=_MAX_TABLE_BYTES).decode("utf-8-sig")
+        content = read_regular(path, limit=_MAX_TABLE_BYTES)
+        # Spreadsheets write a byte order mark at the start of CSV files, and any line end.
+        text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
     except (OSError, ValueError) as error:
         raise PictureReadError(
             f"The list '{path}' cannot be read{_reason(error)}; check its name, and save it as "
@@ -183,16 +184,16 @@ def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from enumerate(_csv_rows(path, text), start=1)
         return
     try:
-        content = tomllib.loads(text)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise OptionError(f"'{path}' is not TOML: {error}.") from error
     except RecursionError as error:
         raise OptionError(f"'{path}' nests its values too deep; use plain values.") from error
-    rows = content.pop("picture", [])
+    rows = table.pop("picture", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise OptionError(f"In '{path}', begin each picture with a line [[picture]].")
     for number, row in enumerate(rows, start=1):
-        yield number, {**content, **row}
+        yield number, {**table, **row}
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:

@@ -261,7 +261,7 @@ def torch_reserve() -> int | None:
 
     0 once torch is loaded, None if it does not load within the limits.
     """
-    limited = any(True for _ in process_limits())
+    limited = any(process_limits())
     if not limited or "torch" in sys.modules or not owns_process() or not sys.executable:
         return 0
     return _tried_reserve()

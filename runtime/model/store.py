@@ -23,7 +23,12 @@ from nstrt.runtime.system.files import (
     sha256_of,
 )
 from nstrt.runtime.system.json_file import read_json
-from nstrt.runtime.system.memory import BUILDING_BYTES, is_out_of_memory, too_large
+from nstrt.runtime.system.memory import (
+    BUILDING_BYTES,
+    check_building,
+    is_out_of_memory,
+    too_large,
+)
 from nstrt.runtime.system.own_settings import restored_globals
 from nstrt.runtime.system.trust import distrust_reason, make_folder
 
@@ -117,6 +122,7 @@ class ModelStore:
         if model:
             return model
         check_interrupt()
+        check_building()
         builder = _builder(path)
         if fault:
             self._notify(f"The model {path.name} {fault}; building it again.")

@@ -237,7 +237,12 @@ def inference_session(
     )
     try:
         session = onnxruntime.InferenceSession(
-            str(path), _session_options(threads), providers=names, provider_options=settings
+            str(path),
+            _session_options(threads),
+            providers=names,
+            provider_options=settings,
+            # The processor has nothing to fall back to; a try would be printed.
+            enable_fallback=int(provider != "cpu"),
         )
     except Exception as error:
         # The exceptions of onnxruntime have no common base class but Exception.

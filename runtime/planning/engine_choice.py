@@ -10,7 +10,9 @@ from nstrt.runtime.engines.factory import (
     EngineFactory,
     ExecutionTarget,
     has_torch,
+    torch_reserve,
     torch_sees_card,
+    torch_too_large,
 )
 from nstrt.runtime.errors import ProviderUnavailableError
 from nstrt.runtime.kernels.compiled import kernels_fingerprint
@@ -23,9 +25,13 @@ from nstrt.runtime.system.host import (
     machine_id,
     versions,
 )
+from nstrt.runtime.system.memory import process_limits
 from nstrt.runtime.system.words import spelled
 
-__all__ = ["EngineChoice", "candidate_engines", "choose_engine"]
+__all__ = ["EngineChoice", "candidate_engines", "choose_engine", "engines_within_limits"]
+
+_ROOM = 3_000_000_000
+"""Bytes within a process's own limits in which engines are measured."""
 
 _BF16_ENGINE = "torch in bf16"
 """Name of engine ``torch`` with bf16 products, one more engine to measure."""
@@ -75,6 +81,28 @@ def candidate_engines(
             f"{spelled('provider', 'cpu')}."
         )
     return [name for name in names if name != "graph"], reason
+
+
+def engines_within_limits(
+    names: Sequence[str], reason: str, target: ExecutionTarget, *, masks: bool
+) -> tuple[Sequence[str], str]:
+    """The engines ``names`` that a process's own limits of memory allow, and why if there is one.
+
+    Raises :class:`TooLargeError` if none is allowed.
+    """
+    if list(names) == ["graph"] or not any(process_limits()):
+        return names, reason
+    reserve = torch_reserve()
+    leanest = "graph" if "graph" in names else "torch" if "torch" in names else names[0]
+    why = f"engine {leanest}, because torch would take more memory than it may"
+    if reserve is None:
+        if leanest != "graph":
+            raise torch_too_large(graph=not masks)
+        return [leanest], why
+    if len(names) > 1 and target.free_memory() - reserve < _ROOM:
+        # Measured engines take memory together, and wait for threads that cannot start.
+        return [leanest], why if leanest == "graph" else "engine torch, which takes least memory"
+    return names, reason
 
 
 def _engines_on(options: StylizeOptions, target: ExecutionTarget) -> tuple[Sequence[str], str]:

@@ -14,7 +14,6 @@ from nstrt.runtime.engines.factory import (
     EngineFactory,
     ExecutionTarget,
     torch_reserve,
-    torch_too_large,
 )
 from nstrt.runtime.errors import CheckpointError, TooLargeError
 from nstrt.runtime.kernels.compiled import is_large, left_out_reason, uncached_reason
@@ -22,7 +21,12 @@ from nstrt.runtime.model import ModelStore, StoredModel
 from nstrt.runtime.network.sections import Section, sections_of
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.providers import Shape, choose_precision
-from nstrt.runtime.planning.engine_choice import EngineChoice, candidate_engines, choose_engine
+from nstrt.runtime.planning.engine_choice import (
+    EngineChoice,
+    candidate_engines,
+    choose_engine,
+    engines_within_limits,
+)
 from nstrt.runtime.planning.estimate import Estimate, known_pace
 from nstrt.runtime.planning.loss_weights import loss_weights
 from nstrt.runtime.planning.memory import (
@@ -88,10 +92,7 @@ class Planner:
         repair_measurements(self._notify)
         target, _ = self._chosen_target()
         names, reason = candidate_engines(self.options, target, masks=False)
-        if list(names) != ["graph"] and torch_reserve() is None:
-            if "graph" not in names:
-                raise torch_too_large()
-            names, reason = ["graph"], ""
+        names, reason = engines_within_limits(names, reason, target, masks=False)
         factory = self._factory(target, names)
         options, _ = self._chosen_weights(names)
         choice = choose_engine(options, target, names, reason, factory, self._notify)
@@ -111,6 +112,7 @@ class Planner:
         options = self.options
         target, target_reason = self._chosen_target()
         names, reason = candidate_engines(options, target, masks=masks > 0)
+        names, reason = engines_within_limits(names, reason, target, masks=masks > 0)
         scales = plan_scales(
             options, photo=photo, painting=paintings, default=default_size(target.provider)
         )
@@ -343,16 +345,13 @@ class Planner:
 
         Checks the leanest engine before the model is touched: what it cannot do, none can.
         """
-        torch_fits = list(names) == ["graph"] or torch_reserve() is not None
         try:
-            if not torch_fits:
-                raise torch_too_large(graph=not demand.masks)
             fit_to_memory(demand, self._budget(target, demand.engine))
         except TooLargeError:
             graph = replace(demand, engine="graph")
             if demand.engine == "graph" or "graph" not in names:
                 raise
-            if torch_fits and least_peak(graph) >= least_peak(demand):
+            if least_peak(graph) >= least_peak(demand):
                 raise
             fit_to_memory(graph, self._budget(target, "graph"))
             return ["graph"], "engine graph, because torch would take more memory than it may"
@@ -370,7 +369,7 @@ class Planner:
             return safe
         asked = int(PLANNING_MARGIN * self.options.max_memory * 1e9)
         # Beyond the process's own limits no memory is to be had, whatever was asked for.
-        limited = self.most_bytes is not None or any(True for _ in process_limits())
+        limited = self.most_bytes is not None or any(process_limits())
         return min(asked, safe) if limited else asked
 
     def _fit(

@@ -71,6 +71,9 @@ class Checkpoint:
     versions: Mapping[str, str]
     """Versions of the packages that decide the pixels."""
 
+    seconds: float
+    """Time that the run had taken."""
+
     step: int
     """Steps done over the whole run."""
 
@@ -138,6 +141,7 @@ def write_checkpoint(
     plan: Plan,
     algorithms: Mapping[str, str],
     versions: Mapping[str, str],
+    seconds: float,
 ) -> None:
     """Write a run's state, whole or not at all, one array after the other.
 
@@ -150,6 +154,7 @@ def write_checkpoint(
         "plan": plan.as_dict(),
         "algorithms": algorithms,
         "versions": versions,
+        "seconds": seconds,
         "state": _without_arrays(state, arrays),
     }
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -188,6 +193,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             plan=header.plan,
             algorithms=header.algorithms,
             versions=header.versions,
+            seconds=header.seconds,
             step=state.step,
             iteration=state.iteration,
             scale=state.scale,

@@ -103,8 +103,8 @@ class Checkpoints:
         least = 0.0 if scale_done else self._seconds
         return time.perf_counter() - self._last >= max(least, _WRITE_INTERVAL * self._write_seconds)
 
-    def save(self, state: State) -> None:
-        """Write a state over the last one."""
+    def save(self, state: State, *, seconds: float) -> None:
+        """Write a state over the last one; ``seconds`` is the time that the run has taken."""
         assert self._engine is not None
         started = time.perf_counter()
         try:
@@ -112,7 +112,11 @@ class Checkpoints:
                 self._notify_once("the disk has too little room")
             else:
                 write_checkpoint(
-                    self.path, state, algorithms=self._engine.algorithms, **self._facts
+                    self.path,
+                    state,
+                    algorithms=self._engine.algorithms,
+                    seconds=seconds,
+                    **self._facts,
                 )
         except OSError as error:
             self._notify_once(error.strerror or str(error))

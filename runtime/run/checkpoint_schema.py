@@ -108,6 +108,7 @@ class Header(_Part):
     plan: Plan
     algorithms: dict[Text, Text]
     versions: dict[Text, Text]
+    seconds: Annotated[float, Ge(0)] = 0.0
     state: _LoopState
 
     @model_validator(mode="after")

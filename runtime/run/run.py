@@ -135,6 +135,8 @@ class Run:
         with self._interrupt.governing():
             prepared = self._prepare()
         self._loading = False
+        if prepared.checkpoint is not None:
+            self._started -= prepared.checkpoint.seconds
         estimator = ProgressEstimator(prepared.plan, self._started)
         try:
             prepared = yield from self._optimize_within_memory(prepared, estimator)
@@ -301,7 +303,7 @@ class Run:
             self.painting = True
             progress = vars(estimator.at(step))
             if self._checkpoints and self._checkpoints.due(scale_done=step.scale_done):
-                self._checkpoints.save(step.state())
+                self._checkpoints.save(step.state(), seconds=estimator.seconds())
             if step.scale_done:
                 yield ScaleDone(**progress)
                 continue
@@ -320,7 +322,7 @@ class Run:
     def _save_stopped(self) -> None:
         """Write a stopped run's last state, so that nothing of it is lost."""
         if self._checkpoints and self._last is not None and self._stop.is_set():
-            self._checkpoints.save(self._last.state())
+            self._checkpoints.save(self._last.state(), seconds=time.perf_counter() - self._started)
 
     def _learn_pace(self, prepared: _Prepared, estimator: ProgressEstimator) -> None:
         """Store the pace of a whole, plain run for later estimates."""

@@ -15,6 +15,7 @@ __all__ = [
     "LEAST_BYTES",
     "MemoryLimit",
     "available_memory",
+    "check_building",
     "check_process_limits",
     "import_failure",
     "is_out_of_memory",
@@ -34,7 +35,7 @@ _ADVICE_FACTOR = 1.1
 _PLANNED_SHARE = 0.85
 """Share of the memory that runs plan with."""
 
-BUILDING_BYTES = 6_000_000_000
+BUILDING_BYTES = 5_500_000_000
 """Bytes of address space in which torch exports the network."""
 
 
@@ -116,6 +117,13 @@ def check_process_limits(task: str, needed: int) -> None:
     """
     if any(limit.left < needed for limit in process_limits()):
         raise too_large(task, needed)
+
+
+def check_building() -> None:
+    """Raise :class:`TooLargeError` if this process's limits are too tight for an export."""
+    # More would be loaded before the export fails, and some libraries wait for ever then.
+    if any(limit.name == "ulimit -v" and limit.most < BUILDING_BYTES for limit in process_limits()):
+        raise too_large("Building the network's model, once,", BUILDING_BYTES)
 
 
 def process_limits() -> Iterator[MemoryLimit]:

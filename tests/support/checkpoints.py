@@ -67,6 +67,7 @@ def write_small_checkpoint(path: Path, optimizer: str) -> None:
         plan=_plan(optimizer),
         algorithms={"on 3 64": "direct"},
         versions={"nstrt": "0.2.0"},
+        seconds=12.5,
     )
 
 

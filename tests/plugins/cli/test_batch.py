@@ -109,6 +109,12 @@ def test_the_log_has_a_line_for_each_step_of_each_photo(
         assert [line["step"] for line in steps] == [1, 2]
         assert all(line["loss"] > 0 for line in steps)
         assert {line["output"] for line in steps} == {str(tmp_path / "out" / name)}
+    # A second run adds to the log; with --force it begins anew.
+    Image.open(CAT).resize((96, 64)).save(photos / "c.png")
+    assert nstrt(*arguments, "--log", log, "-q", "--jobs", processes) == 0
+    assert len(log.read_text().splitlines()) == 6
+    assert nstrt(*arguments, "--log", log, "-q", "--jobs", processes, "--force") == 0
+    assert len(log.read_text().splitlines()) == 6
 
 
 def test_a_log_over_a_file_of_the_batch_is_refused(

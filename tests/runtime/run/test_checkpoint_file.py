@@ -455,6 +455,7 @@ def test_states_that_are_not_finite_are_not_written(
         "plan": checkpoint.plan,
         "algorithms": {},
         "versions": {},
+        "seconds": 1.0,
     }
     state = dict(checkpoint.state(PlainArrays()))
     for changed in (
@@ -467,8 +468,8 @@ def test_states_that_are_not_finite_are_not_written(
     schedule = Checkpoints(tmp_path / "c", resume=False, seconds=0, notify=lines.append)
     schedule._facts = {name: facts[name] for name in ("identity", "plan", "versions")}
     schedule._engine = type("Engine", (), {"algorithms": {}})()
-    schedule.save(changed)
-    schedule.save(changed)
+    schedule.save(changed, seconds=1.0)
+    schedule.save(changed, seconds=1.0)
     assert len(lines) == 1
     assert "not finite" in lines[0]
     assert list(tmp_path.iterdir()) == []

@@ -276,15 +276,19 @@ def test_arrays_of_a_state_are_contiguous(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_stopped_run_resumes(small: tuple[NDArray[np.float32], Path], tmp_path: Path) -> None:
-    file = tmp_path / "c"
+    file, seconds = tmp_path / "c", 0.0
     for _ in range(5):
         # The last one has nothing to do but to see whether the last step was a good one.
         run = transfer().run(CAT, NIGHT, checkpoint=file, resume=True)
         steps = 0
         for event in run:
             steps += isinstance(event, Step)
+            # The time of the parts adds up.
+            assert event.seconds >= seconds
             if isinstance(event, Step) and steps == 2:
                 run.stop()
+        assert run.result().seconds > seconds
+        seconds = run.result().seconds - 0.01
         run.remove_checkpoint()
         assert file.exists() == run.result().stopped
     assert not run.result().stopped
