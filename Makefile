@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 # mypy looks for packages by folder: this link makes the checkout a folder called nstrt.
 TYPING = $(VENV)/typing
 
-.PHONY: demo test test-fast coverage test-gimp screenshots lint format setup export examples sheets bench bench-gpu \
+.PHONY: demo test test-fast coverage fuzz test-gimp screenshots lint format setup export examples sheets bench bench-gpu \
   clean
 
 demo: setup export ## set up, export, repaint an example, say where the picture is
@@ -27,6 +27,9 @@ coverage: setup ## run all tests and show which lines they miss
 	$(BIN)/pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile \
 	  --no-loadscope-reorder --cov=exporter --cov=runtime --cov=plugins \
 	  --cov-report=term-missing:skip-covered
+
+fuzz: setup ## hand 24,000 damaged files and messages to their readers (FUZZ="pictures --seed 1")
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ)
 
 test-gimp: setup ## test the filter in a real GIMP 3, which is built first where there is none
 	$(BIN)/python tests/gimp/prepare.py

@@ -5,12 +5,18 @@ Reading a file executes no code. Names and shapes other than VGG19's are refused
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,10 +28,12 @@ from nstrt.runtime.system.regular_file import open_regular
 __all__ = [
     "KERAS_SUFFIXES",
     "Convolution",
+    "StoredArray",
     "collect_convolutions",
     "keras_name",
     "load_pickle",
     "read_convolutions",
+    "stored_tensors",
     "torchvision_convolutions",
 ]
 
@@ -41,6 +49,26 @@ class Convolution:
 
     bias: Tensor
     """One value for each output channel."""
+
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_SAFETENSORS_DTYPES = ("F16", "BF16", "F32", "F64")
+
+_MAX_PICKLE = 1 << 24
+"""Largest description of the tensors in bytes; that of VGG19 has 2 KiB."""
+
+_MAX_CHUNK = 1 << 26
+"""Largest chunk of a dataset in bytes; VGG19's largest convolution has 18 MiB in doubles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredArray:
+    """An array in a file; only its shape has been read."""
+
+    shape: tuple[int, ...]
+
+    read: Callable[[], Tensor]
+    """Reads its values."""
 
 
 def read_convolutions(path: Path, deepest: str) -> dict[str, Convolution]:
@@ -64,11 +92,13 @@ def read_convolutions(path: Path, deepest: str) -> dict[str, Convolution]:
         ) from error
     suffix = path.suffix.lower()
     if suffix in (".pth", ".pt"):
-        return torchvision_convolutions(load_pickle(path), path, deepest)
+        return torchvision_convolutions(stored_tensors(load_pickle(path)), path, deepest)
     if suffix == ".safetensors":
-        return torchvision_convolutions(_load_safetensors(path), path, deepest)
+        with _opened_safetensors(path) as stored:
+            return torchvision_convolutions(stored, path, deepest)
     if suffix in KERAS_SUFFIXES:
-        return _keras_convolutions(_load_keras(path), path, deepest)
+        with _opened_keras(path) as stored:
+            return _keras_convolutions(stored, path, deepest)
     raise WeightsError(
         f"'{path.name}' is not a kind of weights file that nstrt reads; it reads .pth, "
         ".safetensors and Keras .h5."
@@ -76,7 +106,7 @@ def read_convolutions(path: Path, deepest: str) -> dict[str, Convolution]:
 
 
 def torchvision_convolutions(
-    stored: Mapping[str, Tensor], path: Path, deepest: str
+    stored: Mapping[str, StoredArray], path: Path, deepest: str
 ) -> dict[str, Convolution]:
     """Take convolutions named ``features.N.weight`` or ``N.weight``.
 
@@ -86,7 +116,11 @@ def torchvision_convolutions(
     def lookup(layer: str) -> Convolution:
         number = LAYERS.index(layer)
         prefix = f"features.{number}" if f"features.{number}.weight" in stored else str(number)
-        return Convolution(weight=stored[f"{prefix}.weight"], bias=stored[f"{prefix}.bias"])
+        shape = conv_shapes()[layer]
+        return Convolution(
+            weight=_taken(stored[f"{prefix}.weight"], shape, path, layer),
+            bias=_taken(stored[f"{prefix}.bias"], shape[:1], path, layer),
+        )
 
     return collect_convolutions(lookup, path, deepest)
 
@@ -98,28 +132,57 @@ def collect_convolutions(
 
     Raises :class:`WeightsError` for a missing layer, a wrong shape or a value that is not finite.
     """
-    shapes = conv_shapes()
     result: dict[str, Convolution] = {}
     for layer in layers_through([deepest]):
         if not layer.startswith("conv"):
             continue
+        shape = conv_shapes()[layer]
         try:
-            stored = lookup(layer)
-            weight, bias = stored.weight.float(), stored.bias.float()
+            found = lookup(layer)
+            # Shapes come first: a view of few bytes can be of any size.
+            weight = _taken(_stored_tensor(found.weight), shape, path, layer).float()
+            bias = _taken(_stored_tensor(found.bias), shape[:1], path, layer).float()
         except (KeyError, IndexError, AttributeError, RuntimeError, TypeError) as error:
             raise WeightsError(
                 f"'{path.name}' has no usable weights for VGG19's layer {layer}; it must hold "
                 "the feature layers under torchvision's or Keras's names."
             ) from error
-        if tuple(weight.shape) != shapes[layer] or bias.shape != weight.shape[:1]:
-            raise WeightsError(
-                f"'{path.name}' is not VGG19: its {layer} has the shape {tuple(weight.shape)} "
-                f"instead of {shapes[layer]}."
-            )
         if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
             raise WeightsError(f"'{path.name}' holds values that are not numbers in {layer}.")
         result[layer] = Convolution(weight=weight.contiguous(), bias=bias.contiguous())
     return result
+
+
+def _taken(array: StoredArray, shape: tuple[int, ...], path: Path, layer: str) -> Tensor:
+    """Read an array of the right shape. Raises :class:`WeightsError` for another shape."""
+    if array.shape != shape:
+        raise WeightsError(
+            f"'{path.name}' is not VGG19: its {layer} has the shape {array.shape} "
+            f"instead of {shape}."
+        )
+    return array.read()
+
+
+def stored_tensors(tensors: Mapping[str, Tensor]) -> dict[str, StoredArray]:
+    """The tensors among the values of ``tensors`` that can be weights."""
+    result: dict[str, StoredArray] = {}
+    for name, value in tensors.items():
+        with suppress(TypeError):
+            result[name] = _stored_tensor(value)
+    return result
+
+
+def _stored_tensor(value: Tensor) -> StoredArray:
+    """Raises TypeError for a value that is no dense tensor of floating-point numbers."""
+    if (
+        not isinstance(value, Tensor)
+        or value.is_nested
+        or value.layout != torch.strided
+        or value.device.type != "cpu"
+        or value.dtype not in _DTYPES
+    ):
+        raise TypeError(f"not a dense tensor: {type(value)}")
+    return StoredArray(shape=tuple(value.shape), read=lambda: value)
 
 
 def keras_name(layer: str) -> str:
@@ -131,59 +194,110 @@ def keras_name(layer: str) -> str:
 def load_pickle(path: Path) -> dict[str, Tensor]:
     """Load the tensors of a torch file without executing code."""
     try:
+        _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stored = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except Exception as error:
         # torch's exceptions for damaged files have no common base.
         raise _damaged(path) from error
+    finally:
+        # A load that fails leaves its sparse tensors there, and the next load would judge them.
+        getattr(torch._utils, "_sparse_tensors_to_validate", []).clear()
+    if isinstance(stored, dict):
+        stored = stored.get("state_dict", stored)
     if not isinstance(stored, dict):
         raise WeightsError(f"'{path.name}' holds no named weights.")
-    tensors: dict[str, Tensor] = stored.get("state_dict", stored)
-    return tensors
+    return stored
 
 
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
+def _check_archive(path: Path) -> None:
+    """Raise :class:`WeightsError` for an archive with more data than its file has bytes.
+
+    torch compresses nothing; older torch files are no archives.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+    if (
+        sum(entry.file_size for entry in entries) > path.stat().st_size
+        or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+        or any(e.file_size > _MAX_PICKLE for e in entries if e.filename.endswith(".pkl"))
+    ):
+        raise _damaged(path)
+
+
+@contextmanager
+def _opened_safetensors(path: Path) -> Iterator[dict[str, StoredArray]]:
     try:
         import safetensors
-        import safetensors.torch
     except ImportError as error:
         raise import_failure(
             error,
             "These weights need the package safetensors; install it with: "
             'pip install "nstrt[full]"',
         ) from error
-    try:
-        return dict(safetensors.torch.load_file(path))
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path) from error
+    with _reported(path), safetensors.safe_open(path, framework="pt") as file:
+        yield {
+            name: StoredArray(
+                shape=tuple(file.get_slice(name).get_shape()), read=partial(file.get_tensor, name)
+            )
+            for name in file.keys()  # noqa: SIM118 - the file is no mapping
+            if file.get_slice(name).get_dtype() in _SAFETENSORS_DTYPES
+        }
 
 
-def _load_keras(path: Path) -> dict[str, Tensor]:
+@contextmanager
+def _opened_keras(path: Path) -> Iterator[dict[str, StoredArray]]:
+    """Datasets of floating-point numbers that lie in the file itself."""
     try:
         import h5py
     except ImportError as error:
         raise import_failure(
             error, 'Keras weights need the package h5py; install it with: pip install "nstrt[full]"'
         ) from error
+    stored: dict[str, StoredArray] = {}
+
+    def add(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f" and item.shape is not None:
+            stored[name] = StoredArray(shape=item.shape, read=partial(_read_dataset, item))
+
+    # visititems follows neither soft nor external links.
+    with _reported(path), h5py.File(path, "r") as file:
+        file.visititems(add)
+        yield stored
+
+
+def _read_dataset(dataset: Any) -> Tensor:
+    """Raises ValueError for data in other files, and for chunks larger than any dataset of VGG19.
+
+    A dataset of no bytes may have chunks of any size.
+    """
+    chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
+    if dataset.external or dataset.is_virtual or chunk > _MAX_CHUNK:
+        raise ValueError("not data of this file")
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(np.asarray(dataset[()], np.float32))
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Turn errors of the block into one :class:`WeightsError`."""
     try:
-        with h5py.File(path, "r") as file:
-            stored: dict[str, Tensor] = {}
-            file.visititems(
-                lambda name, item: (
-                    stored.update({name: torch.from_numpy(item[()])})
-                    if isinstance(item, h5py.Dataset) and item.dtype.kind == "f"
-                    else None
-                )
-            )
+        yield
+    except WeightsError:
+        raise
     except Exception as error:
-        # h5py's exceptions for damaged files have no common base.
+        # The exceptions of h5py and safetensors for damaged files have no common base.
         raise _damaged(path) from error
-    return stored
 
 
 def _keras_convolutions(
-    stored: Mapping[str, Tensor], path: Path, deepest: str
+    stored: Mapping[str, StoredArray], path: Path, deepest: str
 ) -> dict[str, Convolution]:
     """Take convolutions named ``blockB_convC/...kernel:0`` or ``..._W_1:0``.
 
@@ -192,17 +306,22 @@ def _keras_convolutions(
 
     def lookup(layer: str) -> Convolution:
         block = re.escape(keras_name(layer))
+        shape = conv_shapes()[layer]
         kernel = _match(stored, rf"(^|/){block}/.*(kernel(:0)?|_W(_1)?(:0)?)$")
         bias = _match(stored, rf"(^|/){block}/.*(bias(:0)?|_b(_1)?(:0)?)$")
-        return Convolution(weight=kernel.permute(3, 2, 0, 1).contiguous(), bias=bias)
+        kernel_shape = (*shape[2:], shape[1], shape[0])
+        return Convolution(
+            weight=_taken(kernel, kernel_shape, path, layer).permute(3, 2, 0, 1).contiguous(),
+            bias=_taken(bias, shape[:1], path, layer),
+        )
 
     return collect_convolutions(lookup, path, deepest)
 
 
-def _match(stored: Mapping[str, Tensor], pattern: str) -> Tensor:
-    for name, tensor in stored.items():
+def _match(stored: Mapping[str, StoredArray], pattern: str) -> StoredArray:
+    for name, array in stored.items():
         if re.search(pattern, name):
-            return tensor
+            return array
     raise KeyError(pattern)
 
 

@@ -25,6 +25,7 @@ from nstrt.exporter.weight_files import (
     keras_name,
     load_pickle,
     read_convolutions,
+    stored_tensors,
     torchvision_convolutions,
 )
 from nstrt.runtime.errors import PackageMissingError, WeightsError
@@ -190,7 +191,7 @@ def _load_oxford(deepest: str) -> Weights:
 
 def _load_torchvision(path: Path, deepest: str) -> Weights:
     return _torchvision_weights(
-        torchvision_convolutions(load_pickle(path), path, deepest),
+        torchvision_convolutions(stored_tensors(load_pickle(path)), path, deepest),
         sha256=sha256_of(path),
         description="VGG19, torchvision IMAGENET1K_V1",
         origin=f"torchvision, {path.name}",

@@ -315,6 +315,10 @@ def _print_plan(
     run = _new_run(arguments, options, notify, checkpoint=checkpoint if resumed else None)
     estimate = run.estimate()
     lines = list(plan_lines(run, estimate.plan, estimate.seconds))
+    if resumed:
+        lines.append(f"It goes on from {checkpoint}; the time is that of the rest.")
+    elif arguments.resume:
+        lines.append(f"There is no {checkpoint}: it starts from the beginning.")
     print_plan(estimate, lines, as_json=arguments.as_json, quiet=arguments.quiet)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.errors import PictureReadError, TooLargeError
+from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures.formats.bmp import bmp_samples, open_bmp
 from nstrt.runtime.pictures.formats.color_source import choose_source
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, float_note
@@ -19,19 +19,17 @@ from nstrt.runtime.pictures.formats.inspection import inspect_file
 from nstrt.runtime.pictures.formats.jpeg import check_jpeg
 from nstrt.runtime.pictures.formats.png import repair_png
 from nstrt.runtime.pictures.formats.sniff import READABLE, detect_format, detect_unsupported
+from nstrt.runtime.pictures.limits import MAX_PIXELS, check_density, check_size
 from nstrt.runtime.pictures.metadata.exif_block import is_adobe_rgb, orientation_by_tags
 from nstrt.runtime.pictures.metadata.metadata import metadata_of_file, metadata_of_pillow
 from nstrt.runtime.pictures.metadata.png_metadata import read_png_metadata
 from nstrt.runtime.pictures.metadata.xmp_packet import xmp_orientation
-from nstrt.runtime.pictures.picture import MIN_SIDE, Picture
+from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name, read_file
 from nstrt.runtime.pictures.values import divide_by_alpha
 from nstrt.runtime.pictures.vips import VipsError, libvips, metadata, to_samples, vips_operation
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_picture", "open_header", "read_picture"]
-
-MAX_PIXELS = 400_000_000
-"""Largest number of pixels of a decoded picture; it takes 4.5 GiB of memory."""
 
 _LOADERS = {
     "JPEG": "jpegload_buffer",
@@ -68,6 +66,7 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
         open_header(content, name=name)
     facts = inspect_file(content, kind, name)
     image = open_header(facts.content, name=name)
+    check_density(image.width, image.height, image.bands, len(content), name)
     channels = facts.color_channels or _COLOR_CHANNELS.get(image.interpretation)
     samples = _decode(image, kind, facts)
     if samples is None or channels is None or samples.shape[2] < channels:
@@ -126,7 +125,7 @@ def open_header(content: bytes, *, name: str, fail_on: str | None = None) -> Any
                 "is damaged or of an unusual kind; open it in a picture program and save it again"
             )
         raise PictureReadError(f"The picture '{name}' {advice}.") from error
-    _check_size(image.width, image.height, name)
+    check_size(image.width, image.height, name)
     return image
 
 
@@ -202,20 +201,6 @@ def _converted(
     return np.dstack([colors, alpha if samples.dtype == np.uint16 else alpha * 257])
 
 
-def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise TooLargeError(
-            f"The picture '{name}' is {width} x {height} pixels "
-            f"({width * height / 1e6:.0f} megapixels), and at most {MAX_PIXELS / 1e6:.0f} "
-            "megapixels can be read; save it smaller."
-        )
-    if min(width, height) < MIN_SIDE:
-        raise PictureReadError(
-            f"The picture '{name}' is {width} x {height} pixels; "
-            f"it must be at least {MIN_SIDE} pixels wide and high."
-        )
-
-
 def _to_sixteen_bits(samples: NDArray[Any], name: str) -> NDArray[np.uint16]:
     """Convert floating-point samples in 0..1 to 16 bits; refuse other values.
 
@@ -253,7 +238,8 @@ def _expand_to_sixteen_bits(samples: NDArray[Any], image: Any) -> NDArray[Any]:
 
 def _decode_bmp(content: bytes, name: str, sha256: str) -> Picture:
     image = open_bmp(content, name)
-    _check_size(*image.size, name)
+    check_size(*image.size, name)
+    check_density(*image.size, len(image.getbands()), len(content), name)
     found = bmp_samples(image, content, name)
     return Picture.from_samples(
         found.samples,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -45,6 +46,8 @@ def libvips() -> Any:
     pyvips.block_untrusted_set(True)
     # No operation runs twice, and a cache would hold whole pictures.
     pyvips.cache_set_max(0)
+    # Pillow warns of damaged EXIF data; they are left out.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     # libvips logs warnings ("IDAT: incorrect data check"); the raised error says the same in
     # plain words.
     logging.getLogger("pyvips").setLevel(logging.CRITICAL)

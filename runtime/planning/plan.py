@@ -173,6 +173,12 @@ class Plan:
         """Pixels times steps over the whole run; the time is proportional to it."""
         return sum(scale.work for scale in self.scales)
 
+    def fraction(self, scale: int, iterations: int) -> float:
+        """Share of the work up to ``iterations`` steps at the scale with index ``scale``."""
+        here = self.scales[scale]
+        done = sum(each.work for each in self.scales[:scale])
+        return (done + here.width * here.height * iterations) / self.work
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a recipe."""
         return asdict(self)

@@ -43,7 +43,7 @@ class ProgressEstimator:
         ``expected`` are the seconds of the whole run, or None.
         """
         here = self._plan.scales[scale]
-        fraction = self._work(scale, iteration) / self._plan.work
+        fraction = self._plan.fraction(scale, iteration)
         return Progress(
             scale=scale + 1,
             width=here.width,
@@ -79,19 +79,12 @@ class ProgressEstimator:
         now = time.perf_counter()
         here = self._plan.scales[step.scale]
         finished = step.scale_done and step.complete
-        done = self._work(step.scale, here.iterations if finished else step.iteration)
+        done = self._plan.fraction(step.scale, here.iterations if finished else step.iteration)
         if not step.scale_done:
             rate = (now - self._last) / (here.width * here.height)
             # A scale's first step also prepares its targets: its time says little about the rest.
             if self._rate is None or step.iteration > 1:
                 self._rate = rate if self._rate is None else 0.8 * self._rate + 0.2 * rate
         self._last = now
-        left = None if self._rate is None else (self._plan.work - done) * self._rate
-        return done / self._plan.work, left
-
-    def _work(self, scale: int, iterations: int) -> int:
-        """Pixels times steps, up to ``iterations`` steps at the scale with index ``scale``."""
-        here = self._plan.scales[scale]
-        return sum(each.work for each in self._plan.scales[:scale]) + (
-            here.width * here.height * iterations
-        )
+        left = None if self._rate is None else (1 - done) * self._plan.work * self._rate
+        return done, left

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, save
 from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.system.files import rescue_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -103,8 +103,8 @@ class Result:
             return self.save(path, overwrite=overwrite, strip_metadata=strip_metadata)
         except PictureWriteError as error:
             try:
-                folder = Path(tempfile.mkdtemp(prefix="nstrt-"))
-                self.save(folder / f"{path.stem}.png", strip_metadata=strip_metadata)
+                with rescue_folder() as folder:
+                    self.save(folder / f"{path.stem}.png", strip_metadata=strip_metadata)
             except (OSError, PictureWriteError):
                 raise error from None
             raise PictureWriteError(f"{error} The finished picture is safe in {folder}.") from error

@@ -212,16 +212,22 @@ class Run:
         return None
 
     def estimate(self) -> Estimate:
-        """Read the pictures and plan the run, without painting. Raises the errors of the run."""
+        """Read the pictures and plan the run, without painting; for a resumed run, its rest.
+
+        Raises the errors of the run.
+        """
         with self._settings.active():
             prepared = self._prepare()
-            return self._planner.estimate(prepared.plan, prepared.engine)
+            estimate = self._planner.estimate(prepared.plan, prepared.engine)
+            return replace(estimate, seconds=estimate.seconds * (1 - prepared.fraction))
 
     def _expected_seconds(self, prepared: _Prepared) -> float | None:
         """Seconds of the whole run; None for a short one if nothing is known of the time."""
-        known = self._planner.known_seconds(prepared.plan)
+        known, checkpoint = self._planner.known_seconds(prepared.plan), prepared.checkpoint
+        if known is None and checkpoint and checkpoint.seconds:
+            return checkpoint.seconds / prepared.fraction
         # A resumed run measures nothing, and a short one is over soon.
-        if known is not None or prepared.checkpoint or prepared.plan.work < _MEASURED_WORK:
+        if known is not None or checkpoint or prepared.plan.work < _MEASURED_WORK:
             return known
         return self._planner.estimate(prepared.plan, prepared.engine).seconds
 
@@ -408,6 +414,13 @@ class _Prepared:
     """The checkpoint to resume from."""
     plan: Plan
     engine: Engine
+
+    @property
+    def fraction(self) -> float:
+        """Share of the work that a checkpoint holds, 0 to 1."""
+        if self.checkpoint is None:
+            return 0.0
+        return self.plan.fraction(self.checkpoint.scale, self.checkpoint.iteration)
 
     def finished(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
         """An image of the network in the colours of the result, with the photo where it stays."""

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,6 +21,7 @@ __all__ = [
     "atomic_write",
     "cache_folder",
     "remove_stale_temporaries",
+    "rescue_folder",
     "sha256_of",
     "temporary_folder",
     "write_atomically",
@@ -32,7 +33,10 @@ _CHUNK = 1 << 22
 _MARK = ".nstrt-"
 
 _FOLDER_MARK = "nstrt-temporary-"
-"""Start of the names of temporary folders; folders of rescued pictures have another one."""
+"""Start of the names of temporary folders."""
+
+_RESCUE_MARK = "nstrt-rescued-"
+"""Start of the names of folders for results that could not be saved."""
 
 
 def cache_folder() -> Path:
@@ -76,28 +80,68 @@ def write_atomically(target: Path, content: bytes) -> None:
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Delete temporary files of killed processes in ``folder``; what cannot be deleted stays."""
-    with suppress(OSError):
-        for path in folder.glob(f".*{_MARK}*"):
-            with suppress(OSError):
-                if _is_stale(path.name.rpartition(_MARK)[2]):
-                    path.unlink(missing_ok=True)
+    """Delete temporary files of killed processes in ``folder``, and their temporary folders.
+
+    Files of other users and of running processes stay, and those that cannot be deleted.
+    """
+    for path in _stale_paths(folder, f".*{_MARK}*", _MARK, stat.S_ISREG):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    _remove_stale_folders()
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Yield a new folder in the folder for temporary files, and delete it afterwards.
 
-    A killed process leaves it; the next call deletes it then.
+    A killed process leaves it; :func:`remove_stale_temporaries` deletes it later.
     """
-    with suppress(OSError):
-        for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_MARK}*"):
-            with suppress(OSError):
-                if _is_stale(path.name.removeprefix(_FOLDER_MARK)) and _is_own_folder(path):
-                    shutil.rmtree(path, ignore_errors=True)
+    _remove_stale_folders()
     prefix = f"{_FOLDER_MARK}{_owner()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
         yield Path(name)
+
+
+@contextmanager
+def rescue_folder() -> Iterator[Path]:
+    """Yield a new folder in the folder for temporary files, which stays if it holds a file."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{_RESCUE_MARK}{_owner()}-"))
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _remove_stale_folders() -> None:
+    try:
+        base = Path(tempfile.gettempdir())
+    except OSError:
+        return
+    for path in _stale_paths(base, f"{_FOLDER_MARK}*", _FOLDER_MARK, stat.S_ISDIR):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in _stale_paths(base, f"{_RESCUE_MARK}*", _RESCUE_MARK, stat.S_ISDIR):
+        for part in _stale_paths(path, f".*{_MARK}*", _MARK, stat.S_ISREG):
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        with suppress(OSError):
+            # A finished picture keeps the folder.
+            path.rmdir()
+
+
+def _stale_paths(
+    folder: Path, pattern: str, mark: str, is_kind: Callable[[int], bool]
+) -> list[Path]:
+    """Paths of one kind in ``folder`` that this user's killed processes left; no links."""
+    found: list[Path] = []
+    with suppress(OSError):
+        for path in folder.glob(pattern):
+            with suppress(OSError):
+                status = path.lstat()
+                own = not hasattr(os, "getuid") or status.st_uid == os.geteuid()
+                if own and is_kind(status.st_mode) and _is_stale(path.name.rpartition(mark)[2]):
+                    found.append(path)
+    return found
 
 
 def sha256_of(path: Path, *, limit: int | None = None) -> str:
@@ -130,13 +174,6 @@ def _is_stale(mark: str) -> bool:
     if host != _host() or not re.fullmatch("[0-9]{1,9}", process):
         return False
     return not _alive(int(process))
-
-
-def _is_own_folder(path: Path) -> bool:
-    """True for a real folder, no link, of this user."""
-    status = path.lstat()
-    own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    return own and stat.S_ISDIR(status.st_mode)
 
 
 def _host() -> str:

@@ -6,6 +6,7 @@ Root may, as everywhere. Windows protects a user's folders by other means.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -26,10 +27,10 @@ def distrust_reason(path: Path) -> str:
         return ""
     for each in (path, *path.parents):
         if each.exists() and (reason := _distrust(each)):
+            mend = "" if _is_foreign(each) else f", or run: chmod -R go-w {shlex.quote(str(cache))}"
             return (
-                f"'{each}' {reason}, who could change the network that is run; set NSTRT_CACHE to "
-                "a folder of your own, or take it from them with: "
-                f"chown -R {os.getuid()} '{cache}' && chmod -R go-w '{cache}'"
+                f"'{each}' {reason}, who could change the network that nstrt runs; set NSTRT_CACHE "
+                f"to a folder of your own{mend}."
             )
         if each == cache:
             break
@@ -45,7 +46,7 @@ def make_folder(folder: Path) -> None:
 
 def _distrust(path: Path) -> str:
     status = path.stat()
-    if status.st_uid not in (0, os.getuid()):
+    if _is_foreign(path):
         return f"belongs to another user ({_user_name(status.st_uid)})"
     # In a sticky folder, files can be added and not replaced.
     if not status.st_mode & _OTHERS_WRITE or status.st_mode & stat.S_ISVTX:
@@ -53,6 +54,10 @@ def _distrust(path: Path) -> str:
     if not status.st_mode & stat.S_IWOTH and _is_private(status.st_gid, status.st_uid):
         return ""
     return f"can be written by other users (mode {stat.S_IMODE(status.st_mode):o})"
+
+
+def _is_foreign(path: Path) -> bool:
+    return path.stat().st_uid not in (0, os.getuid())
 
 
 def _is_private(group: int, owner: int) -> bool:

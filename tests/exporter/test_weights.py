@@ -367,7 +367,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a list": (saved([torch.zeros(2)]), "no named weights"),
     "a tensor": (saved(torch.zeros(2)), "no named weights"),
     "numbers": (saved({"features.0.weight": 1, "features.0.bias": 2}), "conv1_1"),
-    "strange state": (saved({"state_dict": torch.zeros(2)}), "conv1_1"),
+    "strange state": (saved({"state_dict": torch.zeros(2)}), "no named weights"),
     "nothing": (saved({}), "conv1_1"),
 }
 

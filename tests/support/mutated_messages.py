@@ -14,6 +14,27 @@ VALUES = [
     "é" * 40, "/", "//", "rgbaf", [], [[]], [1, [2]], {}, {"a": {}}, {"file": "/"},
 ]  # fmt: skip
 
+STYLIZE: dict[str, Any] = {
+    "op": "stylize", "id": 1, "nbytes": 2400, "content": PIXELS, "style": PIXELS,
+    "options": {"size": 64, "preset": "fast"}, "previews": 2.0, "result": "rgba8",
+}  # fmt: skip
+"""A valid request with two small pictures."""
+
+BASES: list[dict[str, Any]] = [
+    {"op": "hello", "id": 0, "protocol": 1, "token": "abc"},
+    {"op": "prepare", "id": "a", "options": {"preset": "fast", "style_layers": {"relu1_1": 1}}},
+    {"op": "estimate", "id": 2, "content": {"width": 640, "height": 480},
+     "style": {"file": "/nowhere/night.jpg"}, "options": {"iterations": [30, 20], "scales": 2}},
+    {**STYLIZE, "nbytes": 40},
+    {"op": "stylize", "id": 3, "content": {"file": "/nowhere/cat.jpg"}, "style": PIXELS,
+     "nbytes": 1200, "options": {"size": 64, "content_layers": [["relu1_1", 0.5]]}},
+    {"op": "stylize", "id": 6, "content": {"file": "/nowhere/cat.jpg"}, "style": {"file": "/a.jpg"},
+     "nbytes": 2400, "add_styles": [PIXELS], "regions": [{"mask": PIXELS}], "protect": None},
+    {"op": "cancel", "id": 4, "job": 3},
+    {"op": "stop", "id": 5, "job": "a"},
+]  # fmt: skip
+"""Valid messages of all kinds."""
+
 
 def mutated(source: random.Random, bases: list[dict[str, Any]]) -> bytes:
     """A message that was valid once, with some of its bytes or values changed."""

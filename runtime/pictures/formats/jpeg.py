@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
-from nstrt.runtime.pictures.vips import VipsError, libvips, vips_operation
+from nstrt.runtime.pictures.vips import VipsError, libvips, to_samples, vips_operation
 
-__all__ = ["check_jpeg", "inspect_jpeg"]
+__all__ = ["check_jpeg", "inspect_jpeg", "whole_rows"]
 
-_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])", re.DOTALL)
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
 """A marker in entropy-coded data, but stuffed bytes and restart markers."""
 
 _END = b"\xff\xd9"
@@ -20,8 +20,11 @@ _START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN, _TEMPORARY = 0xD8, 0xD9, 0xDA, 0
 _APP2 = 0xE2
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
-_LEAST_BITS = {0xC0: 2, 0xC1: 2, 0xC2: 1}
-"""Bits of a block in the shortest Huffman codes; of the first scan in a progressive file."""
+_LEAST_BITS = {0xC0: 2, 0xC1: 2, 0xC2: 1, 0xC9: 1 / 32, 0xCA: 1 / 32}
+"""Bits of a block in the shortest codes; of the first scans in a progressive file.
+
+Arithmetic codes of a blank picture can be shorter still, but decoders do not notice their end.
+"""
 
 _HARMFUL = re.compile(
     "premature end of|bad Huffman|instead of RST|bad arithmetic|before marker 0xd[0-7]"
@@ -43,9 +46,12 @@ def inspect_jpeg(content: bytes, name: str) -> Facts:
     """
     frame = _frame(content)
     facts = Facts(name=name, content=content, expects_profile=frame.profile)
-    blocks = (frame.width // 8) * (frame.height // 8)
-    if 8 * len(content) < _LEAST_BITS.get(frame.kind, 0) * blocks:
-        raise cut_off_error(name, f"its {len(content)} bytes cannot hold its pixels")
+    missing = _least_missing(frame)
+    # Otherwise a progressive file would take the memory of all its pixels before it is refused.
+    if missing and frame.kind in (0xC0, 0xC1):
+        raise cut_off_error(name, rows=(frame.height - _whole_rows(content), frame.height))
+    if missing:
+        raise cut_off_error(name, f"at least {missing} of its {frame.height} rows are missing")
     if not frame.ended and frame.kind:
         if frame.kind in _PROGRESSIVE and not frame.complete:
             raise _coarse(name)
@@ -55,6 +61,14 @@ def inspect_jpeg(content: bytes, name: str) -> Facts:
         # The standard allows it, and the writer may have meant it.
         facts.damage = f"'{name}' lacks scans of a progressive JPEG, so fine detail may be missing."
     return facts
+
+
+def _least_missing(frame: _Frame) -> int:
+    """Rows that are missing at least, by the length of the scans."""
+    bits_of_row = _LEAST_BITS.get(frame.kind, 0) * max(1, frame.width // 8)
+    if not bits_of_row:
+        return 0
+    return max(0, frame.height - 8 * int(8 * frame.coded / bits_of_row + 1))
 
 
 def check_jpeg(facts: Facts, reason: str) -> None:
@@ -74,6 +88,32 @@ def check_jpeg(facts: Facts, reason: str) -> None:
     if not frame.complete:
         raise cut_off_error(name)
     raise cut_off_error(name, rows=(frame.height - _whole_rows(content), frame.height))
+
+
+def whole_rows(content: bytes, width: int, height: int) -> int:
+    """Rows of a stream that can be decoded, at most ``height``; 0 for one that is less wide.
+
+    The stream is that of a strip or tile, with its tables.
+    """
+    vips, content = libvips(), content + _END
+    frame = _frame(content)
+    height = min(height, frame.height)
+    try:
+        with vips_operation():
+            image = vips.Image.jpegload_buffer(content, access="sequential", fail_on="warning")
+    except VipsError:
+        return 0
+    if frame.width < width:
+        return 0
+    try:
+        if not _least_missing(frame):
+            with vips_operation():
+                to_samples(image)
+            return height
+    except VipsError as error:
+        if _HARMLESS.search(str(error)) and not _HARMFUL.search(str(error)):
+            return height
+    return min(height, _whole_rows(content))
 
 
 def _coarse(name: str) -> PictureReadError:
@@ -105,6 +145,8 @@ class _Frame:
     components: int = 0
     final: dict[int, set[int]] = field(default_factory=dict)
     """Coefficients of each component whose last bit is there."""
+    coded: int = 0
+    """Bytes of the scans; only of the first scan of each component in a progressive file."""
     profile: bool = False
     """There is a piece of an ICC profile."""
     ended: bool = False
@@ -137,8 +179,12 @@ def _frame(content: bytes) -> _Frame:
             _, frame.height, frame.width, frame.components = struct.unpack_from(">BHHB", body)
         elif marker == _APP2 and body.startswith(b"ICC_PROFILE\0"):
             frame.profile = True
-        elif marker == _START_OF_SCAN and len(body) >= 4 + 2 * body[0]:
-            first, last, low = body[-3], min(body[-2], 63), body[-1] & 15
+        elif marker == _START_OF_SCAN and len(body) >= 4 and len(body) >= 4 + 2 * body[0]:
+            first, last, high, low = body[-3], min(body[-2], 63), body[-1] >> 4, body[-1] & 15
+            following = _MARKER.search(content, place)
+            end = following.start() if following else len(content)
+            if frame.kind not in _PROGRESSIVE or first == high == 0:
+                frame.coded += end - place
             for component in body[1 : 1 + 2 * body[0] : 2]:
                 if low == 0:
                     frame.final.setdefault(component, set()).update(range(first, last + 1))

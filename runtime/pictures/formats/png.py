@@ -47,7 +47,7 @@ def inspect_png(content: bytes, name: str) -> Facts:
     header = _header(chunks)
     stored = sum(len(chunk.data) for chunk in chunks if chunk.kind == b"IDAT")
     if header is not None and header.bytes > _MAX_RATIO * stored + _PIECE:
-        raise cut_off_error(name, f"its {stored} bytes of image data cannot hold its pixels")
+        repair_png(content, name)
     facts = Facts(name=name)
     broken = [c.kind.decode("latin-1") for c in chunks if not c.whole and c.kind != b"IDAT"]
     ended = bool(chunks) and chunks[-1].kind == b"IEND"

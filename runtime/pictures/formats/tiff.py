@@ -22,6 +22,7 @@ from nstrt.runtime.pictures.colors.encoding import (
 )
 from nstrt.runtime.pictures.colors.transfer import table
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, fallback_note
+from nstrt.runtime.pictures.formats.jpeg import whole_rows
 from nstrt.runtime.pictures.formats.tiff_tags import TiffTags, read_tags
 
 __all__ = ["inspect_tiff"]
@@ -32,11 +33,14 @@ _STRIPS, _CHANNELS, _STRIP_ROWS, _STRIP_SIZES, _PLANES = 273, 277, 278, 279, 284
 _TRANSFER, _WHITE, _PRIMARIES = 301, 318, 319
 _TILE_HEIGHT, _TILES, _TILE_SIZES, _TILE_WIDTH = 323, 324, 325, 322
 _INK_SET, _INKS, _DOT_RANGE, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 332, 334, 336, 338, 339
+_JPEG_TABLES = 347
 _LUMA, _SUBSAMPLING, _BLACK_WHITE, _PROFILE = 529, 530, 532, 34675
 
 _RGB, _CMYK, _YCBCR, _CIELAB, _ICCLAB = 2, 5, 6, 8, 9
 _COLOR_CHANNELS = {0: 1, 1: 1, _RGB: 3, 3: 3, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
 """Colour channels that libvips decodes, by PhotometricInterpretation."""
+
+_MAX_CHANNELS = 64
 
 _PALETTE = 3
 _RAW, _JPEG = 1, 7
@@ -107,7 +111,7 @@ def _set_channels(tags: TiffTags, photometric: int, facts: Facts) -> None:
     ):
         raise _unusual(name, "inks other than cyan, magenta, yellow and black")
     extra = channels - stored
-    if extra < 0:
+    if extra < 0 or channels > _MAX_CHANNELS:
         raise _unusual(name, f"{channels} channels of colours that need {stored}")
     facts.color_channels = colors
     kinds_of_extra = [int(kind) for kind in tags.numbers(_EXTRA_SAMPLES)][:extra]
@@ -184,7 +188,7 @@ def _encoding(tags: TiffTags) -> ColorEncoding | None:
     curve = None
     if _TRANSFER in tags.entries:
         levels = np.array(tags.numbers(_TRANSFER), np.float64) / 65535
-        count = 1 << tags.number(_BITS, 1)
+        count = 1 << min(tags.number(_BITS, 1), 32)
         curves = levels.reshape(-1, count) if levels.size in (count, 3 * count) else levels[:0]
         if not curves.size or (curves != curves[0]).any():
             raise UnknownEncodingError("its transfer function")
@@ -201,7 +205,8 @@ def _check_rows(tags: TiffTags, facts: Facts) -> dict[int, tuple[int, ...]]:
     tiled = _TILES in tags.entries
     places, sizes = (_TILES, _TILE_SIZES) if tiled else (_STRIPS, _STRIP_SIZES)
     offsets, lengths = ([int(n) for n in tags.numbers(tag)] for tag in (places, sizes))
-    raw = tags.number(_COMPRESSION, _RAW) == _RAW and tags.number(_PHOTOMETRIC, -1) != _YCBCR
+    compression = tags.number(_COMPRESSION, _RAW)
+    raw = compression == _RAW and tags.number(_PHOTOMETRIC, -1) != _YCBCR
     if not lengths and raw:
         lengths = [0] * len(offsets)
     total, clamped = len(tags.content), list(lengths)
@@ -211,13 +216,29 @@ def _check_rows(tags: TiffTags, facts: Facts) -> dict[int, tuple[int, ...]]:
         length = needed if raw else lengths[index]
         there = total - offsets[index]
         if length <= there and length > 0:
+            if compression == _JPEG:
+                piece = tags.content[offsets[index] : offsets[index] + length]
+                _check_jpeg_piece(tags, piece, row, needed // row_bytes, facts)
             continue
         whole = row if not raw or tiled else row + there // row_bytes
-        if raw or not length or tags.number(_COMPRESSION, _RAW) not in _CHECKED:
+        if raw or not length or compression not in _CHECKED:
             raise cut_off_error(facts.name, rows=(height - whole, height))
         facts.missing = facts.missing or (height - row, height)
         clamped[index] = there
     return {sizes: tuple(clamped)} if clamped != lengths else {}
+
+
+def _check_jpeg_piece(tags: TiffTags, piece: bytes, row: int, rows: int, facts: Facts) -> None:
+    """Raise :class:`PictureReadError` if a strip or tile lacks rows, which libtiff fills silently.
+
+    ``row`` is its first one, and ``rows`` the number that it should have.
+    """
+    height = tags.number(_HEIGHT, 0)
+    width = tags.number(_TILE_WIDTH if _TILES in tags.entries else _WIDTH, 0)
+    tables = tags.stored(_JPEG_TABLES)[:-2] if _JPEG_TABLES in tags.entries else piece[:2]
+    whole = whole_rows(tables + piece[2:], width, rows)
+    if whole < rows:
+        raise cut_off_error(facts.name, rows=(height - min(row + whole, height), height))
 
 
 def _pieces(tags: TiffTags, *, tiled: bool) -> Iterator[tuple[int, int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ _WIDTHS = {kind: struct.calcsize("<" + letters) for kind, letters in _FORMATS.it
 
 MAX_VALUES = 1 << 22
 """Largest number of values of a tag; a picture of as many strips has no pixels left."""
+
+
+_MAX_NUMBER = (1 << 32) - 1
 
 
 @dataclass(kw_only=True)
@@ -32,19 +36,21 @@ class TiffTags:
 
     def numbers(self, tag: int, default: tuple[float, ...] = ()) -> tuple[float, ...]:
         """Values of a tag, fractions as floats; ``default`` if it is missing."""
-        if tag not in self.entries:
+        kind, count, _ = self.entries.get(tag, (0, 0, b""))
+        if not 0 < count <= MAX_VALUES:
             return default
-        kind, count, _ = self.entries[tag]
         values = struct.unpack(self.order + _FORMATS[kind] * count, self.stored(tag))
         if kind in (5, 10):
             pairs = zip(values[::2], values[1::2], strict=True)
             return tuple(top / bottom if bottom else 0.0 for top, bottom in pairs)
+        if kind in (11, 12):
+            return tuple(value if math.isfinite(value) else 0.0 for value in values)
         return values
 
     def number(self, tag: int, default: int) -> int:
-        """First value of a tag, as an integer."""
+        """First value of a tag, as an integer of at most 32 bits; 0 for a negative one."""
         values = self.numbers(tag)
-        return int(values[0]) if values else default
+        return min(max(0, int(values[0])), _MAX_NUMBER) if values else default
 
     def stored(self, tag: int) -> bytes:
         """Value of a tag as it is stored."""
@@ -89,7 +95,7 @@ def read_tags(content: bytes) -> TiffTags | None:
     try:
         (start,) = struct.unpack_from(order + letter, content, 8 if big else 4)
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), content, start)
-    except struct.error:
+    except (struct.error, OverflowError):
         return None
     place = start + (8 if big else 2)
     for _ in range(min(count, 4096)):

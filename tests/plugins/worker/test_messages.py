@@ -36,7 +36,7 @@ from nstrt.runtime.pictures import MAX_PIXELS, MIN_SIDE, Picture
 from nstrt.runtime.system.cancellation import Interrupted, check_interrupt
 
 from support import ROOT
-from support.mutated_messages import PIXELS, mutated
+from support.mutated_messages import BASES, PIXELS, STYLIZE, mutated
 
 PAGE = (ROOT / "docs/worker.md").read_text()
 CODES = set(
@@ -97,12 +97,6 @@ def test_what_is_no_json_object_is_malformed(line: bytes) -> None:
         stream.header()
     assert caught.value.code == "malformed"
     assert stream.header() == {"id": 7}
-
-
-STYLIZE = {
-    "op": "stylize", "id": 1, "nbytes": 2400, "content": PIXELS, "style": PIXELS,
-    "options": {"size": 64, "preset": "fast"}, "previews": 2.0, "result": "rgba8",
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -269,20 +263,6 @@ def test_transparency_that_a_format_or_picture_lacks() -> None:
 
 
 # Mutated messages.
-
-BASES = [
-    {"op": "hello", "id": 0, "protocol": 1, "token": "abc"},
-    {"op": "prepare", "id": "a", "options": {"preset": "fast", "style_layers": {"relu1_1": 1}}},
-    {"op": "estimate", "id": 2, "content": {"width": 640, "height": 480},
-     "style": {"file": "/nowhere/night.jpg"}, "options": {"iterations": [30, 20], "scales": 2}},
-    {**STYLIZE, "nbytes": 40},
-    {"op": "stylize", "id": 3, "content": {"file": "/nowhere/cat.jpg"}, "style": PIXELS,
-     "nbytes": 1200, "options": {"size": 64, "content_layers": [["relu1_1", 0.5]]}},
-    {"op": "stylize", "id": 6, "content": {"file": "/nowhere/cat.jpg"}, "style": {"file": "/a.jpg"},
-     "nbytes": 2400, "add_styles": [PIXELS], "regions": [{"mask": PIXELS}], "protect": None},
-    {"op": "cancel", "id": 4, "job": 3},
-    {"op": "stop", "id": 5, "job": "a"},
-]  # fmt: skip
 
 
 def test_8000_mutated_messages_are_understood_or_refused() -> None:

@@ -131,10 +131,12 @@ def test_a_header_of_many_pixels_costs_neither_time_nor_memory() -> None:
     start = time.perf_counter()
     frame = JPEG.index(b"\xff\xc0") + 5
     large = JPEG[:frame] + struct.pack(">HH", 19_000, 20_000) + JPEG[frame + 4 :]
-    assert "cannot hold its pixels" in refusal(large)
+    assert "of its 19000 rows are missing" in refusal(large)
     header = struct.pack(">IIBBBBB", 20_000, 19_000, 8, 2, 0, 0, 0)
     rows = chunk(b"IDAT", zlib.compress(bytes(1000)))
-    assert "cannot hold" in refusal(PNG[:8] + chunk(b"IHDR", header) + rows + PNG[-12:])
+    assert "of its 19000 rows are missing" in refusal(
+        PNG[:8] + chunk(b"IHDR", header) + rows + PNG[-12:]
+    )
     tags = {256: ("I", 20_000), 257: ("I", 19_000), 278: ("I", 19_000)}
     refusal(tiff(NOISE, tags))
     assert time.perf_counter() - start < 5

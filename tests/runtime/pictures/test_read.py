@@ -17,7 +17,7 @@ import pyvips
 from PIL import Image, ImageCms
 
 from nstrt.runtime.errors import NstrtError, PictureReadError, TooLargeError
-from nstrt.runtime.pictures import MAX_PIXELS, read, read_picture, source
+from nstrt.runtime.pictures import MAX_PIXELS, limits, read_picture, source
 
 RANDOM = np.random.default_rng(7)
 NOISE = RANDOM.integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -534,9 +534,9 @@ def test_pictures_at_the_pixel_limit_are_read(
 ) -> None:
     assert MAX_PIXELS == 400_000_000
     path = saved(tmp_path, Image.new("RGB", (20, 30)), "a.png")
-    monkeypatch.setattr(read, "MAX_PIXELS", 600)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 600)
     assert read_picture(path).size == (20, 30)
-    monkeypatch.setattr(read, "MAX_PIXELS", 599)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 599)
     refusal(path, TooLargeError)
 
 

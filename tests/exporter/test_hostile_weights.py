@@ -1,0 +1,198 @@
+"""Weight files of other content than VGG19's are refused in a sentence, with little memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from nstrt.exporter.weight_files import read_convolutions
+from nstrt.runtime.errors import WeightsError
+
+from support.peak_memory import measured_peak
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+
+MEMORY = 100 << 20
+SHAPE = (64, 3, 3, 3)
+BIAS = torch.arange(64) / 64
+GIGA = 1 << 30
+
+
+def pth(weight: Any, bias: Any = BIAS, **more: Any) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        path = folder / "w.pth"
+        torch.save({"features.0.weight": weight, "features.0.bias": bias, **more}, path)
+        return path
+
+    return write
+
+
+def nested() -> Tensor:
+    return torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+
+
+def inflated(folder: Path) -> Path:
+    """An archive with compressed zeros, as torch never writes it."""
+    plain = pth(torch.zeros(SHAPE), other=torch.zeros(1 << 26))(folder)
+    path = folder / "small.pth"
+    with (
+        zipfile.ZipFile(plain) as source,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for entry in source.infolist():
+            with source.open(entry) as data, target.open(entry.filename, "w") as packed:
+                while piece := data.read(1 << 24):
+                    packed.write(piece)
+    plain.unlink()
+    return path
+
+
+def overlapping(folder: Path) -> Path:
+    """An archive of a thousand names for the same data."""
+    path = pth(torch.zeros(SHAPE))(folder)
+    with zipfile.ZipFile(path, "a") as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+        for number in range(1000):
+            other = copy(largest)
+            other.filename = f"archive/data/{number + 9}"
+            archive.filelist.append(other)
+        archive._didModify = True  # type: ignore[attr-defined]
+    return path
+
+
+def h5(make: Callable[[h5py.Group], object]) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        path = folder / "w.h5"
+        with h5py.File(path, "w") as file:
+            group = file.create_group("block1_conv1")
+            group["bias:0"] = BIAS.numpy()
+            make(group)
+        return path
+
+    return write
+
+
+def virtual(group: h5py.Group) -> None:
+    layout = h5py.VirtualLayout(shape=(3, 3, 3, 64), dtype="f4")
+    layout[...] = h5py.VirtualSource("/etc/other.h5", "x", shape=(3, 3, 3, 64))
+    group.create_virtual_dataset("kernel:0", layout)
+
+
+def link(group: h5py.Group) -> None:
+    group["kernel:0"] = h5py.ExternalLink("/etc/other.h5", "/x")
+
+
+def bare_safetensors(shape: list[int], offsets: list[int], dtype: str = "F32") -> Any:
+    def write(folder: Path) -> Path:
+        path = folder / "w.safetensors"
+        entry = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+        head = json.dumps({"features.0.weight": entry}).encode()
+        path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(100))
+        return path
+
+    return write
+
+
+def large_h5(shape: tuple[int, ...], **options: Any) -> Callable[[Path], Path]:
+    return h5(lambda group: group.create_dataset("kernel:0", shape, "f4", **options))
+
+
+KERNEL = (3, 3, 3, 64)
+OPEN = (None, None, None, None)
+FILES = {
+    "meta": pth(torch.empty(SHAPE, device="meta")),
+    "sparse": pth(torch.zeros(SHAPE).to_sparse()),
+    "sparse of many sizes": pth(torch.sparse_coo_tensor(size=(GIGA, GIGA))),
+    "compressed sparse": pth(torch.eye(64).to_sparse_csr()),
+    "nested": pth(nested()),
+    "nested bias": pth(torch.zeros(SHAPE), nested()),
+    "complex": pth(torch.zeros(SHAPE, dtype=torch.complex64)),
+    "whole numbers": pth(torch.zeros(SHAPE, dtype=torch.int64)),
+    "quantised": pth(torch.quantize_per_tensor(torch.zeros(SHAPE), 0.1, 0, torch.qint8)),
+    "booleans": pth(torch.zeros(SHAPE, dtype=torch.bool)),
+    "view": pth(torch.zeros(1).expand(GIGA, 64)),
+    "view of half precision": pth(torch.zeros(1).half().expand(GIGA, 64, 3, 3)),
+    "view as bias": pth(torch.zeros(SHAPE), torch.zeros(1).half().expand(64 * GIGA)),
+    "scalar": pth(torch.zeros(())),
+    "number": pth(3.0),
+    "list": pth([[1.0]]),
+    "a state that is a list": pth(0, state_dict=[1]),
+    "a state that is a tensor": pth(0, state_dict=torch.zeros(3)),
+    "infinite as float32": pth(torch.full(SHAPE, 1e300, dtype=torch.float64)),
+    "inflated": inflated,
+    "overlapping": overlapping,
+    "h5 of 8 GB": large_h5((GIGA, 2)),
+    "h5 of 8 GB beside": h5(lambda group: group.create_dataset("other", (GIGA, 2), "f4")),
+    "h5 with large chunks": large_h5(KERNEL, chunks=(999, 99, 99, 99), maxshape=OPEN),
+    "h5 without values": h5(lambda group: group.create_dataset("kernel:0", dtype="f4")),
+    "h5 with an external link": h5(link),
+    "h5 with data in another file": large_h5(KERNEL, external=[("/etc/passwd", 0, 6912)]),
+    "h5 with data of another file": h5(virtual),
+    "h5 of a soft link to itself": h5(lambda g: g.__setitem__("kernel:0", h5py.SoftLink("."))),
+    "safetensors with a large shape": bare_safetensors([GIGA, 64, 3, 3], [0, 100]),
+    "safetensors beyond the end": bare_safetensors([64, 3, 3, 3], [0, 6912]),
+    "safetensors with lying offsets": bare_safetensors([5, 5], [90, 20]),
+    "safetensors of whole numbers": bare_safetensors([25], [0, 100], "I32"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_files_of_another_content_are_refused(kind: str, tmp_path: Path) -> None:
+    path = FILES[kind](tmp_path)
+    started = time.process_time()
+    with measured_peak() as peak, pytest.raises(WeightsError) as caught:
+        read_convolutions(path, "conv1_1")
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+    assert peak.bytes < MEMORY
+    assert time.process_time() - started < 5
+
+
+def test_large_arrays_beside_the_weights_take_no_more_than_their_bytes(tmp_path: Path) -> None:
+    weight = torch.rand(SHAPE)
+    values = {"features.0.weight": weight, "features.0.bias": BIAS, "other": torch.zeros(1 << 25)}
+    torch.save(values, tmp_path / "w.pth")
+    safetensors.torch.save_file(values, tmp_path / "w.safetensors")
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        group = file.create_group("block1_conv1")
+        group["kernel:0"] = weight.permute(2, 3, 1, 0).numpy().astype(">f8")
+        group["bias:0"] = BIAS.numpy()
+        group.create_dataset("other", (GIGA, 64), "f4")
+    for name in ("w.pth", "w.safetensors", "w.h5"):
+        with measured_peak() as peak:
+            found = read_convolutions(tmp_path / name, "conv1_1")["conv1_1"]
+        assert np.array_equal(found.weight.numpy(), weight.numpy()), name
+        # torch reads whole files.
+        assert peak.bytes < MEMORY + (name == "w.pth") * (tmp_path / name).stat().st_size, name
+
+
+def test_a_refused_file_has_no_effect_on_the_next(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.mkdir()
+    bad.mkdir()
+    whole = pth(torch.zeros(SHAPE))(good)
+    with torch.sparse.check_sparse_tensor_invariants(False):
+        broken = torch.sparse_coo_tensor(torch.tensor([[9]]), torch.ones(1), (3,))
+        hostile = pth(torch.zeros(SHAPE), more=broken, last=3)(bad)
+    content = bytearray(hostile.read_bytes())
+    place = content.index(b"last")
+    for at in range(place, place + 12):
+        hostile.write_bytes(content[:at] + b"\xff" + content[at + 1 :])
+        with contextlib.suppress(WeightsError):
+            read_convolutions(hostile, "conv1_1")
+        read_convolutions(whole, "conv1_1")
