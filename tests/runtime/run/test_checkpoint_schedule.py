@@ -268,7 +268,9 @@ def test_arrays_of_a_state_are_contiguous(tmp_path: Path, monkeypatch: pytest.Mo
             assert tree.is_contiguous()
 
     kept: list[State] = []
-    monkeypatch.setattr(Checkpoints, "save", lambda _, state: (kept.append(state), check(state)))
+    monkeypatch.setattr(
+        Checkpoints, "save", lambda _, state, seconds: (kept.append(state), check(state))
+    )
     for optimizer in ("lbfgs", "adam"):
         work = transfer(optimizer=optimizer, iterations=(3, 3))
         work.run(CAT, NIGHT, checkpoint=tmp_path / "c", checkpoint_seconds=0).result()
@@ -438,7 +440,7 @@ def test_checkpoints_take_a_small_share_of_the_time(tmp_path: Path) -> None:
         assert made.due(scale_done=True)
         now[0] = 30.0
         assert made.due(scale_done=False)
-        made.save({})
+        made.save({}, seconds=1.0)
         now[0] += 49.0
         assert not made.due(scale_done=False)
         assert not made.due(scale_done=True)
