@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,10 @@ LOSS_LAYERS = (
     *("relu4_1", "conv4_2", "relu5_1"),
 )
 """Layers that the shared networks serve: convolutions and ReLUs, as deep as is usual."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells let background jobs ignore Ctrl-C; commands under test inherit that and heed it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
