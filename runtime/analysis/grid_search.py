@@ -182,10 +182,11 @@ class Exploration:
 
         content, style = self._pictures
         for cell in self.cells:
-            if self._stopped:
-                return
             run = self._transfer.with_options(cell.options).run(content, style)
             self._cancel_run = run.cancel
+            # A stop before this line would have cancelled the run before.
+            if self._stopped:
+                return
             try:
                 for event in run:
                     if isinstance(event, Finished):

@@ -70,7 +70,9 @@ def test_a_dry_run_paints_nothing_and_tells_what_the_worker_tells(
     assert nstrt(*arguments, "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
     assert re.search(r"1000x\d+ pixels, 7 scales, 555 steps\.$", lines[0])
-    assert re.search(r"^About \d+ minutes, \d\.\d GB of memory, on the processor\.$", lines[1])
+    assert re.search(
+        r"^About (\d+ minutes|[\d.]+ hours), \d\.\d GB of memory, on the processor\.$", lines[1]
+    )
     assert "--size 1000 enlarges the photo 2.2 times: it has 451 pixels" in lines[2]
     assert nstrt(*arguments, "--dry-run", "--json") == 0
     plan = json.loads(capsys.readouterr().out)
