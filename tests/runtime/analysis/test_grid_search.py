@@ -67,11 +67,11 @@ def test_parse_axis_reads_options_and_values(
         (["strength="], "strength=0.2"),
         (["strenth=0.5"], "did you mean 'strength'"),
         (["strength=much"], "must be a number"),
-        (["strength=0.5,1.5"], "at most 1"),
+        (["strength=0.5,1.5"], "from 0 to 1"),
         (["size=100,200"], "one size"),
         (["strength=0.5", "strength=0.7"], "once"),
         (["seed=" + ",".join(map(str, range(25))), "strength=" + ",".join("1" * 25)], "most"),
-        ([], "--vary"),
+        ([], "axes="),
     ],
     ids=str,
 )
