@@ -255,7 +255,7 @@ def test_a_provider_that_leaves_nodes_to_others_is_refused() -> None:
     check_placement([], "tensorrt")
     with pytest.raises(ProviderUnavailableError, match=r"1 of the network's 2 .* provider='cuda'"):
         check_placement([(here, "Conv"), (cuda, "Conv")], "tensorrt")
-    with pytest.raises(ProviderUnavailableError, match="provider=.cpu."):
+    with pytest.raises(ProviderUnavailableError, match=r"provider=.cpu."):
         check_placement([(cuda, "Conv"), ("CPUExecutionProvider", "MatMul")], "cuda")
 
 
