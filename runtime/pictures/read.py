@@ -22,7 +22,7 @@ from nstrt.runtime.pictures.formats.sniff import READABLE, detect_format, detect
 from nstrt.runtime.pictures.limits import MAX_PIXELS, check_density, check_size
 from nstrt.runtime.pictures.metadata.exif_block import is_adobe_rgb, orientation_by_tags
 from nstrt.runtime.pictures.metadata.metadata import metadata_of_file, metadata_of_pillow
-from nstrt.runtime.pictures.metadata.png_metadata import read_png_metadata
+from nstrt.runtime.pictures.metadata.png_metadata import PngMetadata, read_png_metadata
 from nstrt.runtime.pictures.metadata.xmp_packet import xmp_orientation
 from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.source import MAX_BYTES, display_name, read_file
@@ -91,7 +91,9 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
     else:
         adobe_rgb = is_adobe_rgb(metadata(image, "exif-data"))
         source = choose_source(facts, profile=profile, channels=channels, adobe_rgb=adobe_rgb)
-    orientation = _orientation(image, facts, content)
+    # libvips reads neither what follows a PNG's pixels nor the texts of older programs.
+    png = read_png_metadata(content) if kind == "PNG" else PngMetadata()
+    orientation = _orientation(image, facts, png)
     picture = Picture.from_samples(
         samples,
         color_channels=channels,
@@ -100,7 +102,7 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
         name=name,
         sha256=sha256,
         notes=facts.all_notes,
-        metadata=metadata_of_file(content, image, name=name, orientation=orientation),
+        metadata=metadata_of_file(content, image, png, name=name, orientation=orientation),
     )
     return picture if picture.depth == depth else replace(picture, depth=depth)
 
@@ -167,17 +169,13 @@ def _decode(image: Any, kind: str, facts: Facts) -> NDArray[Any] | None:
         raise cut_off_error(name) from error
 
 
-def _orientation(image: Any, facts: Facts, content: bytes) -> int:
+def _orientation(image: Any, facts: Facts, png: PngMetadata) -> int:
     """The EXIF orientation, or that of XMP if EXIF states none, as editors do."""
     if facts.oriented:
         return 1
     stated = metadata(image, "orientation") if facts.states_orientation else None
-    xmp = metadata(image, "xmp-data")
-    if content.startswith(b"\x89PNG"):
-        # libvips reads neither what follows the pixels nor the texts of older programs.
-        png = read_png_metadata(content)
-        stated, xmp = stated or orientation_by_tags(png.exif), png.xmp
-    return stated or xmp_orientation(xmp)
+    stated = stated or orientation_by_tags(png.exif)
+    return stated or xmp_orientation(png.xmp or metadata(image, "xmp-data"))
 
 
 def _colors_and_alpha(samples: NDArray[Any], channels: int, facts: Facts) -> NDArray[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nstrt.runtime.errors import PictureReadError
@@ -16,10 +15,10 @@ from nstrt.runtime.pictures.colors.encoding import (
     from_h273,
 )
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, fallback_note
+from nstrt.runtime.pictures.formats.png_chunks import SIGNATURE, Chunk, pack_chunk, read_chunks
 
 __all__ = ["inspect_png", "repair_png"]
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_RATIO = 1040
 """Deflate's largest compression ratio."""
 
@@ -27,23 +26,12 @@ _MAX_PROFILE = 1 << 24
 _PIECE = 1 << 20
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    kind: bytes
-    data: memoryview
-    """The part that the file holds."""
-    whole: bool
-    """All of the data and a matching checksum are there; image data is not summed."""
-    end: int
-    """Offset behind the chunk."""
-
-
 def inspect_png(content: bytes, name: str) -> Facts:
     """Colours by order of precedence: cICP, iCCP, sRGB, gAMA and cHRM.
 
     Raises :class:`PictureReadError` if the file cannot hold its pixels.
     """
-    chunks = list(_chunks(content))
+    chunks = _up_to_end(content)
     header = _header(chunks)
     stored = sum(len(chunk.data) for chunk in chunks if chunk.kind == b"IDAT")
     if header is not None and header.bytes > _MAX_RATIO * stored + _PIECE:
@@ -74,7 +62,7 @@ def repair_png(content: bytes, name: str) -> bytes:
 
     Raises :class:`PictureReadError` if rows are missing.
     """
-    chunks = list(_chunks(content))
+    chunks = _up_to_end(content)
     header = _header(chunks)
     if header is None:
         raise cut_off_error(name)
@@ -97,8 +85,8 @@ def repair_png(content: bytes, name: str) -> bytes:
         raise cut_off_error(name, rows=(missing, header.height))
     image += packed.flush()
     whole = [c for c in chunks if c.whole and c.kind not in (b"IDAT", b"IEND")]
-    before = b"".join(_pack(chunk.kind, bytes(chunk.data)) for chunk in whole)
-    return _SIGNATURE + before + _pack(b"IDAT", bytes(image)) + _pack(b"IEND", b"")
+    before = b"".join(pack_chunk(chunk.kind, bytes(chunk.data)) for chunk in whole)
+    return SIGNATURE + before + pack_chunk(b"IDAT", bytes(image)) + pack_chunk(b"IEND", b"")
 
 
 def _set_colors(facts: Facts, chunks: dict[bytes, bytes], *, damaged_profile: bool) -> None:
@@ -159,21 +147,14 @@ def _from_gama(gama: bytes | None, chrm: bytes | None) -> ColorEncoding | None:
     return from_gamma(exponent, primaries)
 
 
-def _chunks(content: bytes) -> Iterator[_Chunk]:
+def _up_to_end(content: bytes) -> list[Chunk]:
     """The chunks up to IEND or the end of the file."""
-    view, place = memoryview(content), len(_SIGNATURE)
-    while place + 8 <= len(content):
-        length, kind = struct.unpack(">I4s", view[place : place + 8])
-        end = place + 8 + length
-        data = view[place + 8 : end]
-        checksum = content[end : end + 4]
-        whole = kind == b"IDAT" or (
-            len(checksum) == 4 and zlib.crc32(data, zlib.crc32(kind)) == int.from_bytes(checksum)
-        )
-        yield _Chunk(kind, data, whole, end + 4)
-        if kind == b"IEND":
-            return
-        place = end + 4
+    chunks = []
+    for chunk in read_chunks(content):
+        chunks.append(chunk)
+        if chunk.kind == b"IEND":
+            break
+    return chunks
 
 
 @dataclass(frozen=True)
@@ -185,7 +166,7 @@ class _Header:
     interlaced: bool
 
 
-def _header(chunks: list[_Chunk]) -> _Header | None:
+def _header(chunks: list[Chunk]) -> _Header | None:
     if not chunks or chunks[0].kind != b"IHDR" or len(chunks[0].data) != 13:
         return None
     width, height, depth, color, _, _, interlace = struct.unpack(">IIBBBBB", chunks[0].data)
@@ -202,8 +183,3 @@ def _header(chunks: list[_Chunk]) -> _Header | None:
             size((width - x + dx - 1) // dx, (height - y + dy - 1) // dy) for x, dx, y, dy in passes
         )
     return _Header(height, size(width, 1), total, bool(interlace))
-
-
-def _pack(kind: bytes, data: bytes) -> bytes:
-    checksum = zlib.crc32(data, zlib.crc32(kind))
-    return struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", checksum)

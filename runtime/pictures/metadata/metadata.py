@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nstrt.runtime.pictures.metadata.exif_block import ExifBlock, parse_block, resolution_by_tags
-from nstrt.runtime.pictures.metadata.png_metadata import PngMetadata, raw_profile, read_png_metadata
+from nstrt.runtime.pictures.metadata.png_metadata import PngMetadata, raw_profile
 from nstrt.runtime.pictures.metadata.xmp_packet import clean_packet
 from nstrt.runtime.pictures.vips import metadata as field_of
 
@@ -65,13 +65,15 @@ NO_METADATA = Metadata()
 """Data of a picture that has none."""
 
 
-def metadata_of_file(content: bytes, image: Any, *, name: str, orientation: int) -> Metadata:
+def metadata_of_file(
+    content: bytes, image: Any, png: PngMetadata, *, name: str, orientation: int
+) -> Metadata:
     """Collect the data of a file from its bytes and its libvips header ``image``.
 
-    ``orientation`` is the EXIF value by which the pixels are turned.
+    ``png`` is empty for other formats; ``orientation`` is the EXIF value by which the pixels are
+    turned.
     """
-    # libvips does not read what follows the pixels of a PNG file, nor EXIF data of TIFF files.
-    png = read_png_metadata(content) if content.startswith(b"\x89PNG") else PngMetadata()
+    # libvips does not read the EXIF data of TIFF files.
     is_tiff = content[:2] in (b"II", b"MM")
 
     def blob(field: str) -> bytes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
+
+from nstrt.runtime.pictures.formats.png_chunks import SIGNATURE, pack_chunk, read_chunks
 
 __all__ = ["PngMetadata", "raw_profile", "read_png_metadata", "with_metadata"]
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _READ = (b"eXIf", b"pHYs", b"tEXt", b"zTXt", b"iTXt")
 _XMP = b"XML:com.adobe.xmp"
 _PROFILES = tuple(
@@ -37,10 +37,11 @@ def read_png_metadata(content: bytes) -> PngMetadata:
     """Read the chunks eXIf, pHYs, tEXt, zTXt and iTXt; damaged ones are passed over."""
     found = PngMetadata()
     texts: dict[bytes, bytes] = {}
-    for kind, place, length in _chunks(content):
-        if kind not in _READ:
+    for chunk in read_chunks(content):
+        # A chunk without its checksum ends the file.
+        if chunk.kind not in _READ or chunk.start + 12 > len(content):
             continue
-        data = content[place + 8 : place + 8 + length]
+        kind, data = chunk.kind, bytes(chunk.data)
         if kind == b"eXIf":
             found.exif = data
         elif kind == b"pHYs":
@@ -76,21 +77,21 @@ def with_metadata(
     added = b""
     if xmp:
         # Uncompressed, without language and translated name, as the XMP specification demands.
-        added += _chunk(b"iTXt", _XMP + b"\0\0\0\0\0" + xmp)
+        added += pack_chunk(b"iTXt", _XMP + b"\0\0\0\0\0" + xmp)
     if exif:
-        added += _chunk(b"eXIf", exif)
+        added += pack_chunk(b"eXIf", exif)
     if iptc:
         # PNG has no chunk for IPTC data; ImageMagick and exiv2 write and read this text.
         text = f"\niptc\n{len(iptc):8}\n{iptc.hex()}\n".encode()
-        added += _chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text))
-    place = len(_SIGNATURE)
+        added += pack_chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text))
+    place = len(SIGNATURE)
     parts = [content[:place]]
-    for kind, place, length in _chunks(content):
-        end = place + 12 + length
-        if kind == b"IDAT":
+    for chunk in read_chunks(content):
+        place = chunk.start
+        if chunk.kind == b"IDAT":
             break
-        if kind != b"pHYs" or keep_resolution:
-            parts.append(content[place:end])
+        if chunk.kind != b"pHYs" or keep_resolution:
+            parts.append(content[place : chunk.end])
     return b"".join([*parts, added, content[place:]])
 
 
@@ -107,17 +108,3 @@ def _text(kind: bytes, rest: bytes) -> bytes:
         return zlib.decompressobj().decompress(rest[start:], _MAX_TEXT)
     except zlib.error:
         return b""
-
-
-def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind, place and length of data of each chunk."""
-    place = len(_SIGNATURE)
-    while place + 12 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, place)
-        yield kind, place, length
-        place += 12 + length
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    checksum = zlib.crc32(kind + data)
-    return struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", checksum)
