@@ -245,11 +245,12 @@ def _with_distinct_outputs(jobs: Sequence[Job], suffix: str | None) -> list[Job]
 
     distinct = list(jobs)
     taken: set[str] = set()
-    for index, job in sorted(enumerate(jobs), key=lambda item: rank(item[1])):
+    for job_rank, index in sorted((rank(job), index) for index, job in enumerate(jobs)):
+        job = jobs[index]
         # Some file systems ignore case.
-        if rank(job) and str(job.output).casefold() in taken:
+        if job_rank and str(job.output).casefold() in taken:
             name, ending = job.content.name, job.output.suffix
-            name = name + ending if rank(job) > 1 else f"{job.content.parent.name}-{name}"
+            name = name + ending if job_rank > 1 else f"{job.content.parent.name}-{name}"
             distinct[index] = replace(job, output=job.output.with_name(name))
         taken.add(str(distinct[index].output).casefold())
     return distinct

@@ -132,7 +132,7 @@ class Planner:
         try:
             return self._load(demand, target, target_reason, names, reason)
         except (MemoryError, RuntimeError, TooLargeError) as error:
-            if not isinstance(error, TooLargeError) and not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if len(names) == 1 or "graph" not in names:
                 raise

@@ -207,7 +207,7 @@ class Run:
                     )
                 return replace(prepared, plan=plan, engine=engine)
             except (MemoryError, TooLargeError, RuntimeError) as error:
-                if not isinstance(error, TooLargeError) and not is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
         return None
 

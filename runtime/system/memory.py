@@ -150,8 +150,9 @@ def process_limits() -> Iterator[MemoryLimit]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for memory errors of torch, ONNX Runtime and the loader, which share no type."""
-    if isinstance(error, MemoryError):
+    """True for :class:`TooLargeError`, and for memory errors of torch, ONNX Runtime and the loader,
+    which share no type."""
+    if isinstance(error, MemoryError | TooLargeError):
         return True
     text = str(error).lower()
     return any(words in text for words in _WORDS) and "static tls" not in text
