@@ -168,14 +168,11 @@ def _endpoint(path: Path) -> int | None:
 
 def _write_private(path: Path, text: str) -> None:
     """Write a file of mode 0600, whole or not at all."""
-    before = os.umask(0o177)
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, text.encode(), mode=0o600)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ListenError(f"'{path}' cannot be written ({reason}).") from error
-    finally:
-        os.umask(before)
 
 
 def _acquire(path: Path, answers: Callable[[], bool]) -> IO[bytes] | None:

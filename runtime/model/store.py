@@ -7,7 +7,6 @@ import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,6 +20,7 @@ from nstrt.runtime.system.files import (
     cache_folder,
     remove_stale_temporaries,
     sha256_of,
+    write_atomically,
 )
 from nstrt.runtime.system.json_file import read_json
 from nstrt.runtime.system.memory import (
@@ -48,6 +48,9 @@ LITE_EXPORT = "nstrt export --for lite --folder models"
 
 _LARGEST_RECORD = 1 << 16
 """Bytes of a model's record."""
+
+_MODE = 0o644
+"""Permissions of the store's files, which no other user may write, whatever the umask is."""
 
 Notify = Callable[[str], None]
 
@@ -201,7 +204,7 @@ class ModelStore:
         try:
             make_folder(self.folder)
             remove_stale_temporaries(self.folder)
-            with atomic_write(path) as target:
+            with atomic_write(path, mode=_MODE) as target:
                 try:
                     record = write_model(target)
                 except OSError as error:
@@ -212,7 +215,6 @@ class ModelStore:
                             f"{error.strerror}."
                         ) from error
                     raise
-                _protect(target)
                 content = json.dumps(record, indent=1).encode()
                 record_path = _record_path(path)
                 if not (record_path.is_file() and record_path.read_bytes() == content):
@@ -220,9 +222,7 @@ class ModelStore:
                     _remove(record_path)
                 if path.is_dir():
                     _remove(path)
-            with atomic_write(record_path) as target:
-                target.write_bytes(content)
-                _protect(target)
+            write_atomically(record_path, content, mode=_MODE)
         except OSError as error:
             raise ModelFileError(
                 f"The model folder {self.folder} cannot be written ({error.strerror or error}); "
@@ -290,13 +290,6 @@ def _has_external_weights(path: Path) -> bool:
 
 _EXTERNAL = b"\x0a\x08location"
 """Key of the entry that names the other file: field 1 of its message, eight characters."""
-
-
-def _protect(path: Path) -> None:
-    """Let no other user write a file, whatever the umask is."""
-    # Not every file system has permissions.
-    with suppress(OSError):
-        path.chmod(path.stat().st_mode & ~0o022)
 
 
 def _remove(path: Path) -> None:

@@ -290,9 +290,9 @@ class Run:
         done = 0, 0, 0
         if checkpoint:
             done = checkpoint.scale, checkpoint.iteration, checkpoint.step
-        expected = self._expected_seconds(prepared)
         if not self._announced:
             self._announced = True
+            expected = self._expected_seconds(prepared)
             yield Started(**vars(estimator.at_start(*done, expected=expected)), plan=plan)
         if self._checkpoints:
             self._planner.choose_algorithms(plan, engine)

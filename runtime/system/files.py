@@ -50,20 +50,21 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def atomic_write(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path, *, mode: int = 0o666) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` and rename it to ``target`` if the block succeeds.
 
     A block that raises leaves no temporary file and does not change ``target``. A killed process
     leaves at most the temporary file; :func:`remove_stale_temporaries` deletes it later.
 
     The temporary name keeps the target's suffix, because writers choose their format by it.
+    ``mode`` holds the file's permissions, before the process's mask of them.
     """
     target = Path(target)
     # A long name, cut, leaves room for the rest within a file system's limit.
     name = f".{target.stem[:40]}{_MARK}{_owner()}-{secrets.token_hex(4)}{target.suffix}"
     temporary = target.parent / name
     # The system applies the mask of permissions; reading the mask would change it for a moment.
-    os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+    os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode))
     try:
         yield temporary
         _sync(temporary)
@@ -73,9 +74,9 @@ def atomic_write(target: Path) -> Iterator[Path]:
         raise
 
 
-def write_atomically(target: Path, content: bytes) -> None:
+def write_atomically(target: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write ``content`` to ``target`` with :func:`atomic_write`."""
-    with atomic_write(target) as temporary:
+    with atomic_write(target, mode=mode) as temporary:
         temporary.write_bytes(content)
 
 
