@@ -25,10 +25,6 @@ _LONGEST = 1e9
 """More seconds than any measurement takes."""
 
 
-_MAX_BYTES = 16_000_000
-"""Largest file of measurements in bytes."""
-
-
 def load_measurements(name: str) -> dict[str, Any]:
     """Load the measurements of ``name`` by key, without those that are damaged."""
     return _load(name)[0]

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,6 +198,24 @@ def _at(sheet: np.ndarray, picture: np.ndarray, x: int, y: int) -> bool:
     """True if the sheet shows the picture at (x, y)."""
     height, width = picture.shape[:2]
     return np.array_equal(sheet[y : y + height, x : x + width], picture)
+
+
+def test_a_stop_while_the_next_cell_is_prepared_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exploration = Exploration(
+        CAT, NIGHT, axes("strength=0.2,0.8"),
+        given={"scales": 1, "iterations": 2, "engine": "onnx"}, size=48,
+    )  # fmt: skip
+    run = StyleTransfer.run
+
+    def stopping_run(self: StyleTransfer, *arguments: Any, **settings: Any) -> Any:
+        if exploration.results:
+            exploration.stop()
+        return run(self, *arguments, **settings)
+
+    monkeypatch.setattr(StyleTransfer, "run", stopping_run)
+    assert {cell.number for cell, _ in exploration} == {1}
 
 
 def test_cells_after_stop_stay_empty(tmp_path: Path) -> None:
