@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nstrt.runtime.errors import TooLargeError
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.system.memory import available_memory, is_out_of_memory, tightest_limit
@@ -84,6 +85,7 @@ def test_a_damaged_list_of_groups_is_no_error(tmp_path: Path) -> None:
     ("error", "memory"),
     [
         (MemoryError(), True),
+        (TooLargeError("The picture does not fit."), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
         (RuntimeError("Exception during initialization: std::bad_alloc"), True),
         (ImportError("libtorch_cuda.so: failed to map segment from shared object"), True),
