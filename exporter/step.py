@@ -23,6 +23,7 @@ from nstrt.runtime.model import (
     core_input,
     gram_input,
     pull_input,
+    shift_input,
     target_input,
 )
 
@@ -95,7 +96,9 @@ def tile_graph(
         difference = graph.add("Sub", layers.features(layer), target_input(layer))
         _accumulate(graph, gradients, layer, graph.add("Mul", difference, factor))
     for layer in style_layers:
-        _accumulate(graph, gradients, layer, layers.style_gradient(layer, pull_input(layer)))
+        graph.input(shift_input(layer), (1, layers.channels(layer), 1, 1))
+        pull = layers.style_gradient(layer, pull_input(layer))
+        _accumulate(graph, gradients, layer, graph.add("Add", pull, shift_input(layer)))
     for layer, layer_gradient in gradients.items():
         inside = _core(graph, layer)
         gradients[layer] = graph.add("Where", inside, layer_gradient, graph.floats(0))

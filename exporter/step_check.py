@@ -37,6 +37,7 @@ from nstrt.runtime.model import (
     core_input,
     gram_input,
     pull_input,
+    shift_input,
     target_input,
 )
 from nstrt.runtime.system.cancellation import check_interrupt
@@ -286,11 +287,16 @@ class _Tile(_Case):
             name: torch.randn(gram.shape, generator=generator) / gram.shape[0]
             for name, gram in self.grams.items()
         }
+        shifts = {
+            name: torch.randn(1, len(gram), 1, 1, generator=generator)
+            for name, gram in self.grams.items()
+        }
         with torch.no_grad():
             features = reference_features(self.net, torch.from_numpy(self.image))
         inputs: Inputs = {IMAGE: self.image}
         inputs |= {target_input(name): value.numpy() for name, value in self.targets.items()}
         inputs |= {pull_input(name): value.numpy() for name, value in pulls.items()}
+        inputs |= {shift_input(name): value.numpy() for name, value in shifts.items()}
         if self._factors:
             inputs[CONTENT_FACTORS] = np.array([*self._factors.values()], np.float32)
         self._cores: dict[str, tuple[int, ...]] = {}
@@ -299,11 +305,12 @@ class _Tile(_Case):
             self._cores[name] = (height // 4, height - height // 3, width // 3, width)
             # Top, bottom, left, right.
             inputs[core_input(name)] = np.array(self._cores[name], np.int64)
-        yield inputs, partial(self._compare, pulls)
+        yield inputs, partial(self._compare, pulls, shifts)
 
     def _compare(
         self,
         pulls: Mapping[str, Tensor],
+        shifts: Mapping[str, Tensor],
         outputs: Mapping[str, Array],
         activations: Mapping[str, Array],
         tolerances: Tolerances,
@@ -315,7 +322,7 @@ class _Tile(_Case):
                 value = features[name].detach()
                 pull = torch.zeros_like(value)
                 if name in pulls:
-                    pull += torch.einsum("ij,bjhw->bihw", pulls[name], value)
+                    pull += torch.einsum("ij,bjhw->bihw", pulls[name], value) + shifts[name]
                 if name in self._factors:
                     pull += self._factors[name] * (value - self.targets[name])
                 top, bottom, left, right = self._cores[name]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.errors import OptionError, TooLargeError
-from nstrt.runtime.loss.content_and_style import ContentObserver, GramObserver
-from nstrt.runtime.loss.objective import Objective, StyleTarget
+from nstrt.runtime.loss.content_and_style import ContentObserver
+from nstrt.runtime.loss.objective import Objective, moment_observer, style_target
 from nstrt.runtime.loss.total_variation import total_variation
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.model.layers import shape_of
@@ -214,26 +214,26 @@ class _LossMeter:
         )
         contents = ContentObserver(self._weights.content_layers, scale.height, scale.width)
         self._observe(_batch(photo, *self._size), contents)
-        grams = GramObserver(self._weights.style_layers)
-        self._observe(_batch(painting, *scale.styles[0]), grams)
+        moments = moment_observer(self._weights)
+        self._observe(_batch(painting, *scale.styles[0]), moments)
         self._objective = Objective(
             weights=self._weights,
             contents=contents.values,
-            styles=(StyleTarget(grams=grams.matrices(mean=self._weights.gram_mean)),),
+            styles=(style_target(self._weights, moments.moments(mean=self._weights.gram_mean)),),
         )
 
     def measure(self, picture: Picture) -> PictureLosses:
         """The losses of a picture, resized to the scale."""
         weights, image = self._weights, _batch(picture, *self._size)
         contents = ContentObserver(weights.content_layers, *image.shape[2:])
-        grams = GramObserver(weights.style_layers)
-        self._observe(image, ObserverGroup(contents, grams))
+        observer = moment_observer(weights)
+        self._observe(image, ObserverGroup(contents, observer))
         content_terms = self._objective.content_terms(contents.values)
-        matrices = grams.matrices(mean=weights.gram_mean)
-        (style_terms,) = self._objective.style_terms(matrices)
+        moments = observer.moments(mean=weights.gram_mean)
+        (style_terms,) = self._objective.style_terms(moments)
         shares = weights.normalized(weights.content_layers)
         content = sum(share * content_terms[layer] for layer, share in shares.items())
-        style, tv = self._objective.style_loss(matrices), float(total_variation(image))
+        style, tv = self._objective.style_loss(moments), float(total_variation(image))
         return PictureLosses(
             width=self._size[0],
             height=self._size[1],

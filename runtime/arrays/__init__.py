@@ -64,8 +64,14 @@ class Arrays(Protocol):
     def sum_of_squares(self, array: Array) -> Array:
         """The sum of squares, added in double precision, as a scalar."""
 
-    def to_double(self, number: Array) -> Array:
-        """Convert a scalar to double precision."""
+    def to_double(self, array: Array) -> Array:
+        """Convert an array or a scalar to double precision."""
+
+    def cast(self, array: Array, like: Array) -> Array:
+        """Convert to the number format of ``like``."""
+
+    def eigh(self, matrix: Array) -> tuple[Array, Array]:
+        """Eigenvalues, ascending, and eigenvectors, as columns, of a symmetric matrix."""
 
     def stack(self, numbers: Sequence[Array], like: Array) -> Array:
         """Stack scalars, which may be Python floats, into an array in double precision."""

@@ -57,8 +57,15 @@ class PlainArrays:
     def sum_of_squares(self, array: NDArray[Any]) -> Any:
         return _dot(array, array)
 
-    def to_double(self, number: Any) -> Any:
-        return np.float64(number)
+    def to_double(self, array: Any) -> Any:
+        return np.asarray(array, np.float64)[()]
+
+    def cast(self, array: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
+        return array.astype(like.dtype, copy=False)
+
+    def eigh(self, matrix: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        values, vectors = np.linalg.eigh(matrix)
+        return values, vectors
 
     def stack(self, numbers: Sequence[Any], like: NDArray[Any]) -> NDArray[np.float64]:
         return np.array(numbers, np.float64)

@@ -66,8 +66,15 @@ class TensorArrays:
     def sum_of_squares(self, array: Tensor) -> Tensor:
         return array.square().sum(dtype=torch.float64)
 
-    def to_double(self, number: Tensor) -> Tensor:
-        return number.double()
+    def to_double(self, array: Tensor) -> Tensor:
+        return array.double()
+
+    def cast(self, array: Tensor, like: Tensor) -> Tensor:
+        return array.to(like.dtype)
+
+    def eigh(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        values, vectors = torch.linalg.eigh(matrix)
+        return values, vectors
 
     def stack(self, numbers: Sequence[Tensor | float], like: Tensor) -> Tensor:
         return torch.stack(

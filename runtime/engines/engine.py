@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from nstrt.runtime.arrays import Array, Arrays
-from nstrt.runtime.engines.gram_cache import GramCache
+from nstrt.runtime.engines.moment_cache import MomentCache
 from nstrt.runtime.system.cancellation import Interrupt
 
 if TYPE_CHECKING:
@@ -46,12 +46,8 @@ class Engine(Protocol):
     A run puts its own here.
     """
 
-    targets: GramCache[Array]
-    """Gram matrices of paintings, kept for the next run."""
-
-    one_graph: bool
-    """Loss and gradient come from one graph, which also gives the loss alone without further
-    memory."""
+    targets: MomentCache
+    """Moments of paintings, kept for the next run."""
 
     supports_sections: bool
     """The engine can start at a layer, and so take the network in sections."""
@@ -62,6 +58,10 @@ class Engine(Protocol):
         ``part`` is the tile's part of the image, or of the layer that its section starts at. Only
         the features of the tile's core are final.
         """
+
+    def has_loss_graph(self, objective: Objective) -> bool:
+        """True if one graph computes loss and gradient of whole images, and so the loss alone
+        without further memory."""
 
     def step(self, objective: Objective, image: Array) -> StepFunction:
         """Build the function for loss and gradient of whole images of this one's shape."""

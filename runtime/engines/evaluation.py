@@ -53,7 +53,9 @@ class Evaluation:
         return terms, gradient
 
     def _network_loss(self, image: Array, objective: Objective) -> LossTerms:
-        if self.engine.one_graph and _is_whole(self._sections(image, objective.layers)):
+        if self.engine.has_loss_graph(objective) and _is_whole(
+            self._sections(image, objective.layers)
+        ):
             return terms_of(self._step_function(objective, image)(image)[0])
         accumulator = LossAccumulator(objective)
         self.extract_features(image, accumulator)

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines.engine import StepFunction
-from nstrt.runtime.engines.gram_cache import GramCache
+from nstrt.runtime.engines.moment_cache import MomentCache
 from nstrt.runtime.loss.content_and_style import LossAccumulator
+from nstrt.runtime.loss.gram import GramTarget
 from nstrt.runtime.loss.objective import Objective
+from nstrt.runtime.loss.total_variation import add_total_variation_gradient
 from nstrt.runtime.model import (
     CONTENT_FACTORS,
     CONTENT_SHARES,
@@ -30,12 +32,13 @@ from nstrt.runtime.model import (
     in_network_order,
     pull_input,
     shape_of,
+    shift_input,
     stride_of,
     target_input,
 )
 from nstrt.runtime.network.feature_observer import FeatureObserver
 from nstrt.runtime.network.sections import SectionBoundary
-from nstrt.runtime.network.tiles import Tile
+from nstrt.runtime.network.tiles import Tile, tiles_of
 from nstrt.runtime.ort.providers import InputShape, image_shape
 from nstrt.runtime.ort.session import BoundSession, FeatureSession, Session
 from nstrt.runtime.system.cancellation import Interrupt
@@ -54,7 +57,6 @@ class GraphEngine:
     """
 
     name = "graph"
-    one_graph = True
     supports_sections = False
 
     def __init__(self, features: FeatureSession, *, step: Open, tile: Open, arrays: Arrays) -> None:
@@ -62,7 +64,7 @@ class GraphEngine:
         self.arrays = arrays
         self.weights = features.weights
         self.interrupt = Interrupt()
-        self.targets: GramCache[Array] = GramCache()
+        self.targets: MomentCache = MomentCache()
         self._open_step, self._open_tile = step, tile
         self._step: Session | None = None
         self._tile: Session | None = None
@@ -88,7 +90,13 @@ class GraphEngine:
         for layer in observer.layers:
             observer.observe(layer, self.arrays.upcast_half(found[layer][0]), 0)
 
+    def has_loss_graph(self, objective: Objective) -> bool:
+        # A graph of products has no roots of matrices.
+        return objective.weights.style_loss == "gram"
+
     def step(self, objective: Objective, image: Array) -> StepFunction:
+        if not self.has_loss_graph(objective):
+            return self._two_pass_step(objective, image)
         self.features.release()
         terms = np.empty(4, np.float32)
         gradient = self.arrays.buffer(image.shape)
@@ -102,6 +110,20 @@ class GraphEngine:
             bound.bind_input(IMAGE, image)
             bound.run(self.interrupt)
             return terms, gradient
+
+        return compute
+
+    def _two_pass_step(self, objective: Objective, image: Array) -> StepFunction:
+        """Features and moments, then the gradient of the image as its only tile."""
+        (tile,) = tiles_of(*image.shape[2:], None, objective.layers)
+
+        def compute(image: Array) -> tuple[Array, Array]:
+            accumulator = LossAccumulator(objective)
+            self.extract_features(image, accumulator, tile)
+            values = accumulator.total(image)
+            gradient = self.gradient(image, accumulator, tile)
+            add_total_variation_gradient(image, objective.weights.tv, gradient)
+            return values, gradient
 
         return compute
 
@@ -153,7 +175,7 @@ def step_inputs(objective: Objective, height: int, width: int) -> dict[str, Arra
     styles = in_network_order(weights.style_layers)
     content_weights = weights.normalized(weights.content_layers)
     style_weights = weights.normalized(weights.style_layers)
-    (style,), (style_energies,) = objective.styles, objective.style_energies
+    (style,) = objective.styles
     found: dict[str, Array] = {}
     shares: dict[str, list[float]] = {CONTENT_SHARES: [], STYLE_SHARES: []}
     for layer in contents:
@@ -163,11 +185,12 @@ def step_inputs(objective: Objective, height: int, width: int) -> dict[str, Arra
         share = content_weights[layer] / math.prod(target.shape) / energy
         shares[CONTENT_SHARES].append(share)
     for layer in styles:
-        gram = style.grams[layer]
+        target = style.layers[layer]
+        assert isinstance(target, GramTarget)
         positions = 1 if weights.gram_mean else math.prod(shape_of(layer, height, width)[1:])
-        found[gram_input(layer)] = gram / positions if positions > 1 else gram
-        energy = float(style_energies[layer]) / positions**2
-        shares[STYLE_SHARES].append(style_weights[layer] / math.prod(gram.shape) / energy)
+        found[gram_input(layer)] = target.gram / positions if positions > 1 else target.gram
+        energy = float(target.energy) / positions**2
+        shares[STYLE_SHARES].append(style_weights[layer] / math.prod(target.gram.shape) / energy)
     for name, values in shares.items():
         if values:
             found[name] = np.array(values, np.float32)
@@ -189,7 +212,10 @@ def tile_inputs(accumulator: LossAccumulator, tile: Tile, arrays: Arrays) -> dic
         found[target_input(layer)] = arrays.contiguous(target[None])
         factors.append(float(accumulator.factors[layer]))
     for layer in in_network_order(objective.weights.style_layers):
-        found[pull_input(layer)] = accumulator.style_factors[layer]
+        pull = accumulator.pulls[layer]
+        found[pull_input(layer)] = pull.factor
+        shift = pull.factor[0] * 0 if pull.shift is None else pull.shift
+        found[shift_input(layer)] = shift[None, :, None, None]
     if factors:
         found[CONTENT_FACTORS] = np.array(factors, np.float32)
     for layer in in_network_order(objective.layers):

@@ -1,4 +1,4 @@
-"""Targets of the loss: Gram matrices of paintings, features of the photo."""
+"""Targets of the loss: moments of paintings, features of the photo."""
 
 from __future__ import annotations
 
@@ -7,33 +7,35 @@ from collections.abc import Mapping, Sequence
 
 from nstrt.runtime.arrays import Array
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.gram_cache import GramKey
+from nstrt.runtime.engines.moment_cache import MomentKey
 from nstrt.runtime.kernels.compiled import is_large
-from nstrt.runtime.loss.content_and_style import ContentObserver, GramObserver
+from nstrt.runtime.loss.content_and_style import ContentObserver
 from nstrt.runtime.loss.guidance import Guidance, RegionGuidance
-from nstrt.runtime.loss.objective import LossWeights, Objective, StyleTarget
+from nstrt.runtime.loss.moments import Moments
+from nstrt.runtime.loss.objective import LossWeights, Objective, moment_observer, style_target
 from nstrt.runtime.loss.temporal import TemporalLoss
 from nstrt.runtime.network.feature_observer import ObserverGroup
 
-__all__ = ["build_objective", "gram_matrices", "objective_for"]
+__all__ = ["build_objective", "objective_for", "style_moments"]
 
 
-def gram_matrices(
+def style_moments(
     evaluation: Evaluation, weights: LossWeights, painting: Array
-) -> Mapping[str, Array]:
-    """A of a painting by layer, from the engine's cache if it is there; read-only."""
+) -> Mapping[str, Moments]:
+    """Moments of a painting by layer, from the engine's cache if they are there; read-only."""
     layers = tuple(weights.style_layers)
     if not layers:
         return {}
 
-    def compute() -> dict[str, Array]:
-        observer = GramObserver(layers)
+    def compute() -> dict[str, Moments]:
+        observer = moment_observer(weights)
         evaluation.extract_features(painting, observer)
-        return observer.matrices(mean=weights.gram_mean)
+        return observer.moments(mean=weights.gram_mean)
 
-    key = GramKey(
-        painting=GramKey.digest(evaluation.engine.arrays.to_numpy(painting)),
+    key = MomentKey(
+        painting=MomentKey.digest(evaluation.engine.arrays.to_numpy(painting)),
         layers=layers,
+        loss=weights.style_loss,
         mean=weights.gram_mean,
         tile=evaluation.tile,
     )
@@ -44,33 +46,35 @@ def build_objective(
     evaluation: Evaluation,
     weights: LossWeights,
     photo: Array,
-    grams: Sequence[Mapping[str, Array]],
+    paintings: Sequence[Mapping[str, Moments]],
     guidance: Guidance | None = None,
     temporal: TemporalLoss | None = None,
 ) -> tuple[Objective, float]:
     """Measure the content targets of ``photo`` and assemble the objective of one scale.
 
-    ``grams`` has one entry for each of the guidance's regions, in their order; without regions, one
+    ``paintings`` has moments for each of the guidance's regions, in their order; without regions,
     for the whole image. Returns the objective and the style loss of the photo itself.
     """
     guidance = guidance or Guidance()
     guides: Sequence[RegionGuidance | None] = guidance.guides or [None]
-    photo_grams = [GramObserver(weights.style_layers, guide) for guide in guides]
+    observers = [moment_observer(weights, guide) for guide in guides]
     contents = ContentObserver(weights.content_layers, photo.shape[2], photo.shape[3])
-    evaluation.extract_features(photo, ObserverGroup(contents, *photo_grams))
+    evaluation.extract_features(photo, ObserverGroup(contents, *observers))
     objective = Objective(
         weights=weights,
         contents=contents.values,
         styles=tuple(
-            StyleTarget(grams=target) if guide is None else _region(weights, target, guide)
-            for target, guide in zip(grams, guides, strict=True)
+            style_target(
+                weights, moments if guide is None else _in_region(weights, moments, guide), guide
+            )
+            for moments, guide in zip(paintings, guides, strict=True)
         ),
         protection=guidance.protection,
         overlay=guidance.overlay,
         temporal=temporal,
         large=is_large(*photo.shape[2:]),
     )
-    baseline = [observer.matrices(mean=weights.gram_mean) for observer in photo_grams]
+    baseline = [observer.moments(mean=weights.gram_mean) for observer in observers]
     return objective, objective.style_loss(*baseline)
 
 
@@ -79,17 +83,18 @@ def objective_for(
 ) -> tuple[Objective, float]:
     """As :func:`build_objective`, for one painting without regions."""
     return build_objective(
-        evaluation, weights, photo, [gram_matrices(evaluation, weights, painting)]
+        evaluation, weights, photo, [style_moments(evaluation, weights, painting)]
     )
 
 
-def _region(weights: LossWeights, grams: Mapping[str, Array], guide: RegionGuidance) -> StyleTarget:
-    """The target of a region, at the layers where it has positions."""
+def _in_region(
+    weights: LossWeights, moments: Mapping[str, Moments], guide: RegionGuidance
+) -> dict[str, Moments]:
+    """A painting's moments as a region's target, at the layers where it has positions."""
     # Without division by positions, a region's sums are its share of the whole image's.
-    parts = {
-        layer: 1.0 if weights.gram_mean else guide.energies[layer] / math.prod(channel.shape)
+    return {
+        layer: moments[layer]
+        if weights.gram_mean
+        else moments[layer].scaled(guide.energies[layer] / math.prod(channel.shape))
         for layer, channel in guide.values.items()
     }
-    return StyleTarget(
-        grams={layer: grams[layer] * part for layer, part in parts.items()}, guide=guide
-    )

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.runtime.arrays import Array
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.engine import StepFunction
-from nstrt.runtime.engines.gram_cache import GramCache
+from nstrt.runtime.engines.moment_cache import MomentCache
 from nstrt.runtime.kernels.cuda_graph import capture_cuda_graph
 from nstrt.runtime.loss.content_and_style import LossAccumulator
 from nstrt.runtime.loss.objective import Objective
@@ -35,7 +34,6 @@ class TorchEngine:
     """
 
     name = "torch"
-    one_graph = False
     supports_sections = True
 
     def __init__(self, vgg: TorchVGG, *, precision: str = "fp32", key: str = "") -> None:
@@ -44,7 +42,7 @@ class TorchEngine:
         self.weights = vgg.weights
         self.taps = vgg.taps
         self.interrupt = Interrupt()
-        self.targets: GramCache[Array] = GramCache()
+        self.targets: MomentCache = MomentCache()
         self.network = BandedNetwork(vgg, precision=precision, key=key)
 
     @property
@@ -59,6 +57,9 @@ class TorchEngine:
     def extract_features(self, part: Tensor, observer: FeatureObserver, tile: Tile) -> None:
         self.forward(part, observer, tile, keep=False)
 
+    def has_loss_graph(self, objective: Objective) -> bool:
+        return False
+
     def step(self, objective: Objective, image: Tensor) -> StepFunction:
         def compute(image: Tensor) -> tuple[Tensor, Tensor]:
             accumulator = LossAccumulator(objective)
@@ -68,7 +69,10 @@ class TorchEngine:
             add_total_variation_gradient(image, objective.weights.tv, gradient)
             return values, gradient
 
-        return capture_cuda_graph(compute, image) if self.capturable else compute
+        if self.capturable and objective.weights.style_loss == "gram":
+            return capture_cuda_graph(compute, image)
+        # An eigendecomposition reads values back.
+        return compute
 
     def gradient(
         self,

@@ -1,22 +1,22 @@
 """Content, style and total variation losses (Gatys, Ecker and Bethge, 2016), and their sum.
 
-For a layer l with features F (channels x positions), content target P and style target A::
+For a layer l with features F (channels x positions) and content target P::
 
-    Gram       G   = F F' / positions
     content    C_l = mean((F - P)^2) / mean(P^2)
-    style      S_l = mean((G - A)^2) / mean(A^2)
+    style      S_l = the Wasserstein or Gram loss of F's moments over positions, see ``wasserstein``
+                     and ``gram``
     total      content_weight * sum c_l C_l + style_weight * sum s_l S_l + tv_weight * TV
 
 With a guidance channel T of a region (Gatys et al. 2017, *Controlling Perceptual Factors in Neural
 Style Transfer*, section 4), and content weights W where the photo is protected::
 
-    guided Gram  G_r = (T_r * F) (T_r * F)' / sum(T_r^2)
-    style        S_l = sum over regions of share_r * mean((G_r - A_r)^2) / mean(A_r^2)
-    content      C_l = mean(W * (F - P)^2) / mean(P^2)
+    moments  m_r = sum(T_r^2 F) / sum(T_r^2),   G_r = (T_r * F) (T_r * F)' / sum(T_r^2)
+    style    S_l = sum over regions of share_r * the loss of m_r and G_r
+    content  C_l = mean(W * (F - P)^2) / mean(P^2)
 
 T_r^2 is the region's mask at the layer, and share_r the mask's mean over the image. A small region
-so pulls each of its pixels as strongly as a large one. A of several paintings is the mean of their
-Gram matrices, weighted by ``style_blend``.
+so pulls each of its pixels as strongly as a large one. The target of
+several paintings has the mean of their moments, weighted by ``style_blend``.
 
 The denominators make a weight mean the same for every layer, size and set of weights. They have
 :data:`EPSILON` as their floor, and ``relative=False`` leaves them out to reproduce published
@@ -26,18 +26,32 @@ formulas. ``total_variation`` and ``temporal`` have the other two terms.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from nstrt.runtime.arrays import Array, arrays_of
+from nstrt.runtime.loss.gram import GramTarget
 from nstrt.runtime.loss.guidance import PhotoOverlay, RegionGuidance
+from nstrt.runtime.loss.layer_target import EPSILON, LayerTarget
+from nstrt.runtime.loss.moments import MomentObserver, Moments
 from nstrt.runtime.loss.temporal import TemporalLoss
+from nstrt.runtime.loss.wasserstein import WassersteinTarget
 
-__all__ = ["EPSILON", "LossWeights", "Objective", "StyleTarget"]
+__all__ = [
+    "STYLE_LOSSES",
+    "LossWeights",
+    "Objective",
+    "StyleTarget",
+    "moment_observer",
+    "style_target",
+]
 
-EPSILON = 1e-12
-"""Smallest denominator of a relative loss."""
+STYLE_LOSSES: Mapping[str, Callable[..., LayerTarget]] = {
+    "w2": WassersteinTarget,
+    "gram": GramTarget,
+}
+"""Loss of a layer by name, built from the painting's moments and ``relative``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +76,9 @@ class LossWeights:
     relative: bool = True
     """Divide each term by its target's energy, and normalise layer weights to sum 1."""
 
+    style_loss: str = "gram"
+    """Key of :data:`STYLE_LOSSES`."""
+
     gram_mean: bool = True
     """Divide Gram matrices by the number of positions."""
 
@@ -78,10 +95,10 @@ class LossWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class StyleTarget:
-    """Gram matrices to reach, in the whole image or in one region."""
+    """Moments to reach, in the whole image or in one region."""
 
-    grams: Mapping[str, Array]
-    """A by layer: channels x channels."""
+    layers: Mapping[str, LayerTarget]
+    """Target and loss by layer."""
 
     guide: RegionGuidance | None = None
     """The region's guidance channels; None for the whole image."""
@@ -90,6 +107,26 @@ class StyleTarget:
     def share(self) -> float:
         """Weight of this target: the region's share of the image."""
         return 1.0 if self.guide is None else self.guide.share
+
+
+def style_target(
+    weights: LossWeights, moments: Mapping[str, Moments], guide: RegionGuidance | None = None
+) -> StyleTarget:
+    """The target of a painting with these moments, by the weights' style loss."""
+    loss = STYLE_LOSSES[weights.style_loss]
+    return StyleTarget(
+        layers={name: loss(each, relative=weights.relative) for name, each in moments.items()},
+        guide=guide,
+    )
+
+
+def moment_observer(
+    weights: LossWeights, guide: RegionGuidance | None = None, *, large: bool = False
+) -> MomentObserver:
+    """An observer of the moments that the style loss compares; ``large`` as in
+    :class:`Objective`."""
+    means = weights.style_loss == "w2"
+    return MomentObserver(weights.style_layers, guide, means=means, large=large)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +164,6 @@ class Objective:
         """Denominators of the content loss by layer: mean(P^2), or 1."""
         return {layer: self._energy(target) for layer, target in self.contents.items()}
 
-    @cached_property
-    def style_energies(self) -> tuple[dict[str, Array], ...]:
-        """Denominators of the style loss by layer, for each of :attr:`styles`: mean(A^2), or 1."""
-        return tuple(
-            {layer: self._energy(target) for layer, target in style.grams.items()}
-            for style in self.styles
-        )
-
     def content_terms(self, contents: Mapping[str, Array]) -> dict[str, float]:
         """C_l by layer, for an image with these features."""
         return {
@@ -142,25 +171,19 @@ class Objective:
             for layer, target in self.contents.items()
         }
 
-    def style_terms(self, *grams: Mapping[str, Array]) -> tuple[dict[str, float], ...]:
-        """S_l by layer for each of :attr:`styles`, for an image with these Gram matrices."""
+    def style_terms(self, *moments: Mapping[str, Moments]) -> tuple[dict[str, float], ...]:
+        """S_l by layer for each of :attr:`styles`, for an image with these moments."""
         return tuple(
-            {
-                layer: float(_mean_square(gram - style.grams[layer]) / energies[layer])
-                for layer, gram in image_grams.items()
-            }
-            for style, energies, image_grams in zip(
-                self.styles, self.style_energies, grams, strict=True
-            )
+            {layer: float(style.layers[layer].loss(each)) for layer, each in image.items()}
+            for style, image in zip(self.styles, moments, strict=True)
         )
 
-    def style_loss(self, *grams: Mapping[str, Array]) -> float:
-        """Style loss of an image with these Gram matrices, one mapping for each of
-        :attr:`styles`."""
+    def style_loss(self, *moments: Mapping[str, Moments]) -> float:
+        """Style loss of an image with these moments, one mapping for each of :attr:`styles`."""
         shares = self.weights.normalized(self.weights.style_layers)
         return sum(
             style.share * shares[layer] * term
-            for style, terms in zip(self.styles, self.style_terms(*grams), strict=True)
+            for style, terms in zip(self.styles, self.style_terms(*moments), strict=True)
             for layer, term in terms.items()
         )
 

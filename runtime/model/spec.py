@@ -30,7 +30,7 @@ __all__ = [
     "weights_metadata",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the model files' layout; files of another version are rebuilt."""
 
 MAX_WEIGHTS_BYTES = 4_000_000_000

@@ -23,7 +23,7 @@ Outputs: ``terms``, the four numbers of :data:`TERM_NAMES`, and ``gradient``, in
 
 A ``tile`` graph computes a tile's share of the gradient, without tv, from statistics of the whole
 picture. At a loss layer the gradient with respect to the features is
-``pull_LAYER @ F + content_factors[l] * (F - P)`` inside the tile's core and zero outside.
+``pull_LAYER @ F + shift_LAYER + content_factors[l] * (F - P)`` inside the tile's core and zero outside.
 
 ====================  =========================  ==================================================
 input                 shape                      content
@@ -32,6 +32,7 @@ input                 shape                      content
 ``target_LAYER``      1 x channels x h x w       the tile's part of P for each content layer; values
                                                  outside the core are ignored
 ``pull_LAYER``        channels x channels        factor of F in the style gradient, by style layer
+``shift_LAYER``       1 x channels x 1 x 1       what the style gradient adds to that
 ``content_factors``   content layers             factors in network order; absent if none
 ``core_LAYER``        4 (int64)                  top, bottom, left, right of the core in positions
                                                  of each loss layer; bottom and right are exclusive
@@ -54,6 +55,7 @@ __all__ = [
     "core_input",
     "gram_input",
     "pull_input",
+    "shift_input",
     "target_input",
 ]
 
@@ -82,6 +84,11 @@ def gram_input(layer: str) -> str:
 def pull_input(layer: str) -> str:
     """Name of the input for the matrix that maps features to their style gradient."""
     return f"pull_{layer}"
+
+
+def shift_input(layer: str) -> str:
+    """Name of the input for the part of the style gradient that does not depend on features."""
+    return f"shift_{layer}"
 
 
 def core_input(layer: str) -> str:

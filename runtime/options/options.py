@@ -27,11 +27,13 @@ __all__ = [
     "OPTIMIZERS",
     "OPTIONS",
     "RESTS",
+    "STYLE_LOSSES",
     "StylizeOptions",
 ]
 
 ENGINES = ("auto", "onnx", "torch", "graph")
 OPTIMIZERS = ("adam", "lbfgs")
+STYLE_LOSSES = ("w2", "gram")
 INITS = ("content", "noise", "gray")
 COLORS = ("style", "content", "match-style", "match-content")
 MATCHES = ("covariance", "histogram")
@@ -165,6 +167,15 @@ class StylizeOptions:
         group=LOOK,
     )
     """Layers of the content loss and their weights."""
+
+    style_loss: str = option_field(
+        "w2",
+        "How styles are compared: w2, the Wasserstein distance of the layers' means and "
+        "covariances, or gram, Gatys' Gram matrices.",
+        group=LOOK,
+        choices=STYLE_LOSSES,
+    )
+    """Loss of a style layer: ``w2`` or ``gram``."""
 
     style_layers: LayerWeights = option_field(
         tuple((f"relu{block}_1", 1.0) for block in range(1, 6)),

@@ -17,5 +17,7 @@ def loss_weights(options: StylizeOptions) -> LossWeights:
         content_layers=dict(options.content_layers),
         style_layers=dict(options.style_layers),
         relative=options.relative,
-        gram_mean=options.gram_mean,
+        style_loss=options.style_loss,
+        # A covariance is that of one position.
+        gram_mean=options.gram_mean or options.style_loss == "w2",
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.loss_targets import build_objective, gram_matrices
+from nstrt.runtime.engines.loss_targets import build_objective, style_moments
 from nstrt.runtime.loss.guidance import (
     PROTECTION,
     RELIEF,
@@ -18,6 +18,7 @@ from nstrt.runtime.loss.guidance import (
     at_layers,
     is_empty,
 )
+from nstrt.runtime.loss.moments import Moments
 from nstrt.runtime.loss.objective import LossWeights, Objective
 from nstrt.runtime.loss.temporal import TemporalLoss
 from nstrt.runtime.pictures import resize
@@ -35,26 +36,27 @@ def scale_objective(
     ``photo`` is 1 x 3 x height x width, of the scale's size.
     """
     arrays = evaluation.engine.arrays
-    grams = [
-        gram_matrices(evaluation, weights, resized(painting, *size, arrays))
+    moments = [
+        style_moments(evaluation, weights, resized(painting, *size, arrays))
         for painting, size in zip(inputs.paintings, scale.styles, strict=True)
     ]
-    blended = _blend(grams[: len(inputs.blend)], inputs.blend)
+    blended = _blend(moments[: len(inputs.blend)], inputs.blend)
     guidance, owners = _guidance(inputs, weights, scale, photo, arrays)
-    styles = [blended if owner is None else grams[owner] for owner in owners]
+    styles = [blended if owner is None else moments[owner] for owner in owners]
     return build_objective(
         evaluation, weights, photo, styles, guidance, _temporal_loss(inputs, scale, arrays)
     )
 
 
-def _blend(grams: Sequence[Mapping[str, Array]], blend: Sequence[float]) -> Mapping[str, Array]:
-    """Weighted mean of several paintings' Gram matrices."""
-    if len(grams) == 1:
-        return grams[0]
-    total = sum(blend)
+def _blend(
+    paintings: Sequence[Mapping[str, Moments]], blend: Sequence[float]
+) -> Mapping[str, Moments]:
+    """Moments of several paintings together."""
+    if len(paintings) == 1:
+        return paintings[0]
     return {
-        layer: sum(weight / total * each[layer] for weight, each in zip(blend, grams, strict=True))
-        for layer in grams[0]
+        layer: Moments.blend([painting[layer] for painting in paintings], blend)
+        for layer in paintings[0]
     }
 
 

@@ -41,6 +41,7 @@ from nstrt.runtime.model import (
     gram_input,
     pull_input,
     shape_of,
+    shift_input,
     stride_of,
     target_input,
 )
@@ -48,6 +49,7 @@ from nstrt.runtime.network.tiles import tiles_of
 from nstrt.runtime.network.vgg import read_vgg
 
 from support.errors import relative_error
+from support.formulas import target_grams
 from support.models import break_the_graph, change_a_weight, remove_an_output
 
 if TYPE_CHECKING:
@@ -264,6 +266,9 @@ def test_tiles_take_gradients_only_inside_their_core(
             matrix = generator.standard_normal((value.shape[1],) * 2).astype(np.float32)
             inputs[pull_input(layer)] = matrix
             pull += torch.einsum("ij,bjhw->bihw", torch.from_numpy(matrix).double(), value)
+            shift = generator.standard_normal((1, value.shape[1], 1, 1)).astype(np.float32)
+            inputs[shift_input(layer)] = shift
+            pull += torch.from_numpy(shift)
         if layer in content_layers:
             target = generator.standard_normal(value.shape).astype(np.float32)
             factor = float(factors[content_layers.index(layer)])
@@ -345,14 +350,15 @@ def step_inputs(objective: Objective) -> dict[str, Array]:
     """Return an objective as inputs of a step graph."""
     weights = objective.weights
     inputs = {target_input(name): value[None].numpy() for name, value in objective.contents.items()}
-    inputs |= {gram_input(name): value.numpy() for name, value in objective.styles[0].grams.items()}
+    grams, targets = target_grams(objective.styles[0]), objective.styles[0].layers
+    inputs |= {gram_input(name): value.numpy() for name, value in grams.items()}
     for name, layers, energies, goals in (
         (CONTENT_SHARES, weights.content_layers, objective.content_energies, objective.contents),
         (
             STYLE_SHARES,
             weights.style_layers,
-            objective.style_energies[0],
-            objective.styles[0].grams,
+            {name: targets[name].energy for name in grams},  # type: ignore[attr-defined]
+            grams,
         ),
     ):
         shares = weights.normalized(layers)
@@ -395,13 +401,18 @@ def test_tile_gradients_sum_to_the_step_gradient(
 
     features = run(models.obtain(SHALLOW.as_variant("optimized")).path, {"image": image.numpy()})
     content, style, _ = inputs["weights"]
+    targets = target_grams(objective.styles[0])
     pulls = {
         pull_input(name): 4
         * style
         * share
         / features[name][0, 0].size
-        * (gram(torch.from_numpy(features[name])).numpy() - objective.styles[0].grams[name].numpy())
+        * (gram(torch.from_numpy(features[name])).numpy() - targets[name].numpy())
         for name, share in zip(SHALLOW.style_layers, inputs[STYLE_SHARES], strict=True)
+    }
+    pulls |= {
+        shift_input(name): np.zeros((1, len(target), 1, 1), np.float32)
+        for name, target in targets.items()
     }
     tile_model = models.obtain(SHALLOW.as_variant("tile")).path
     total = np.zeros_like(whole)

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
-from nstrt.runtime.loss.objective import EPSILON
+from nstrt.runtime.loss.gram import GramTarget
+from nstrt.runtime.loss.layer_target import EPSILON
+from nstrt.runtime.loss.moments import Moments
+from nstrt.runtime.loss.objective import StyleTarget
+
+
+def gram_moments(grams: Mapping[str, Tensor]) -> dict[str, Moments]:
+    """Moments of a painting with these Gram matrices, for the Gram loss."""
+    return {name: Moments(second=gram) for name, gram in grams.items()}
+
+
+def target_grams(style: StyleTarget) -> dict[str, Tensor]:
+    """A by layer of a target of the Gram loss."""
+    return {
+        name: target.gram for name, target in style.layers.items() if isinstance(target, GramTarget)
+    }
 
 
 def gram_matrix(features: Tensor, *, mean: bool = True) -> Tensor:

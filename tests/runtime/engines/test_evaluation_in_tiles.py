@@ -18,8 +18,9 @@ from nstrt.runtime.engines.loss_targets import objective_for
 from nstrt.runtime.engines.onnx_engine import OnnxEngine
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.kernels.convolution import Filter
-from nstrt.runtime.loss.content_and_style import ContentObserver, GramObserver
-from nstrt.runtime.loss.objective import LossWeights, Objective, StyleTarget
+from nstrt.runtime.loss.content_and_style import ContentObserver
+from nstrt.runtime.loss.moments import MomentObserver
+from nstrt.runtime.loss.objective import LossWeights, Objective, style_target
 from nstrt.runtime.model import LAYERS, layers_through, stride_of
 from nstrt.runtime.network.tiles import tiles_of
 from nstrt.runtime.network.vgg import ConvBlock, InputNormalization, TorchVGG, read_vgg
@@ -27,7 +28,7 @@ from nstrt.runtime.ort.session import open_session
 
 from support.banded import small_bands
 from support.errors import relative_error
-from support.formulas import gram_matrix
+from support.formulas import gram_matrix, gram_moments, target_grams
 from support.observers import AssemblingObserver
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ def thin_objective(engine: TorchEngine, photo: Tensor, layers: Sequence[str]) ->
         flat = style.values[name].flatten(1)
         grams[name] = flat @ flat.T / flat.shape[1]
     contents = {name: content.values[name] for name in weights.content_layers}
-    return Objective(weights=weights, contents=contents, styles=(StyleTarget(grams=grams),))
+    return Objective(
+        weights=weights, contents=contents, styles=(style_target(weights, gram_moments(grams)),)
+    )
 
 
 KINDS = [("max", "replicate"), ("avg", "zero"), ("max", "zero"), ("avg", "replicate")]
@@ -238,19 +241,23 @@ def mirrored(crop: Crop, height: int, width: int) -> Tensor:
     return torch.cat([upper, upper.flip(2)], dim=2)[:, :, :height, :width].contiguous()
 
 
+@pytest.mark.parametrize("loss", ["gram", "w2"])
 @pytest.mark.parametrize("name", ["torch", "onnx"])
 def test_shallow_losses_in_tiles_equal_those_of_the_whole_picture(
-    network: Network, name: str, photo: Crop, painting: Crop
+    network: Network, name: str, loss: str, photo: Crop, painting: Crop
 ) -> None:
-    assert_tiles_equal_whole(engine_of(network, name), (131, 157), 80, SHALLOW, photo, painting)
+    weights = replace(SHALLOW, style_loss=loss)
+    assert_tiles_equal_whole(engine_of(network, name), (131, 157), 80, weights, photo, painting)
 
 
+@pytest.mark.parametrize("loss", ["gram", "w2"])
 @pytest.mark.parametrize("name", ["torch", "onnx"])
 def test_deep_losses_in_tiles_equal_those_of_the_whole_picture(
-    default_network: Network, name: str, photo: Crop, painting: Crop
+    default_network: Network, name: str, loss: str, photo: Crop, painting: Crop
 ) -> None:
+    weights = replace(WEIGHTS, style_loss=loss)
     assert_tiles_equal_whole(
-        engine_of(default_network, name), (99, 271), 256, WEIGHTS, photo, painting
+        engine_of(default_network, name), (99, 271), 256, weights, photo, painting
     )
 
 
@@ -271,8 +278,9 @@ def assert_tiles_equal_whole(
     assert tiled_before == pytest.approx(before, rel=1e-5)
     for layer, target in objective.contents.items():
         assert relative_error(tiled_objective.contents[layer], target) < 1e-5, layer
-    for layer, gram in objective.styles[0].grams.items():
-        assert relative_error(tiled_objective.styles[0].grams[layer], gram) < 1e-5, layer
+    tiled_grams = target_grams(tiled_objective.styles[0])
+    for layer, gram in target_grams(objective.styles[0]).items():
+        assert relative_error(tiled_grams[layer], gram) < 1e-5, layer
 
     image = (picture * 0.7 + 0.1).clamp(0, 1)
     terms, gradient = whole.loss_and_gradient(image, objective)
@@ -309,7 +317,7 @@ def test_targets_equal_the_pictures_features_and_gram_matrices(
             for layer in weights.style_layers
         }
         for layer, gram in expected.items():
-            assert relative_error(objective.styles[0].grams[layer], gram) < 1e-5, layer
+            assert relative_error(target_grams(objective.styles[0])[layer], gram) < 1e-5, layer
         assert before == pytest.approx(
             sum(
                 float((photo_grams[layer] - gram).square().mean() / gram.square().mean()) / 5
@@ -340,9 +348,9 @@ def test_gram_matrices_in_tiles_equal_those_of_the_whole_picture(
     default_network: Network, painting: Crop
 ) -> None:
     engine = engine_of(default_network, "onnx")
-    whole, tiled = GramObserver(("relu2_1", "relu3_1")), GramObserver(("relu2_1", "relu3_1"))
+    whole, tiled = MomentObserver(("relu2_1", "relu3_1")), MomentObserver(("relu2_1", "relu3_1"))
     Evaluation(engine).extract_features(painting(123, 145), whole)
     Evaluation(engine, tile=64).extract_features(painting(123, 145), tiled)
-    for layer, gram in whole.matrices(mean=True).items():
+    for layer, moments in whole.moments().items():
         assert tiled.positions(layer) == whole.positions(layer)
-        assert relative_error(tiled.matrices(mean=True)[layer], gram) < 1e-5
+        assert relative_error(tiled.moments()[layer].second, moments.second) < 1e-5

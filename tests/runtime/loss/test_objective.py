@@ -14,13 +14,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nstrt.runtime.loss.content_and_style import ContentObserver, GramObserver, LossAccumulator
-from nstrt.runtime.loss.objective import EPSILON, LossWeights, Objective, StyleTarget
+from nstrt.runtime.loss.content_and_style import ContentObserver, LossAccumulator
+from nstrt.runtime.loss.layer_target import EPSILON
+from nstrt.runtime.loss.moments import MomentObserver
+from nstrt.runtime.loss.objective import LossWeights, Objective, style_target
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.loss.total_variation import add_total_variation_gradient, total_variation
 from nstrt.runtime.network.feature_observer import ObserverGroup
 
-from support.formulas import content_loss, gram_matrix, style_loss, tv_loss
+from support.formulas import (
+    content_loss,
+    gram_matrix,
+    gram_moments,
+    style_loss,
+    target_grams,
+    tv_loss,
+)
 
 Array = NDArray[np.float64]
 
@@ -182,11 +191,14 @@ def objective_of(
         weights=weights,
         contents={name: content[name][0] for name in weights.content_layers},
         styles=(
-            StyleTarget(
-                grams={
-                    name: gram_matrix(style[name], mean=weights.gram_mean).to(style[name].dtype)
-                    for name in weights.style_layers
-                }
+            style_target(
+                weights,
+                gram_moments(
+                    {
+                        name: gram_matrix(style[name], mean=weights.gram_mean).to(style[name].dtype)
+                        for name in weights.style_layers
+                    }
+                ),
             ),
         ),
     )
@@ -353,13 +365,15 @@ def test_each_accumulator_counts_one_image() -> None:
 
 def test_accumulating_does_not_write_into_targets() -> None:
     objective = objective_of(LossWeights(**WEIGHTS), CONTENT, STYLE)
-    grams = {name: gram.clone() for name, gram in objective.styles[0].grams.items()}
+    grams = {name: gram.clone() for name, gram in target_grams(objective.styles[0]).items()}
     accumulator = LossAccumulator(objective)
     show(accumulator, FEATURES)
     accumulator.terms(IMAGE)
     for layer in accumulator.layers:
         accumulator.add_gradient(layer, FEATURES[layer][0], torch.zeros_like(FEATURES[layer][0]), 0)
-    assert all(torch.equal(objective.styles[0].grams[name], gram) for name, gram in grams.items())
+    assert all(
+        torch.equal(target_grams(objective.styles[0])[name], gram) for name, gram in grams.items()
+    )
     assert all(torch.equal(value, CONTENT[name][0]) for name, value in objective.contents.items())
 
 
@@ -407,9 +421,9 @@ def test_zero_targets_do_not_divide_by_zero() -> None:
 def test_style_loss_of_gram_matrices_matches_the_accumulated_one(gram_mean: bool) -> None:
     weights = LossWeights(**WEIGHTS, gram_mean=gram_mean)
     objective = objective_of(weights, CONTENT, STYLE)
-    own = GramObserver(weights.style_layers)
+    own = MomentObserver(weights.style_layers)
     show(own, FEATURES)
-    found = objective.style_loss(own.matrices(mean=gram_mean))
+    found = objective.style_loss(own.moments(mean=gram_mean))
     assert found == pytest.approx(terms_of(objective, IMAGE, FEATURES).style)
 
 
@@ -431,29 +445,31 @@ def test_objective_lists_each_layer_once() -> None:
 
 @in_any_pieces
 @pytest.mark.parametrize("mean", [True, False])
-def test_gram_observer_sums_pieces(pieces: Pieces, mean: bool) -> None:
-    grams = GramObserver(("one", "three"))
+def test_moment_observer_sums_pieces(pieces: Pieces, mean: bool) -> None:
+    grams = MomentObserver(("one", "three"))
     show(grams, FEATURES, pieces)
-    found = grams.matrices(mean=mean)
+    found = {name: each.second for name, each in grams.moments(mean=mean).items()}
     assert set(found) == {"one", "three"}
     for name, gram in found.items():
         assert np.allclose(double(gram), looped_gram(double(FEATURES[name]), mean=mean), atol=1e-5)
         assert grams.positions(name) == FEATURES[name][0, 0].numel()
 
 
-def test_gram_observer_matches_the_matrix_product_over_many_positions() -> None:
+def test_moment_observer_matches_the_matrix_product_over_many_positions() -> None:
     """They are added up in pieces; the last one is shorter."""
     features = noise(6, 71, 67)
-    grams = GramObserver(("one",))
+    grams = MomentObserver(("one",))
     grams.observe("one", features[0], 0)
     flat = features.double()[0].flatten(1)
-    assert torch.allclose(grams.matrices(mean=False)["one"].double(), flat @ flat.T, rtol=1e-5)
+    assert torch.allclose(
+        grams.moments(mean=False)["one"].second.double(), flat @ flat.T, rtol=1e-5
+    )
 
 
-def test_gram_observer_sums_half_precision_in_single() -> None:
-    grams = GramObserver(("one",))
+def test_moment_observer_sums_half_precision_in_single() -> None:
+    grams = MomentObserver(("one",))
     grams.observe("one", torch.full((2, 32, 32), 100.0, dtype=torch.float16), 0)
-    found = grams.matrices(mean=False)["one"]
+    found = grams.moments(mean=False)["one"].second
     assert found.dtype == torch.float32
     assert found[0, 0] == pytest.approx(1e4 * 1024)  # far above half precision's 65504
 
@@ -479,13 +495,13 @@ def test_content_observer_keeps_half_precision_in_single() -> None:
 
 def test_observer_group_passes_each_layer_to_its_observers() -> None:
     values = {"relu1_1": noise(64, 5, 4), "relu2_1": noise(128, 2, 2)}
-    contents, grams = ContentObserver(("relu2_1",), 5, 4), GramObserver(("relu1_1", "relu2_1"))
+    contents, grams = ContentObserver(("relu2_1",), 5, 4), MomentObserver(("relu1_1", "relu2_1"))
     together = ObserverGroup(contents, grams)
     assert together.layers == ("relu2_1", "relu1_1")
     show(together, values)
     assert set(contents.values) == {"relu2_1"}
     assert torch.equal(contents.values["relu2_1"], values["relu2_1"][0])
-    found = grams.matrices(mean=True)
+    found = {name: each.second for name, each in grams.moments().items()}
     for name, value in values.items():
         assert torch.allclose(found[name], gram_matrix(value), rtol=1e-4, atol=1e-6)
     gradient = torch.zeros(64, 5, 4)

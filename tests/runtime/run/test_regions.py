@@ -21,11 +21,11 @@ from nstrt.plugins.cli.stylize import parse_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.loss_targets import build_objective, gram_matrices, objective_for
+from nstrt.runtime.engines.loss_targets import build_objective, objective_for, style_moments
 from nstrt.runtime.engines.onnx_engine import OnnxEngine
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.errors import OptionError, PictureReadError, ProviderUnavailableError
-from nstrt.runtime.loss.content_and_style import GramObserver, LossAccumulator
+from nstrt.runtime.loss.content_and_style import LossAccumulator
 from nstrt.runtime.loss.guidance import (
     PROTECTION,
     Guidance,
@@ -34,7 +34,8 @@ from nstrt.runtime.loss.guidance import (
     at_layers,
     partition,
 )
-from nstrt.runtime.loss.objective import LossWeights, Objective, StyleTarget
+from nstrt.runtime.loss.moments import MomentObserver
+from nstrt.runtime.loss.objective import LossWeights, Objective, style_target
 from nstrt.runtime.network.vgg import read_vgg
 from nstrt.runtime.ort.session import open_session
 from nstrt.runtime.pictures import Picture, read_picture
@@ -44,6 +45,7 @@ from nstrt.runtime.run.inputs import InputSources, PreviousFrame, RunInputs, rea
 
 from support import EXAMPLES
 from support.errors import relative_error
+from support.formulas import gram_moments
 
 if TYPE_CHECKING:
     from support import Crop, Network
@@ -130,26 +132,26 @@ def test_a_guided_gram_is_that_of_the_masked_features(
 ) -> None:
     values, channel = noise(channels, height, width, seed=seed), noise(height, width, seed=seed + 1)
     channel = channel.sigmoid()
-    grams = GramObserver(("one",), guide_of(channel))
+    grams = MomentObserver(("one",), guide_of(channel))
     for top, left in product((0, 1), (0, 1)):  # in four pieces, by place
         rows = slice(0, 1) if top == 0 else slice(1, None)
         columns = slice(0, 1) if left == 0 else slice(1, None)
         grams.observe("one", values[:, rows, columns], top, left)
     expected = looped(values.numpy(), channel.numpy())
-    assert np.allclose(grams.matrices(mean=True)["one"].numpy(), expected)
-    total = grams.matrices(mean=False)["one"].numpy()
+    assert np.allclose(grams.moments()["one"].second.numpy(), expected)
+    total = grams.moments(mean=False)["one"].second.numpy()
     assert np.allclose(total, expected * float(channel.square().sum()))
 
 
 def test_guidance_of_ones_changes_nothing() -> None:
     values = noise(3, 5, 4)
     plain, guided = (
-        GramObserver(("one",)),
-        GramObserver(("one",), guide_of(torch.ones(5, 4).double())),
+        MomentObserver(("one",)),
+        MomentObserver(("one",), guide_of(torch.ones(5, 4).double())),
     )
     for grams in (plain, guided):
         grams.observe("one", values, 0)
-    assert torch.allclose(plain.matrices(mean=True)["one"], guided.matrices(mean=True)["one"])
+    assert torch.allclose(plain.moments()["one"].second, guided.moments()["one"].second)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_loss_and_gradient_of_regions_match_autograd(
     relative: bool, gram_mean: bool, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two regions with soft masks and a protected part, in pieces, against plain formulas."""
-    monkeypatch.setattr("nstrt.runtime.loss.content_and_style._GUIDED_NUMBERS", strip)
+    monkeypatch.setattr("nstrt.runtime.loss.moments._GUIDED_NUMBERS", strip)
     weights = LossWeights(
         content=3,
         style=5,
@@ -194,7 +196,7 @@ def test_loss_and_gradient_of_regions_match_autograd(
         weights=weights,
         contents={"one": target},
         styles=tuple(
-            StyleTarget(grams={"one": gram}, guide=guide_of(channel, share))
+            style_target(weights, gram_moments({"one": gram}), guide_of(channel, share))
             for channel, gram, share in zip(channels, grams, shares, strict=True)
         ),
         protection={"one": protection},
@@ -256,7 +258,13 @@ def engine_of(network: Network, name: str) -> TorchEngine:
 
 @pytest.mark.parametrize("overlay", [False, True], ids=["rest", "photo-stays"])
 @pytest.mark.parametrize(
-    ("name", "weights"), [("torch", WEIGHTS), ("onnx", WEIGHTS), ("torch", DEEP)]
+    ("name", "weights"),
+    [
+        ("torch", WEIGHTS),
+        ("onnx", WEIGHTS),
+        ("torch", DEEP),
+        ("torch", replace(WEIGHTS, style_loss="w2")),
+    ],
 )
 def test_tiles_are_the_whole(
     default_network: Network,
@@ -271,8 +279,8 @@ def test_tiles_are_the_whole(
     picture = photo(131, 149)
     guidance = guidance_of(picture, weights, overlay=overlay)
     styles = [
-        gram_matrices(whole, weights, painting(120, 140)),
-        gram_matrices(whole, weights, photo(90, 90)),
+        style_moments(whole, weights, painting(120, 140)),
+        style_moments(whole, weights, photo(90, 90)),
     ]
     styles = styles[: len(guidance.guides)]
     objective, before = build_objective(whole, weights, picture, styles, guidance)
@@ -294,7 +302,7 @@ def test_gradient_at_the_image_matches_finite_differences(
     evaluation = Evaluation(engine_of(default_network, "torch"))
     picture = photo(64, 80)
     guidance = guidance_of(picture, WEIGHTS, overlay=True)
-    styles = [gram_matrices(evaluation, WEIGHTS, painting(64, 80))]
+    styles = [style_moments(evaluation, WEIGHTS, painting(64, 80))]
     objective, _ = build_objective(evaluation, WEIGHTS, picture, styles, guidance)
     image = (picture * 0.7 + 0.1).clamp(0, 1)
     _, gradient = evaluation.loss_and_gradient(image, objective)
@@ -310,10 +318,11 @@ def test_a_region_over_the_whole_image_gives_the_plain_loss(
 ) -> None:
     evaluation = Evaluation(engine_of(default_network, "torch"))
     picture, image = photo(48, 64), painting(48, 64)
-    for weights in (WEIGHTS, replace(WEIGHTS, gram_mean=False, relative=False)):
+    raw = replace(WEIGHTS, gram_mean=False, relative=False)
+    for weights in (WEIGHTS, raw, replace(WEIGHTS, style_loss="w2")):
         guide = RegionGuidance.of(np.ones((48, 64), np.float32), weights.style_layers, CPU)
         plain, before = objective_for(evaluation, weights, picture, image)
-        grams = [gram_matrices(evaluation, weights, image)]
+        grams = [style_moments(evaluation, weights, image)]
         guided, same = build_objective(
             evaluation, weights, picture, grams, Guidance(guides=[guide])
         )

@@ -9,27 +9,30 @@ import numpy as np
 import pytest
 
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.gram_cache import GramCache, GramKey
 from nstrt.runtime.engines.loss_targets import objective_for
+from nstrt.runtime.engines.moment_cache import MomentCache, MomentKey
 from nstrt.runtime.engines.torch_engine import TorchEngine
+from nstrt.runtime.loss.moments import Moments
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.vgg import read_vgg
+
+from support.formulas import target_grams
 
 if TYPE_CHECKING:
     from support import Crop, Network
 
-KEY = GramKey(painting="p", layers=("relu1_1",), mean=True, tile=None)
+KEY = MomentKey(painting="p", layers=("relu1_1",), loss="gram", mean=True, tile=None)
 
 
-def gram(side: int) -> dict[str, np.ndarray]:
-    return {"relu1_1": np.zeros((side, side), np.float32)}
+def gram(side: int) -> dict[str, Moments]:
+    return {"relu1_1": Moments(second=np.zeros((side, side), np.float32))}
 
 
 def test_gram_matrices_are_computed_once_for_each_key() -> None:
-    targets: GramCache[np.ndarray] = GramCache()
+    targets: MomentCache = MomentCache()
     asked = []
 
-    def compute() -> dict[str, np.ndarray]:
+    def compute() -> dict[str, Moments]:
         asked.append(1)
         return gram(8)
 
@@ -39,6 +42,7 @@ def test_gram_matrices_are_computed_once_for_each_key() -> None:
     others = [
         replace(KEY, painting="q"),
         replace(KEY, layers=("relu2_1",)),
+        replace(KEY, loss="w2"),
         replace(KEY, mean=False),
         replace(KEY, tile=256),
     ]
@@ -51,17 +55,17 @@ def test_gram_matrices_are_computed_once_for_each_key() -> None:
 
 def test_the_size_of_a_painting_is_part_of_its_digest() -> None:
     values = np.linspace(0, 1, 48, dtype=np.float32)
-    wide, high = (GramKey.digest(values.reshape(shape)) for shape in ((4, 4, 3), (2, 8, 3)))
+    wide, high = (MomentKey.digest(values.reshape(shape)) for shape in ((4, 4, 3), (2, 8, 3)))
     assert wide != high
-    assert GramKey.digest(values.reshape(4, 4, 3).copy()) == wide
+    assert MomentKey.digest(values.reshape(4, 4, 3).copy()) == wide
     # A view of the same values in another order in memory.
     turned = np.asfortranarray(values.reshape(4, 4, 3))
-    assert GramKey.digest(turned) == wide
+    assert MomentKey.digest(turned) == wide
 
 
 def test_least_recently_used_entries_are_dropped_first() -> None:
     one = gram(8)["relu1_1"].nbytes
-    targets: GramCache[np.ndarray] = GramCache(max_bytes=2 * one)
+    targets: MomentCache = MomentCache(max_bytes=2 * one)
     a, b, c = (replace(KEY, painting=name) for name in "abc")
     kept = targets.obtain(a, lambda: gram(8))
     targets.obtain(b, lambda: gram(8))
@@ -70,12 +74,15 @@ def test_least_recently_used_entries_are_dropped_first() -> None:
     assert targets.nbytes == 2 * one
     assert targets.obtain(a, lambda: gram(8)) is kept
     # More than fits at all is given, and not kept.
-    assert targets.obtain(replace(KEY, painting="d"), lambda: gram(64))["relu1_1"].shape == (64, 64)
+    assert targets.obtain(replace(KEY, painting="d"), lambda: gram(64))["relu1_1"].second.shape == (
+        64,
+        64,
+    )
     assert targets.nbytes <= 2 * one
 
 
 def test_failed_computations_are_not_cached() -> None:
-    targets: GramCache[np.ndarray] = GramCache()
+    targets: MomentCache = MomentCache()
 
     def failing() -> dict[str, np.ndarray]:
         raise MemoryError
@@ -83,7 +90,7 @@ def test_failed_computations_are_not_cached() -> None:
     with pytest.raises(MemoryError):
         targets.obtain(KEY, failing)
     assert len(targets) == 0
-    assert targets.obtain(KEY, lambda: gram(4))["relu1_1"].shape == (4, 4)
+    assert targets.obtain(KEY, lambda: gram(4))["relu1_1"].second.shape == (4, 4)
 
 
 def test_next_picture_reuses_the_paintings_gram_matrices(
@@ -108,7 +115,7 @@ def test_next_picture_reuses_the_paintings_gram_matrices(
     first, _ = objective_for(Evaluation(engine), weights, photo(32, 40), painting(24, 48))
     again, _ = objective_for(Evaluation(engine), weights, photo(40, 32), painting(24, 48))
     assert seen == [(24, 48), (32, 40), (40, 32)]
-    own, shared = first.styles[0].grams, again.styles[0].grams
+    own, shared = target_grams(first.styles[0]), target_grams(again.styles[0])
     assert all(np.array_equal(own[name], shared[name]) for name in own)
     # Evaluating writes nothing into what is shared.
     kept = {name: values.clone() for name, values in shared.items()}
@@ -116,4 +123,4 @@ def test_next_picture_reuses_the_paintings_gram_matrices(
     assert all(np.array_equal(kept[name], shared[name]) for name in kept)
     other, _ = objective_for(Evaluation(engine), weights, photo(32, 40), painting(24, 44))
     assert seen[-2:] == [(24, 44), (32, 40)]
-    assert not np.array_equal(other.styles[0].grams["relu1_1"], own["relu1_1"])
+    assert not np.array_equal(target_grams(other.styles[0])["relu1_1"], own["relu1_1"])

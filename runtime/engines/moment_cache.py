@@ -1,4 +1,4 @@
-"""Cache of paintings' Gram matrices for the next run with the same style and size."""
+"""Cache of paintings' moments for the next run with the same style and size."""
 
 from __future__ import annotations
 
@@ -6,34 +6,30 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_BYTES", "GramCache", "GramKey"]
+from nstrt.runtime.loss.moments import Moments
+
+__all__ = ["MAX_BYTES", "MomentCache", "MomentKey"]
 
 MAX_BYTES = 64_000_000
-"""Bytes of the cache. Matrices of relu1_1 to relu5_1 take 2.4 MB a scale: room for five runs."""
-
-
-class _Sized(Protocol):
-    @property
-    def nbytes(self) -> int: ...
-
-
-Array = TypeVar("Array", bound=_Sized)
+"""Bytes of the cache. Second moments of relu1_1 to relu5_1 take 2.4 MB a scale: room for five runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GramKey:
-    """Everything that a painting's Gram matrices depend on, besides the engine."""
+class MomentKey:
+    """Everything that a painting's moments depend on, besides the engine."""
 
     painting: str
     """Digest of the painting's values at its size; see :meth:`digest`."""
 
     layers: tuple[str, ...]
     """Layers of the style loss."""
+
+    loss: str
+    """Style loss, which decides which moments there are."""
 
     mean: bool
     """Gram matrices are divided by the number of positions."""
@@ -52,20 +48,20 @@ class GramKey:
         return digest.hexdigest()
 
 
-class GramCache(Generic[Array]):
-    """Least recently used cache of Gram matrices by layer, within ``max_bytes``.
+class MomentCache:
+    """Least recently used cache of moments by layer, within ``max_bytes``.
 
     Callers share the arrays and must not write into them. Not thread-safe.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[GramKey, Mapping[str, Array]] = OrderedDict()
+        self._entries: OrderedDict[MomentKey, Mapping[str, Moments]] = OrderedDict()
 
     def obtain(
-        self, key: GramKey, compute: Callable[[], Mapping[str, Array]]
-    ) -> Mapping[str, Array]:
-        """The matrices of ``key``, from ``compute`` if they are not in the cache.
+        self, key: MomentKey, compute: Callable[[], Mapping[str, Moments]]
+    ) -> Mapping[str, Moments]:
+        """The moments of ``key``, from ``compute`` if they are not in the cache.
 
         If ``compute`` raises, nothing is stored.
         """
@@ -80,7 +76,7 @@ class GramCache(Generic[Array]):
     @property
     def nbytes(self) -> int:
         """Bytes in use."""
-        return sum(array.nbytes for entry in self._entries.values() for array in entry.values())
+        return sum(moments.nbytes for entry in self._entries.values() for moments in entry.values())
 
     def __len__(self) -> int:
         return len(self._entries)
