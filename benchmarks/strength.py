@@ -20,7 +20,7 @@ from skimage.filters import gaussian
 from skimage.metrics import structural_similarity
 
 from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
-from nstrt.runtime.options.options import COLORS
+from nstrt.runtime.options.choices import COLORS
 from nstrt.runtime.pictures import resize
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

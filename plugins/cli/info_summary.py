@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nstrt.plugins.cli.settings import changed_values, settings_of
-from nstrt.runtime.options.options import INITS
+from nstrt.runtime.options.choices import INITS
 
 __all__ = ["machine_lines", "picture_lines"]
 

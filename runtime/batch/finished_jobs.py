@@ -8,7 +8,7 @@ from typing import Any
 
 from nstrt.runtime.batch.job import Job
 from nstrt.runtime.errors import PictureReadError
-from nstrt.runtime.options.options import INITS
+from nstrt.runtime.options.choices import INITS
 from nstrt.runtime.pictures import read_picture, read_recipe
 from nstrt.runtime.run.recipe import differences
 from nstrt.runtime.run.result import STRIPPED

@@ -14,7 +14,8 @@ from typing import Any
 from nstrt.runtime.batch.find_photos import find_photos, format_of
 from nstrt.runtime.batch.job import Job
 from nstrt.runtime.errors import OptionError, PictureReadError
-from nstrt.runtime.options.options import INITS, StylizeOptions
+from nstrt.runtime.options.choices import INITS
+from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.options.text import option_name, parse_option
 from nstrt.runtime.pictures import SUFFIXES
 from nstrt.runtime.pictures.source import missing_sentence, read_file

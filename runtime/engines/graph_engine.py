@@ -115,7 +115,8 @@ class GraphEngine:
 
     def _two_pass_step(self, objective: Objective, image: Array) -> StepFunction:
         """Features and moments, then the gradient of the image as its only tile."""
-        (tile,) = tiles_of(*image.shape[2:], None, objective.layers)
+        height, width = image.shape[2:]
+        (tile,) = tiles_of(height, width, None, objective.layers)
 
         def compute(image: Array) -> tuple[Array, Array]:
             accumulator = LossAccumulator(objective)

@@ -15,7 +15,7 @@ from nstrt.runtime.loss.moments import Moments
 __all__ = ["MAX_BYTES", "MomentCache", "MomentKey"]
 
 MAX_BYTES = 64_000_000
-"""Bytes of the cache. Second moments of relu1_1 to relu5_1 take 2.4 MB a scale: room for five runs."""
+"""Bytes of the cache. Moments of relu1_1 to relu5_1 take 2.4 MB a scale: room for five runs."""
 
 
 @dataclass(frozen=True, kw_only=True)

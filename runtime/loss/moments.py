@@ -42,10 +42,9 @@ class Moments:
         """Weighted mean of several paintings' moments: those of all their positions together."""
         total = sum(weights)
         scaled = [part.scaled(w / total) for part, w in zip(parts, weights, strict=True)]
-        has_mean = all(part.mean is not None for part in parts)
+        means = [part.mean for part in scaled if part.mean is not None]
         return Moments(
-            second=sum(part.second for part in scaled),
-            mean=sum(part.mean for part in scaled) if has_mean else None,
+            second=sum(part.second for part in scaled), mean=sum(means) if means else None
         )
 
 

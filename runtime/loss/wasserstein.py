@@ -1,7 +1,7 @@
 """The Wasserstein loss of a layer: how far two Gaussian distributions of features are apart.
 
-For features F, channels x positions, with mean m and covariance S, and the painting's m' and S',
-with R = S'^(1/2), the squared 2-Wasserstein distance of the Gaussians (Dowson and Landau, 1982, *The
+For features F, channels x positions, with mean m and covariance S, the painting's m' and S', and
+R = S'^(1/2), the squared 2-Wasserstein distance of the Gaussians (Dowson and Landau, 1982, *The
 Frechet distance between multivariate normal distributions*) and its gradient are::
 
     W2 = |m - m'|^2 + tr(S + S' - 2 K^(1/2)),   K = R S R

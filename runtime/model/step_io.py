@@ -22,8 +22,8 @@ input                 shape                      content
 Outputs: ``terms``, the four numbers of :data:`TERM_NAMES`, and ``gradient``, in the image's shape.
 
 A ``tile`` graph computes a tile's share of the gradient, without tv, from statistics of the whole
-picture. At a loss layer the gradient with respect to the features is
-``pull_LAYER @ F + shift_LAYER + content_factors[l] * (F - P)`` inside the tile's core and zero outside.
+picture. At a loss layer the gradient with respect to the features is ``pull_LAYER @ F + shift_LAYER
++ content_factors[l] * (F - P)`` inside the tile's core and zero outside.
 
 ====================  =========================  ==================================================
 input                 shape                      content

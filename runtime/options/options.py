@@ -12,33 +12,22 @@ from typing import Any
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec
+from nstrt.runtime.options.choices import (
+    COLORS,
+    ENGINES,
+    INITS,
+    MATCHES,
+    NAMED_WEIGHTS,
+    OPTIMIZERS,
+    RESTS,
+    STYLE_LOSSES,
+)
 from nstrt.runtime.options.presets import ADAM_STEPS, PRESETS
 from nstrt.runtime.options.spec import MAX_WEIGHT, LayerWeights, OptionSpec, option_field, specs_of
 from nstrt.runtime.ort.providers import PRECISIONS, PROVIDERS
 from nstrt.runtime.system.words import spelled
 
-__all__ = [
-    "COLORS",
-    "ENGINES",
-    "INITS",
-    "MACHINE",
-    "MATCHES",
-    "NAMED_WEIGHTS",
-    "OPTIMIZERS",
-    "OPTIONS",
-    "RESTS",
-    "STYLE_LOSSES",
-    "StylizeOptions",
-]
-
-ENGINES = ("auto", "onnx", "torch", "graph")
-OPTIMIZERS = ("adam", "lbfgs")
-STYLE_LOSSES = ("w2", "gram")
-INITS = ("content", "noise", "gray")
-COLORS = ("style", "content", "match-style", "match-content")
-MATCHES = ("covariance", "histogram")
-NAMED_WEIGHTS = ("oxford", "torchvision", "auto")
-RESTS = ("style", "photo")
+__all__ = ["MACHINE", "OPTIONS", "StylizeOptions"]
 
 PICTURE, LOOK, EFFORT = "Picture", "Look", "Effort"
 MACHINE, RECIPE = "Machine", "Published recipes"

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Interval, Len, Predicate
 
 from nstrt.runtime.errors import OptionError
-from nstrt.runtime.options.options import ENGINES, OPTIMIZERS, OPTIONS, StylizeOptions
+from nstrt.runtime.options.choices import ENGINES, OPTIMIZERS
+from nstrt.runtime.options.options import OPTIONS, StylizeOptions
 from nstrt.runtime.ort.providers import PRECISIONS, PROVIDERS
 from nstrt.runtime.system.words import spelled
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nstrt.runtime.errors import PictureReadError, TooLargeError
-from nstrt.runtime.options.options import INITS
+from nstrt.runtime.options.choices import INITS
 from nstrt.runtime.pictures import Picture, PictureSource, resize, upscale
 from nstrt.runtime.planning.estimate import Estimate, learn_pace
 from nstrt.runtime.planning.plan import LEAST_SIDE, Plan, default_size, plan_scales

@@ -13,7 +13,7 @@ from scipy.linalg import sqrtm
 from skimage.color import lab2rgb, rgb2lab
 
 from nstrt.runtime import Picture, StyleTransfer, StylizeOptions
-from nstrt.runtime.options.options import MATCHES
+from nstrt.runtime.options.choices import MATCHES
 from nstrt.runtime.pictures import match_colors, read_picture
 from nstrt.runtime.pictures.color_transfer import histogram_map, linear_map, transport_matrix
 from nstrt.runtime.pictures.colors.lab import from_lab, map_to_gamut, to_lab

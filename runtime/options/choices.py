@@ -1,0 +1,23 @@
+"""The values that options can be chosen from."""
+
+from __future__ import annotations
+
+__all__ = [
+    "COLORS",
+    "ENGINES",
+    "INITS",
+    "MATCHES",
+    "NAMED_WEIGHTS",
+    "OPTIMIZERS",
+    "RESTS",
+    "STYLE_LOSSES",
+]
+
+ENGINES = ("auto", "onnx", "torch", "graph")
+OPTIMIZERS = ("adam", "lbfgs")
+STYLE_LOSSES = ("w2", "gram")
+INITS = ("content", "noise", "gray")
+COLORS = ("style", "content", "match-style", "match-content")
+MATCHES = ("covariance", "histogram")
+NAMED_WEIGHTS = ("oxford", "torchvision", "auto")
+RESTS = ("style", "photo")
