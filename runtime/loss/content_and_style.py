@@ -171,9 +171,7 @@ class _StyleAccumulator:
             return
         if self._style.guide is None:
             products = products_for(gradient, large=self.observer.large)
-            products.add_gram_gradient(gradient, pull.factor, values)
-            if pull.shift is not None:
-                gradient += pull.shift[:, None, None]
+            products.add_gram_gradient(gradient, pull.factor, values, pull.shift)
             return
         channel = self._style.guide.values[layer][place_of(values, top, left)]
         for rows in row_slices(values):

@@ -1,4 +1,4 @@
-"""The two matrix products of the style loss: Gram matrices, and their gradient at features."""
+"""The two matrix products of the style losses: Gram matrices, and the gradient at features."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ class GramProducts(Protocol):
     def GramSum(self) -> Callable[[int, Array], GramSum]:  # noqa: N802 - a class
         """Class of :class:`GramSum`, built from the channels and an array like the features."""
 
-    def add_gram_gradient(self, gradient: Array, factor: Array, values: Array) -> None:
-        """Add factor · F to ``gradient``, for a factor of channels x channels.
+    def add_gram_gradient(
+        self, gradient: Array, factor: Array, values: Array, shift: Array | None = None
+    ) -> None:
+        """Add factor · F + shift to ``gradient``, for a factor of channels x channels and a shift
+        of one number for each channel, or none.
 
         ``gradient`` and the features F, ``values``, are channels x rows x columns.
         """

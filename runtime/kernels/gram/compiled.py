@@ -106,31 +106,38 @@ class GramSum:
         return gram
 
 
-def add_gram_gradient(gradient: Tensor, factor: Tensor, values: Tensor) -> None:
+def add_gram_gradient(
+    gradient: Tensor, factor: Tensor, values: Tensor, shift: Tensor | None = None
+) -> None:
     """See :class:`nstrt.runtime.kernels.gram.GramProducts`."""
     flat = _flatten(values)
     channels, positions = flat.shape
     threads = torch.get_num_threads()
     chunks = guided_chunks(positions // _POSITIONS)
     if not chunks or channels % _ROWS or not gradient.is_contiguous():
-        plain.add_gram_gradient(gradient, factor, values)
+        plain.add_gram_gradient(gradient, factor, values, shift)
         return
-    group = max(1, _COPY_FLOATS // (channels * _POSITIONS))
-    copies = torch.empty((threads, group * channels * _POSITIONS))
+    # The shift is the factor of one more row of features, of ones.
+    wide = factor if shift is None else torch.cat([factor, shift[:, None]], dim=1)
+    depth = wide.shape[1]
+    group = max(1, _COPY_FLOATS // (depth * _POSITIONS))
+    copies = torch.ones((threads, group * depth * _POSITIONS))
     target = gradient.view(channels, -1)
-    panels = factor.view(-1, _ROWS, channels).transpose(1, 2).contiguous()
+    panels = wide.view(-1, _ROWS, depth).transpose(1, 2).contiguous()
 
     def run(thread: int, number: int) -> None:
         source = flat.data_ptr(), flat.stride(0) * FLOAT_BYTES
         destination = target.data_ptr(), target.stride(0) * FLOAT_BYTES
         copy = copies[thread].data_ptr()
         _add_product(
-            panels.data_ptr(), *source, *destination, copy, group, channels, *chunks[number]
+            panels.data_ptr(), *source, *destination, copy, group, channels, depth, *chunks[number]
         )
 
     run_tasks(len(chunks), run)
     done = chunks[-1][1] * _POSITIONS
     target[:, done:].addmm_(factor, flat[:, done:])
+    if shift is not None:
+        target[:, done:] += shift[:, None]
 
 
 def _flatten(values: Tensor) -> Tensor:
@@ -144,14 +151,14 @@ def self_test() -> bool:
     source = torch.Generator().manual_seed(0)
     values = torch.rand((72, 5, 83), generator=source) - 0.5
     flat, factor = values.flatten(1), torch.rand((72, 72), generator=source) - 0.5
-    gram, gradient = GramSum(72, values), torch.ones_like(values)
+    gram, gradient, shift = GramSum(72, values), torch.ones_like(values), factor[0]
     gram.add(values)
-    add_gram_gradient(gradient, factor, values)
+    add_gram_gradient(gradient, factor, values, shift)
     return all(
         torch.allclose(result, expected, rtol=1e-3, atol=1e-3)
         for result, expected in (
             (gram.matrix(), flat @ flat.T),
-            (gradient, 1 + (factor @ flat).view_as(values)),
+            (gradient, 1 + (factor @ flat + shift[:, None]).view_as(values)),
         )
     )
 
@@ -273,9 +280,12 @@ def _add_gram(  # type: ignore[no-untyped-def]
 
 @jit
 def _add_product(  # type: ignore[no-untyped-def]
-    panels, source, stride, target, target_stride, copy, group, channels, first, last
+    panels, source, stride, target, target_stride, copy, group, channels, depth, first, last
 ):
-    """Add the product to the gradient, for positions ``first`` to ``last``, in micro-kernels."""
+    """Add the product to the gradient, for positions ``first`` to ``last``, in micro-kernels.
+
+    The copy has room for ``depth`` rows; those beyond the channels stay as they are.
+    """
     width = _POSITIONS * FLOAT_BYTES
     for start in range(first, last, group):
         count = min(group, last - start)
@@ -283,14 +293,14 @@ def _add_product(  # type: ignore[no-untyped-def]
             for number in range(count):
                 _copy_positions(
                     source + channel * stride + (start + number) * width,
-                    copy + (number * channels + channel) * width,
+                    copy + (number * depth + channel) * width,
                 )
         for row in range(0, channels, _ROWS):
             for number in range(count):
                 _add_panel_product(
-                    panels + row * channels * FLOAT_BYTES,
-                    copy + number * channels * width,
-                    channels,
+                    panels + row * depth * FLOAT_BYTES,
+                    copy + number * depth * width,
+                    depth,
                     target + row * target_stride + (start + number) * width,
                     target_stride,
                 )

@@ -20,6 +20,10 @@ class GramSum:
         return self._sum
 
 
-def add_gram_gradient(gradient: Array, factor: Array, values: Array) -> None:
+def add_gram_gradient(
+    gradient: Array, factor: Array, values: Array, shift: Array | None = None
+) -> None:
     """See :class:`GramProducts`."""
     arrays_of(gradient).add_matmul(gradient, factor, values.reshape(len(values), -1))
+    if shift is not None:
+        gradient += shift[:, None, None]

@@ -55,12 +55,16 @@ def test_regions_add_up_to_one_gram_matrix(module: GramProducts, threads: int) -
 
 @BOTH
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_gram_gradient_is_added(module: GramProducts, size: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("shifted", [False, True])
+def test_gram_gradient_is_added(
+    module: GramProducts, size: tuple[int, int, int], shifted: bool
+) -> None:
     values, before = noise(*size), noise(*size, seed=1)
-    factor = noise(size[0], size[0], seed=2)
+    factor, shift = noise(size[0], size[0], seed=2), noise(size[0], 1, seed=3)
     gradient = before.clone()
-    module.add_gram_gradient(gradient, factor, values)
+    module.add_gram_gradient(gradient, factor, values, shift[:, 0] if shifted else None)
     expected = before.double().flatten(1) + factor.double() @ values.double().flatten(1)
+    expected += shift if shifted else 0
     assert is_close(gradient, expected.view(size))
 
 
