@@ -187,6 +187,14 @@ _ARGUMENTS = (
         {"covariance": "Mean and spread", "histogram": "Histogram"},
         advanced=True,
     ),
+    _choice(
+        "style_loss",
+        "Compare st_yles by",
+        "How the picture's style is compared with the painting's: by the means and covariances of "
+        "the network's features, with the painting's palette, or by Gatys' Gram matrices.",
+        {"w2": "Means and covariances", "gram": "Gram matrices"},
+        advanced=True,
+    ),
     _number(
         "tv_weight",
         "S_moothness",

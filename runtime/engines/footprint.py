@@ -77,13 +77,18 @@ class Footprint(Protocol):
     def margin_layers(self, layers: Sequence[str]) -> Sequence[str]:
         """Layers whose receptive fields decide a tile's margin."""
 
-    def network(self, layers: Sequence[str], images: Sequence[TiledImage]) -> int:
-        """Bytes of one forward and backward pass over the largest part."""
+    def network(
+        self, layers: Sequence[str], images: Sequence[TiledImage], *, one_graph: bool
+    ) -> int:
+        """Bytes of one forward and backward pass over the largest part.
 
-    def weights(self, layers: Sequence[str], *, exact: bool, on_card: bool, tiled: bool) -> int:
+        ``one_graph`` means that engine ``graph`` takes the loss and its gradient at once.
+        """
+
+    def weights(self, layers: Sequence[str], *, exact: bool, on_card: bool, one_graph: bool) -> int:
         """Bytes of the network's weights in all the forms that the engine keeps.
 
-        ``exact`` means products in single precision.
+        ``exact`` means products in single precision; ``one_graph`` is that of :meth:`network`.
         """
 
 
@@ -99,13 +104,15 @@ class _TorchFootprint:
     def margin_layers(self, layers: Sequence[str]) -> Sequence[str]:
         return split_at_cut(layers)[0]
 
-    def network(self, layers: Sequence[str], images: Sequence[TiledImage]) -> int:
+    def network(
+        self, layers: Sequence[str], images: Sequence[TiledImage], *, one_graph: bool
+    ) -> int:
         if any(image.tile for image in images) and split_at_cut(layers)[1]:
             return int(_sections(layers, images)) + _BUFFERS
         once = _Pass(layers, layers_through(layers), _PASS_ENDS)
         return int(_largest_tile(images) * (once.kept + once.in_transit)) + _BUFFERS
 
-    def weights(self, layers: Sequence[str], *, exact: bool, on_card: bool, tiled: bool) -> int:
+    def weights(self, layers: Sequence[str], *, exact: bool, on_card: bool, one_graph: bool) -> int:
         return (6 if exact and not on_card else 2) * _weight_bytes(layers)
 
 
@@ -115,11 +122,13 @@ class _OnnxFootprint(_TorchFootprint):
     def margin_layers(self, layers: Sequence[str]) -> Sequence[str]:
         return layers
 
-    def network(self, layers: Sequence[str], images: Sequence[TiledImage]) -> int:
+    def network(
+        self, layers: Sequence[str], images: Sequence[TiledImage], *, one_graph: bool
+    ) -> int:
         pixel = _activation_bytes(layers) + _SESSION_PIXEL + 2 * layer_bytes("pool1")
         return int(_largest_tile(images) * pixel) + _BUFFERS
 
-    def weights(self, layers: Sequence[str], *, exact: bool, on_card: bool, tiled: bool) -> int:
+    def weights(self, layers: Sequence[str], *, exact: bool, on_card: bool, one_graph: bool) -> int:
         return 4 * _weight_bytes(layers)
 
 
@@ -134,13 +143,15 @@ class _GraphFootprint:
     def margin_layers(self, layers: Sequence[str]) -> Sequence[str]:
         return layers
 
-    def network(self, layers: Sequence[str], images: Sequence[TiledImage]) -> int:
-        # In tiles, a gradient's buffers stay while the next tile's features are computed.
-        passes = 2 if images[-1].tile else 1
+    def network(
+        self, layers: Sequence[str], images: Sequence[TiledImage], *, one_graph: bool
+    ) -> int:
+        # Otherwise a gradient's buffers stay while the next features are computed.
+        passes = 1 if one_graph else 2
         return int(_largest_tile(images) * (_activation_bytes(layers) + _STEP_PIXEL)) * passes
 
-    def weights(self, layers: Sequence[str], *, exact: bool, on_card: bool, tiled: bool) -> int:
-        return (6 if tiled else 4) * _weight_bytes(layers)
+    def weights(self, layers: Sequence[str], *, exact: bool, on_card: bool, one_graph: bool) -> int:
+        return (4 if one_graph else 6) * _weight_bytes(layers)
 
 
 _FOOTPRINTS: dict[str, Footprint] = {

@@ -90,9 +90,9 @@ class MemoryDemand:
         footprint, layers, images = self.footprint, self.options.layers, self.images
         finest = self.scales[-1]
         pixels = finest.width * finest.height
-        painting: float = (
-            footprint.network(layers, images) + self._optimizer_images * pixels * PIXEL_BYTES
-        )
+        one_graph = finest.tile is None and self.options.style_loss == "gram"
+        painting: float = footprint.network(layers, images, one_graph=one_graph)
+        painting += self._optimizer_images * pixels * PIXEL_BYTES
         painting += pixels * (self._content_targets + self._mask_bytes)
         painting += min(_BANDS, 4 * pixels * PIXEL_BYTES)
         saving = max(pixels * _SAVED_IMAGES * PIXEL_BYTES, self.enlarged * _ENLARGED_PIXEL)
@@ -103,7 +103,7 @@ class MemoryDemand:
             layers,
             exact=self.precision == "fp32",
             on_card=self.on_card,
-            tiled=finest.tile is not None,
+            one_graph=one_graph,
         )
         return int(fixed + weights + max(painting, saving))
 

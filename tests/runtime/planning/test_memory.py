@@ -167,7 +167,7 @@ def test_refusal_names_original_size_where_it_alone_does_not_fit() -> None:
 def test_the_painting_counts_for_memory_too() -> None:
     small, large = demand_of(size=1000), demand_of(size=1000, style_scale=2)
     assert large.peak - small.peak > 2 * small.footprint.network(
-        small.options.layers, small.images[:1]
+        small.options.layers, small.images[:1], one_graph=True
     )
 
 
@@ -199,7 +199,7 @@ def test_memory_of_sections_is_predicted(
     evaluation.loss_and_gradient(image, objective)
     # Of the features at the cut and their gradient, 32 bytes, 12 are those of the picture's own.
     predicted = (
-        tiled.footprint.network(tiled.options.layers, tiled.images)
+        tiled.footprint.network(tiled.options.layers, tiled.images, one_graph=False)
         - footprint._BUFFERS
         - 480 * 384 * (32 - 12)
     )
