@@ -90,10 +90,11 @@ def check_jpeg(facts: Facts, reason: str) -> None:
     raise cut_off_error(name, rows=(frame.height - _whole_rows(content), frame.height))
 
 
-def whole_rows(content: bytes, width: int, height: int) -> int:
-    """Rows of a stream that can be decoded, at most ``height``; 0 for one that is less wide.
+def whole_rows(content: bytes, width: int, height: int, tallest: int) -> int:
+    """Rows of a stream that can be decoded, at most ``height``.
 
-    The stream is that of a strip or tile, with its tables.
+    The stream is that of a strip or tile, with its tables. One of another width or with more than
+    ``tallest`` rows counts as empty, as for libtiff.
     """
     vips, content = libvips(), content + _END
     frame = _frame(content)
@@ -103,7 +104,7 @@ def whole_rows(content: bytes, width: int, height: int) -> int:
             image = vips.Image.jpegload_buffer(content, access="sequential", fail_on="warning")
     except VipsError:
         return 0
-    if frame.width < width:
+    if frame.width != width or frame.height > tallest:
         return 0
     try:
         if not _least_missing(frame):

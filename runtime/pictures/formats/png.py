@@ -15,7 +15,13 @@ from nstrt.runtime.pictures.colors.encoding import (
     from_h273,
 )
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, fallback_note
-from nstrt.runtime.pictures.formats.png_chunks import SIGNATURE, Chunk, pack_chunk, read_chunks
+from nstrt.runtime.pictures.formats.png_chunks import (
+    MAX_CHUNKS,
+    SIGNATURE,
+    Chunk,
+    pack_chunk,
+    read_chunks,
+)
 
 __all__ = ["inspect_png", "repair_png"]
 
@@ -32,6 +38,8 @@ def inspect_png(content: bytes, name: str) -> Facts:
     Raises :class:`PictureReadError` if the file cannot hold its pixels.
     """
     chunks = _up_to_end(content)
+    if len(chunks) == MAX_CHUNKS:
+        raise cut_off_error(name, f"it has more than {MAX_CHUNKS} parts")
     header = _header(chunks)
     stored = sum(len(chunk.data) for chunk in chunks if chunk.kind == b"IDAT")
     if header is not None and header.bytes > _MAX_RATIO * stored + _PIECE:

@@ -164,9 +164,10 @@ def _deflated(tags: TiffTags) -> bytes:
     """The file with compressed strips or tiles, which Pillow leaves to libtiff."""
     tiled = _TILES in tags.entries
     places, sizes = (_TILES, _TILE_SIZES) if tiled else (_STRIPS, _STRIP_SIZES)
+    stored = zip(tags.numbers(places), tags.numbers(sizes), strict=False)
     pieces = [
-        zlib.compress(tags.content[int(place) : int(place) + int(size)], 1)
-        for place, size in zip(tags.numbers(places), tags.numbers(sizes), strict=False)
+        zlib.compress(tags.content[int(place) : int(place) + min(int(size), needed)], 1)
+        for (place, size), (_, needed, _) in zip(stored, _pieces(tags, tiled=tiled), strict=False)
     ]
     lengths = tuple(map(len, pieces))
     offsets = tuple(accumulate(lengths, initial=len(tags.content)))[:-1]
@@ -210,6 +211,8 @@ def _check_rows(tags: TiffTags, facts: Facts) -> dict[int, tuple[int, ...]]:
     if not lengths and raw:
         lengths = [0] * len(offsets)
     total, clamped = len(tags.content), list(lengths)
+    left, tallest = total, 0
+    checked: set[tuple[int, int, int]] = set()
     for index, (row, needed, row_bytes) in enumerate(_pieces(tags, tiled=tiled)):
         if index >= min(len(offsets), len(lengths)) or not 0 < offsets[index] < total:
             raise cut_off_error(facts.name, rows=(height - row, height))
@@ -217,8 +220,17 @@ def _check_rows(tags: TiffTags, facts: Facts) -> dict[int, tuple[int, ...]]:
         there = total - offsets[index]
         if length <= there and length > 0:
             if compression == _JPEG:
+                rows = needed // row_bytes
+                tallest = max(tallest, rows)
+                if (offsets[index], length, rows) in checked:
+                    continue
+                checked.add((offsets[index], length, rows))
+                left -= length
+                # Blank tiles may share a piece; pieces that overlap would multiply the file.
+                if left < 0:
+                    raise cut_off_error(facts.name)
                 piece = tags.content[offsets[index] : offsets[index] + length]
-                _check_jpeg_piece(tags, piece, row, needed // row_bytes, facts)
+                _check_jpeg_piece(tags, piece, row, rows, tallest, facts)
             continue
         whole = row if not raw or tiled else row + there // row_bytes
         if raw or not length or compression not in _CHECKED:
@@ -228,15 +240,18 @@ def _check_rows(tags: TiffTags, facts: Facts) -> dict[int, tuple[int, ...]]:
     return {sizes: tuple(clamped)} if clamped != lengths else {}
 
 
-def _check_jpeg_piece(tags: TiffTags, piece: bytes, row: int, rows: int, facts: Facts) -> None:
+def _check_jpeg_piece(
+    tags: TiffTags, piece: bytes, row: int, rows: int, tallest: int, facts: Facts
+) -> None:
     """Raise :class:`PictureReadError` if a strip or tile lacks rows, which libtiff fills silently.
 
-    ``row`` is its first one, and ``rows`` the number that it should have.
+    ``row`` is its first one, ``rows`` the number that it should have, and ``tallest`` the most that
+    it may have, as the last strip of some writers.
     """
     height = tags.number(_HEIGHT, 0)
     width = tags.number(_TILE_WIDTH if _TILES in tags.entries else _WIDTH, 0)
     tables = tags.stored(_JPEG_TABLES)[:-2] if _JPEG_TABLES in tags.entries else piece[:2]
-    whole = whole_rows(tables + piece[2:], width, rows)
+    whole = whole_rows(tables + piece[2:], width, rows, tallest)
     if whole < rows:
         raise cut_off_error(facts.name, rows=(height - min(row + whole, height), height))
 

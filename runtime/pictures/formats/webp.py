@@ -11,6 +11,9 @@ __all__ = ["inspect_webp"]
 _PIXELS = (b"VP8 ", b"VP8L", b"ALPH", b"ANMF")
 _KNOWN = (*_PIXELS, b"VP8X", b"ANIM", b"ICCP", b"EXIF", b"XMP ")
 
+_MAX_PARTS = 1 << 19
+"""Largest number of chunks and paddings; the first frame of a longer film is among them."""
+
 
 def inspect_webp(content: bytes, name: str) -> Facts:
     """Mend a wrong size in the header, and leave out what follows the last whole chunk.
@@ -22,7 +25,7 @@ def inspect_webp(content: bytes, name: str) -> Facts:
     place = 12
     pixels = False
     body: list[bytes | memoryview] = [b"WEBP"]
-    while place + 8 <= len(content):
+    while place + 8 <= len(content) and len(body) < _MAX_PARTS:
         kind = content[place : place + 4]
         size = int.from_bytes(content[place + 4 : place + 8], "little")
         end = place + 8 + size
