@@ -5,10 +5,14 @@ Reading a file executes no code. Names and shapes other than VGG19's are refused
 
 from __future__ import annotations
 
+import io
 import math
+import pickletools
 import re
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -54,8 +58,14 @@ class Convolution:
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SAFETENSORS_DTYPES = ("F16", "BF16", "F32", "F64")
 
-_MAX_PICKLE = 1 << 24
+_MAX_DESCRIPTION = 1 << 20
 """Largest description of the tensors in bytes; that of VGG19 has 2 KiB."""
+
+_PLAIN_PICKLES = 5
+"""Pickles at the start of a torch file that is no archive."""
+
+_MAX_LEVELS = 20
+"""Most groups around a dataset."""
 
 _MAX_CHUNK = 1 << 26
 """Largest chunk of a dataset in bytes; VGG19's largest convolution has 18 MiB in doubles."""
@@ -214,21 +224,35 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise :class:`WeightsError` for an archive with more data than its file has bytes.
+    """Raise ValueError for data or a description of more bytes than an honest file has.
 
     torch compresses nothing; older torch files are no archives.
     """
     with open(path, "rb") as file:
-        if file.read(4) != b"PK\3\4":
+        start = file.read(_MAX_DESCRIPTION)
+        if start[:4] != b"PK\3\4":
+            _check_pickles(start, _PLAIN_PICKLES)
             return
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-    if (
-        sum(entry.file_size for entry in entries) > path.stat().st_size
-        or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-        or any(e.file_size > _MAX_PICKLE for e in entries if e.filename.endswith(".pkl"))
-    ):
-        raise _damaged(path)
+            if sum(entry.file_size for entry in entries) > path.stat().st_size or any(
+                entry.compress_type != zipfile.ZIP_STORED for entry in entries
+            ):
+                raise ValueError("a member larger than the file")
+            for entry in entries:
+                if entry.filename.lower().endswith(".pkl"):
+                    if entry.file_size > _MAX_DESCRIPTION:
+                        raise ValueError("a large description")
+                    _check_pickles(archive.read(entry), 1)
+
+
+def _check_pickles(content: bytes, count: int) -> None:
+    """Raise ValueError if so many pickles do not end, or make an array of any number of bytes."""
+    stream = io.BytesIO(content)
+    for _ in range(count):
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "GLOBAL" and str(argument).endswith("bytearray"):
+                raise ValueError("an array of bytes")
 
 
 @contextmanager
@@ -241,6 +265,10 @@ def _opened_safetensors(path: Path) -> Iterator[dict[str, StoredArray]]:
             "These weights need the package safetensors; install it with: "
             'pip install "nstrt[full]"',
         ) from error
+    with open(path, "rb") as plain:
+        (length,) = struct.unpack("<Q", plain.read(8).ljust(8, b"\xff"))
+    if length > _MAX_DESCRIPTION:
+        raise _damaged(path)
     with _reported(path), safetensors.safe_open(path, framework="pt") as file:
         yield {
             name: StoredArray(
@@ -263,6 +291,8 @@ def _opened_keras(path: Path) -> Iterator[dict[str, StoredArray]]:
     stored: dict[str, StoredArray] = {}
 
     def add(name: str, item: Any) -> None:
+        if name.count("/") > _MAX_LEVELS:
+            raise ValueError("too many levels")
         if isinstance(item, h5py.Dataset) and item.dtype.kind == "f" and item.shape is not None:
             stored[name] = StoredArray(shape=item.shape, read=partial(_read_dataset, item))
 
@@ -280,8 +310,31 @@ def _read_dataset(dataset: Any) -> Tensor:
     chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
     if dataset.external or dataset.is_virtual or chunk > _MAX_CHUNK:
         raise ValueError("not data of this file")
+    _check_filters(dataset, chunk)
     with np.errstate(over="ignore"):
         return torch.from_numpy(np.asarray(dataset[()], np.float32))
+
+
+def _check_filters(dataset: Any, chunk: int) -> None:
+    """Raises ValueError for a chunk that inflates to more than ``chunk`` bytes, and other filters
+    than Keras users have."""
+    import h5py
+
+    plan = dataset.id.get_create_plist()
+    filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
+    plain = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+    packed = [number for number in filters if number not in plain]
+    if not packed:
+        return
+    if packed != [h5py.h5z.FILTER_DEFLATE]:
+        raise ValueError("other filters")
+    places: list[tuple[int, ...]] = []
+    dataset.id.chunk_iter(lambda info: places.append(info.chunk_offset))
+    for place in places:
+        skipped, content = dataset.id.read_direct_chunk(place)
+        # HDF5 itself inflates a chunk to any size.
+        if not skipped and len(zlib.decompressobj().decompress(content, chunk + 1)) > chunk:
+            raise ValueError("a chunk larger than it says")
 
 
 @contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 import struct
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
@@ -112,6 +114,67 @@ def large_h5(shape: tuple[int, ...], **options: Any) -> Callable[[Path], Path]:
     return h5(lambda group: group.create_dataset("kernel:0", shape, "f4", **options))
 
 
+def plain_pickle(body: bytes) -> Callable[[Path], Path]:
+    """A torch file that is no archive, with ``body`` as its content."""
+
+    def write(folder: Path) -> Path:
+        path = folder / "w.pth"
+        head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True, "type_sizes": {}}]
+        parts = [*(pickle.dumps(part, 2) for part in head), b"\x80\2" + body + b"."]
+        path.write_bytes(b"".join(parts) + pickle.dumps([], 2))
+        return path
+
+    return write
+
+
+def archived_pickle(body: bytes, name: str = "data.pkl") -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        path = folder / "w.pth"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(f"w/{name}", b"\x80\2" + body + b".")
+            archive.writestr("w/version", "3\n")
+        return path
+
+    return write
+
+
+def bytes_of(size: int) -> bytes:
+    return b"cbuiltins\nbytearray\n\x8a\x08" + struct.pack("<q", size) + b"\x85R"
+
+
+def inflating_h5(filters: int) -> Callable[[Path], Path]:
+    """A dataset of one chunk that inflates to a gigabyte."""
+
+    def make(group: h5py.Group) -> None:
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_chunk(KERNEL)
+        packer = zlib.compressobj(9)
+        pieces = [bytes(1 << 20)] * 1024
+        content = b"".join([*map(packer.compress, pieces), packer.flush()])
+        for number in range(filters):
+            plan.set_deflate(9)
+            content = zlib.compress(content, 9) if number else content
+        space = h5py.h5s.create_simple(KERNEL)
+        dataset = h5py.h5d.create(group.id, b"kernel:0", h5py.h5t.IEEE_F32LE, space, plan)
+        dataset.write_direct_chunk((0, 0, 0, 0), content, 0)
+
+    return h5(make)
+
+
+def nested_groups(group: h5py.Group) -> None:
+    for _ in range(2000):
+        group = group.create_group("g")
+
+
+def long_safetensors(folder: Path) -> Path:
+    """A file of many names."""
+    path = folder / "w.safetensors"
+    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    head = json.dumps({str(number): entry for number in range(200_000)}).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head)
+    return path
+
+
 KERNEL = (3, 3, 3, 64)
 OPEN = (None, None, None, None)
 FILES = {
@@ -136,6 +199,15 @@ FILES = {
     "infinite as float32": pth(torch.full(SHAPE, 1e300, dtype=torch.float64)),
     "inflated": inflated,
     "overlapping": overlapping,
+    "bytes of any number": plain_pickle(bytes_of(GIGA)),
+    "archived bytes of any number": archived_pickle(bytes_of(GIGA)),
+    "archived bytes in capitals": archived_pickle(bytes_of(GIGA), "DATA.PKL"),
+    "many objects": plain_pickle(b"}" * 3_000_000),
+    "many archived objects": archived_pickle(b"}" * 3_000_000),
+    "safetensors of many names": long_safetensors,
+    "h5 of a chunk that inflates": inflating_h5(1),
+    "h5 of a chunk that inflates twice": inflating_h5(2),
+    "h5 of many levels": h5(nested_groups),
     "h5 of 8 GB": large_h5((GIGA, 2)),
     "h5 of 8 GB beside": h5(lambda group: group.create_dataset("other", (GIGA, 2), "f4")),
     "h5 with large chunks": large_h5(KERNEL, chunks=(999, 99, 99, 99), maxshape=OPEN),
@@ -161,6 +233,24 @@ def test_files_of_another_content_are_refused(kind: str, tmp_path: Path) -> None
     assert "\n" not in str(caught.value)
     assert peak.bytes < MEMORY
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    "options", [{"compression": "gzip", "shuffle": True}, {"fletcher32": True}]
+)
+def test_a_compressed_dataset_is_read(options: dict[str, Any], tmp_path: Path) -> None:
+    values = np.random.default_rng(1).normal(size=KERNEL).astype(np.float32)
+    make = h5(lambda group: group.create_dataset("kernel:0", data=values, **options))
+    weight = read_convolutions(make(tmp_path), "conv1_1")["conv1_1"].weight
+    assert np.array_equal(weight.permute(2, 3, 1, 0), values)
+
+
+def test_a_torch_file_that_is_no_archive_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    weight = torch.randn(SHAPE)
+    stored = {"features.0.weight": weight, "features.0.bias": BIAS}
+    torch.save(stored, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(read_convolutions(path, "conv1_1")["conv1_1"].weight, weight)
 
 
 def test_large_arrays_beside_the_weights_take_no_more_than_their_bytes(tmp_path: Path) -> None:
