@@ -29,6 +29,7 @@ from nstrt.plugins.cli.plan_report import (
 )
 from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.runtime.errors import PictureWriteError
+from nstrt.runtime.system.files import real_path
 
 if TYPE_CHECKING:
     from nstrt.runtime.analysis.grid_search import Cell, Exploration
@@ -142,7 +143,7 @@ def _check_sheets(sheets: Sequence[Path], arguments: Arguments) -> None:
     from nstrt.runtime.pictures import check_writable
 
     for path in sheets:
-        if path.resolve() in (arguments.content.resolve(), arguments.style.resolve()):
+        if real_path(path) in (real_path(arguments.content), real_path(arguments.style)):
             raise PictureWriteError(
                 f"The sheet '{path}' would be written over its source; choose another name."
             )

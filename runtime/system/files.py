@@ -20,6 +20,7 @@ from nstrt.runtime.system.regular_file import open_regular
 __all__ = [
     "atomic_write",
     "cache_folder",
+    "real_path",
     "remove_stale_temporaries",
     "rescue_folder",
     "sha256_of",
@@ -47,6 +48,12 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("nstrt", appauthor=False))
+
+
+def real_path(path: Path) -> Path:
+    """An absolute path without links; links that lead in a circle stay as they are."""
+    # Path.resolve raises an error for a circle up to Python 3.12.
+    return Path(os.path.realpath(path))
 
 
 @contextmanager
