@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -171,7 +172,7 @@ def _follow(exploration: Exploration, *, quiet: bool) -> None:
 
 def _save_sheets(exploration: Exploration, sheets: Sequence[Path], arguments: Arguments) -> None:
     from nstrt.runtime.analysis.contact_sheet import contact_sheet
-    from nstrt.runtime.pictures import save
+    from nstrt.runtime.pictures import rescued, save
     from nstrt.runtime.run.recipe import recipe_of_kind
 
     content, style = arguments.content, arguments.style
@@ -179,7 +180,8 @@ def _save_sheets(exploration: Exploration, sheets: Sequence[Path], arguments: Ar
         sheet = contact_sheet(
             exploration, page, content=content.name, style=style.name, stem=content.stem
         )
-        save(sheet, path, recipe=recipe_of_kind("sheet"), overwrite=arguments.force)
+        write = partial(save, sheet, recipe=recipe_of_kind("sheet"), overwrite=arguments.force)
+        rescued(write, path)
 
 
 def _stylize_command(cell: Cell, arguments: Arguments) -> str:

@@ -12,6 +12,7 @@ from nstrt.runtime.pictures.write import (
     SUFFIXES,
     check_target,
     check_writable,
+    rescued,
     save,
     write_error_sentence,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "read_recipe",
     "recipe_from_xmp",
     "recipe_to_xmp",
+    "rescued",
     "resize",
     "resize_visible",
     "save",

@@ -44,7 +44,7 @@ def cache_folder() -> Path:
     """Return the folder of models and measurements: ``NSTRT_CACHE`` or the user's cache folder."""
     folder = os.environ.get("NSTRT_CACHE")
     if folder:
-        return Path(folder).expanduser()
+        return Path(os.path.expanduser(folder))
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("nstrt", appauthor=False))

@@ -236,7 +236,7 @@ def test_a_full_disk_leaves_no_temporary_file(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(PictureWriteError, match="no room on the disk"):
+        with pytest.raises(PictureWriteError, match="larger than a file may be"):
             save(noise, path, recipe=None, overwrite=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -246,7 +246,12 @@ def test_a_full_disk_leaves_no_temporary_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(errno.ENOSPC, "no room"), (errno.EACCES, "may not"), (errno.EIO, "cannot be written")],
+    [
+        (errno.ENOSPC, "no room"),
+        (errno.EFBIG, "larger than a file may be"),
+        (errno.EACCES, "may not"),
+        (errno.EIO, "cannot be written"),
+    ],
 )
 def test_write_errors_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
