@@ -24,6 +24,7 @@ from nstrt.runtime.pictures.colors.transfer import table
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, fallback_note
 from nstrt.runtime.pictures.formats.jpeg import whole_rows
 from nstrt.runtime.pictures.formats.tiff_tags import TiffTags, read_tags
+from nstrt.runtime.pictures.vips import libvips, to_samples, vips_operation
 
 __all__ = ["inspect_tiff"]
 
@@ -46,6 +47,9 @@ _PALETTE = 3
 _RAW, _JPEG = 1, 7
 _CHECKED = frozenset([5, 8, 32773, 32946, 34925, 50000])
 """Compressions whose decoders report missing data."""
+
+_COMMON = frozenset([5, 8, 32773, 32946])
+"""Those of them that every libtiff knows; Pillow and libvips have each their own."""
 
 _BT601 = (0.299, 0.587, 0.114)
 _FULL_RANGE = (0, 255, 128, 255, 128, 255)
@@ -156,8 +160,42 @@ def _decode_with_pillow(tags: TiffTags) -> NDArray[np.uint8]:
         content = _deflated(tags)
     elif tags.damaged:
         content = tags.rewritten({})
+    _check_samples(content)
     with TiffImageFile(io.BytesIO(content)) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def _check_samples(content: bytes) -> None:
+    """Raise VipsError if YCbCr data is damaged, which Pillow fills silently.
+
+    Read as gray bytes, a row of blocks of subsampled pixels at a time, libvips reports it.
+    """
+    tags = read_tags(content)
+    if tags is None or tags.number(_COMPRESSION, _RAW) not in _COMMON:
+        return
+    across, down = (max(1, int(number)) for number in tags.numbers(_SUBSAMPLING, (2, 2))[:2])
+    width, height = tags.number(_WIDTH, 0), tags.number(_HEIGHT, 0)
+    tiled = _TILES in tags.entries
+    columns = max(1, tags.number(_TILE_WIDTH, width)) if tiled else width
+    rows = tags.number(_TILE_HEIGHT if tiled else _STRIP_ROWS, height)
+    rows = max(1, rows if tiled else min(rows, height))
+    row_bytes, blocks = -(-columns // across) * (across * down + 2), -(-rows // down)
+    last = rows if tiled else height - (height - 1) // rows * rows
+    changes: dict[int, tuple[int, ...]] = {
+        _WIDTH: (row_bytes * -(-width // columns),),
+        _HEIGHT: ((height - 1) // rows * blocks + -(-last // down),),
+        _STRIP_ROWS: (blocks,),
+        _BITS: (8,),
+        _PHOTOMETRIC: (1,),
+        _CHANNELS: (1,),
+    }
+    if tiled:
+        changes |= {_TILE_WIDTH: (row_bytes,), _TILE_HEIGHT: (blocks,)}
+    for tag in (_SUBSAMPLING, _LUMA, _BLACK_WHITE, _PROFILE, _SAMPLE_FORMAT):
+        tags.entries.pop(tag, None)
+    gray = tags.rewritten(changes)
+    with vips_operation():
+        to_samples(libvips().Image.tiffload_buffer(gray, access="sequential", fail_on="error"))
 
 
 def _deflated(tags: TiffTags) -> bytes:
