@@ -309,6 +309,19 @@ def test_tiff_without_strips_is_refused() -> None:
 # WebP, GIF, AVIF, BMP
 
 
+def test_the_canvas_beside_the_first_frame_of_a_gif_is_transparent() -> None:
+    colors, gray = IMAGE.quantize(64), IMAGE.convert("L")
+    for frame in (colors, gray):
+        whole = encoded(frame, "GIF")
+        picture = read(whole[:6] + struct.pack("<2H", WIDTH + 20, HEIGHT + 10) + whole[10:])
+        assert picture.size == (WIDTH + 20, HEIGHT + 10)
+        assert picture.alpha is not None
+        assert np.array_equal(picture.rgb[:HEIGHT, :WIDTH], read(whole).rgb)
+        seen = np.zeros((HEIGHT + 10, WIDTH + 20))
+        seen[:HEIGHT, :WIDTH] = 1
+        assert np.array_equal(picture.alpha, seen)
+
+
 def test_webp_with_rubbish_or_a_wrong_size_is_read() -> None:
     assert "foreign data" in repaired(WEBP + b"rubbish", WEBP)
     size = int.from_bytes(WEBP[4:8], "little")
