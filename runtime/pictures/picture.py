@@ -117,6 +117,7 @@ class Picture:
         shapes, types and ranges.
         """
         values = np.asarray(array)
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if values.ndim == 2:
             values = values[..., np.newaxis]
         if values.ndim != 3 or values.shape[2] not in (1, 3, 4):

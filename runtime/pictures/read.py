@@ -124,7 +124,8 @@ def open_header(content: bytes, *, name: str, fail_on: str | None = None) -> Any
             advice = "is a HEIC photo, which cannot be read; export it as JPEG or TIFF"
         else:
             advice = (
-                "is damaged or of an unusual kind; open it in a picture program and save it again"
+                "is cut off, damaged or of an unusual kind; copy it again from where it came from, "
+                "or save it again in a picture program"
             )
         raise PictureReadError(f"The picture '{name}' {advice}.") from error
     check_size(image.width, image.height, name)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.system.process import owns_process
+from nstrt.runtime.system.process import enter_process, owns_process
 
 __all__ = [
     "Samples",
@@ -62,6 +62,7 @@ class VipsError(Exception):
 def vips_operation() -> Iterator[None]:
     """Raise :class:`VipsError` for a failed operation, and forget the error in libvips."""
     vips = libvips()
+    enter_process()
     try:
         yield
     except vips.Error as error:

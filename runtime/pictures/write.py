@@ -229,10 +229,11 @@ def _image(picture: Picture, format_: _Format, notes: list[str]) -> Any:
     dtype = np.uint16 if sixteen_bits else np.uint8
     samples: NDArray[Any]
     if picture.alpha is not None and not format_.alpha:
-        notes.append(
-            f"{format_.name} holds no transparency: transparent parts are white; PNG, TIFF, WebP "
-            "and AVIF keep them transparent."
-        )
+        if picture.alpha.min() < 1:
+            notes.append(
+                f"{format_.name} holds no transparency: transparent parts are white; PNG, TIFF, "
+                "WebP and AVIF keep them transparent."
+            )
         samples = np.empty(picture.rgb.shape, dtype)
         for rows in row_strips(picture.height, picture.width):
             opaque = np.clip(picture.alpha[rows, :, np.newaxis], 0, 1)

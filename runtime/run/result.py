@@ -60,7 +60,8 @@ class Result:
     def __repr__(self) -> str:
         return (
             f"<Result {self.picture.width}x{self.picture.height}, "
-            f"painted {100 * self.painted:.0f} % in {self.steps} steps, {self.seconds:.1f} s"
+            f"painted {100 * self.painted:.0f} % in {self.steps} step{'s' * (self.steps != 1)}, "
+            f"{self.seconds:.1f} s"
             f"{', stopped' * self.stopped}>"
         )
 

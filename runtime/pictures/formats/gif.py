@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
+from nstrt.runtime.pictures.vips import libvips, to_samples, vips_operation
 
 __all__ = ["inspect_gif"]
 
@@ -35,6 +43,9 @@ def inspect_gif(content: bytes, name: str) -> Facts:
             whole, end = _sub_blocks(content, start)
             if not first_frame_end:
                 data = _checked_data(content, place, start, facts.name)
+                box = struct.unpack_from("<4H", content, place + 1)
+                if box != (0, 0, *struct.unpack_from("<2H", content, 6)):
+                    facts.decode = partial(_decode_on_canvas, facts, box)
                 if not whole:
                     facts.damage = f"'{name}' lacks its end, but all of its rows are there."
                     facts.content = content[:start] + _in_blocks(data) + bytes([_TRAILER])
@@ -47,6 +58,22 @@ def inspect_gif(content: bytes, name: str) -> Facts:
         facts.damage = f"'{name}' lacks its end, but all rows of its first frame are there."
         facts.content = content[:first_frame_end] + bytes([_TRAILER])
     return facts
+
+
+def _decode_on_canvas(facts: Facts, box: tuple[int, int, int, int]) -> NDArray[Any]:
+    """Samples of a first frame that may leave a part of the canvas free, which is transparent.
+
+    ``box`` is its left and top side, width and height. libvips paints the rest in black.
+    """
+    with vips_operation():
+        image = libvips().Image.gifload_buffer(facts.content, fail_on="error")
+        samples: NDArray[Any] = np.asarray(to_samples(image))
+    left, top, width, height = box
+    if samples.shape[2] in (2, 4):
+        return samples
+    alpha = np.zeros(samples.shape[:2], samples.dtype)
+    alpha[top : top + height, left : left + width] = 255
+    return samples if alpha.all() else np.dstack([samples, alpha])
 
 
 def _checked_data(content: bytes, descriptor: int, start: int, name: str) -> bytes:

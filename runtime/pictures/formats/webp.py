@@ -33,9 +33,9 @@ def inspect_webp(content: bytes, name: str) -> Facts:
             break
         if end > len(content):
             if kind in _PIXELS:
-                raise cut_off_error(
-                    name, f"{end - len(content)} of its {size} bytes of pixels are missing"
-                )
+                missing = end - len(content)
+                verb = "is" if missing == 1 else "are"
+                raise cut_off_error(name, f"{missing} of its {size} bytes of pixels {verb} missing")
             facts.damage = f"'{name}' is cut off, but all of its pixels are there."
             break
         # Chunks have even lengths; writers forget the last padding.
@@ -48,6 +48,8 @@ def inspect_webp(content: bytes, name: str) -> Facts:
     length = sum(map(len, body))
     if content[place:].strip(b"\0") and not facts.damage:
         facts.damage = f"'{name}' has foreign data behind its end, which was left out."
+    elif len(content) < 8 + length and not facts.damage:
+        facts.damage = f"'{name}' lacks its last byte, but all of its pixels are there."
     elif stated not in (8 + length, len(content)) and not facts.damage:
         facts.damage = f"'{name}' states a wrong size, but all of its pixels are there."
     if facts.damage:

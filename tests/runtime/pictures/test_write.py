@@ -136,6 +136,13 @@ def test_jpeg_blends_transparent_parts_over_white(tmp_path: Path) -> None:
     assert np.abs(back.rgb - (SMOOTH * opacity + 1 - opacity)).max() < 8 / 255
 
 
+def test_nothing_is_said_of_transparency_where_all_is_opaque(tmp_path: Path) -> None:
+    """Screenshots and animated GIF files have an opaque alpha channel."""
+    opaque = Picture.from_array(np.dstack([SMOOTH, np.ones_like(SMOOTH[..., 0])]), depth=8)
+    assert opaque.alpha is not None
+    assert save(opaque, tmp_path / "a.jpg", recipe=None, overwrite=False) == []
+
+
 def test_jpeg_has_no_chroma_subsampling(tmp_path: Path) -> None:
     save(picture(), tmp_path / "a.jpg", recipe=None, overwrite=False)
     image = pyvips.Image.new_from_file(str(tmp_path / "a.jpg"))
