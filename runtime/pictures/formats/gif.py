@@ -84,21 +84,20 @@ def _lzw_length(data: bytes, minimum: int, wanted: int) -> int:
     if not 1 <= minimum <= 11:
         return 0
     clear = 1 << minimum
-    lengths: list[int] = []
-    previous = width = bits = count = total = 0
-    for byte in data:
+    lengths = [1] * clear + [0, 0]
+    width, previous = minimum + 1, 0
+    bits = count = total = 0
+    # A pixel takes at most a code of 12 bits, and one before that clears the table.
+    for byte in data[: 3 * wanted + 8]:
         bits |= byte << count
         count += 8
-        while True:
-            if not lengths:
-                lengths, width, previous = [1] * clear + [0, 0], minimum + 1, 0
-            if count < width:
-                break
+        while count >= width:
             code = bits & ((1 << width) - 1)
             bits >>= width
             count -= width
             if code == clear:
-                lengths = []
+                del lengths[clear + 2 :]
+                width, previous = minimum + 1, 0
                 continue
             if code == clear + 1 or code > len(lengths):
                 return total

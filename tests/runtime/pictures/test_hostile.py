@@ -7,6 +7,7 @@ import re
 import struct
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -63,6 +64,24 @@ def png_of(side: int) -> bytes:
     return bytes(content[:8]) + chunk(b"IHDR", header) + bytes(content[33:])
 
 
+def png_with_foreign_rows() -> bytes:
+    """A PNG file whose rows end early, before 30 MB that belong to none."""
+    rows = zlib.compress(bytes(10 * (1 + 3 * 64)))
+    content = encoded(IMAGE, "PNG")
+    return content[:33] + chunk(b"IDAT", rows) + chunk(b"IDAT", bytes(30_000_000))
+
+
+def gif_of_cleared_tables() -> bytes:
+    """A GIF file of 4 MB that only clears its table."""
+    packed = np.unpackbits(np.array([[0, 8]], np.uint8), axis=1, bitorder="little")[:, :12]
+    data = np.packbits(np.tile(packed, (3_000_000, 1)), bitorder="little").tobytes()
+    blocks = b"".join(
+        bytes([255]) + data[place : place + 255] for place in range(0, 4_080_000, 255)
+    )
+    head = b"GIF89a" + struct.pack("<HHBBB", 64, 48, 0xF7, 0, 0) + bytes(768)
+    return head + struct.pack("<cHHHHBB", b",", 0, 0, 64, 48, 0, 11) + blocks + b"\0;"
+
+
 STRIP = {256: (SIDE,), 257: (SIDE,), 278: (SIDE,)}
 TILE = {"tile": True, "tile_width": 64, "tile_height": 48}
 ROWS = {
@@ -81,6 +100,8 @@ OTHERS = {
     "TIFF of fax": read_tags(encoded(IMAGE.convert("1"), "TIFF", compression="group3")).rewritten(STRIP),  # type: ignore[union-attr]  # noqa: E501
     "TIFF with a large tile": tiff_of("deflate", {322: (65_536,), 323: (65_536,)}, **TILE),
     "TIFF of many channels": tiff(NOISE, {277: ("I", 0xFFFFFFFF), 262: ("H", 8)}),
+    "PNG with foreign rows": png_with_foreign_rows(),
+    "GIF of cleared tables": gif_of_cleared_tables(),
     "TIFF of many bits": tiff(NOISE, {258: ("I", 0xFFFFFFFF), 301: ("H", *range(256))}),
 }  # fmt: skip
 
