@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
-from nstrt.runtime.pictures.vips import VipsError, libvips, to_samples, vips_operation
+from nstrt.runtime.pictures.vips import VipsError, libvips, vips_operation
 
 __all__ = ["check_jpeg", "inspect_jpeg", "whole_rows"]
 
@@ -108,7 +108,8 @@ def whole_rows(content: bytes, width: int, height: int) -> int:
     try:
         if not _least_missing(frame):
             with vips_operation():
-                to_samples(image)
+                # The last row comes after all others, of which none is kept.
+                vips.Region.new(image).fetch(0, height - 1, image.width, 1)
             return height
     except VipsError as error:
         if _HARMLESS.search(str(error)) and not _HARMFUL.search(str(error)):

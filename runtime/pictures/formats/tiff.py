@@ -42,6 +42,9 @@ _COLOR_CHANNELS = {0: 1, 1: 1, _RGB: 3, 3: 3, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _
 
 _MAX_CHANNELS = 64
 
+_MAX_JPEG_PIECES = 1 << 15
+"""Largest number of strips or tiles that are checked; tiles of 128 x 128 of any picture fit."""
+
 _PALETTE = 3
 _RAW, _JPEG = 1, 7
 _CHECKED = frozenset([5, 8, 32773, 32946, 34925, 50000])
@@ -210,6 +213,12 @@ def _check_rows(tags: TiffTags, facts: Facts) -> dict[int, tuple[int, ...]]:
     if not lengths and raw:
         lengths = [0] * len(offsets)
     total, clamped = len(tags.content), list(lengths)
+    if compression == _JPEG:
+        if len(lengths) > _MAX_JPEG_PIECES:
+            raise _unusual(facts.name, f"{len(lengths)} small pieces of JPEG")
+        # Pieces that overlap would be decoded again and again.
+        if sum(lengths) > total + 4 * tags.number(_WIDTH, 0) * height:
+            raise cut_off_error(facts.name)
     for index, (row, needed, row_bytes) in enumerate(_pieces(tags, tiled=tiled)):
         if index >= min(len(offsets), len(lengths)) or not 0 < offsets[index] < total:
             raise cut_off_error(facts.name, rows=(height - row, height))

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measu
 NOISE = np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 IMAGE = Image.fromarray(NOISE)
 SIDE = 20_000
+TILE = {"tile": True, "tile_width": 64, "tile_height": 48}
 PADDING = bytes(2_000_000)
 MEMORY = 150 << 20
 
@@ -46,6 +47,17 @@ def tiff_of(compression: str, changes: dict[int, tuple[int, ...]], **options: ob
     tags = read_tags(content)
     assert tags is not None
     return tags.rewritten(changes)
+
+
+def tiff_of_tiles(columns: int, rows: int, *, longer: int = 0) -> bytes:
+    """A TIFF file whose tiles are one and the same JPEG stream, and ``longer`` bytes behind it."""
+    tags = read_tags(tiff_of("jpeg", {}, **TILE))
+    assert tags is not None
+    (start,), (size,), count = tags.numbers(324), tags.numbers(325), columns * rows
+    places, sizes = (int(start),) * count, (int(size) + longer,) * count
+    return tags.rewritten(
+        {256: (64 * columns,), 257: (48 * rows,), 324: places, 325: sizes}, PADDING
+    )
 
 
 def bmp_in_runs(*, skips: int) -> bytes:
@@ -83,7 +95,6 @@ def gif_of_cleared_tables() -> bytes:
 
 
 STRIP = {256: (SIDE,), 257: (SIDE,), 278: (SIDE,)}
-TILE = {"tile": True, "tile_width": 64, "tile_height": 48}
 ROWS = {
     "JPEG": jpeg(),
     "JPEG with foreign data": jpeg() + PADDING,
@@ -99,6 +110,8 @@ OTHERS = {
     "TIFF of deflate": tiff_of("deflate", STRIP),
     "TIFF of fax": read_tags(encoded(IMAGE.convert("1"), "TIFF", compression="group3")).rewritten(STRIP),  # type: ignore[union-attr]  # noqa: E501
     "TIFF with a large tile": tiff_of("deflate", {322: (65_536,), 323: (65_536,)}, **TILE),
+    "TIFF of overlapping tiles": tiff_of_tiles(60, 60, longer=1_500_000),
+    "TIFF of many tiles": tiff_of_tiles(300, 300),
     "TIFF of many channels": tiff(NOISE, {277: ("I", 0xFFFFFFFF), 262: ("H", 8)}),
     "PNG with foreign rows": png_with_foreign_rows(),
     "GIF of cleared tables": gif_of_cleared_tables(),
