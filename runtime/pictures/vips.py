@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.system.memory import is_out_of_memory, process_limits
 from nstrt.runtime.system.process import owns_process
 
 __all__ = [
@@ -60,11 +61,17 @@ class VipsError(Exception):
 
 @contextmanager
 def vips_operation() -> Iterator[None]:
-    """Raise :class:`VipsError` for a failed operation, and forget the error in libvips."""
+    """Raise :class:`VipsError` for a failed operation, and forget the error in libvips.
+
+    Raises MemoryError if memory is what it lacked.
+    """
     vips = libvips()
     try:
         yield
     except vips.Error as error:
+        # Without a limit, a damaged file asked for more than there can be.
+        if is_out_of_memory(error) and any(process_limits()):
+            raise MemoryError from error
         raise VipsError(str(error)) from error
     except UnicodeDecodeError as error:
         # pyvips cannot decode the message. It would stay, and make all later operations fail.

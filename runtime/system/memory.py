@@ -96,8 +96,8 @@ def more_memory(needed: int, available: int | None = None) -> tuple[str, str]:
 
 
 def too_large(task: str, needed: int) -> TooLargeError:
-    """The error where a task needs ``needed`` bytes and fewer may be used."""
-    free, advice = more_memory(needed)
+    """The error where a task needs ``needed`` more bytes and fewer are left."""
+    free, advice = more_memory(needed, tightest_limit().left)
     return TooLargeError(
         f"{task} takes about {needed / 1e9:.1f} GB of memory, and {free}; {advice}."
     )

@@ -24,6 +24,7 @@ from nstrt.runtime.pictures.colors.transfer import table
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, fallback_note
 from nstrt.runtime.pictures.formats.jpeg import whole_rows
 from nstrt.runtime.pictures.formats.tiff_tags import TiffTags, read_tags
+from nstrt.runtime.pictures.limits import check_memory, check_size
 
 __all__ = ["inspect_tiff"]
 
@@ -63,6 +64,10 @@ def inspect_tiff(content: bytes, name: str) -> Facts:
     tags = read_tags(content)
     if tags is None or not {_WIDTH, _HEIGHT, _PHOTOMETRIC} <= tags.entries.keys():
         return facts
+    size = tags.number(_WIDTH, 0), tags.number(_HEIGHT, 0)
+    check_size(*size, name)
+    # libvips takes the memory of a strip before it tells the size.
+    check_memory(*size, tags.number(_CHANNELS, 1), name)
     photometric = tags.number(_PHOTOMETRIC, -1)
     changes = _check_rows(tags, facts)
     _set_channels(tags, photometric, facts)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import struct
+import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,3 +178,37 @@ def test_a_blank_picture_without_bytes_is_refused_and_one_of_deflate_is_not() ->
     check_density(5_700, 5_700, 3, 34, "a")
     with pytest.raises(PictureReadError, match="34 bytes, which are too few"):
         check_density(16_383, 16_383, 3, 34, "a")
+
+
+UNDER_LIMIT = """
+import resource, sys
+from pathlib import Path
+from nstrt.runtime.pictures import decode_picture
+from support.peak_memory import status_bytes
+small, large = (Path(name).read_bytes() for name in sys.argv[1:])
+# Libraries are loaded before the limit is set.
+decode_picture(small, name="small")
+limit = status_bytes("VmSize") + (30 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    decode_picture(large, name="large")
+except MemoryError:
+    print("memory")
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "GIF", "BMP"])
+def test_a_whole_picture_is_not_blamed_for_little_memory(kind: str, tmp_path: Path) -> None:
+    for name, image in (("small", IMAGE), ("large", IMAGE.resize((4000, 4000)))):
+        (tmp_path / name).write_bytes(encoded(image.quantize(9) if kind == "GIF" else image, kind))
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_LIMIT, tmp_path / "small", tmp_path / "large"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "may be used (ulimit -v); set" in done.stdout or done.stdout == "memory\n"
