@@ -6,23 +6,30 @@ Reading a file executes no code. Names and shapes other than VGG19's are refused
 from __future__ import annotations
 
 import math
+import os
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nstrt.runtime.errors import WeightsError
+from nstrt.runtime.errors import NstrtError, WeightsError
 from nstrt.runtime.model import LAYERS, MAX_WEIGHTS_BYTES, conv_shapes, layers_through
-from nstrt.runtime.system.memory import import_failure
+from nstrt.runtime.system.memory import (
+    BUILDING_BYTES,
+    import_failure,
+    met_limit,
+    too_large,
+)
 from nstrt.runtime.system.regular_file import open_regular
 
 __all__ = [
@@ -54,11 +61,17 @@ class Convolution:
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SAFETENSORS_DTYPES = ("F16", "BF16", "F32", "F64")
 
-_MAX_PICKLE = 1 << 24
+_MAX_DESCRIPTION = 1 << 22
 """Largest description of the tensors in bytes; that of VGG19 has 2 KiB."""
 
 _MAX_CHUNK = 1 << 26
 """Largest chunk of a dataset in bytes; VGG19's largest convolution has 18 MiB in doubles."""
+
+_DEFLATE, _FILTERS = 1, frozenset([1, 2, 3])
+"""HDF5's numbers of its usual filters: deflate, shuffle, checksums."""
+
+_CHECKSUM = 4
+"""Bytes that a filter adds to a chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,15 +207,14 @@ def keras_name(layer: str) -> str:
 def load_pickle(path: Path) -> dict[str, Tensor]:
     """Load the tensors of a torch file without executing code."""
     try:
-        _check_archive(path)
-        with warnings.catch_warnings():
+        with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    except WeightsError:
-        raise
+            # Older torch files are no archives.
+            source = path if _is_archive(file) else _bounded(file)
+            stored = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch's exceptions for damaged files have no common base.
-        raise _damaged(path) from error
+        raise _failure(path, error) from error
     finally:
         # A load that fails leaves its sparse tensors there, and the next load would judge them.
         getattr(torch._utils, "_sparse_tensors_to_validate", []).clear()
@@ -213,22 +225,49 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
     return stored
 
 
-def _check_archive(path: Path) -> None:
-    """Raise :class:`WeightsError` for an archive with more data than its file has bytes.
+def _is_archive(file: BinaryIO) -> bool:
+    """True for a zip archive; raises ValueError for one with more data than its file has bytes.
 
-    torch compresses nothing; older torch files are no archives.
+    torch compresses nothing.
     """
-    with open(path, "rb") as file:
-        if file.read(4) != b"PK\3\4":
-            return
-        with zipfile.ZipFile(file) as archive:
+    archived = file.read(4) == b"PK\3\4"
+    if archived:
+        with zipfile.ZipFile(_bounded(file)) as archive:
             entries = archive.infolist()
-    if (
-        sum(entry.file_size for entry in entries) > path.stat().st_size
-        or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-        or any(e.file_size > _MAX_PICKLE for e in entries if e.filename.endswith(".pkl"))
-    ):
-        raise _damaged(path)
+        if (
+            sum(entry.file_size for entry in entries) > os.fstat(file.fileno()).st_size
+            or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+            or any(e.file_size > _MAX_DESCRIPTION for e in entries if e.filename.endswith(".pkl"))
+        ):
+            raise ValueError("more data than a torch file has")
+    file.seek(0)
+    return archived
+
+
+def _bounded(file: BinaryIO) -> BinaryIO:
+    return cast("BinaryIO", _BoundedFile(file))
+
+
+class _BoundedFile:
+    """A file that gives few bytes, besides those of arrays, which torch reads with ``readinto``."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._left = _MAX_DESCRIPTION
+        self.seek, self.tell, self.readinto = file.seek, file.tell, file.readinto
+
+    def read(self, size: int = -1) -> bytes:
+        most = self._left + 1
+        return self._counted(self._file.read(most if size < 0 else min(size, most)))
+
+    def readline(self) -> bytes:
+        return self._counted(self._file.readline(self._left + 1))
+
+    def _counted(self, content: bytes) -> bytes:
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError("a description of that size")
+        return content
 
 
 @contextmanager
@@ -241,6 +280,9 @@ def _opened_safetensors(path: Path) -> Iterator[dict[str, StoredArray]]:
             "These weights need the package safetensors; install it with: "
             'pip install "nstrt[full]"',
         ) from error
+    with _reported(path), open(path, "rb") as start:
+        if int.from_bytes(start.read(8), "little") > _MAX_DESCRIPTION:
+            raise ValueError("a description of that size")
     with _reported(path), safetensors.safe_open(path, framework="pt") as file:
         yield {
             name: StoredArray(
@@ -280,8 +322,28 @@ def _read_dataset(dataset: Any) -> Tensor:
     chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
     if dataset.external or dataset.is_virtual or chunk > _MAX_CHUNK:
         raise ValueError("not data of this file")
+    _check_filters(dataset.id, chunk)
     with np.errstate(over="ignore"):
         return torch.from_numpy(np.asarray(dataset[()], np.float32))
+
+
+def _check_filters(dataset: Any, chunk: int) -> None:
+    """Raise ValueError for a chunk that holds more than its ``chunk`` bytes.
+
+    HDF5 inflates all of it.
+    """
+    pipeline = dataset.get_create_plist()
+    filters = [pipeline.get_filter(place)[0] for place in range(pipeline.get_nfilters())]
+    if not _FILTERS.issuperset(filters) or filters.count(_DEFLATE) > 1:
+        raise ValueError("unusual filters")
+    if _DEFLATE not in filters:
+        return
+    most = chunk + _CHECKSUM
+    for number in range(dataset.get_num_chunks()):
+        place = dataset.get_chunk_info(number).chunk_offset
+        _, stored = dataset.read_direct_chunk(place)
+        if len(zlib.decompressobj().decompress(stored, most + 1)) > most:
+            raise ValueError("a chunk of more bytes")
 
 
 @contextmanager
@@ -293,7 +355,7 @@ def _reported(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         # The exceptions of h5py and safetensors for damaged files have no common base.
-        raise _damaged(path) from error
+        raise _failure(path, error) from error
 
 
 def _keras_convolutions(
@@ -325,7 +387,10 @@ def _match(stored: Mapping[str, StoredArray], pattern: str) -> StoredArray:
     raise KeyError(pattern)
 
 
-def _damaged(path: Path) -> WeightsError:
+def _failure(path: Path, error: Exception) -> NstrtError:
+    """The error for a file that cannot be loaded."""
+    if met_limit(error):
+        return too_large("Building the network's model", BUILDING_BYTES)
     return WeightsError(
         f"The weights file '{path.name}' is damaged, truncated or of another kind than its name "
         "says; fetch it again."

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.system.memory import is_out_of_memory, process_limits
+from nstrt.runtime.system.memory import met_limit
 from nstrt.runtime.system.process import owns_process
 
 __all__ = [
@@ -69,8 +69,7 @@ def vips_operation() -> Iterator[None]:
     try:
         yield
     except vips.Error as error:
-        # Without a limit, a damaged file asked for more than there can be.
-        if is_out_of_memory(error) and any(process_limits()):
+        if met_limit(error):
             raise MemoryError from error
         raise VipsError(str(error)) from error
     except UnicodeDecodeError as error:

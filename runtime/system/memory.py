@@ -19,6 +19,7 @@ __all__ = [
     "check_process_limits",
     "import_failure",
     "is_out_of_memory",
+    "met_limit",
     "more_memory",
     "process_limits",
     "tightest_limit",
@@ -156,6 +157,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return any(words in text for words in _WORDS) and "static tls" not in text
+
+
+def met_limit(error: BaseException) -> bool:
+    """True for a memory error in a process that has a limit.
+
+    Without one, a damaged file asks for more than there can be.
+    """
+    return is_out_of_memory(error) and any(process_limits())
 
 
 _WORDS = (
