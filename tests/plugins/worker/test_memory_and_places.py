@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +150,23 @@ def test_places_are_for_64_hosts_that_said_hello(tmp_path: Path, own_cache: Path
             assert late.hello()["code"] == "busy"
         hosts[0].stream.close()
         assert host.hello()["event"] == "hello"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits another process")
+def test_hosts_without_memory_for_their_threads_end_no_worker(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    import resource
+
+    with at_socket(tmp_path / "sock") as (_, process):
+        taken = psutil.Process(process.pid).memory_info().vms
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (taken + (20 << 20), -1))
+        with silent(str(tmp_path / "sock"), 20):
+            time.sleep(1)
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (-1, -1))
+        with another_host(tmp_path / "sock") as other:
+            assert other.hello()["event"] == "hello"
 
 
 @pytest.mark.slow
