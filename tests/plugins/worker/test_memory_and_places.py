@@ -15,9 +15,12 @@ import numpy as np
 import psutil
 import pytest
 
+from nstrt.plugins.worker.jobs import Job
 from nstrt.plugins.worker.messages import MessageReader, RequestError
 from nstrt.plugins.worker.outbox import Outbox
 from nstrt.plugins.worker.pixel_memory import PixelMemory, PixelShare
+from nstrt.plugins.worker.requests import Prepare
+from nstrt.runtime.options.options import StylizeOptions
 
 from support import EXAMPLES, Network
 from support.worker_host import (
@@ -60,6 +63,19 @@ def test_pixels_of_all_connections_have_one_bound() -> None:
     first.release()
     first.release()
     assert len(payload(600, first)) == 600
+
+
+def test_pixels_of_a_job_count_until_it_has_ended() -> None:
+    memory = PixelMemory(lambda: 2000)
+    share = memory.share()
+    pixels = payload(600, share)
+    outbox = Outbox(lambda data: None, memory)
+    request = Prepare(1, StylizeOptions.of())
+    job = Job(request, pixels, outbox, log="", requested=0.0, share=share)
+    with pytest.raises(RequestError):
+        memory.check_room(900)
+    job.cancel()
+    memory.check_room(900)
 
 
 def test_results_that_nobody_reads_count() -> None:
