@@ -248,6 +248,17 @@ def test_arrays_that_cannot_be_are_damage(
     refuse(tmp_path / "c")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_gradients_that_are_not_finite_are_damage(
+    good: dict[str, Path], tmp_path: Path, value: float
+) -> None:
+    index = header_of(good["lbfgs"])["state"]["optimizer"]["at"]["gradient"]["array"]
+    write_array(tmp_path / "c", good["lbfgs"], index, with_value(3.4e38))
+    read(tmp_path / "c")
+    write_array(tmp_path / "c", good["lbfgs"], index, with_value(value))
+    refuse(tmp_path / "c")
+
+
 def test_negative_squares_are_damage(good: dict[str, Path], tmp_path: Path) -> None:
     index = header_of(good["adam"])["state"]["optimizer"]["moments"][1]["array"]
     write_array(tmp_path / "c", good["adam"], index, with_value(-1))
@@ -343,6 +354,16 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+def write_long_directory(path: Path) -> None:
+    """A zip with a directory of 300,000 members, which takes dozens of times its bytes in memory."""
+    write_members(path, {"checkpoint.json": b""})
+    content = path.read_bytes()
+    start, end = content.index(CENTRAL), content.index(END)
+    directory = content[start:end] * 300_000
+    place = struct.pack("<HHIIH", 0xFFFF, 0xFFFF, len(directory), start, 0)
+    path.write_bytes(content[:start] + directory + content[end : end + 8] + place)
+
+
 def test_small_files_take_little_memory(good: dict[str, Path], tmp_path: Path) -> None:
     pytest.importorskip("resource")
     members, header = members_of(good["lbfgs"]), header_of(good["lbfgs"])
@@ -356,8 +377,7 @@ def test_small_files_take_little_memory(good: dict[str, Path], tmp_path: Path) -
     facts = {"descr": "<f4", "fortran_order": False, "shape": (1, 3, 20_000, 20_000)}
     np.lib.format.write_array_header_1_0(file, facts)
     write_members(tmp_path / "shape", {**members, "0.npy": file.getvalue()})
-    # A directory of a million members takes hundreds of times its bytes in memory.
-    write_members(tmp_path / "members", {**members, **{f"{n}": b"" for n in range(50_000)}})
+    write_long_directory(tmp_path / "members")
     names = [str(tmp_path / name) for name in ("header", "array", "plan", "shape", "members")]
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, str(good["lbfgs"]), *names],
