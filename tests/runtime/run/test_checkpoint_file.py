@@ -344,6 +344,7 @@ from nstrt.runtime.run.checkpoint_file import read_checkpoint
 
 read_checkpoint(Path(sys.argv[1])).state(PlainArrays())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, -1))
 for name in sys.argv[2:]:
     try:
         read_checkpoint(Path(name)).state(PlainArrays())
@@ -355,13 +356,24 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 def write_long_directory(path: Path) -> None:
-    """A zip with a directory of 300,000 members, which takes dozens of times its bytes in memory."""
+    """A zip with a directory of 300,000 members, which take much more memory than bytes."""
     write_members(path, {"checkpoint.json": b""})
     content = path.read_bytes()
     start, end = content.index(CENTRAL), content.index(END)
     directory = content[start:end] * 300_000
     place = struct.pack("<HHIIH", 0xFFFF, 0xFFFF, len(directory), start, 0)
     path.write_bytes(content[:start] + directory + content[end : end + 8] + place)
+
+
+def write_lying_size(path: Path, good: Path) -> None:
+    """A checkpoint whose plan and directory state 3.9 GB for an array of some kilobytes."""
+    header = header_of(good)
+    header["plan"]["scales"][1] |= {"width": 18_000, "height": 18_000}
+    write_header(path, good, header)
+    content = path.read_bytes()
+    place = content.index(CENTRAL, content.index(CENTRAL) + 4)
+    size = struct.pack("<I", 128 + 4 * 3 * 18_000**2)
+    path.write_bytes(content[: place + 24] + size + content[place + 28 :])
 
 
 def test_small_files_take_little_memory(good: dict[str, Path], tmp_path: Path) -> None:
@@ -378,7 +390,10 @@ def test_small_files_take_little_memory(good: dict[str, Path], tmp_path: Path) -
     np.lib.format.write_array_header_1_0(file, facts)
     write_members(tmp_path / "shape", {**members, "0.npy": file.getvalue()})
     write_long_directory(tmp_path / "members")
-    names = [str(tmp_path / name) for name in ("header", "array", "plan", "shape", "members")]
+    write_lying_size(tmp_path / "size", good["lbfgs"])
+    names = [
+        str(tmp_path / name) for name in ("header", "array", "plan", "shape", "members", "size")
+    ]
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, str(good["lbfgs"]), *names],
         capture_output=True,
