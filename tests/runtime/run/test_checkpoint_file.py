@@ -208,6 +208,14 @@ def test_headers_that_are_no_object_are_damage(
     refuse(tmp_path / "c")
 
 
+def test_a_header_without_bound_is_damage(good: dict[str, Path], tmp_path: Path) -> None:
+    content = members_of(good["lbfgs"])["checkpoint.json"]
+    write_header(tmp_path / "c", good["lbfgs"], content + b" " * 1000)
+    read(tmp_path / "c")
+    write_header(tmp_path / "c", good["lbfgs"], content + b" " * (2 << 20))
+    refuse(tmp_path / "c")
+
+
 def test_a_member_that_is_given_twice_is_damage(good: dict[str, Path], tmp_path: Path) -> None:
     content = members_of(good["lbfgs"])["checkpoint.json"]
     assert content.startswith(b'{"nstrt-checkpoint": 5,')
