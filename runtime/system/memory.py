@@ -160,11 +160,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def met_limit(error: BaseException) -> bool:
-    """True for a memory error in a process that has a limit.
+    """True for a memory error in a process whose limits leave little.
 
-    Without one, a damaged file asks for more than there can be.
+    Elsewhere, a damaged file asks for more than there can be.
     """
-    return is_out_of_memory(error) and any(process_limits())
+    return is_out_of_memory(error) and any(each.left < LEAST_BYTES for each in process_limits())
 
 
 _WORDS = (
