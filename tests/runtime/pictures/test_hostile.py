@@ -172,6 +172,19 @@ def test_texts_that_are_not_utf_8_do_not_stop_later_readings() -> None:
     assert decode_picture(whole, name="a").size == (64, 48)
 
 
+@pytest.mark.parametrize("repeated", ["<a/>", "<a b=''/>"])
+def test_data_of_a_photo_take_little_memory(repeated: str) -> None:
+    start = "<x><rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>"
+    text = start + repeated * 1_500_000 + "</rdf:RDF></x>"
+    packed = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(text.encode())
+    content = encoded(IMAGE, "PNG")
+    started = time.process_time()
+    with measured_peak() as peak:
+        decode_picture(content[:33] + chunk(b"iTXt", packed) + content[33:], name="a")
+    assert peak.bytes < MEMORY
+    assert time.process_time() - started < 5
+
+
 def test_a_blank_picture_without_bytes_is_refused_and_one_of_deflate_is_not() -> None:
     check_density(20_000, 20_000, 1, 48_800, "a")
     check_density(20_000, 20_000, 3, 1_163_000, "a")
