@@ -66,15 +66,20 @@ def inflated(folder: Path) -> Path:
 
 
 def overlapping(folder: Path) -> Path:
-    """An archive of a thousand names for the same data."""
-    path = pth(torch.zeros(SHAPE))(folder)
-    with zipfile.ZipFile(path, "a") as archive:
-        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
-        for number in range(1000):
-            other = copy(largest)
-            other.filename = f"archive/data/{number + 9}"
-            archive.filelist.append(other)
-        archive._didModify = True  # type: ignore[attr-defined]
+    """An archive of two hundred arrays whose names lead to the same data."""
+    whole = pth(0, **{f"n{number}": torch.zeros(1 << 18) for number in range(200)})(folder)
+    path = folder / "overlapping.pth"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as target:
+        known: zipfile.ZipInfo | None = None
+        for entry in source.infolist():
+            if known is not None and entry.file_size == known.file_size:
+                other = copy(known)
+                other.filename = entry.filename
+                target.filelist.append(other)
+                continue
+            target.writestr(entry.filename, source.read(entry))
+            if entry.file_size == 1 << 20:
+                known = target.filelist[-1]
     return path
 
 
