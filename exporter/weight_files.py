@@ -9,7 +9,6 @@ import io
 import math
 import pickletools
 import re
-import struct
 import warnings
 import zipfile
 import zlib
@@ -24,9 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstrt.runtime.errors import WeightsError
+from nstrt.runtime.errors import NstrtError, WeightsError
 from nstrt.runtime.model import LAYERS, MAX_WEIGHTS_BYTES, conv_shapes, layers_through
-from nstrt.runtime.system.memory import import_failure
+from nstrt.runtime.system.memory import (
+    BUILDING_BYTES,
+    import_failure,
+    met_limit,
+    too_large,
+)
 from nstrt.runtime.system.regular_file import open_regular
 
 __all__ = [
@@ -69,6 +73,12 @@ _MAX_LEVELS = 20
 
 _MAX_CHUNK = 1 << 26
 """Largest chunk of a dataset in bytes; VGG19's largest convolution has 18 MiB in doubles."""
+
+_DEFLATE, _FILTERS = 1, frozenset([1, 2, 3])
+"""HDF5's numbers of its usual filters: deflate, shuffle, checksums."""
+
+_CHECKSUM = 4
+"""Bytes that a filter adds to a chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,11 +218,9 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stored = torch.load(path, map_location="cpu", weights_only=True)
-    except WeightsError:
-        raise
     except Exception as error:
         # torch's exceptions for damaged files have no common base.
-        raise _damaged(path) from error
+        raise _failure(path, error) from error
     finally:
         # A load that fails leaves its sparse tensors there, and the next load would judge them.
         getattr(torch._utils, "_sparse_tensors_to_validate", []).clear()
@@ -265,10 +273,9 @@ def _opened_safetensors(path: Path) -> Iterator[dict[str, StoredArray]]:
             "These weights need the package safetensors; install it with: "
             'pip install "nstrt[full]"',
         ) from error
-    with open(path, "rb") as plain:
-        (length,) = struct.unpack("<Q", plain.read(8).ljust(8, b"\xff"))
-    if length > _MAX_DESCRIPTION:
-        raise _damaged(path)
+    with _reported(path), open(path, "rb") as start:
+        if int.from_bytes(start.read(8), "little") > _MAX_DESCRIPTION:
+            raise ValueError("a description of that size")
     with _reported(path), safetensors.safe_open(path, framework="pt") as file:
         yield {
             name: StoredArray(
@@ -310,31 +317,28 @@ def _read_dataset(dataset: Any) -> Tensor:
     chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
     if dataset.external or dataset.is_virtual or chunk > _MAX_CHUNK:
         raise ValueError("not data of this file")
-    _check_filters(dataset, chunk)
+    _check_filters(dataset.id, chunk)
     with np.errstate(over="ignore"):
         return torch.from_numpy(np.asarray(dataset[()], np.float32))
 
 
 def _check_filters(dataset: Any, chunk: int) -> None:
-    """Raises ValueError for a chunk that inflates to more than ``chunk`` bytes, and other filters
-    than Keras users have."""
-    import h5py
+    """Raise ValueError for a chunk that holds more than its ``chunk`` bytes.
 
-    plan = dataset.id.get_create_plist()
-    filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
-    plain = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-    packed = [number for number in filters if number not in plain]
-    if not packed:
+    HDF5 inflates all of it.
+    """
+    pipeline = dataset.get_create_plist()
+    filters = [pipeline.get_filter(place)[0] for place in range(pipeline.get_nfilters())]
+    if not _FILTERS.issuperset(filters) or filters.count(_DEFLATE) > 1:
+        raise ValueError("unusual filters")
+    if _DEFLATE not in filters:
         return
-    if packed != [h5py.h5z.FILTER_DEFLATE]:
-        raise ValueError("other filters")
-    places: list[tuple[int, ...]] = []
-    dataset.id.chunk_iter(lambda info: places.append(info.chunk_offset))
-    for place in places:
-        skipped, content = dataset.id.read_direct_chunk(place)
-        # HDF5 itself inflates a chunk to any size.
-        if not skipped and len(zlib.decompressobj().decompress(content, chunk + 1)) > chunk:
-            raise ValueError("a chunk larger than it says")
+    most = chunk + _CHECKSUM
+    for number in range(dataset.get_num_chunks()):
+        place = dataset.get_chunk_info(number).chunk_offset
+        _, stored = dataset.read_direct_chunk(place)
+        if len(zlib.decompressobj().decompress(stored, most + 1)) > most:
+            raise ValueError("a chunk of more bytes")
 
 
 @contextmanager
@@ -346,7 +350,7 @@ def _reported(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         # The exceptions of h5py and safetensors for damaged files have no common base.
-        raise _damaged(path) from error
+        raise _failure(path, error) from error
 
 
 def _keras_convolutions(
@@ -378,7 +382,10 @@ def _match(stored: Mapping[str, StoredArray], pattern: str) -> StoredArray:
     raise KeyError(pattern)
 
 
-def _damaged(path: Path) -> WeightsError:
+def _failure(path: Path, error: Exception) -> NstrtError:
+    """The error for a file that cannot be loaded."""
+    if met_limit(error):
+        return too_large("Building the network's model", BUILDING_BYTES)
     return WeightsError(
         f"The weights file '{path.name}' is damaged, truncated or of another kind than its name "
         "says; fetch it again."

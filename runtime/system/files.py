@@ -185,7 +185,12 @@ def _is_stale(mark: str) -> bool:
 
 
 def _host() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """Digits of the machine or container whose process numbers these are."""
+    name = platform.node()
+    with suppress(OSError):
+        # Containers that share the machine's name still count their own processes.
+        name += os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def _sync(path: Path) -> None:

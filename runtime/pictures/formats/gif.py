@@ -112,9 +112,10 @@ def _lzw_length(data: bytes, minimum: int, wanted: int) -> int:
         return 0
     clear = 1 << minimum
     lengths = [1] * clear + [0, 0]
-    width = minimum + 1
-    previous = bits = count = total = 0
-    for byte in data:
+    width, previous = minimum + 1, 0
+    bits = count = total = 0
+    # A pixel takes at most a code of 12 bits, and one before that clears the table.
+    for byte in data[: 3 * wanted + 8]:
         bits |= byte << count
         count += 8
         while count >= width:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nstrt.runtime.errors import PictureReadError
@@ -77,13 +78,13 @@ def repair_png(content: bytes, name: str) -> bytes:
     stream, packed, held = zlib.decompressobj(), zlib.compressobj(1), 0
     image = bytearray()
     try:
-        for chunk in chunks:
-            if chunk.kind != b"IDAT":
-                continue
-            for start in range(0, len(chunk.data), 4096):
-                rows = stream.decompress(chunk.data[start : start + 4096])
-                held += len(rows)
-                image += packed.compress(rows)
+        for piece in _image_data(chunks):
+            # What follows may be of any size.
+            if stream.eof or held > header.bytes:
+                break
+            rows = stream.decompress(piece)
+            held += len(rows)
+            image += packed.compress(rows)
     except zlib.error as error:
         raise cut_off_error(name) from error
     if held < header.bytes:
@@ -163,6 +164,15 @@ def _up_to_end(content: bytes) -> list[Chunk]:
         if chunk.kind == b"IEND":
             break
     return chunks
+
+
+def _image_data(chunks: list[Chunk]) -> Iterator[memoryview]:
+    """The compressed rows in small pieces."""
+    for chunk in chunks:
+        if chunk.kind == b"IDAT":
+            yield from (
+                chunk.data[start : start + 4096] for start in range(0, len(chunk.data), 4096)
+            )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from nstrt.runtime.pictures.colors.transfer import table
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, fallback_note
 from nstrt.runtime.pictures.formats.jpeg import whole_rows
 from nstrt.runtime.pictures.formats.tiff_tags import TiffTags, read_tags
+from nstrt.runtime.pictures.limits import check_memory, check_size
 from nstrt.runtime.pictures.vips import libvips, to_samples, vips_operation
 
 __all__ = ["inspect_tiff"]
@@ -42,6 +43,9 @@ _COLOR_CHANNELS = {0: 1, 1: 1, _RGB: 3, 3: 3, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _
 """Colour channels that libvips decodes, by PhotometricInterpretation."""
 
 _MAX_CHANNELS = 64
+
+_MAX_JPEG_PIECES = 1 << 15
+"""Largest number of strips or tiles that are checked; tiles of 128 x 128 of any picture fit."""
 
 _PALETTE = 3
 _RAW, _JPEG = 1, 7
@@ -64,6 +68,10 @@ def inspect_tiff(content: bytes, name: str) -> Facts:
     tags = read_tags(content)
     if tags is None or not {_WIDTH, _HEIGHT, _PHOTOMETRIC} <= tags.entries.keys():
         return facts
+    size = tags.number(_WIDTH, 0), tags.number(_HEIGHT, 0)
+    check_size(*size, name)
+    # libvips takes the memory of a strip before it tells the size.
+    check_memory(*size, tags.number(_CHANNELS, 1), name)
     photometric = tags.number(_PHOTOMETRIC, -1)
     changes = _check_rows(tags, facts)
     _set_channels(tags, photometric, facts)
@@ -251,6 +259,8 @@ def _check_rows(tags: TiffTags, facts: Facts) -> dict[int, tuple[int, ...]]:
     total, clamped = len(tags.content), list(lengths)
     left, tallest = total, 0
     checked: set[tuple[int, int, int]] = set()
+    if compression == _JPEG and len(lengths) > _MAX_JPEG_PIECES:
+        raise _unusual(facts.name, f"{len(lengths)} small pieces of JPEG")
     for index, (row, needed, row_bytes) in enumerate(_pieces(tags, tiled=tiled)):
         if index >= min(len(offsets), len(lengths)) or not 0 < offsets[index] < total:
             raise cut_off_error(facts.name, rows=(height - row, height))

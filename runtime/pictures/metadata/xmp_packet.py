@@ -15,8 +15,8 @@ RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _MAX_BYTES = 1 << 24
 """Largest packet in bytes; editors' own histories can be larger, but no one reads them."""
 
-_MAX_NODES = 1 << 18
-"""Largest number of tags and attributes of a packet; each takes hundreds of bytes once parsed."""
+_MAX_NODES = 200_000
+"""Largest number of tags and attributes; each takes a kilobyte of memory."""
 
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
