@@ -53,11 +53,12 @@ def tiff_of(compression: str, changes: dict[int, tuple[int, ...]], **options: ob
 
 
 def tiff_of_tiles(columns: int, rows: int, *, longer: int = 0) -> bytes:
-    """A TIFF file whose tiles are one and the same JPEG stream, and ``longer`` bytes behind it."""
+    """A TIFF file of tiles at one JPEG stream, which take up to ``longer`` bytes more each."""
     tags = read_tags(tiff_of("jpeg", {}, **TILE))
     assert tags is not None
     (start,), (size,), count = tags.numbers(324), tags.numbers(325), columns * rows
-    places, sizes = (int(start),) * count, (int(size) + longer,) * count
+    places = (int(start),) * count
+    sizes = tuple(int(size) + max(0, longer - number) for number in range(count))
     return tags.rewritten(
         {256: (64 * columns,), 257: (48 * rows,), 324: places, 325: sizes}, PADDING
     )
