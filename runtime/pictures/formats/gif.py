@@ -81,10 +81,11 @@ def _checked_data(content: bytes, descriptor: int, start: int, name: str) -> byt
 
     Raises :class:`PictureReadError` if it lacks pixels.
     """
-    width = int.from_bytes(content[descriptor + 5 : descriptor + 7], "little")
-    height = int.from_bytes(content[descriptor + 7 : descriptor + 9], "little")
+    if start > len(content):
+        raise cut_off_error(name)
+    width, height = struct.unpack_from("<2H", content, descriptor + 5)
     data = _data(content, start)
-    held = _lzw_length(data, content[start - 1], width * height) if start <= len(content) else 0
+    held = _lzw_length(data, content[start - 1], width * height)
     if held < width * height:
         raise cut_off_error(name, rows=(height - held // max(1, width), height))
     return data

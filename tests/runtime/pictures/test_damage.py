@@ -347,6 +347,14 @@ def test_a_file_cut_off_anywhere_is_to_be_copied_again(whole: bytes) -> None:
             read(whole[:length])
 
 
+def test_a_gif_cut_off_in_the_description_of_its_frame_is_refused() -> None:
+    whole = encoded(IMAGE.quantize(2), "GIF")
+    start = whole.index(b",")
+    for length in range(start + 1, start + 14):
+        with pytest.raises(PictureReadError, match="cut off"):
+            read(whole[:length])
+
+
 def test_webp_is_read_without_its_last_additions() -> None:
     exif = Image.Exif()
     exif[0x010E] = "words " * 9
