@@ -5,10 +5,13 @@ Reading a file executes no code. Names and shapes other than VGG19's are refused
 
 from __future__ import annotations
 
+import io
 import math
+import pickletools
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,9 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstrt.runtime.errors import WeightsError
+from nstrt.runtime.errors import NstrtError, WeightsError
 from nstrt.runtime.model import LAYERS, MAX_WEIGHTS_BYTES, conv_shapes, layers_through
-from nstrt.runtime.system.memory import import_failure
+from nstrt.runtime.system.memory import (
+    BUILDING_BYTES,
+    import_failure,
+    met_limit,
+    too_large,
+)
 from nstrt.runtime.system.regular_file import open_regular
 
 __all__ = [
@@ -54,11 +62,23 @@ class Convolution:
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SAFETENSORS_DTYPES = ("F16", "BF16", "F32", "F64")
 
-_MAX_PICKLE = 1 << 24
+_MAX_DESCRIPTION = 1 << 20
 """Largest description of the tensors in bytes; that of VGG19 has 2 KiB."""
+
+_PLAIN_PICKLES = 5
+"""Pickles at the start of a torch file that is no archive."""
+
+_MAX_LEVELS = 20
+"""Most groups around a dataset."""
 
 _MAX_CHUNK = 1 << 26
 """Largest chunk of a dataset in bytes; VGG19's largest convolution has 18 MiB in doubles."""
+
+_DEFLATE, _FILTERS = 1, frozenset([1, 2, 3])
+"""HDF5's numbers of its usual filters: deflate, shuffle, checksums."""
+
+_CHECKSUM = 4
+"""Bytes that a filter adds to a chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,11 +218,9 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stored = torch.load(path, map_location="cpu", weights_only=True)
-    except WeightsError:
-        raise
     except Exception as error:
         # torch's exceptions for damaged files have no common base.
-        raise _damaged(path) from error
+        raise _failure(path, error) from error
     finally:
         # A load that fails leaves its sparse tensors there, and the next load would judge them.
         getattr(torch._utils, "_sparse_tensors_to_validate", []).clear()
@@ -214,21 +232,35 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise :class:`WeightsError` for an archive with more data than its file has bytes.
+    """Raise ValueError for data or a description of more bytes than an honest file has.
 
     torch compresses nothing; older torch files are no archives.
     """
     with open(path, "rb") as file:
-        if file.read(4) != b"PK\3\4":
+        start = file.read(_MAX_DESCRIPTION)
+        if start[:4] != b"PK\3\4":
+            _check_pickles(start, _PLAIN_PICKLES)
             return
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-    if (
-        sum(entry.file_size for entry in entries) > path.stat().st_size
-        or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-        or any(e.file_size > _MAX_PICKLE for e in entries if e.filename.endswith(".pkl"))
-    ):
-        raise _damaged(path)
+            if sum(entry.file_size for entry in entries) > path.stat().st_size or any(
+                entry.compress_type != zipfile.ZIP_STORED for entry in entries
+            ):
+                raise ValueError("a member larger than the file")
+            for entry in entries:
+                if entry.filename.lower().endswith(".pkl"):
+                    if entry.file_size > _MAX_DESCRIPTION:
+                        raise ValueError("a large description")
+                    _check_pickles(archive.read(entry), 1)
+
+
+def _check_pickles(content: bytes, count: int) -> None:
+    """Raise ValueError if so many pickles do not end, or make an array of any number of bytes."""
+    stream = io.BytesIO(content)
+    for _ in range(count):
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "GLOBAL" and str(argument).endswith("bytearray"):
+                raise ValueError("an array of bytes")
 
 
 @contextmanager
@@ -241,6 +273,9 @@ def _opened_safetensors(path: Path) -> Iterator[dict[str, StoredArray]]:
             "These weights need the package safetensors; install it with: "
             'pip install "nstrt[full]"',
         ) from error
+    with _reported(path), open(path, "rb") as start:
+        if int.from_bytes(start.read(8), "little") > _MAX_DESCRIPTION:
+            raise ValueError("a description of that size")
     with _reported(path), safetensors.safe_open(path, framework="pt") as file:
         yield {
             name: StoredArray(
@@ -263,6 +298,8 @@ def _opened_keras(path: Path) -> Iterator[dict[str, StoredArray]]:
     stored: dict[str, StoredArray] = {}
 
     def add(name: str, item: Any) -> None:
+        if name.count("/") > _MAX_LEVELS:
+            raise ValueError("too many levels")
         if isinstance(item, h5py.Dataset) and item.dtype.kind == "f" and item.shape is not None:
             stored[name] = StoredArray(shape=item.shape, read=partial(_read_dataset, item))
 
@@ -280,8 +317,28 @@ def _read_dataset(dataset: Any) -> Tensor:
     chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
     if dataset.external or dataset.is_virtual or chunk > _MAX_CHUNK:
         raise ValueError("not data of this file")
+    _check_filters(dataset.id, chunk)
     with np.errstate(over="ignore"):
         return torch.from_numpy(np.asarray(dataset[()], np.float32))
+
+
+def _check_filters(dataset: Any, chunk: int) -> None:
+    """Raise ValueError for a chunk that holds more than its ``chunk`` bytes.
+
+    HDF5 inflates all of it.
+    """
+    pipeline = dataset.get_create_plist()
+    filters = [pipeline.get_filter(place)[0] for place in range(pipeline.get_nfilters())]
+    if not _FILTERS.issuperset(filters) or filters.count(_DEFLATE) > 1:
+        raise ValueError("unusual filters")
+    if _DEFLATE not in filters:
+        return
+    most = chunk + _CHECKSUM
+    for number in range(dataset.get_num_chunks()):
+        place = dataset.get_chunk_info(number).chunk_offset
+        _, stored = dataset.read_direct_chunk(place)
+        if len(zlib.decompressobj().decompress(stored, most + 1)) > most:
+            raise ValueError("a chunk of more bytes")
 
 
 @contextmanager
@@ -293,7 +350,7 @@ def _reported(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         # The exceptions of h5py and safetensors for damaged files have no common base.
-        raise _damaged(path) from error
+        raise _failure(path, error) from error
 
 
 def _keras_convolutions(
@@ -325,7 +382,10 @@ def _match(stored: Mapping[str, StoredArray], pattern: str) -> StoredArray:
     raise KeyError(pattern)
 
 
-def _damaged(path: Path) -> WeightsError:
+def _failure(path: Path, error: Exception) -> NstrtError:
+    """The error for a file that cannot be loaded."""
+    if met_limit(error):
+        return too_large("Building the network's model", BUILDING_BYTES)
     return WeightsError(
         f"The weights file '{path.name}' is damaged, truncated or of another kind than its name "
         "says; fetch it again."

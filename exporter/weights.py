@@ -7,6 +7,7 @@ they were trained with, for pictures in 0..1.
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ def load_weights(name: str, *, deepest: str = "conv5_4") -> Weights:
         return _load_oxford(deepest)
     if name == "torchvision":
         return _load_torchvision(torchvision_file(), deepest)
-    return _load_file(Path(name).expanduser(), deepest)
+    return _load_file(Path(os.path.expanduser(name)), deepest)
 
 
 def available_weights() -> dict[str, str]:

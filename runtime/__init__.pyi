@@ -67,6 +67,9 @@ from .errors import (
     ExportCheckError as ExportCheckError,
 )
 from .errors import (
+    ForkedProcessError as ForkedProcessError,
+)
+from .errors import (
     LayerNameError as LayerNameError,
 )
 from .errors import (

@@ -11,6 +11,7 @@ NstrtError
   x ModelFileError
     . ModelBuilderMissingError
   x ExportCheckError
+  x ForkedProcessError
   x WeightsError
   x ProviderUnavailableError
   x PackageMissingError
@@ -23,6 +24,7 @@ from typing import ClassVar
 __all__ = [
     "CheckpointError",
     "ExportCheckError",
+    "ForkedProcessError",
     "LayerNameError",
     "ModelBuilderMissingError",
     "ModelFileError",
@@ -97,6 +99,12 @@ class ExportCheckError(NstrtError):
     """An exported model differs from its reference network."""
 
     code = "model"
+
+
+class ForkedProcessError(NstrtError):
+    """This process was forked from one in which nstrt had worked."""
+
+    code = "process"
 
 
 class WeightsError(NstrtError):

@@ -18,6 +18,7 @@ from nstrt.plugins.cli.log import StepLog
 from nstrt.plugins.cli.parameters import Quiet, StripMetadata, input_argument, output_option, takes
 from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.runtime.errors import PictureWriteError
+from nstrt.runtime.system.files import real_path
 
 if TYPE_CHECKING:
     from nstrt.runtime.batch.batch import Batch
@@ -159,7 +160,7 @@ def _check_log(log: Path, jobs: Sequence[Job], sources: Sequence[Path]) -> None:
     for job in jobs:
         options = Path(job.options.init), Path(job.options.weights)
         files |= {job.content, job.style, job.output, *options}
-    if log.resolve() in {path.resolve() for path in files}:
+    if real_path(log) in {real_path(path) for path in files}:
         raise PictureWriteError(
             f"The log '{log}' would be written over a file of the batch; choose another name."
         )

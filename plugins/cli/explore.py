@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,7 @@ from nstrt.plugins.cli.plan_report import (
 )
 from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.runtime.errors import PictureWriteError
+from nstrt.runtime.system.files import real_path
 
 if TYPE_CHECKING:
     from nstrt.runtime.analysis.grid_search import Cell, Exploration
@@ -142,7 +144,7 @@ def _check_sheets(sheets: Sequence[Path], arguments: Arguments) -> None:
     from nstrt.runtime.pictures import check_writable
 
     for path in sheets:
-        if path.resolve() in (arguments.content.resolve(), arguments.style.resolve()):
+        if real_path(path) in (real_path(arguments.content), real_path(arguments.style)):
             raise PictureWriteError(
                 f"The sheet '{path}' would be written over its source; choose another name."
             )
@@ -170,7 +172,7 @@ def _follow(exploration: Exploration, *, quiet: bool) -> None:
 
 def _save_sheets(exploration: Exploration, sheets: Sequence[Path], arguments: Arguments) -> None:
     from nstrt.runtime.analysis.contact_sheet import contact_sheet
-    from nstrt.runtime.pictures import save
+    from nstrt.runtime.pictures import rescued, save
     from nstrt.runtime.run.recipe import recipe_of_kind
 
     content, style = arguments.content, arguments.style
@@ -178,7 +180,8 @@ def _save_sheets(exploration: Exploration, sheets: Sequence[Path], arguments: Ar
         sheet = contact_sheet(
             exploration, page, content=content.name, style=style.name, stem=content.stem
         )
-        save(sheet, path, recipe=recipe_of_kind("sheet"), overwrite=arguments.force)
+        write = partial(save, sheet, recipe=recipe_of_kind("sheet"), overwrite=arguments.force)
+        rescued(write, path)
 
 
 def _stylize_command(cell: Cell, arguments: Arguments) -> str:

@@ -12,6 +12,12 @@ __all__ = ["end_on_signals", "exit_code", "stop_on_signals"]
 _INTERRUPTED = 130
 """Exit code of a command that was stopped, after the number of SIGINT."""
 
+_LATER = 0.02
+"""Seconds between two tries to handle a deferred signal."""
+
+_deferred: list[int] = []
+"""Numbers of signals that came where an exception would be lost; a second one does not wait."""
+
 _received: list[int] = []
 """Numbers of the signals that asked this process to end."""
 
@@ -49,7 +55,13 @@ def stop_on_signals(stop: Callable[[], None], *, exit_now: Callable[[], bool]) -
 
 
 def exit_code(code: int) -> int:
-    """The exit code of this process for that of a command: 128 and the first signal's number."""
+    """The exit code of this process for that of a command: 128 and the first signal's number.
+
+    Further signals end the process without a word, or not at all if they repeat a SIGHUP.
+    """
+    for number in _signals():
+        repeated = number in _received and number == getattr(signal, "SIGHUP", None)
+        signal.signal(number, signal.SIG_IGN if repeated else signal.SIG_DFL)
     return 128 + _received[0] if code == _INTERRUPTED and _received else code
 
 
@@ -58,11 +70,37 @@ def _end(number: int, frame: FrameType | None) -> None:
 
     A terminal that closes sends SIGHUP twice, and a logout SIGTERM and SIGHUP.
     """
+    hangup = getattr(signal, "SIGHUP", None)
+    waits = hasattr(signal, "setitimer") and (not _deferred or number == hangup)
+    if waits and _loses_exceptions(frame):
+        _deferred.append(number)
+        signal.signal(signal.SIGALRM, _handle_deferred)
+        signal.setitimer(signal.ITIMER_REAL, _LATER, _LATER)
+        return
     first = not _received
-    again = number in _received and number != getattr(signal, "SIGHUP", None)
+    again = number in _received and number != hangup
     _received.append(number)
     if first or again or number == signal.SIGINT:
         raise KeyboardInterrupt
+
+
+def _loses_exceptions(frame: FrameType | None) -> bool:
+    """True in imports, where compiled modules abort or raise others, and in libvips' callbacks."""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith("<frozen importlib") or "pyvips" in name:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _handle_deferred(_: int, frame: FrameType | None) -> None:
+    """Handle the deferred signal once an exception can reach the command."""
+    if not _loses_exceptions(frame):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        handler = signal.getsignal(_deferred[0])
+        if callable(handler):
+            handler(_deferred[0], frame)
 
 
 def _signals() -> list[int]:

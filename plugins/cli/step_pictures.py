@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nstrt.runtime.errors import OutputExistsError, PictureWriteError
 from nstrt.runtime.run.events import Event, Preview
+from nstrt.runtime.system.files import real_path
 
 __all__ = ["StepPictures", "check_step_pictures"]
 
@@ -42,9 +43,9 @@ def check_step_pictures(output: Path, *, inputs: Sequence[Path], overwrite: bool
     Raises :class:`OutputExistsError` if files have their names, unless ``overwrite``, and
     :class:`PictureWriteError` if one of them is an input of the run.
     """
-    read = {path.resolve() for path in inputs}
+    read = {real_path(path) for path in inputs}
     for path in output.parent.glob(_name(Path(glob.escape(output.name)), "*")):
-        if path.resolve() in read:
+        if real_path(path) in read:
             raise PictureWriteError(
                 f"A picture on the way would be written over '{path}'; choose another name for "
                 "the result."

@@ -30,6 +30,7 @@ from nstrt.plugins.cli.plan_report import plan_lines, print_plan
 from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.plugins.cli.stylize_report import result_lines, result_summary
 from nstrt.runtime.errors import OptionError, PictureWriteError
+from nstrt.runtime.system.files import real_path
 
 if TYPE_CHECKING:
     from nstrt.runtime.options.options import StylizeOptions
@@ -284,7 +285,7 @@ def _check_distinct(arguments: Arguments, inputs: Sequence[Path], checkpoint: Pa
         if path is None:
             continue
         for other in others:
-            if path.resolve() == other.resolve():
+            if real_path(path) == real_path(other):
                 raise PictureWriteError(
                     f"The {kind} '{path}' would be written over '{other}'; choose another name."
                 )

@@ -30,6 +30,7 @@ from nstrt.plugins.worker.requests import (
 from nstrt.plugins.worker.streams import Stream
 from nstrt.plugins.worker.words import LabelSpelling
 from nstrt.runtime.errors import NstrtError, TooLargeError
+from nstrt.runtime.system.memory import tightest_limit
 from nstrt.runtime.system.words import use_spelling
 
 __all__ = ["Connection", "WorkerContext"]
@@ -181,7 +182,6 @@ class Connection:
             )
         if not self.accepted:
             self._worker.admit(self)
-        self.accepted = True
         self._spelling = LabelSpelling(request.labels)
         self._outbox.put(
             {
@@ -252,12 +252,7 @@ class Connection:
 
 def _check_memory(request: Stylize) -> None:
     """Raise :class:`TooLargeError` if the request's pictures do not fit into free memory."""
-    import psutil
-
-    from nstrt.runtime.system.memory import available_memory
-
-    # ``available_memory`` counts what this process has already.
-    free = max(0, available_memory() - int(psutil.Process().memory_info().rss))
+    free = tightest_limit().left
     pixels = sum(picture.width * picture.height for picture in request.pixels)
     needed = request.nbytes + pixels * _BYTES_PER_PIXEL
     if needed > free:

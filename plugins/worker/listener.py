@@ -16,7 +16,7 @@ from typing import IO
 
 from nstrt.runtime.errors import NstrtError
 from nstrt.runtime.system.files import write_atomically
-from nstrt.runtime.system.regular_file import read_regular
+from nstrt.runtime.system.json_file import read_json
 
 __all__ = ["ListenError", "Listener", "listen_loopback", "listen_unix"]
 
@@ -157,8 +157,8 @@ def listen_loopback(file: Path) -> Listener | None:
 def _endpoint(path: Path) -> int | None:
     """The port in a worker's file of port and token; None for any other file."""
     try:
-        endpoint = json.loads(read_regular(path, limit=_MAX_ENDPOINT_BYTES))
-    except (OSError, ValueError, RecursionError):
+        endpoint = read_json(path, limit=_MAX_ENDPOINT_BYTES)
+    except (OSError, ValueError):
         return None
     if not isinstance(endpoint, dict) or endpoint.keys() != {"port", "token"}:
         return None

@@ -23,7 +23,7 @@ def log_file() -> Path:
     """Path of the log: ``logs/`` in ``NSTRT_CACHE``, or the user's folder for logs."""
     chosen = os.environ.get("NSTRT_CACHE")
     if chosen:
-        folder = Path(chosen).expanduser().absolute() / "logs"
+        folder = Path(os.path.expanduser(chosen)).absolute() / "logs"
     else:
         import platformdirs
 

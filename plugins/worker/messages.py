@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nstrt.runtime.system.json_file import parse_json
+
 __all__ = [
     "MAX_LINE",
     "PROTOCOL",
@@ -149,13 +151,9 @@ def single_line(message: object) -> str:
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(line)
+    except ValueError as error:
         raise RequestError("malformed", "A message must be a line of JSON in UTF-8.") from error
     if not isinstance(header, dict):
         raise RequestError("malformed", "A message must be a JSON object.")
     return header
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from nstrt.plugins.worker.messages import RequestError
+from nstrt.runtime.system.memory import tightest_limit
 
 __all__ = ["PixelMemory", "PixelShare"]
 
@@ -22,7 +23,7 @@ class PixelMemory:
 
     def __init__(self, free_memory: Callable[[], int] | None = None) -> None:
         """``free_memory`` returns the bytes that this process can still take."""
-        self._free_memory = free_memory or _free_memory
+        self._free_memory = free_memory or (lambda: tightest_limit().left)
         self._lock = threading.Lock()
         self._held = 0
         self._limit = 0
@@ -80,13 +81,3 @@ class PixelShare:
         with self._lock:
             nbytes, self._nbytes = self._nbytes, 0
         self._memory.remove(nbytes)
-
-
-def _free_memory() -> int:
-    """Bytes that this process can still take."""
-    import psutil
-
-    from nstrt.runtime.system.memory import available_memory
-
-    # ``available_memory`` counts what this process has already.
-    return max(0, available_memory() - int(psutil.Process().memory_info().rss))

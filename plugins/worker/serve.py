@@ -124,11 +124,16 @@ class Worker:
                     time.sleep(0.1)
                     continue
                 self._make_room()
-                connection = Connection(stream, self, token=listener.token)
-                self._register(connection)
-                threading.Thread(
-                    target=self.serve, args=(connection,), name="host", daemon=True
-                ).start()
+                try:
+                    connection = Connection(stream, self, token=listener.token)
+                    self._register(connection)
+                    threading.Thread(
+                        target=self.serve, args=(connection,), name="host", daemon=True
+                    ).start()
+                except (RuntimeError, MemoryError) as error:
+                    # No thread can be started; hosts that leave free some.
+                    LOG.info("a connection was not served: %s", error)
+                    stream.close()
 
         threading.Thread(target=run, name="listener", daemon=True).start()
 

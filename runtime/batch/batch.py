@@ -9,6 +9,7 @@ from nstrt.runtime.batch.job import BatchEvent, Job, JobEvent
 from nstrt.runtime.batch.time_left import BatchEstimator
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import ModelStore
+from nstrt.runtime.system.files import real_path
 from nstrt.runtime.system.words import spelled
 
 __all__ = ["Batch"]
@@ -129,7 +130,7 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
         raise OptionError("There is nothing to paint; name photos, or folders that hold some.")
     writers: dict[Path, Job] = {}
     for job in jobs:
-        target = job.output.resolve()
+        target = real_path(job.output)
         if (other := writers.get(target)) is not None:
             raise OptionError(
                 f"'{other.content}' and '{job.content}' would both be painted into "
@@ -140,7 +141,7 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
         # init and weights may be words such as "noise"; no output has such a path.
         option_files = (Path(job.options.init), Path(job.options.weights))
         for source in (job.content, job.style, *option_files):
-            if source.resolve() in writers:
+            if real_path(source) in writers:
                 raise OptionError(
                     f"A result would be written over '{source}'; choose another folder for the "
                     "results."

@@ -11,6 +11,7 @@ from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures import read_recipe
 from nstrt.runtime.pictures.formats.sniff import detect_format, is_picture_name
 from nstrt.runtime.pictures.metadata.xmp_packet import NAMESPACE
+from nstrt.runtime.system.files import real_path
 from nstrt.runtime.system.regular_file import open_regular
 
 __all__ = ["find_photos", "format_of"]
@@ -32,7 +33,7 @@ def find_photos(source: str | Path, *, results: Path) -> list[Path]:
     """
     path = Path(source)
     # Shells put the folder of the results in place of patterns too.
-    inside = path.resolve().is_relative_to(results.resolve())
+    inside = real_path(path).is_relative_to(real_path(results))
     # The name of an existing file may contain brackets.
     if os.path.lexists(path) or not glob.has_magic(str(source)):
         if not path.is_dir():
@@ -45,7 +46,7 @@ def find_photos(source: str | Path, *, results: Path) -> list[Path]:
         place = f"'{source}'"
         pictures = [picture for match in matches for picture in _pictures_at(Path(match))]
     photos = [picture for picture in pictures if not _is_result(picture)]
-    if not photos and not (inside and pictures) and path.resolve() != results.resolve():
+    if not photos and not (inside and pictures) and real_path(path) != real_path(results):
         raise PictureReadError(
             f"There are only results of nstrt in {place}; name them one by one to paint them."
             if pictures

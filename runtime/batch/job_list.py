@@ -19,6 +19,7 @@ from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.options.text import option_name, parse_option
 from nstrt.runtime.pictures import SUFFIXES
 from nstrt.runtime.pictures.source import missing_sentence, read_file
+from nstrt.runtime.system.files import real_path
 from nstrt.runtime.system.regular_file import read_regular
 from nstrt.runtime.system.words import spelled
 
@@ -80,7 +81,7 @@ def jobs_from(
             continue
         for photo in photos:
             # Patterns may overlap; a photo is painted once.
-            if (resolved := photo.resolve()) in listed:
+            if (resolved := real_path(photo)) in listed:
                 continue
             listed.add(resolved)
             jobs.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -234,14 +235,16 @@ def file_sha256(path: str) -> str:
 
     Only a regular file of at most :data:`MAX_WEIGHTS_BYTES` is read.
     """
+    # Path.expanduser raises an error for a user that does not exist.
+    path = os.path.expanduser(path)
     try:
-        path = str(Path(path).expanduser())
         stat = Path(path).stat()
         return _cached_sha256(path, stat.st_size, stat.st_mtime_ns)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no file has such a name"
         raise WeightsError(
-            f"The weights '{path}' cannot be read ({error.strerror}); give 'oxford', "
-            "'torchvision' or the path of a .pth, .safetensors or .h5 file."
+            f"The weights '{path}' cannot be read ({reason}); give 'oxford', 'torchvision' or the "
+            "path of a .pth, .safetensors or .h5 file."
         ) from error
 
 

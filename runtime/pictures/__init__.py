@@ -1,9 +1,10 @@
 """Read, resize, upscale, recolour and write pictures."""
 
 from nstrt.runtime.pictures.color_transfer import match_colors
+from nstrt.runtime.pictures.limits import MIN_SIDE
 from nstrt.runtime.pictures.load import as_picture
 from nstrt.runtime.pictures.luminance import to_gray, to_gray_pair, with_chroma_of
-from nstrt.runtime.pictures.picture import MIN_SIDE, Picture, PictureSource
+from nstrt.runtime.pictures.picture import Picture, PictureSource
 from nstrt.runtime.pictures.read import MAX_BYTES, MAX_PIXELS, decode_picture, read_picture
 from nstrt.runtime.pictures.resize import resize
 from nstrt.runtime.pictures.transparency import resize_visible
@@ -12,6 +13,7 @@ from nstrt.runtime.pictures.write import (
     SUFFIXES,
     check_target,
     check_writable,
+    rescued,
     save,
     write_error_sentence,
 )
@@ -33,6 +35,7 @@ __all__ = [
     "read_recipe",
     "recipe_from_xmp",
     "recipe_to_xmp",
+    "rescued",
     "resize",
     "resize_visible",
     "save",

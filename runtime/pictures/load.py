@@ -81,7 +81,13 @@ def _opened_picture(image: Any) -> Picture | None:
 
 
 def _tensor_to_array(tensor: Any) -> NDArray[Any]:
-    values = tensor.detach().cpu()
+    try:
+        values = tensor.detach().to_dense().cpu()
+    except (NotImplementedError, RuntimeError) as error:
+        raise OptionError(
+            f"A picture tensor must hold values, and this one has none to read ({tensor.device}, "
+            f"{tensor.layout})."
+        ) from error
     if values.dim() == 4 and values.shape[0] == 1:
         values = values[0]
     if values.dim() != 3 or values.shape[0] not in (1, 3, 4):

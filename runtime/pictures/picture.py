@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures.colors.gray import is_gray, keep_gray
+from nstrt.runtime.pictures.limits import MIN_SIDE
 from nstrt.runtime.pictures.metadata.metadata import (
     NO_METADATA,
     Metadata,
@@ -25,10 +26,7 @@ if TYPE_CHECKING:
 
     from nstrt.runtime.pictures.colors.to_srgb import ColorSource
 
-__all__ = ["MIN_SIDE", "Picture", "PictureSource"]
-
-MIN_SIDE = 16
-"""Smallest width and height in pixels; four poolings reduce 16 pixels to one."""
+__all__ = ["Picture", "PictureSource"]
 
 _TOLERANCE = 1e-3
 """Values at most this far outside 0..1 count as rounding and are clipped; others are refused."""
@@ -117,6 +115,7 @@ class Picture:
         shapes, types and ranges.
         """
         values = np.asarray(array)
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if values.ndim == 2:
             values = values[..., np.newaxis]
         if values.ndim != 3 or values.shape[2] not in (1, 3, 4):

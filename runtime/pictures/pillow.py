@@ -72,6 +72,8 @@ def pillow_samples(image: Image.Image, *, name: str | None = None) -> PillowSamp
     facts = _file_facts(image, name)
     try:
         image.load()
+    except MemoryError:
+        raise
     except Exception as error:
         raise PictureReadError(
             "The Pillow picture cannot be loaded; its file is damaged or gone."

@@ -19,7 +19,7 @@ from nstrt.runtime.pictures.formats.inspection import inspect_file
 from nstrt.runtime.pictures.formats.jpeg import check_jpeg
 from nstrt.runtime.pictures.formats.png import repair_png
 from nstrt.runtime.pictures.formats.sniff import READABLE, detect_format, detect_unsupported
-from nstrt.runtime.pictures.limits import MAX_PIXELS, check_density, check_size
+from nstrt.runtime.pictures.limits import MAX_PIXELS, check_density, check_memory, check_size
 from nstrt.runtime.pictures.metadata.exif_block import is_adobe_rgb, orientation_by_tags
 from nstrt.runtime.pictures.metadata.metadata import metadata_of_file, metadata_of_pillow
 from nstrt.runtime.pictures.metadata.png_metadata import PngMetadata, read_png_metadata
@@ -67,6 +67,7 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
     facts = inspect_file(content, kind, name)
     image = open_header(facts.content, name=name)
     check_density(image.width, image.height, image.bands, len(content), name)
+    check_memory(image.width, image.height, image.bands, name)
     channels = facts.color_channels or _COLOR_CHANNELS.get(image.interpretation)
     samples = _decode(image, kind, facts)
     if samples is None or channels is None or samples.shape[2] < channels:
@@ -124,7 +125,8 @@ def open_header(content: bytes, *, name: str, fail_on: str | None = None) -> Any
             advice = "is a HEIC photo, which cannot be read; export it as JPEG or TIFF"
         else:
             advice = (
-                "is damaged or of an unusual kind; open it in a picture program and save it again"
+                "is cut off, damaged or of an unusual kind; copy it again from where it came from, "
+                "or save it again in a picture program"
             )
         raise PictureReadError(f"The picture '{name}' {advice}.") from error
     check_size(image.width, image.height, name)
@@ -151,6 +153,8 @@ def _decode(image: Any, kind: str, facts: Facts) -> NDArray[Any] | None:
             return to_samples(image)
     except VipsError as error:
         reason = str(error)
+    except MemoryError:
+        raise
     except Exception as error:
         # Pillow raises many kinds of exceptions for damaged files.
         raise cut_off_error(name, rows=facts.missing) from error
@@ -238,6 +242,7 @@ def _decode_bmp(content: bytes, name: str, sha256: str) -> Picture:
     image = open_bmp(content, name)
     check_size(*image.size, name)
     check_density(*image.size, len(image.getbands()), len(content), name)
+    check_memory(*image.size, len(image.getbands()), name)
     found = bmp_samples(image, content, name)
     return Picture.from_samples(
         found.samples,

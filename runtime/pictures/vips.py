@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstrt.runtime.system.process import owns_process
+from nstrt.runtime.system.memory import met_limit
+from nstrt.runtime.system.process import enter_process, owns_process
 
 __all__ = [
     "Samples",
@@ -60,11 +61,17 @@ class VipsError(Exception):
 
 @contextmanager
 def vips_operation() -> Iterator[None]:
-    """Raise :class:`VipsError` for a failed operation, and forget the error in libvips."""
+    """Raise :class:`VipsError` for a failed operation, and forget the error in libvips.
+
+    Raises MemoryError if memory is what it lacked.
+    """
     vips = libvips()
+    enter_process()
     try:
         yield
     except vips.Error as error:
+        if met_limit(error):
+            raise MemoryError from error
         raise VipsError(str(error)) from error
     except UnicodeDecodeError as error:
         # pyvips cannot decode the message. It would stay, and make all later operations fail.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from nstrt.runtime.pictures.picture import Picture
 from nstrt.runtime.pictures.source import display_name
 from nstrt.runtime.pictures.values import quantize, row_strips
 from nstrt.runtime.pictures.vips import from_samples, libvips, set_blob
-from nstrt.runtime.system.files import remove_stale_temporaries, write_atomically
+from nstrt.runtime.system.files import remove_stale_temporaries, rescue_folder, write_atomically
 from nstrt.runtime.system.words import spelled
 
-__all__ = ["SUFFIXES", "check_target", "check_writable", "save", "write_error_sentence"]
+__all__ = ["SUFFIXES", "check_target", "check_writable", "rescued", "save", "write_error_sentence"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,10 +229,11 @@ def _image(picture: Picture, format_: _Format, notes: list[str]) -> Any:
     dtype = np.uint16 if sixteen_bits else np.uint8
     samples: NDArray[Any]
     if picture.alpha is not None and not format_.alpha:
-        notes.append(
-            f"{format_.name} holds no transparency: transparent parts are white; PNG, TIFF, WebP "
-            "and AVIF keep them transparent."
-        )
+        if picture.alpha.min() < 1:
+            notes.append(
+                f"{format_.name} holds no transparency: transparent parts are white; PNG, TIFF, "
+                "WebP and AVIF keep them transparent."
+            )
         samples = np.empty(picture.rgb.shape, dtype)
         for rows in row_strips(picture.height, picture.width):
             opaque = np.clip(picture.alpha[rows, :, np.newaxis], 0, 1)
@@ -250,10 +251,31 @@ def _write(target: Path, content: bytes) -> None:
         raise PictureWriteError(write_error_sentence(target, error)) from error
 
 
+def rescued(write: Callable[[Path], list[str]], path: Path) -> list[str]:
+    """Write a picture to ``path``, or to the temporary folder if ``path`` cannot be written.
+
+    Then raises :class:`PictureWriteError`, which names that folder.
+    """
+    try:
+        return write(path)
+    except PictureWriteError as error:
+        try:
+            with rescue_folder() as folder:
+                write(folder / f"{path.stem}.png")
+        except (OSError, PictureWriteError):
+            raise error from None
+        raise PictureWriteError(f"{error} The finished picture is safe in {folder}.") from error
+
+
 def write_error_sentence(path: Path, error: OSError) -> str:
     """Describe a failed write in one sentence that says what to do."""
     name = display_name(path)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno == errno.EFBIG:
+        return (
+            f"'{name}' would be larger than a file may be there (a limit of the disk, or of ulimit "
+            "-f); choose another folder, or raise the limit."
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"There is no room on the disk for '{name}'; free some, or choose another folder."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"'{name}' may not be written; choose another folder for the result."

@@ -52,14 +52,12 @@ class CheckpointArchive:
 
     def header(self) -> bytes:
         """The header's JSON."""
-        if self._members[0].file_size > _LARGEST_READ:
-            raise ValueError("a header of that size")
         return self._zip.read(HEADER)
 
     def array(
         self, number: int, shape: Sequence[int], least: float, most: float
     ) -> NDArray[np.float32]:
-        """An array, which must have ``shape`` and finite numbers from ``least`` to ``most``."""
+        """An array, which must have ``shape`` and numbers from ``least`` to ``most``."""
         start, count = _npy_start(shape), math.prod(shape)
         if self._members[number + 1].file_size != len(start) + 4 * count:
             raise ValueError("an array of another size")
@@ -76,8 +74,8 @@ class CheckpointArchive:
                     raise EOFError
             # The archive compares checksums at the member's end.
             member.read(1)
-        lowest, highest = values.min(), values.max()
-        if not (least <= lowest and highest <= most and np.isfinite([lowest, highest]).all()):
+        # Neither comparison holds for NaN.
+        if not (least <= values.min() and values.max() <= most):
             raise ValueError("numbers that cannot be")
         return values.reshape(shape)
 
@@ -88,7 +86,7 @@ class CheckpointArchive:
         for member in self._members:
             if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & _UNREADABLE:
                 raise ValueError("a compressed or encrypted member")
-            if member.file_size != member.compress_size or member.file_size > size:
+            if member.file_size > size:
                 raise ValueError("a member larger than the file")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Annotated, NamedTuple
 
+import numpy as np
 from annotated_types import Ge, Interval, Len, Predicate
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,16 +19,19 @@ __all__ = ["ArrayRule", "Header"]
 _TERMS = frozenset(field.name for field in fields(LossTerms))
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 class ArrayRule(NamedTuple):
-    """Shape of an array, and the range of its numbers."""
+    """Shape of an array, and the range of its numbers; by default all that are finite."""
 
     shape: tuple[int, ...]
-    least: float = -math.inf
-    most: float = math.inf
+    least: float = -_LARGEST
+    most: float = _LARGEST
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 _Loss = Annotated[float, Ge(0)]

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nstrt.runtime.errors import PictureWriteError
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.options.options import StylizeOptions
-from nstrt.runtime.pictures import Picture, save
+from nstrt.runtime.pictures import Picture, rescued, save
 from nstrt.runtime.planning.plan import Plan
-from nstrt.runtime.system.files import rescue_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,7 +60,8 @@ class Result:
     def __repr__(self) -> str:
         return (
             f"<Result {self.picture.width}x{self.picture.height}, "
-            f"painted {100 * self.painted:.0f} % in {self.steps} steps, {self.seconds:.1f} s"
+            f"painted {100 * self.painted:.0f} % in {self.steps} step{'s' * (self.steps != 1)}, "
+            f"{self.seconds:.1f} s"
             f"{', stopped' * self.stopped}>"
         )
 
@@ -98,13 +97,8 @@ class Result:
 
         Then raises :class:`PictureWriteError`, which names that folder.
         """
-        path = Path(path)
-        try:
-            return self.save(path, overwrite=overwrite, strip_metadata=strip_metadata)
-        except PictureWriteError as error:
-            try:
-                with rescue_folder() as folder:
-                    self.save(folder / f"{path.stem}.png", strip_metadata=strip_metadata)
-            except (OSError, PictureWriteError):
-                raise error from None
-            raise PictureWriteError(f"{error} The finished picture is safe in {folder}.") from error
+
+        def write(target: Path) -> list[str]:
+            return self.save(target, overwrite=overwrite, strip_metadata=strip_metadata)
+
+        return rescued(write, Path(path))

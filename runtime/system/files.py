@@ -20,6 +20,7 @@ from nstrt.runtime.system.regular_file import open_regular
 __all__ = [
     "atomic_write",
     "cache_folder",
+    "real_path",
     "remove_stale_temporaries",
     "rescue_folder",
     "sha256_of",
@@ -43,10 +44,16 @@ def cache_folder() -> Path:
     """Return the folder of models and measurements: ``NSTRT_CACHE`` or the user's cache folder."""
     folder = os.environ.get("NSTRT_CACHE")
     if folder:
-        return Path(folder).expanduser()
+        return Path(os.path.expanduser(folder))
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("nstrt", appauthor=False))
+
+
+def real_path(path: Path) -> Path:
+    """An absolute path without links; links that lead in a circle stay as they are."""
+    # Path.resolve raises an error for a circle up to Python 3.12.
+    return Path(os.path.realpath(path))
 
 
 @contextmanager
@@ -178,7 +185,12 @@ def _is_stale(mark: str) -> bool:
 
 
 def _host() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """Digits of the machine or container whose process numbers these are."""
+    name = platform.node()
+    with suppress(OSError):
+        # Containers that share the machine's name still count their own processes.
+        name += os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def _sync(path: Path) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "check_process_limits",
     "import_failure",
     "is_out_of_memory",
+    "met_limit",
     "more_memory",
     "process_limits",
     "tightest_limit",
@@ -96,8 +97,8 @@ def more_memory(needed: int, available: int | None = None) -> tuple[str, str]:
 
 
 def too_large(task: str, needed: int) -> TooLargeError:
-    """The error where a task needs ``needed`` bytes and fewer may be used."""
-    free, advice = more_memory(needed)
+    """The error where a task needs ``needed`` more bytes and fewer are left."""
+    free, advice = more_memory(needed, tightest_limit().left)
     return TooLargeError(
         f"{task} takes about {needed / 1e9:.1f} GB of memory, and {free}; {advice}."
     )
@@ -156,6 +157,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return any(words in text for words in _WORDS) and "static tls" not in text
+
+
+def met_limit(error: BaseException) -> bool:
+    """True for a memory error in a process whose limits leave little.
+
+    Elsewhere, a damaged file asks for more than there can be.
+    """
+    return is_out_of_memory(error) and any(each.left < LEAST_BYTES for each in process_limits())
 
 
 _WORDS = (

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
+from nstrt.runtime.errors import ForkedProcessError
+from nstrt.runtime.system.process import enter_process
+
 __all__ = ["OwnSettings", "host_threads", "restored_globals", "use_settings"]
 
 _T = TypeVar("_T")
@@ -31,6 +34,7 @@ class OwnSettings:
         # Imported late: help and version import this module, and NumPy takes longest of all.
         import numpy as np
 
+        enter_process()
         if getattr(_inside, "blocks", None):
             yield
             return
@@ -58,7 +62,7 @@ class OwnSettings:
         finally:
             # At the interpreter's end there are no modules left to restore settings of.
             if not sys.is_finalizing():
-                with self.active():
+                with suppress(ForkedProcessError), self.active():
                     values.close()  # type: ignore[attr-defined]
 
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
+from nstrt.runtime.pictures.vips import libvips, to_samples, vips_operation
 
 __all__ = ["inspect_gif"]
 
@@ -35,6 +43,9 @@ def inspect_gif(content: bytes, name: str) -> Facts:
             whole, end = _sub_blocks(content, start)
             if not first_frame_end:
                 data = _checked_data(content, place, start, facts.name)
+                box = struct.unpack_from("<4H", content, place + 1)
+                if box != (0, 0, *struct.unpack_from("<2H", content, 6)):
+                    facts.decode = partial(_decode_on_canvas, facts, box)
                 if not whole:
                     facts.damage = f"'{name}' lacks its end, but all of its rows are there."
                     facts.content = content[:start] + _in_blocks(data) + bytes([_TRAILER])
@@ -49,15 +60,32 @@ def inspect_gif(content: bytes, name: str) -> Facts:
     return facts
 
 
+def _decode_on_canvas(facts: Facts, box: tuple[int, int, int, int]) -> NDArray[Any]:
+    """Samples of a first frame that may leave a part of the canvas free, which is transparent.
+
+    ``box`` is its left and top side, width and height. libvips paints the rest in black.
+    """
+    with vips_operation():
+        image = libvips().Image.gifload_buffer(facts.content, fail_on="error")
+        samples: NDArray[Any] = np.asarray(to_samples(image))
+    left, top, width, height = box
+    if samples.shape[2] in (2, 4):
+        return samples
+    alpha = np.zeros(samples.shape[:2], samples.dtype)
+    alpha[top : top + height, left : left + width] = 255
+    return samples if alpha.all() else np.dstack([samples, alpha])
+
+
 def _checked_data(content: bytes, descriptor: int, start: int, name: str) -> bytes:
     """Compressed data of a frame, by its descriptor and the first data sub-block.
 
     Raises :class:`PictureReadError` if it lacks pixels.
     """
-    width = int.from_bytes(content[descriptor + 5 : descriptor + 7], "little")
-    height = int.from_bytes(content[descriptor + 7 : descriptor + 9], "little")
+    if start > len(content):
+        raise cut_off_error(name)
+    width, height = struct.unpack_from("<2H", content, descriptor + 5)
     data = _data(content, start)
-    held = _lzw_length(data, content[start - 1], width * height) if start <= len(content) else 0
+    held = _lzw_length(data, content[start - 1], width * height)
     if held < width * height:
         raise cut_off_error(name, rows=(height - held // max(1, width), height))
     return data
@@ -84,21 +112,20 @@ def _lzw_length(data: bytes, minimum: int, wanted: int) -> int:
     if not 1 <= minimum <= 11:
         return 0
     clear = 1 << minimum
-    lengths: list[int] = []
-    previous = width = bits = count = total = 0
-    for byte in data:
+    lengths = [1] * clear + [0, 0]
+    width, previous = minimum + 1, 0
+    bits = count = total = 0
+    # A pixel takes at most a code of 12 bits, and one before that clears the table.
+    for byte in data[: 3 * wanted + 8]:
         bits |= byte << count
         count += 8
-        while True:
-            if not lengths:
-                lengths, width, previous = [1] * clear + [0, 0], minimum + 1, 0
-            if count < width:
-                break
+        while count >= width:
             code = bits & ((1 << width) - 1)
             bits >>= width
             count -= width
             if code == clear:
-                lengths = []
+                del lengths[clear + 2 :]
+                width, previous = minimum + 1, 0
                 continue
             if code == clear + 1 or code > len(lengths):
                 return total

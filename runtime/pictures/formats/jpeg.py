@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
@@ -20,6 +25,9 @@ _START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN, _TEMPORARY = 0xD8, 0xD9, 0xDA, 0
 _APP2 = 0xE2
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_MOST_ROWS = 65_000
+"""libjpeg refuses more than 65,500."""
+
 _LEAST_BITS = {0xC0: 2, 0xC1: 2, 0xC2: 1, 0xC9: 1 / 32, 0xCA: 1 / 32}
 """Bits of a block in the shortest codes; of the first scans in a progressive file.
 
@@ -49,7 +57,7 @@ def inspect_jpeg(content: bytes, name: str) -> Facts:
     missing = _least_missing(frame)
     # Otherwise a progressive file would take the memory of all its pixels before it is refused.
     if missing and frame.kind in (0xC0, 0xC1):
-        raise cut_off_error(name, rows=(frame.height - _whole_rows(content), frame.height))
+        raise cut_off_error(name, rows=(frame.height - _whole_rows(content, frame), frame.height))
     if missing:
         raise cut_off_error(name, f"at least {missing} of its {frame.height} rows are missing")
     if not frame.ended and frame.kind:
@@ -60,6 +68,7 @@ def inspect_jpeg(content: bytes, name: str) -> Facts:
     elif frame.kind in _PROGRESSIVE and not frame.complete:
         # The standard allows it, and the writer may have meant it.
         facts.damage = f"'{name}' lacks scans of a progressive JPEG, so fine detail may be missing."
+    facts.decode = partial(_decode, facts.content, frame)
     return facts
 
 
@@ -80,58 +89,87 @@ def check_jpeg(facts: Facts, reason: str) -> None:
     if not _HARMFUL.search(reason):
         if not _HARMLESS.search(reason):
             raise cut_off_error(name)
-        facts.damage = facts.damage or f"'{name}' has faults that cost no pixel."
+        facts.damage = facts.damage or (
+            f"'{name}' has stray bytes; where they lie among its pixels, it looks damaged."
+            if "extraneous" in reason
+            else f"'{name}' has faults that cost no pixel."
+        )
         return
     frame = _frame(content)
     if frame.kind in _PROGRESSIVE:
         raise _coarse(name)
     if not frame.complete:
         raise cut_off_error(name)
-    raise cut_off_error(name, rows=(frame.height - _whole_rows(content), frame.height))
+    raise cut_off_error(name, rows=(frame.height - _whole_rows(content, frame), frame.height))
 
 
-def whole_rows(content: bytes, width: int, height: int) -> int:
-    """Rows of a stream that can be decoded, at most ``height``; 0 for one that is less wide.
+def whole_rows(content: bytes, width: int, height: int, tallest: int) -> int:
+    """Rows of a stream that can be decoded, at most ``height``.
 
-    The stream is that of a strip or tile, with its tables.
+    The stream is that of a strip or tile, with its tables. One of another width or with more than
+    ``tallest`` rows counts as empty, as for libtiff.
     """
-    vips, content = libvips(), content + _END
+    content += _END
     frame = _frame(content)
     height = min(height, frame.height)
     try:
-        with vips_operation():
-            image = vips.Image.jpegload_buffer(content, access="sequential", fail_on="warning")
+        _open(content, frame)
     except VipsError:
         return 0
-    if frame.width < width:
+    if frame.width != width or frame.height > tallest:
         return 0
     try:
         if not _least_missing(frame):
             with vips_operation():
-                to_samples(image)
+                # The last row comes after all others, of which none is kept.
+                image = _open(content, frame)
+                libvips().Region.new(image).fetch(0, image.height - 1, image.width, 1)
             return height
     except VipsError as error:
         if _HARMLESS.search(str(error)) and not _HARMFUL.search(str(error)):
             return height
-    return min(height, _whole_rows(content))
+    return min(height, _whole_rows(content, frame))
 
 
 def _coarse(name: str) -> PictureReadError:
     return cut_off_error(name, "it is a progressive JPEG that lacks its last scans")
 
 
-def _whole_rows(content: bytes) -> int:
+def _whole_rows(content: bytes, frame: _Frame) -> int:
     """Rows before the first that cannot be decoded."""
-    vips = libvips()
-    image = vips.Image.jpegload_buffer(content, access="sequential", fail_on="warning")
-    region = vips.Region.new(image)
+    image = _open(content, frame)
+    region = libvips().Region.new(image)
     for row in range(image.height):
         try:
             with vips_operation():
                 region.fetch(0, row, image.width, 1)
         except VipsError:
-            return row
-    return int(image.height)
+            # libjpeg has warned of the rows before these, unless it reads ahead.
+            return max(0, row - 1) // frame.guard * frame.guard if frame.guard else row
+    return frame.height
+
+
+def _decode(content: bytes, frame: _Frame) -> NDArray[Any]:
+    """Samples of a file; raises :class:`VipsError` for libjpeg's first warning."""
+    with vips_operation():
+        samples: NDArray[Any] = np.asarray(to_samples(_open(content, frame)))
+    return samples[: frame.height]
+
+
+def _open(content: bytes, frame: _Frame) -> Any:
+    """Open a file in libvips, with a row behind the last where its warnings need one.
+
+    libvips passes on libjpeg's warnings when it reads the next eight rows, and thus never those of
+    the last eight. A header of more rows makes it ask for one row more.
+    """
+    height = -(-frame.height // max(frame.guard, 1)) * frame.guard
+    guarded = 0 < height <= _MOST_ROWS
+    if guarded:
+        place = frame.place
+        content = content[:place] + struct.pack(">H", height + 8) + content[place + 2 :]
+    with vips_operation():
+        image = libvips().Image.jpegload_buffer(content, access="sequential", fail_on="warning")
+        return image.crop(0, 0, frame.width, height + 1) if guarded else image
 
 
 @dataclass
@@ -140,6 +178,8 @@ class _Frame:
 
     kind: int = 0
     """Marker of the frame; 0 if there is none."""
+    place: int = 0
+    """Offset of the height in the file."""
     height: int = 0
     width: int = 0
     components: int = 0
@@ -151,6 +191,27 @@ class _Frame:
     """There is a piece of an ICC profile."""
     ended: bool = False
     """The end marker is there."""
+    sampling: tuple[tuple[int, int], ...] = ()
+    """Horizontal and vertical sampling factors of the components."""
+    scans: int = 0
+    """Number of scans."""
+
+    @property
+    def guard(self) -> int:
+        """Rows that libjpeg decodes at once if it does not read ahead, else 0.
+
+        It reads ahead for several scans, and to interpolate colours between rows.
+        """
+        if self.kind not in (0xC0, 0xC1) or self.scans != 1 or not self.sampling:
+            return 0
+        widest, highest = (max(factors) for factors in zip(*self.sampling, strict=True))
+        if highest == 1:
+            return 8
+        between = any(
+            2 * vertical == highest and widest in (horizontal, 2 * horizontal)
+            for horizontal, vertical in self.sampling
+        )
+        return 0 if between or self.components == 1 else 8 * highest
 
     @property
     def complete(self) -> bool:
@@ -177,9 +238,13 @@ def _frame(content: bytes) -> _Frame:
         if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAMES and len(body) >= 6:
             frame.kind = marker
             _, frame.height, frame.width, frame.components = struct.unpack_from(">BHHB", body)
+            frame.place = place - length + 3
+            factors = body[7 : 6 + 3 * frame.components : 3]
+            frame.sampling = tuple((factor >> 4, factor & 15) for factor in factors)
         elif marker == _APP2 and body.startswith(b"ICC_PROFILE\0"):
             frame.profile = True
         elif marker == _START_OF_SCAN and len(body) >= 4 and len(body) >= 4 + 2 * body[0]:
+            frame.scans += 1
             first, last, high, low = body[-3], min(body[-2], 63), body[-1] >> 4, body[-1] & 15
             following = _MARKER.search(content, place)
             end = following.start() if following else len(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nstrt.runtime.errors import PictureReadError
@@ -15,7 +16,13 @@ from nstrt.runtime.pictures.colors.encoding import (
     from_h273,
 )
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, fallback_note
-from nstrt.runtime.pictures.formats.png_chunks import SIGNATURE, Chunk, pack_chunk, read_chunks
+from nstrt.runtime.pictures.formats.png_chunks import (
+    MAX_CHUNKS,
+    SIGNATURE,
+    Chunk,
+    pack_chunk,
+    read_chunks,
+)
 
 __all__ = ["inspect_png", "repair_png"]
 
@@ -32,6 +39,8 @@ def inspect_png(content: bytes, name: str) -> Facts:
     Raises :class:`PictureReadError` if the file cannot hold its pixels.
     """
     chunks = _up_to_end(content)
+    if len(chunks) == MAX_CHUNKS:
+        raise cut_off_error(name, f"it has more than {MAX_CHUNKS} parts")
     header = _header(chunks)
     stored = sum(len(chunk.data) for chunk in chunks if chunk.kind == b"IDAT")
     if header is not None and header.bytes > _MAX_RATIO * stored + _PIECE:
@@ -69,13 +78,13 @@ def repair_png(content: bytes, name: str) -> bytes:
     stream, packed, held = zlib.decompressobj(), zlib.compressobj(1), 0
     image = bytearray()
     try:
-        for chunk in chunks:
-            if chunk.kind != b"IDAT":
-                continue
-            for start in range(0, len(chunk.data), 4096):
-                rows = stream.decompress(chunk.data[start : start + 4096])
-                held += len(rows)
-                image += packed.compress(rows)
+        for piece in _image_data(chunks):
+            # What follows may be of any size.
+            if stream.eof or held > header.bytes:
+                break
+            rows = stream.decompress(piece)
+            held += len(rows)
+            image += packed.compress(rows)
     except zlib.error as error:
         raise cut_off_error(name) from error
     if held < header.bytes:
@@ -155,6 +164,15 @@ def _up_to_end(content: bytes) -> list[Chunk]:
         if chunk.kind == b"IEND":
             break
     return chunks
+
+
+def _image_data(chunks: list[Chunk]) -> Iterator[memoryview]:
+    """The compressed rows in small pieces."""
+    for chunk in chunks:
+        if chunk.kind == b"IDAT":
+            yield from (
+                chunk.data[start : start + 4096] for start in range(0, len(chunk.data), 4096)
+            )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["SIGNATURE", "Chunk", "pack_chunk", "read_chunks"]
+__all__ = ["MAX_CHUNKS", "SIGNATURE", "Chunk", "pack_chunk", "read_chunks"]
+
+MAX_CHUNKS = 1 << 19
+"""Largest number of chunks that are read; a picture of this format's largest size has fewer."""
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 """Start of every PNG file."""
@@ -41,9 +44,14 @@ class Chunk:
 
 
 def read_chunks(content: bytes) -> Iterator[Chunk]:
-    """Yield the chunks of a file, also those behind IEND; the last one may be cut off."""
+    """Yield the first :data:`MAX_CHUNKS` chunks of a file, also those behind IEND.
+
+    The last one may be cut off.
+    """
     view, place = memoryview(content), len(SIGNATURE)
-    while place + 8 <= len(content):
+    for _ in range(MAX_CHUNKS):
+        if place + 8 > len(content):
+            break
         length, kind = struct.unpack_from(">I4s", content, place)
         behind = place + 8 + length
         yield Chunk(kind, view[place + 8 : behind], place, behind + 4, content[behind : behind + 4])

@@ -24,6 +24,8 @@ from nstrt.runtime.pictures.colors.transfer import table
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error, fallback_note
 from nstrt.runtime.pictures.formats.jpeg import whole_rows
 from nstrt.runtime.pictures.formats.tiff_tags import TiffTags, read_tags
+from nstrt.runtime.pictures.limits import check_memory, check_size
+from nstrt.runtime.pictures.vips import libvips, to_samples, vips_operation
 
 __all__ = ["inspect_tiff"]
 
@@ -42,10 +44,16 @@ _COLOR_CHANNELS = {0: 1, 1: 1, _RGB: 3, 3: 3, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _
 
 _MAX_CHANNELS = 64
 
+_MAX_JPEG_PIECES = 1 << 15
+"""Largest number of strips or tiles that are checked; tiles of 128 x 128 of any picture fit."""
+
 _PALETTE = 3
 _RAW, _JPEG = 1, 7
 _CHECKED = frozenset([5, 8, 32773, 32946, 34925, 50000])
 """Compressions whose decoders report missing data."""
+
+_COMMON = frozenset([5, 8, 32773, 32946])
+"""Those of them that every libtiff knows; Pillow and libvips have each their own."""
 
 _BT601 = (0.299, 0.587, 0.114)
 _FULL_RANGE = (0, 255, 128, 255, 128, 255)
@@ -60,6 +68,10 @@ def inspect_tiff(content: bytes, name: str) -> Facts:
     tags = read_tags(content)
     if tags is None or not {_WIDTH, _HEIGHT, _PHOTOMETRIC} <= tags.entries.keys():
         return facts
+    size = tags.number(_WIDTH, 0), tags.number(_HEIGHT, 0)
+    check_size(*size, name)
+    # libvips takes the memory of a strip before it tells the size.
+    check_memory(*size, tags.number(_CHANNELS, 1), name)
     photometric = tags.number(_PHOTOMETRIC, -1)
     changes = _check_rows(tags, facts)
     _set_channels(tags, photometric, facts)
@@ -156,17 +168,52 @@ def _decode_with_pillow(tags: TiffTags) -> NDArray[np.uint8]:
         content = _deflated(tags)
     elif tags.damaged:
         content = tags.rewritten({})
+    _check_samples(content)
     with TiffImageFile(io.BytesIO(content)) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def _check_samples(content: bytes) -> None:
+    """Raise VipsError if YCbCr data is damaged, which Pillow fills silently.
+
+    Read as gray bytes, a row of blocks of subsampled pixels at a time, libvips reports it.
+    """
+    tags = read_tags(content)
+    if tags is None or tags.number(_COMPRESSION, _RAW) not in _COMMON:
+        return
+    across, down = (max(1, int(number)) for number in tags.numbers(_SUBSAMPLING, (2, 2))[:2])
+    width, height = tags.number(_WIDTH, 0), tags.number(_HEIGHT, 0)
+    tiled = _TILES in tags.entries
+    columns = max(1, tags.number(_TILE_WIDTH, width)) if tiled else width
+    rows = tags.number(_TILE_HEIGHT if tiled else _STRIP_ROWS, height)
+    rows = max(1, rows if tiled else min(rows, height))
+    row_bytes, blocks = -(-columns // across) * (across * down + 2), -(-rows // down)
+    last = rows if tiled else height - (height - 1) // rows * rows
+    changes: dict[int, tuple[int, ...]] = {
+        _WIDTH: (row_bytes * -(-width // columns),),
+        _HEIGHT: ((height - 1) // rows * blocks + -(-last // down),),
+        _STRIP_ROWS: (blocks,),
+        _BITS: (8,),
+        _PHOTOMETRIC: (1,),
+        _CHANNELS: (1,),
+    }
+    if tiled:
+        changes |= {_TILE_WIDTH: (row_bytes,), _TILE_HEIGHT: (blocks,)}
+    for tag in (_SUBSAMPLING, _LUMA, _BLACK_WHITE, _PROFILE, _SAMPLE_FORMAT):
+        tags.entries.pop(tag, None)
+    gray = tags.rewritten(changes)
+    with vips_operation():
+        to_samples(libvips().Image.tiffload_buffer(gray, access="sequential", fail_on="error"))
 
 
 def _deflated(tags: TiffTags) -> bytes:
     """The file with compressed strips or tiles, which Pillow leaves to libtiff."""
     tiled = _TILES in tags.entries
     places, sizes = (_TILES, _TILE_SIZES) if tiled else (_STRIPS, _STRIP_SIZES)
+    stored = zip(tags.numbers(places), tags.numbers(sizes), strict=False)
     pieces = [
-        zlib.compress(tags.content[int(place) : int(place) + int(size)], 1)
-        for place, size in zip(tags.numbers(places), tags.numbers(sizes), strict=False)
+        zlib.compress(tags.content[int(place) : int(place) + min(int(size), needed)], 1)
+        for (place, size), (_, needed, _) in zip(stored, _pieces(tags, tiled=tiled), strict=False)
     ]
     lengths = tuple(map(len, pieces))
     offsets = tuple(accumulate(lengths, initial=len(tags.content)))[:-1]
@@ -210,6 +257,10 @@ def _check_rows(tags: TiffTags, facts: Facts) -> dict[int, tuple[int, ...]]:
     if not lengths and raw:
         lengths = [0] * len(offsets)
     total, clamped = len(tags.content), list(lengths)
+    left, tallest = total, 0
+    checked: set[tuple[int, int, int]] = set()
+    if compression == _JPEG and len(lengths) > _MAX_JPEG_PIECES:
+        raise _unusual(facts.name, f"{len(lengths)} small pieces of JPEG")
     for index, (row, needed, row_bytes) in enumerate(_pieces(tags, tiled=tiled)):
         if index >= min(len(offsets), len(lengths)) or not 0 < offsets[index] < total:
             raise cut_off_error(facts.name, rows=(height - row, height))
@@ -217,8 +268,17 @@ def _check_rows(tags: TiffTags, facts: Facts) -> dict[int, tuple[int, ...]]:
         there = total - offsets[index]
         if length <= there and length > 0:
             if compression == _JPEG:
+                rows = needed // row_bytes
+                tallest = max(tallest, rows)
+                if (offsets[index], length, rows) in checked:
+                    continue
+                checked.add((offsets[index], length, rows))
+                left -= length
+                # Blank tiles may share a piece; pieces that overlap would multiply the file.
+                if left < 0:
+                    raise cut_off_error(facts.name)
                 piece = tags.content[offsets[index] : offsets[index] + length]
-                _check_jpeg_piece(tags, piece, row, needed // row_bytes, facts)
+                _check_jpeg_piece(tags, piece, row, rows, tallest, facts)
             continue
         whole = row if not raw or tiled else row + there // row_bytes
         if raw or not length or compression not in _CHECKED:
@@ -228,15 +288,18 @@ def _check_rows(tags: TiffTags, facts: Facts) -> dict[int, tuple[int, ...]]:
     return {sizes: tuple(clamped)} if clamped != lengths else {}
 
 
-def _check_jpeg_piece(tags: TiffTags, piece: bytes, row: int, rows: int, facts: Facts) -> None:
+def _check_jpeg_piece(
+    tags: TiffTags, piece: bytes, row: int, rows: int, tallest: int, facts: Facts
+) -> None:
     """Raise :class:`PictureReadError` if a strip or tile lacks rows, which libtiff fills silently.
 
-    ``row`` is its first one, and ``rows`` the number that it should have.
+    ``row`` is its first one, ``rows`` the number that it should have, and ``tallest`` the most that
+    it may have, as the last strip of some writers.
     """
     height = tags.number(_HEIGHT, 0)
     width = tags.number(_TILE_WIDTH if _TILES in tags.entries else _WIDTH, 0)
     tables = tags.stored(_JPEG_TABLES)[:-2] if _JPEG_TABLES in tags.entries else piece[:2]
-    whole = whole_rows(tables + piece[2:], width, rows)
+    whole = whole_rows(tables + piece[2:], width, rows, tallest)
     if whole < rows:
         raise cut_off_error(facts.name, rows=(height - min(row + whole, height), height))
 

@@ -13,9 +13,11 @@ _FORMATS = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12:
 _FORMATS |= {13: "I", 16: "Q", 17: "q", 18: "Q", 2: "B", 5: "II", 10: "ii"}
 _WIDTHS = {kind: struct.calcsize("<" + letters) for kind, letters in _FORMATS.items()}
 
-MAX_VALUES = 1 << 22
+MAX_VALUES = 1 << 20
 """Largest number of values of a tag; a picture of as many strips has no pixels left."""
 
+_SHARED_BYTES = 1 << 16
+"""Bytes of values that tags may share; values that overlap more would multiply the file."""
 
 _MAX_NUMBER = (1 << 32) - 1
 
@@ -98,6 +100,7 @@ def read_tags(content: bytes) -> TiffTags | None:
     except (struct.error, OverflowError):
         return None
     place = start + (8 if big else 2)
+    room = len(content) + _SHARED_BYTES
     for _ in range(min(count, 4096)):
         entry = content[place : place + size]
         place += size
@@ -109,7 +112,9 @@ def read_tags(content: bytes) -> TiffTags | None:
         length = _WIDTHS.get(kind, 0) * values
         offset = int.from_bytes(value, "little" if order == "<" else "big")
         outside = length > width and offset + length > len(content)
-        if kind not in _WIDTHS or outside or (values > MAX_VALUES and _WIDTHS[kind] > 1):
+        room -= length if length > width and not outside else 0
+        too_many = values > MAX_VALUES and _WIDTHS.get(kind) != 1
+        if kind not in _WIDTHS or outside or too_many or room < 0:
             tags.damaged = True
         elif values:
             tags.entries.setdefault(tag, (kind, values, value))

@@ -60,6 +60,9 @@ _POINTERS = (_LONG, 13, 16, 18)
 _MAX_TAGS = 1000
 """Largest number of tags of a directory; damaged ones state tens of thousands."""
 
+_SHARED_BYTES = 1 << 16
+"""Bytes of values that tags may share; values that overlap more would multiply the data."""
+
 
 @dataclass(frozen=True)
 class Tag:
@@ -282,6 +285,7 @@ def _read_directory(
         return {}, True
     tags: Directory = {}
     damaged = count > _MAX_TAGS
+    room = len(data) + _SHARED_BYTES
     for index in range(min(count, _MAX_TAGS)):
         place = start + struct.calcsize(head) + entry * index
         if place + entry > len(data):
@@ -295,6 +299,9 @@ def _read_directory(
             # Cameras write tags without a value; that is no damage.
             damaged = damaged or (values > 0 and kind in _UNITS)
             continue
+        room -= size
+        if room < 0:
+            return tags, True
         tags[number] = Tag(kind, values, data[place : place + size])
     return tags, damaged
 

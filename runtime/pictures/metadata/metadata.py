@@ -25,6 +25,9 @@ __all__ = [
 
 _Value = TypeVar("_Value")
 
+_PHOTOSHOP = b"Photoshop 3.0\0"
+"""Start of the JPEG segment that holds Photoshop's resources."""
+
 _IPTC_RESOURCE = 0x0404
 """Number of the Photoshop resource that holds IPTC records."""
 
@@ -129,7 +132,7 @@ def metadata_of_pillow(
 def pack_iptc(records: bytes) -> bytes:
     """Wrap IPTC records in the Photoshop resource in which JPEG files hold them."""
     resource = struct.pack(">4sHHI", b"8BIM", _IPTC_RESOURCE, 0, len(records)) + records
-    return b"Photoshop 3.0\0" + resource + b"\0" * (len(records) % 2)
+    return _PHOTOSHOP + resource + b"\0" * (len(records) % 2)
 
 
 def _collect(
@@ -198,19 +201,20 @@ def _jfif_resolution(content: bytes) -> tuple[float, float] | None:
 
 def _iptc_records(data: bytes) -> bytes:
     """Return the bare IPTC records of a JPEG segment, a Photoshop resource, or a TIFF tag."""
-    data = data.removeprefix(b"Photoshop 3.0\0")
-    while data[:4] == b"8BIM" and len(data) >= 12:
-        number, name_length = struct.unpack_from(">HB", data, 4)
-        place = 6 + 1 + name_length + (name_length + 1) % 2
+    start = len(_PHOTOSHOP) if data.startswith(_PHOTOSHOP) else 0
+    end = len(data)
+    while data[start : start + 4] == b"8BIM" and len(data) >= start + 12:
+        number, name_length = struct.unpack_from(">HB", data, start + 4)
+        place = start + 6 + 1 + name_length + (name_length + 1) % 2
         if place + 4 > len(data):
             return b""
         (length,) = struct.unpack_from(">I", data, place)
-        value = data[place + 4 : place + 4 + length]
+        start = place + 4
         if number == _IPTC_RESOURCE:
-            data = value
+            end = start + length
             break
-        data = data[place + 4 + length + length % 2 :]
-    return data if data[:1] == b"\x1c" else b""
+        start += length + length % 2
+    return data[start:end] if data[start : start + 1] == b"\x1c" else b""
 
 
 def _profiles_of(info: dict[Any, Any]) -> dict[str, bytes]:

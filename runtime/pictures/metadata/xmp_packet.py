@@ -15,6 +15,9 @@ RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _MAX_BYTES = 1 << 24
 """Largest packet in bytes; editors' own histories can be larger, but no one reads them."""
 
+_MAX_NODES = 200_000
+"""Largest number of tags and attributes; each takes a kilobyte of memory."""
+
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
 _UNTRUE = {
@@ -81,7 +84,9 @@ def _parse(packet: bytes) -> minidom.Document:
         packet = packet.decode("utf-16", "replace").encode()
     text = packet.strip(b"\0 \t\r\n")
     # XMP has no document type; a document type could define entities that expand without limit.
-    if len(text) > _MAX_BYTES or b"<!DOCTYPE" in text.replace(b"\0", b""):
+    nodes = text.count(b"<") + text.count(b"=")
+    too_large = len(text) > _MAX_BYTES or nodes > _MAX_NODES
+    if too_large or b"<!DOCTYPE" in text.replace(b"\0", b""):
         raise ValueError("no XMP packet")
     try:
         document = minidom.parseString(text)

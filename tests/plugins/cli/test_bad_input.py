@@ -51,7 +51,24 @@ def _copied(folder: Path) -> list[str]:
     return [str(folder / "photo.jpg"), str(NIGHT), "-o", str(folder / "out.png")]
 
 
+def _circle(*more: str, out: str = "out.png") -> Case:
+    """A link to itself, as the photo or where ``more`` or ``out`` has its name."""
+
+    def case(folder: Path) -> list[str]:
+        path = folder / "in" / "circle.png"
+        path.symlink_to(path)
+        if out == path.name:
+            return [str(CAT), str(NIGHT), "-o", str(path), "--log", str(path), "--force"]
+        return _with(CAT if more else path, *more, *([str(path)] if more else []))(folder)
+
+    return case
+
+
 CASES: dict[str, Case] = {
+    "photo is a link in a circle": _circle(),
+    "start is a link in a circle": _circle("--init"),
+    "weights are a link in a circle": _circle("--weights"),
+    "result and log are a link in a circle": _circle(out="circle.png"),
     "photo missing": _with("nowhere.jpg"),
     "painting missing": _with(CAT, style="nowhere.jpg"),
     "photo is a folder": _with(EXAMPLES),

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,53 @@ def test_a_signal_ends_an_export_without_half_a_file(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
     assert not list(models.glob(".*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("place", ["import", "callback"])
+def test_a_signal_is_not_lost_where_an_exception_would_be(
+    place: str, number: int, tmp_path: Path
+) -> None:
+    """Compiled modules make ImportError of it while they are imported; cffi ignores it."""
+    losing = f"""
+import os, time
+try:
+    os.kill(os.getpid(), {number:d})
+    time.sleep(0.1)
+except BaseException:
+    raise ImportError("lost") from None
+"""
+    (tmp_path / "losing.py").write_text(losing)
+    started = {
+        "import": "import losing",
+        "callback": "exec(compile(open('losing.py').read(), 'pyvips/__init__.py', 'exec'))",
+    }
+    script = f"""
+import sys, time
+from nstrt.plugins.cli.signals import end_on_signals
+sys.path.insert(0, ".")
+end_on_signals()
+try:
+    {started[place]}
+    time.sleep(10)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("stopped\n", "")
+
+
+def test_signals_while_a_command_ends_leave_no_trace(tmp_path: Path) -> None:
+    script = """
+import atexit, os, signal, sys, time
+from nstrt.plugins.cli.signals import end_on_signals, exit_code
+atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(5)))
+end_on_signals()
+sys.exit(exit_code(0))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

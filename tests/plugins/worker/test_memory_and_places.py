@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,12 @@ import numpy as np
 import psutil
 import pytest
 
+from nstrt.plugins.worker.jobs import Job
 from nstrt.plugins.worker.messages import MessageReader, RequestError
 from nstrt.plugins.worker.outbox import Outbox
 from nstrt.plugins.worker.pixel_memory import PixelMemory, PixelShare
+from nstrt.plugins.worker.requests import Prepare
+from nstrt.runtime.options.options import StylizeOptions
 
 from support import EXAMPLES, Network
 from support.worker_host import (
@@ -59,6 +63,19 @@ def test_pixels_of_all_connections_have_one_bound() -> None:
     first.release()
     first.release()
     assert len(payload(600, first)) == 600
+
+
+def test_pixels_of_a_job_count_until_it_has_ended() -> None:
+    memory = PixelMemory(lambda: 2000)
+    share = memory.share()
+    pixels = payload(600, share)
+    outbox = Outbox(lambda data: None, memory)
+    request = Prepare(1, StylizeOptions.of())
+    job = Job(request, pixels, outbox, log="", requested=0.0, share=share)
+    with pytest.raises(RequestError):
+        memory.check_room(900)
+    job.cancel()
+    memory.check_room(900)
 
 
 def test_results_that_nobody_reads_count() -> None:
@@ -149,6 +166,23 @@ def test_places_are_for_64_hosts_that_said_hello(tmp_path: Path, own_cache: Path
             assert late.hello()["code"] == "busy"
         hosts[0].stream.close()
         assert host.hello()["event"] == "hello"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits another process")
+def test_hosts_without_memory_for_their_threads_end_no_worker(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    import resource
+
+    with at_socket(tmp_path / "sock") as (_, process):
+        taken = psutil.Process(process.pid).memory_info().vms
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (taken + (20 << 20), -1))
+        with silent(str(tmp_path / "sock"), 20):
+            time.sleep(1)
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (-1, -1))
+        with another_host(tmp_path / "sock") as other:
+            assert other.hello()["event"] == "hello"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shlex
@@ -25,7 +26,7 @@ from nstrt.runtime import (
 from nstrt.runtime.analysis.compare import compare
 from nstrt.runtime.analysis.grid_search import sheet_paths
 from nstrt.runtime.options.text import format_flags, parse_option
-from nstrt.runtime.pictures import resize
+from nstrt.runtime.pictures import resize, write
 
 from support import CAT as CAT_PATH
 from support import NIGHT as NIGHT_PATH
@@ -248,3 +249,22 @@ def test_invalid_sheet_paths_are_refused_before_the_run(
     ):
         assert nstrt(*arguments) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_sheet_that_cannot_be_written_is_saved_among_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
+    written = write.write_atomically
+
+    def full(target: Path, content: bytes) -> None:
+        if target.parent == tmp_path:
+            raise OSError(errno.ENOSPC, "")
+        written(target, content)
+
+    monkeypatch.setattr(write, "write_atomically", full)
+    sheet = tmp_path / "sheet.jpg"
+    assert nstrt("explore", CAT, NIGHT, "--vary", "strength=0.2,0.9", "-o", sheet, *FLAGS) == 2
+    (rescued,) = (tmp_path / "elsewhere").rglob("sheet.png")
+    assert str(rescued.parent) in capfd.readouterr().err

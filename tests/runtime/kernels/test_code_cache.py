@@ -90,6 +90,17 @@ def test_without_a_folder_loops_are_compiled_for_this_run(kind: str, tmp_path: P
     assert hits == "0"
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no such permissions here")
+def test_code_is_neither_stored_nor_loaded_where_others_can_write(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o777)
+    reason, hits = run(POOLING, cache)
+    assert "can be written by other users" in reason
+    assert hits == "0"
+    assert not list(cache.rglob("*.nb?"))
+
+
 def test_the_folder_of_numba_itself_is_left_alone(tmp_path: Path) -> None:
     run(POOLING, tmp_path / "cache", NUMBA_CACHE_DIR=str(tmp_path / "numba"))
     assert not (tmp_path / "numba").exists()

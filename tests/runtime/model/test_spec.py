@@ -88,6 +88,12 @@ def test_weight_files_are_keyed_by_content(tmp_path: Path) -> None:
     assert spec(one).key != before
 
 
+@pytest.mark.parametrize("name", ["a\ud800.pth", "a\0b.pth", "~nobody-of-this-name/a.pth"])
+def test_names_that_no_file_has_raise_weights_error(name: str) -> None:
+    with pytest.raises(WeightsError, match="cannot be read"):
+        _ = ModelSpec(taps=("relu1_1",), weights=name).key
+
+
 def test_missing_weight_files_raise_weights_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"nowhere\.pth"):
         _ = ModelSpec(taps=("relu1_1",), weights=str(tmp_path / "nowhere.pth")).key

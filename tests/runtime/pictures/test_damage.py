@@ -28,7 +28,9 @@ WEBP = encoded(IMAGE, "WEBP", lossless=True)
 GIF = encoded(IMAGE.quantize(64), "GIF")
 AVIF = encoded(IMAGE, "AVIF")
 BMP = encoded(IMAGE, "BMP")
+TIFF = encoded(IMAGE, "TIFF", compression="tiff_lzw")
 END = b"\xff\xd9"
+STRAY = "'a' has stray bytes; where they lie among its pixels, it looks damaged."
 
 
 def read(content: bytes) -> Picture:
@@ -84,6 +86,21 @@ def test_jpeg_with_a_few_missing_bytes_lacks_its_last_rows() -> None:
         assert 1 <= missing_rows(JPEG[:-cut] + END) <= 16
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("height", [64, 61])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_the_last_rows_of_a_jpeg_are_missed(mode: str, height: int, subsampling: int) -> None:
+    image = IMAGE.convert(mode).crop((0, 0, WIDTH, height))
+    whole = encoded(image, "JPEG", quality=90, subsampling=subsampling)
+    assert not [note for note in read(whole).notes if "press" not in note]
+    block = 16 if subsampling == 2 and mode != "L" else 8
+    for cut in (4, 10, 40):
+        for end in (b"", END):
+            found = re.search(r"(\d+) of its", refusal(whole[:-cut] + end))
+            assert found is not None
+            assert int(found[1]) == (height % block or block)
+
+
 def test_progressive_jpeg_without_scans_is_refused_or_noted() -> None:
     last = PROGRESSIVE.rfind(b"\xff\xda")
     before = PROGRESSIVE.rfind(b"\xff\xc4", 0, last)
@@ -111,7 +128,15 @@ def test_jpeg_with_faults_that_cost_no_pixel_is_read() -> None:
     for content in (JPEG[:2] + adobe + JPEG[2:], future, stray, selection):
         picture = read(content)
         assert np.array_equal(picture.rgb, read(JPEG).rgb)
-        assert picture.notes in ((), ("'a' has faults that cost no pixel.",))
+        notes = ("'a' has faults that cost no pixel.",), (STRAY,)
+        assert picture.notes in ((), *notes)
+
+
+def test_stray_bytes_among_the_pixels_are_not_called_harmless() -> None:
+    image = IMAGE.resize((40, 27)).resize((160, 106))
+    content = encoded(image, "JPEG", progressive=True)
+    middle = content.index(b"\xff\xda") + 60
+    assert read(content[:middle] + bytes(50) + content[middle + 50 :]).notes == (STRAY,)
 
 
 def test_an_undecodable_message_of_libvips_poisons_no_later_picture() -> None:
@@ -284,11 +309,50 @@ def test_tiff_without_strips_is_refused() -> None:
 # WebP, GIF, AVIF, BMP
 
 
+def test_the_canvas_beside_the_first_frame_of_a_gif_is_transparent() -> None:
+    colors, gray = IMAGE.quantize(64), IMAGE.convert("L")
+    for frame in (colors, gray):
+        whole = encoded(frame, "GIF")
+        picture = read(whole[:6] + struct.pack("<2H", WIDTH + 20, HEIGHT + 10) + whole[10:])
+        assert picture.size == (WIDTH + 20, HEIGHT + 10)
+        assert picture.alpha is not None
+        assert np.array_equal(picture.rgb[:HEIGHT, :WIDTH], read(whole).rgb)
+        seen = np.zeros((HEIGHT + 10, WIDTH + 20))
+        seen[:HEIGHT, :WIDTH] = 1
+        assert np.array_equal(picture.alpha, seen)
+
+
 def test_webp_with_rubbish_or_a_wrong_size_is_read() -> None:
     assert "foreign data" in repaired(WEBP + b"rubbish", WEBP)
     size = int.from_bytes(WEBP[4:8], "little")
     for wrong in (size - 4, size - 1, size + 1, size + 2, size + 100, 0):
         repaired(WEBP[:4] + struct.pack("<I", wrong) + WEBP[8:], WEBP)
+
+
+def test_webp_without_its_last_padding_is_read() -> None:
+    whole = next(
+        content
+        for width in range(20, 60)
+        if (content := encoded(IMAGE.resize((width, 20)), "WEBP", lossless=True))[16] % 2
+    )
+    unpadded = whole[:4] + struct.pack("<I", len(whole) - 9) + whole[8:-1]
+    for content in (whole[:-1], unpadded):
+        assert "all of its pixels" in repaired(content, whole)
+
+
+@pytest.mark.parametrize("whole", [JPEG, PNG, WEBP, GIF, AVIF, BMP, TIFF])
+def test_a_file_cut_off_anywhere_is_to_be_copied_again(whole: bytes) -> None:
+    for length in range(60, min(len(whole) - 100, 3000), 97):
+        with pytest.raises(PictureReadError, match=r"cut off.*copy it again"):
+            read(whole[:length])
+
+
+def test_a_gif_cut_off_in_the_description_of_its_frame_is_refused() -> None:
+    whole = encoded(IMAGE.quantize(2), "GIF")
+    start = whole.index(b",")
+    for length in range(start + 1, start + 14):
+        with pytest.raises(PictureReadError, match="cut off"):
+            read(whole[:length])
 
 
 def test_webp_is_read_without_its_last_additions() -> None:

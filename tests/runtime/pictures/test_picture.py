@@ -41,6 +41,16 @@ def test_from_array_accepts_every_type_and_shape(dtype: type, channels: int | No
     assert (picture.size, picture.name) == ((28, 20), "")
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64])
+def test_from_array_reads_either_byte_order(dtype: type) -> None:
+    array = (UNIT * (65535 if dtype == np.uint16 else 1)).astype(dtype)
+    native, swapped = (
+        Picture.from_array(array.astype(array.dtype.newbyteorder(order))) for order in "=S"
+    )
+    assert np.array_equal(native.rgb, swapped.rgb)
+    assert native.sha256 == swapped.sha256
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -285,6 +295,8 @@ def test_as_picture_accepts_tensors() -> None:
     assert np.array_equal(as_picture(tensor[None].clone().requires_grad_()).rgb, UNIT)
     assert np.array_equal(as_picture(tensor.double()).rgb, UNIT)
     assert np.abs(as_picture(tensor.bfloat16()).rgb - UNIT).max() < 0.01
-    for wrong in (tensor[0], tensor.permute(1, 2, 0), tensor.expand(2, 3, 20, 28), tensor * 255):
+    assert np.array_equal(as_picture(tensor.to_sparse()).rgb, UNIT)
+    shapes = tensor[0], tensor.permute(1, 2, 0), tensor.expand(2, 3, 20, 28)
+    for wrong in (*shapes, tensor * 255, tensor.to("meta")):
         with pytest.raises(OptionError):
             as_picture(wrong)

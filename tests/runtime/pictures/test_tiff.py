@@ -10,6 +10,7 @@ from PIL import Image, ImageCms
 
 from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures import Picture, decode_picture
+from nstrt.runtime.pictures.formats.tiff_tags import read_tags
 
 from support.picture_files import chunk, encoded, gama, png, tiff
 
@@ -64,6 +65,25 @@ def test_ycbcr_of_every_compression_is_converted(compression: str) -> None:
     assert far(encoded(image, "TIFF", **options)) < 2.5
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
+def test_ycbcr_that_lacks_data_is_refused(compression: str) -> None:
+    content = encoded(Image.fromarray(RGB).convert("YCbCr"), "TIFF", compression=compression)
+    tags = read_tags(content)
+    assert tags is not None
+    *whole, last = map(int, tags.numbers(279))
+    with pytest.raises(PictureReadError, match="cut off or damaged"):
+        decode_picture(tags.rewritten({279: (*whole, last // 3)}), name="a")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_subsampled_ycbcr_that_lacks_data_is_refused(packed: bool) -> None:
+    tags = read_tags(subsampled(packed=packed))
+    assert tags is not None
+    (stored,) = map(int, tags.numbers(279))
+    with pytest.raises(PictureReadError, match="cut off or damaged"):
+        decode_picture(tags.rewritten({279: (stored // 2,)}), name="a")
+
+
 def test_ycbcr_coefficients_and_range_of_the_tags_count() -> None:
     kr, kg, kb = 0.2126, 0.7152, 0.0722
     y = UNIT @ [kr, kg, kb]
@@ -78,15 +98,19 @@ def test_ycbcr_coefficients_and_range_of_the_tags_count() -> None:
         assert far(tiff(video, {**tags, 532: levels}, packed=packed)) < 1.5
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_subsampled_ycbcr_is_converted(packed: bool) -> None:
+def subsampled(*, packed: bool) -> bytes:
     blocks = YCBCR.reshape(16, 2, 24, 2, 3)
     luma = blocks[..., 0].transpose(0, 2, 1, 3).reshape(16, 24, 4)
     chroma = np.rint(blocks[..., 1:].mean(axis=(1, 3)))
     units = np.concatenate([luma, chroma], axis=-1).astype(np.uint8)
     tags = {256: ("I", 48), 257: ("I", 32), 258: ("H", 8, 8, 8), 277: ("H", 3), 278: ("I", 32)}
     tags |= {PHOTOMETRIC: ("H", 6), 530: ("H", 2, 2), 339: ("H", 1, 1, 1)}
-    assert far(tiff(units.reshape(16, -1, 1), tags, packed=packed)) < 3
+    return tiff(units.reshape(16, -1, 1), tags, packed=packed)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_subsampled_ycbcr_is_converted(packed: bool) -> None:
+    assert far(subsampled(packed=packed)) < 3
 
 
 def test_ycbcr_keeps_its_orientation() -> None:

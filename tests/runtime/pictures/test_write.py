@@ -136,6 +136,13 @@ def test_jpeg_blends_transparent_parts_over_white(tmp_path: Path) -> None:
     assert np.abs(back.rgb - (SMOOTH * opacity + 1 - opacity)).max() < 8 / 255
 
 
+def test_nothing_is_said_of_transparency_where_all_is_opaque(tmp_path: Path) -> None:
+    """Screenshots and animated GIF files have an opaque alpha channel."""
+    opaque = Picture.from_array(np.dstack([SMOOTH, np.ones_like(SMOOTH[..., 0])]), depth=8)
+    assert opaque.alpha is not None
+    assert save(opaque, tmp_path / "a.jpg", recipe=None, overwrite=False) == []
+
+
 def test_jpeg_has_no_chroma_subsampling(tmp_path: Path) -> None:
     save(picture(), tmp_path / "a.jpg", recipe=None, overwrite=False)
     image = pyvips.Image.new_from_file(str(tmp_path / "a.jpg"))
@@ -236,7 +243,7 @@ def test_a_full_disk_leaves_no_temporary_file(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(PictureWriteError, match="no room on the disk"):
+        with pytest.raises(PictureWriteError, match="larger than a file may be"):
             save(noise, path, recipe=None, overwrite=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -246,7 +253,12 @@ def test_a_full_disk_leaves_no_temporary_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(errno.ENOSPC, "no room"), (errno.EACCES, "may not"), (errno.EIO, "cannot be written")],
+    [
+        (errno.ENOSPC, "no room"),
+        (errno.EFBIG, "larger than a file may be"),
+        (errno.EACCES, "may not"),
+        (errno.EIO, "cannot be written"),
+    ],
 )
 def test_write_errors_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str

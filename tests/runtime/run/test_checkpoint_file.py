@@ -208,6 +208,14 @@ def test_headers_that_are_no_object_are_damage(
     refuse(tmp_path / "c")
 
 
+def test_a_header_without_bound_is_damage(good: dict[str, Path], tmp_path: Path) -> None:
+    content = members_of(good["lbfgs"])["checkpoint.json"]
+    write_header(tmp_path / "c", good["lbfgs"], content + b" " * 1000)
+    read(tmp_path / "c")
+    write_header(tmp_path / "c", good["lbfgs"], content + b" " * (2 << 20))
+    refuse(tmp_path / "c")
+
+
 def test_a_member_that_is_given_twice_is_damage(good: dict[str, Path], tmp_path: Path) -> None:
     content = members_of(good["lbfgs"])["checkpoint.json"]
     assert content.startswith(b'{"nstrt-checkpoint": 5,')
@@ -245,6 +253,17 @@ def test_arrays_that_cannot_be_are_damage(
     good: dict[str, Path], tmp_path: Path, values: Any
 ) -> None:
     write_array(tmp_path / "c", good["lbfgs"], 0, values)
+    refuse(tmp_path / "c")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_gradients_that_are_not_finite_are_damage(
+    good: dict[str, Path], tmp_path: Path, value: float
+) -> None:
+    index = header_of(good["lbfgs"])["state"]["optimizer"]["at"]["gradient"]["array"]
+    write_array(tmp_path / "c", good["lbfgs"], index, with_value(3.4e38))
+    read(tmp_path / "c")
+    write_array(tmp_path / "c", good["lbfgs"], index, with_value(value))
     refuse(tmp_path / "c")
 
 
@@ -333,6 +352,7 @@ from nstrt.runtime.run.checkpoint_file import read_checkpoint
 
 read_checkpoint(Path(sys.argv[1])).state(PlainArrays())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, -1))
 for name in sys.argv[2:]:
     try:
         read_checkpoint(Path(name)).state(PlainArrays())
@@ -341,6 +361,27 @@ for name in sys.argv[2:]:
     raise SystemExit(f"{name} was read")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
+
+
+def write_long_directory(path: Path) -> None:
+    """A zip with a directory of 300,000 members, which take much more memory than bytes."""
+    write_members(path, {"checkpoint.json": b""})
+    content = path.read_bytes()
+    start, end = content.index(CENTRAL), content.index(END)
+    directory = content[start:end] * 300_000
+    place = struct.pack("<HHIIH", 0xFFFF, 0xFFFF, len(directory), start, 0)
+    path.write_bytes(content[:start] + directory + content[end : end + 8] + place)
+
+
+def write_lying_size(path: Path, good: Path) -> None:
+    """A checkpoint whose plan and directory state 3.9 GB for an array of some kilobytes."""
+    header = header_of(good)
+    header["plan"]["scales"][1] |= {"width": 18_000, "height": 18_000}
+    write_header(path, good, header)
+    content = path.read_bytes()
+    place = content.index(CENTRAL, content.index(CENTRAL) + 4)
+    size = struct.pack("<I", 128 + 4 * 3 * 18_000**2)
+    path.write_bytes(content[: place + 24] + size + content[place + 28 :])
 
 
 def test_small_files_take_little_memory(good: dict[str, Path], tmp_path: Path) -> None:
@@ -356,9 +397,11 @@ def test_small_files_take_little_memory(good: dict[str, Path], tmp_path: Path) -
     facts = {"descr": "<f4", "fortran_order": False, "shape": (1, 3, 20_000, 20_000)}
     np.lib.format.write_array_header_1_0(file, facts)
     write_members(tmp_path / "shape", {**members, "0.npy": file.getvalue()})
-    # A directory of a million members takes hundreds of times its bytes in memory.
-    write_members(tmp_path / "members", {**members, **{f"{n}": b"" for n in range(50_000)}})
-    names = [str(tmp_path / name) for name in ("header", "array", "plan", "shape", "members")]
+    write_long_directory(tmp_path / "members")
+    write_lying_size(tmp_path / "size", good["lbfgs"])
+    names = [
+        str(tmp_path / name) for name in ("header", "array", "plan", "shape", "members", "size")
+    ]
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, str(good["lbfgs"]), *names],
         capture_output=True,

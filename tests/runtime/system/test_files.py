@@ -31,6 +31,40 @@ def test_killed_writers_do_not_change_the_target(
     assert list(tmp_path.iterdir()) == [target]
 
 
+APART = ("unshare", "-Upf", "--mount-proc", "sh", "-c")
+"""Runs a shell's commands as a container does that has the machine's name."""
+
+
+def _counts_processes_apart() -> bool:
+    try:
+        return subprocess.run([*APART, "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _counts_processes_apart(), reason="no process numbers of one's own")
+def test_files_of_a_running_process_in_another_container_stay(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from nstrt.runtime.system.files import atomic_write, remove_stale_temporaries\n"
+        "folder = Path(sys.argv[1])\n"
+        "if len(sys.argv) == 2: sys.exit(remove_stale_temporaries(folder))\n"
+        "with atomic_write(folder / 'a') as temporary:\n"
+        "    temporary.write_bytes(b'new'); print(flush=True); sys.stdin.read()\n"
+    )
+    python = f'"{sys.executable}" -c "$0" "$1"'
+    # The processes before give the writer a number that the reader's container has not.
+    many = "; ".join(["/bin/true"] * 20)
+    command = [*APART, f"{many}; {python} write; exit $?", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        subprocess.run([*APART, f"{python}; exit $?", code, str(tmp_path)], check=True)
+        writer.communicate()
+    assert writer.returncode == 0
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
 def test_temporary_files_lie_beside_the_target_with_its_suffix(tmp_path: Path) -> None:
     target = tmp_path / "a.b.png"
     with atomic_write(target) as temporary:
