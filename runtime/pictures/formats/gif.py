@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nstrt.runtime.errors import PictureReadError
 from nstrt.runtime.pictures.formats.facts import Facts, cut_off_error
 from nstrt.runtime.pictures.vips import libvips, to_samples, vips_operation
 
@@ -17,6 +19,9 @@ __all__ = ["inspect_gif"]
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 _PROFILE = b"ICCRGBG1012"
 """Application extension with an ICC profile."""
+
+_FREE_CANVAS = 16_000_000
+"""Most pixels of a canvas that its first frame leaves free; they take no bytes."""
 
 
 def inspect_gif(content: bytes, name: str) -> Facts:
@@ -44,7 +49,9 @@ def inspect_gif(content: bytes, name: str) -> Facts:
             if not first_frame_end:
                 data = _checked_data(content, place, start, facts.name)
                 box = struct.unpack_from("<4H", content, place + 1)
-                if box != (0, 0, *struct.unpack_from("<2H", content, 6)):
+                canvas = struct.unpack_from("<2H", content, 6)
+                if box != (0, 0, *canvas):
+                    _check_canvas(canvas, box, name)
                     facts.decode = partial(_decode_on_canvas, facts, box)
                 if not whole:
                     facts.damage = f"'{name}' lacks its end, but all of its rows are there."
@@ -58,6 +65,18 @@ def inspect_gif(content: bytes, name: str) -> Facts:
         facts.damage = f"'{name}' lacks its end, but all rows of its first frame are there."
         facts.content = content[:first_frame_end] + bytes([_TRAILER])
     return facts
+
+
+def _check_canvas(canvas: tuple[int, ...], box: tuple[int, ...], name: str) -> None:
+    """Raise :class:`PictureReadError` for a canvas that is mostly free: it takes time, no bytes."""
+    start, frame = box[:2], box[2:]
+    # libvips extends it by what of the frame lies outside.
+    canvas = tuple(map(max, canvas, map(sum, zip(start, frame, strict=True))))
+    if math.prod(canvas) > math.prod(frame) + _FREE_CANVAS:
+        raise PictureReadError(
+            f"The picture '{name}' is {canvas[0]} x {canvas[1]} pixels, of which its first frame "
+            f"covers {frame[0]} x {frame[1]}; crop it."
+        )
 
 
 def _decode_on_canvas(facts: Facts, box: tuple[int, int, int, int]) -> NDArray[Any]:

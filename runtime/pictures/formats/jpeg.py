@@ -136,8 +136,11 @@ def _coarse(name: str) -> PictureReadError:
 
 
 def _whole_rows(content: bytes, frame: _Frame) -> int:
-    """Rows before the first that cannot be decoded."""
-    image = _open(content, frame)
+    """Rows before the first that cannot be decoded; 0 for a file that cannot be opened."""
+    try:
+        image = _open(content, frame)
+    except VipsError:
+        return 0
     region = libvips().Region.new(image)
     for row in range(image.height):
         try:
@@ -169,7 +172,7 @@ def _open(content: bytes, frame: _Frame) -> Any:
         content = content[:place] + struct.pack(">H", height + 8) + content[place + 2 :]
     with vips_operation():
         image = libvips().Image.jpegload_buffer(content, access="sequential", fail_on="warning")
-        return image.crop(0, 0, frame.width, height + 1) if guarded else image
+        return image.crop(0, 0, image.width, height + 1) if guarded else image
 
 
 @dataclass
@@ -236,6 +239,9 @@ def _frame(content: bytes) -> _Frame:
         body = content[place + 2 : place + length]
         place += length
         if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAMES and len(body) >= 6:
+            if frame.kind:
+                # libjpeg ends there; damaged data can look like a second frame.
+                break
             frame.kind = marker
             _, frame.height, frame.width, frame.components = struct.unpack_from(">BHHB", body)
             frame.place = place - length + 3

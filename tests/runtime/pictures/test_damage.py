@@ -355,6 +355,16 @@ def test_a_gif_cut_off_in_the_description_of_its_frame_is_refused() -> None:
             read(whole[:length])
 
 
+def test_damage_that_looks_like_a_second_frame_counts_as_damage() -> None:
+    whole = encoded(IMAGE, "JPEG")
+    frame, scan = whole.index(b"\xff\xc0"), whole.index(b"\xff\xda")
+    other = bytearray(whole[frame : frame + 19])
+    other[5:9] = struct.pack(">2H", 9000, 900)
+    for place in (scan + 200, len(whole) - 300):
+        with pytest.raises(PictureReadError, match=f"of its {IMAGE.height} rows"):
+            read(whole[:place] + bytes(other) + whole[place:])
+
+
 def test_webp_is_read_without_its_last_additions() -> None:
     exif = Image.Exif()
     exif[0x010E] = "words " * 9

@@ -98,6 +98,10 @@ def gif_of_cleared_tables() -> bytes:
     return head + struct.pack("<cHHHHBB", b",", 0, 0, 64, 48, 0, 11) + blocks + b"\0;"
 
 
+GIF = encoded(IMAGE.quantize(32), "GIF")
+GIF_CANVAS = GIF[:6] + (1088).to_bytes(2, "little") + (30_493).to_bytes(2, "little") + GIF[10:]
+GIF_OUTSIDE = GIF.replace(b"," + bytes(4), b",\0\0\0\x77", 1)
+GIF_OUTSIDE = GIF_CANVAS[:8] + b"\x30\0" + GIF_OUTSIDE[10:]
 STRIP = {256: (SIDE,), 257: (SIDE,), 278: (SIDE,)}
 ROWS = {
     "JPEG": jpeg(),
@@ -114,6 +118,8 @@ OTHERS = {
     "TIFF of deflate": tiff_of("deflate", STRIP),
     "TIFF of fax": read_tags(encoded(IMAGE.convert("1"), "TIFF", compression="group3")).rewritten(STRIP),  # type: ignore[union-attr]  # noqa: E501
     "TIFF with a large tile": tiff_of("deflate", {322: (65_536,), 323: (65_536,)}, **TILE),
+    "GIF with a free canvas": GIF_CANVAS,
+    "GIF with a frame outside its canvas": GIF_OUTSIDE,
     "TIFF of overlapping tiles": tiff_of_tiles(60, 60, longer=1_500_000),
     "TIFF of many tiles": tiff_of_tiles(300, 300),
     "TIFF of many channels": tiff(NOISE, {277: ("I", 0xFFFFFFFF), 262: ("H", 8)}),
