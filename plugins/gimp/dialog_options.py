@@ -190,9 +190,9 @@ _ARGUMENTS = (
     _choice(
         "style_loss",
         "Compare st_yles by",
-        "How the picture's style is compared with the painting's: by the means and covariances of "
-        "the network's features, with the painting's palette, or by Gatys' Gram matrices.",
-        {"w2": "Means and covariances", "gram": "Gram matrices"},
+        "How the picture's style is compared with the painting's: by Gatys' Gram matrices, or by "
+        "means and covariances (Wasserstein), which take more of the painting's palette.",
+        {"gram": "Gram matrices", "w2": "Means and covariances"},
         advanced=True,
     ),
     _number(

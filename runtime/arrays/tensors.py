@@ -73,7 +73,13 @@ class TensorArrays:
         return array.to(like.dtype)
 
     def eigh(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
-        values, vectors = torch.linalg.eigh(matrix)
+        # LAPACK would wake all threads for each of its many small products: six times as slow.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            values, vectors = torch.linalg.eigh(matrix)
+        finally:
+            torch.set_num_threads(threads)
         return values, vectors
 
     def stack(self, numbers: Sequence[Tensor | float], like: Tensor) -> Tensor:

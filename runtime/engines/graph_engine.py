@@ -157,7 +157,7 @@ class GraphEngine:
         pass
 
     def nodes_by_provider(self) -> dict[str, int]:
-        return self.session.nodes_by_provider()
+        return (self._tile or self.session).nodes_by_provider()
 
     def release(self) -> None:
         self.features.release()

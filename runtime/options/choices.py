@@ -15,7 +15,7 @@ __all__ = [
 
 ENGINES = ("auto", "onnx", "torch", "graph")
 OPTIMIZERS = ("adam", "lbfgs")
-STYLE_LOSSES = ("w2", "gram")
+STYLE_LOSSES = ("gram", "w2")
 INITS = ("content", "noise", "gray")
 COLORS = ("style", "content", "match-style", "match-content")
 MATCHES = ("covariance", "histogram")

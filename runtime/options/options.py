@@ -158,9 +158,9 @@ class StylizeOptions:
     """Layers of the content loss and their weights."""
 
     style_loss: str = option_field(
-        "w2",
-        "How styles are compared: w2, the Wasserstein distance of the layers' means and "
-        "covariances, or gram, Gatys' Gram matrices.",
+        "gram",
+        "How styles are compared: gram, by Gatys' Gram matrices, or w2, by the Wasserstein distance "
+        "of means and covariances, which takes more of the painting's palette.",
         group=LOOK,
         choices=STYLE_LOSSES,
     )

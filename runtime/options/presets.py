@@ -43,7 +43,6 @@ PRESETS: Mapping[str, Preset] = {
             "content_weight": 1.0,
             "tv_weight": 0.0,
             "style_weight": 3.0,
-            "style_loss": "gram",
             "relative": False,
             "gram_mean": False,
             "optimizer": "adam",

@@ -143,6 +143,7 @@ def choose_engine(
         precision=target.precision,
         threads=target.threads,
         pooling=options.pooling,
+        style_loss=options.style_loss,
         deepest=options.spec.taps[-1],
         versions=versions() | compiler_versions(),
         loops=kernels_fingerprint(),
