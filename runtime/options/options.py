@@ -159,8 +159,8 @@ class StylizeOptions:
 
     style_loss: str = option_field(
         "gram",
-        "How styles are compared: gram, by Gatys' Gram matrices, or w2, by the Wasserstein distance "
-        "of means and covariances, which takes more of the painting's palette.",
+        "How styles are compared: by Gatys' Gram matrices, or by w2, the Wasserstein distance of "
+        "means and covariances, which takes more of the painting's palette.",
         group=LOOK,
         choices=STYLE_LOSSES,
     )
