@@ -41,7 +41,7 @@ __all__ = [
     "write_checkpoint",
 ]
 
-_FORMAT = 5
+_FORMAT = 6
 _LOCAL_HEADER = 30
 """Bytes before the name of an archive's first file."""
 

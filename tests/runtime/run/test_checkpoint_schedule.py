@@ -120,8 +120,10 @@ def test_resuming_from_any_step_gives_the_same_picture(
         assert np.array_equal(gone_on(work, path), whole), path.name
 
 
-@pytest.mark.parametrize("more", [{"average": False, "keep": "last"}, {"history": 2}])
-def test_resuming_gives_the_same_picture_for_every_kept_image(
+@pytest.mark.parametrize(
+    "more", [{"average": False, "keep": "last"}, {"history": 2}, {"style_loss": "w2"}]
+)
+def test_resuming_gives_the_same_picture_for_other_options(
     more: dict[str, Any], tmp_path: Path
 ) -> None:
     work = transfer(**more, optimizer="lbfgs" if "history" in more else "adam")
