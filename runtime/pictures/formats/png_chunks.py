@@ -10,7 +10,7 @@ from functools import cached_property
 
 __all__ = ["MAX_CHUNKS", "SIGNATURE", "Chunk", "pack_chunk", "read_chunks"]
 
-MAX_CHUNKS = 1 << 19
+MAX_CHUNKS = 1 << 18
 """Largest number of chunks that are read; a picture of this format's largest size has fewer."""
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measu
 
 NOISE = np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 MEMORY = 300 << 20
-SECONDS = 3.0
+SECONDS = 5.0
 
 RDF = (
     b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description>%s'
