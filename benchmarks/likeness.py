@@ -176,13 +176,7 @@ def _overshoot(pixels: Pixels, photo: Pixels) -> float:
 
 def _border(pixels: Pixels) -> float:
     lab = rgb2lab(pixels)
-    depth = np.minimum.reduce(
-        [
-            np.arange(lab.shape[0])[:, None] + 0 * np.arange(lab.shape[1]),
-            np.arange(lab.shape[0])[::-1, None] + 0 * np.arange(lab.shape[1]),
-            0 * np.arange(lab.shape[0])[:, None] + np.arange(lab.shape[1]),
-            0 * np.arange(lab.shape[0])[:, None] + np.arange(lab.shape[1])[::-1],
-        ]
-    )
+    rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in lab.shape[:2])
+    depth = np.minimum(rows[:, None], columns)
     outer, next_ = lab[depth < 4], lab[(depth >= 4) & (depth < 12)]
     return float(np.linalg.norm(outer.mean(0) - next_.mean(0)))

@@ -215,7 +215,9 @@ def tile_inputs(accumulator: LossAccumulator, tile: Tile, arrays: Arrays) -> dic
     for layer in in_network_order(objective.weights.style_layers):
         pull = accumulator.pulls[layer]
         found[pull_input(layer)] = pull.factor
-        shift = pull.factor[0] * 0 if pull.shift is None else pull.shift
+        shift = pull.shift
+        if shift is None:
+            shift = arrays.zeros((len(pull.factor),), pull.factor)
         found[shift_input(layer)] = shift[None, :, None, None]
     if factors:
         found[CONTENT_FACTORS] = np.array(factors, np.float32)

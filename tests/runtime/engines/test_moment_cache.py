@@ -121,6 +121,10 @@ def test_next_picture_reuses_the_paintings_gram_matrices(
     kept = {name: values.clone() for name, values in shared.items()}
     Evaluation(engine).loss_and_gradient(photo(40, 32), again)
     assert all(np.array_equal(kept[name], shared[name]) for name in kept)
+    # Another loss reads other moments.
+    wasserstein = replace(weights, style_loss="w2")
+    objective_for(Evaluation(engine), wasserstein, photo(32, 40), painting(24, 48))
+    assert seen[-2:] == [(24, 48), (32, 40)]
     other, _ = objective_for(Evaluation(engine), weights, photo(32, 40), painting(24, 44))
     assert seen[-2:] == [(24, 44), (32, 40)]
     assert not np.array_equal(target_grams(other.styles[0])["relu1_1"], own["relu1_1"])
