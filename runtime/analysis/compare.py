@@ -14,6 +14,7 @@ from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.errors import OptionError, TooLargeError
 from nstrt.runtime.loss.content_and_style import ContentObserver
 from nstrt.runtime.loss.objective import Objective, moment_observer, style_target
+from nstrt.runtime.loss.style_statistics import StyleObserver
 from nstrt.runtime.loss.total_variation import total_variation
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.model.layers import shape_of
@@ -214,12 +215,14 @@ class _LossMeter:
         )
         contents = ContentObserver(self._weights.content_layers, scale.height, scale.width)
         self._observe(_batch(photo, *self._size), contents)
-        moments = moment_observer(self._weights)
-        self._observe(_batch(painting, *scale.styles[0]), moments)
+        seen = StyleObserver(self._weights)
+        self._observe(_batch(painting, *scale.styles[0]), seen)
+        style = seen.statistics()
         self._objective = Objective(
             weights=self._weights,
             contents=contents.values,
-            styles=(style_target(self._weights, moments.moments(mean=self._weights.gram_mean)),),
+            energies=style.energies,
+            styles=(style_target(self._weights, style.moments),),
         )
 
     def measure(self, picture: Picture) -> PictureLosses:
@@ -229,7 +232,7 @@ class _LossMeter:
         observer = moment_observer(weights)
         self._observe(image, ObserverGroup(contents, observer))
         content_terms = self._objective.content_terms(contents.values)
-        moments = observer.moments(mean=weights.gram_mean)
+        moments = observer.moments()
         (style_terms,) = self._objective.style_terms(moments)
         shares = weights.normalized(weights.content_layers)
         content = sum(share * content_terms[layer] for layer, share in shares.items())

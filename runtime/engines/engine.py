@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from nstrt.runtime.arrays import Array, Arrays
-from nstrt.runtime.engines.moment_cache import MomentCache
+from nstrt.runtime.engines.style_cache import StyleCache
 from nstrt.runtime.system.cancellation import Interrupt
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Engine(Protocol):
     A run puts its own here.
     """
 
-    targets: MomentCache
+    targets: StyleCache
     """Moments of paintings, kept for the next run."""
 
     supports_sections: bool

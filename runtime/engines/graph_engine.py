@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines.engine import StepFunction
-from nstrt.runtime.engines.moment_cache import MomentCache
+from nstrt.runtime.engines.style_cache import StyleCache
 from nstrt.runtime.loss.content_and_style import LossAccumulator
 from nstrt.runtime.loss.gram import GramTarget
 from nstrt.runtime.loss.objective import Objective
@@ -64,7 +64,7 @@ class GraphEngine:
         self.arrays = arrays
         self.weights = features.weights
         self.interrupt = Interrupt()
-        self.targets: MomentCache = MomentCache()
+        self.targets: StyleCache = StyleCache()
         self._open_step, self._open_tile = step, tile
         self._step: Session | None = None
         self._tile: Session | None = None
@@ -182,8 +182,8 @@ def step_inputs(objective: Objective, height: int, width: int) -> dict[str, Arra
     for layer in contents:
         target = objective.contents[layer]
         found[target_input(layer)] = target[None]
-        energy = float(objective.content_energies[layer])
-        share = content_weights[layer] / math.prod(target.shape) / energy
+        share = content_weights[layer] / math.prod(target.shape)
+        share /= objective.content_energies[layer]
         shares[CONTENT_SHARES].append(share)
     for layer in styles:
         target = style.layers[layer]

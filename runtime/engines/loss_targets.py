@@ -1,40 +1,44 @@
-"""Targets of the loss: moments of paintings, features of the photo."""
+"""Targets of the loss: statistics of paintings, features of the photo."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-from nstrt.runtime.arrays import Array
+from nstrt.runtime.arrays import Array, Mask
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.moment_cache import MomentKey
+from nstrt.runtime.engines.style_cache import StyleKey
 from nstrt.runtime.kernels.compiled import is_large
 from nstrt.runtime.loss.content_and_style import ContentObserver
 from nstrt.runtime.loss.guidance import Guidance, RegionGuidance
 from nstrt.runtime.loss.moments import Moments
 from nstrt.runtime.loss.objective import LossWeights, Objective, moment_observer, style_target
+from nstrt.runtime.loss.style_statistics import StyleObserver, StyleStatistics
 from nstrt.runtime.loss.temporal import TemporalLoss
 from nstrt.runtime.network.feature_observer import ObserverGroup
 
-__all__ = ["build_objective", "objective_for", "style_moments"]
+__all__ = ["build_objective", "objective_for", "style_statistics"]
 
 
-def style_moments(
-    evaluation: Evaluation, weights: LossWeights, painting: Array
-) -> Mapping[str, Moments]:
-    """Moments of a painting by layer, from the engine's cache if they are there; read-only."""
-    layers = tuple(weights.style_layers)
-    if not layers:
-        return {}
+def style_statistics(
+    evaluation: Evaluation, weights: LossWeights, painting: Array, mask: Mask | None = None
+) -> StyleStatistics:
+    """Statistics of a painting, from the engine's cache if they are there; read-only.
 
-    def compute() -> dict[str, Moments]:
-        observer = moment_observer(weights)
+    ``mask``, height x width in 0..1, says how much each of its pixels counts.
+    """
+    arrays = evaluation.engine.arrays
+
+    def compute() -> StyleStatistics:
+        guide = None if mask is None else RegionGuidance.of(mask, weights.layers, arrays)
+        observer = StyleObserver(weights, guide)
         evaluation.extract_features(painting, observer)
-        return observer.moments(mean=weights.gram_mean)
+        return observer.statistics()
 
-    key = MomentKey(
-        painting=MomentKey.digest(evaluation.engine.arrays.to_numpy(painting)),
-        layers=layers,
+    key = StyleKey(
+        painting=StyleKey.digest(arrays.to_numpy(painting), mask),
+        content_layers=tuple(weights.content_layers),
+        style_layers=tuple(weights.style_layers),
         loss=weights.style_loss,
         mean=weights.gram_mean,
         tile=evaluation.tile,
@@ -46,14 +50,14 @@ def build_objective(
     evaluation: Evaluation,
     weights: LossWeights,
     photo: Array,
-    paintings: Sequence[Mapping[str, Moments]],
+    paintings: Sequence[StyleStatistics],
     guidance: Guidance | None = None,
     temporal: TemporalLoss | None = None,
 ) -> tuple[Objective, float]:
     """Measure the content targets of ``photo`` and assemble the objective of one scale.
 
-    ``paintings`` has moments for each of the guidance's regions, in their order; without regions,
-    for the whole image. Returns the objective and the style loss of the photo itself.
+    ``paintings`` has statistics for each of the guidance's regions, in their order; without
+    regions, for the whole image. Returns the objective and the style loss of the photo itself.
     """
     guidance = guidance or Guidance()
     guides: Sequence[RegionGuidance | None] = guidance.guides or [None]
@@ -65,16 +69,21 @@ def build_objective(
         contents=contents.values,
         styles=tuple(
             style_target(
-                weights, moments if guide is None else _in_region(weights, moments, guide), guide
+                weights,
+                style.moments if guide is None else _in_region(weights, style.moments, guide),
+                guide,
             )
-            for moments, guide in zip(paintings, guides, strict=True)
+            for style, guide in zip(paintings, guides, strict=True)
         ),
+        energies=StyleStatistics.blend(
+            paintings, [1.0 if guide is None else guide.share for guide in guides]
+        ).energies,
         protection=guidance.protection,
         overlay=guidance.overlay,
         temporal=temporal,
         large=is_large(*photo.shape[2:]),
     )
-    baseline = [observer.moments(mean=weights.gram_mean) for observer in observers]
+    baseline = [observer.moments() for observer in observers]
     return objective, objective.style_loss(*baseline)
 
 
@@ -83,7 +92,7 @@ def objective_for(
 ) -> tuple[Objective, float]:
     """As :func:`build_objective`, for one painting without regions."""
     return build_objective(
-        evaluation, weights, photo, [style_moments(evaluation, weights, painting)]
+        evaluation, weights, photo, [style_statistics(evaluation, weights, painting)]
     )
 
 

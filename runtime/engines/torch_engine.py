@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.engine import StepFunction
-from nstrt.runtime.engines.moment_cache import MomentCache
+from nstrt.runtime.engines.style_cache import StyleCache
 from nstrt.runtime.kernels.cuda_graph import capture_cuda_graph
 from nstrt.runtime.loss.content_and_style import LossAccumulator
 from nstrt.runtime.loss.objective import Objective
@@ -42,7 +42,7 @@ class TorchEngine:
         self.weights = vgg.weights
         self.taps = vgg.taps
         self.interrupt = Interrupt()
-        self.targets: MomentCache = MomentCache()
+        self.targets: StyleCache = StyleCache()
         self.network = BandedNetwork(vgg, precision=precision, key=key)
 
     @property

@@ -8,7 +8,7 @@ with a guidance channel T
 
     dS_l / dF = share * T * (D (T * F) + b T) / sum(T^2)
 
-and the content loss's is 2 (F - P) / (numbers * mean(P^2)), times their weights.
+and the content loss's is 2 (F - P) / (numbers * mean(Q^2)), times their weights.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class _StyleAccumulator:
         weights = self._weights
         shares = weights.normalized(weights.style_layers)
         style: Array = 0.0
-        for layer, moments in self.observer.moments(mean=weights.gram_mean).items():
+        for layer, moments in self.observer.moments().items():
             loss, pull = self._style.layers[layer].loss_and_pull(moments)
             share = self._style.share * shares[layer]
             style = style + share * loss

@@ -52,6 +52,7 @@ class MomentObserver:
     """Sums the moments of an image's features, or of the region of ``guide``.
 
     With a guidance channel T, positions count by T^2. ``means`` asks for first moments, too.
+    ``raw`` leaves second moments as sums over positions.
     """
 
     def __init__(
@@ -60,13 +61,14 @@ class MomentObserver:
         guide: RegionGuidance | None = None,
         *,
         means: bool = False,
+        raw: bool = False,
         large: bool = False,
     ) -> None:
         self.large = large
         """Compiled kernels pay for their loading."""
         self.layers = tuple(name for name in layers if guide is None or name in guide.values)
         """Layers to observe; a region that is empty at a layer leaves it out."""
-        self._guide = guide
+        self._guide, self._raw = guide, raw
         self._products: dict[str, GramSum] = {}
         self._sums: dict[str, Array] | None = {} if means else None
         self._positions: dict[str, float] = (
@@ -105,13 +107,13 @@ class MomentObserver:
         """Positions of a layer observed so far; in a region, the sum of T^2."""
         return self._positions[layer]
 
-    def moments(self, *, mean: bool = True) -> dict[str, Moments]:
-        """Moments by layer; without ``mean``, second moments are sums over positions."""
+    def moments(self) -> dict[str, Moments]:
+        """Moments by layer."""
         found = {}
         for layer, product in self._products.items():
             positions, second = self._positions[layer], product.matrix()
             found[layer] = Moments(
-                second=second / positions if mean else second,
+                second=second if self._raw else second / positions,
                 mean=None if self._sums is None else self._sums[layer] / positions,
             )
         return found

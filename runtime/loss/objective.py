@@ -1,8 +1,8 @@
 """Content, style and total variation losses (Gatys, Ecker and Bethge, 2016), and their sum.
 
-For a layer l with features F (channels x positions) and content target P::
+For a layer l with features F (channels x positions), the photo's P and the painting's Q::
 
-    content    C_l = mean((F - P)^2) / mean(P^2)
+    content    C_l = mean((F - P)^2) / mean(Q^2)
     style      S_l = the Wasserstein or Gram loss of F's moments over positions, see ``wasserstein``
                      and ``gram``
     total      content_weight * sum c_l C_l + style_weight * sum s_l S_l + tv_weight * TV
@@ -12,15 +12,16 @@ Style Transfer*, section 4), and content weights W where the photo is protected:
 
     moments  m_r = sum(T_r^2 F) / sum(T_r^2),   G_r = (T_r * F) (T_r * F)' / sum(T_r^2)
     style    S_l = sum over regions of share_r * the loss of m_r and G_r
-    content  C_l = mean(W * (F - P)^2) / mean(P^2)
+    content  C_l = mean(W * (F - P)^2) / mean(Q^2)
 
 T_r^2 is the region's mask at the layer, and share_r the mask's mean over the image. A small region
 so pulls each of its pixels as strongly as a large one. The target of
 several paintings has the mean of their moments, weighted by ``style_blend``.
 
-The denominators make a weight mean the same for every layer, size and set of weights. They have
-:data:`EPSILON` as their floor, and ``relative=False`` leaves them out to reproduce published
-formulas. ``total_variation`` and ``temporal`` have the other two terms.
+The denominators make a weight mean the same for every layer, size, set of weights, and pair of
+pictures: both losses are in units of the painting's features. They have :data:`EPSILON` as their
+floor, and ``relative=False`` leaves them out to reproduce published formulas.
+``total_variation`` and ``temporal`` have the other two terms.
 """
 
 from __future__ import annotations
@@ -126,7 +127,9 @@ def moment_observer(
     """An observer of the moments that the style loss compares; ``large`` as in
     :class:`Objective`."""
     means = weights.style_loss == "w2"
-    return MomentObserver(weights.style_layers, guide, means=means, large=large)
+    return MomentObserver(
+        weights.style_layers, guide, means=means, raw=not weights.gram_mean, large=large
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +141,9 @@ class Objective:
 
     contents: Mapping[str, Array]
     """P by layer: channels x height x width."""
+
+    energies: Mapping[str, Array]
+    """mean(Q^2) by content layer; of several regions, the mean by their shares."""
 
     styles: tuple[StyleTarget, ...]
     """One target for the whole image, or one for each region."""
@@ -160,9 +166,11 @@ class Objective:
         return self.weights.layers
 
     @cached_property
-    def content_energies(self) -> dict[str, Array]:
-        """Denominators of the content loss by layer: mean(P^2), or 1."""
-        return {layer: self._energy(target) for layer, target in self.contents.items()}
+    def content_energies(self) -> dict[str, float]:
+        """Denominators of the content loss by layer: mean(Q^2), or 1."""
+        if not self.weights.relative:
+            return dict.fromkeys(self.contents, 1.0)
+        return {layer: max(float(self.energies[layer]), EPSILON) for layer in self.contents}
 
     def content_terms(self, contents: Mapping[str, Array]) -> dict[str, float]:
         """C_l by layer, for an image with these features."""
@@ -186,14 +194,6 @@ class Objective:
             for style, terms in zip(self.styles, self.style_terms(*moments), strict=True)
             for layer, term in terms.items()
         )
-
-    def _energy(self, target: Array) -> Array:
-        if not self.weights.relative:
-            return 1.0
-        arrays = arrays_of(target)
-        # A dot product needs no memory of its own.
-        energy = arrays.to_double(arrays.dot(target, target)) / math.prod(target.shape)
-        return arrays.clamp_min(energy, EPSILON)
 
 
 def _mean_square(array: Array) -> Array:

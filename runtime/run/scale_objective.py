@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 from nstrt.runtime.arrays import Array, Arrays
 from nstrt.runtime.engines.evaluation import Evaluation
-from nstrt.runtime.engines.loss_targets import build_objective, style_moments
+from nstrt.runtime.engines.loss_targets import build_objective, style_statistics
 from nstrt.runtime.loss.guidance import (
     PROTECTION,
     RELIEF,
@@ -18,8 +16,8 @@ from nstrt.runtime.loss.guidance import (
     at_layers,
     is_empty,
 )
-from nstrt.runtime.loss.moments import Moments
 from nstrt.runtime.loss.objective import LossWeights, Objective
+from nstrt.runtime.loss.style_statistics import StyleStatistics
 from nstrt.runtime.loss.temporal import TemporalLoss
 from nstrt.runtime.pictures import resize
 from nstrt.runtime.planning.plan import Scale
@@ -36,28 +34,16 @@ def scale_objective(
     ``photo`` is 1 x 3 x height x width, of the scale's size.
     """
     arrays = evaluation.engine.arrays
-    moments = [
-        style_moments(evaluation, weights, resized(painting, *size, arrays))
+    paintings = [
+        style_statistics(evaluation, weights, resized(painting, *size, arrays))
         for painting, size in zip(inputs.paintings, scale.styles, strict=True)
     ]
-    blended = _blend(moments[: len(inputs.blend)], inputs.blend)
+    blended = StyleStatistics.blend(paintings[: len(inputs.blend)], inputs.blend)
     guidance, owners = _guidance(inputs, weights, scale, photo, arrays)
-    styles = [blended if owner is None else moments[owner] for owner in owners]
+    styles = [blended if owner is None else paintings[owner] for owner in owners]
     return build_objective(
         evaluation, weights, photo, styles, guidance, _temporal_loss(inputs, scale, arrays)
     )
-
-
-def _blend(
-    paintings: Sequence[Mapping[str, Moments]], blend: Sequence[float]
-) -> Mapping[str, Moments]:
-    """Moments of several paintings together."""
-    if len(paintings) == 1:
-        return paintings[0]
-    return {
-        layer: Moments.blend([painting[layer] for painting in paintings], blend)
-        for layer in paintings[0]
-    }
 
 
 def _guidance(

@@ -34,10 +34,10 @@ def gram_matrix(features: Tensor, *, mean: bool = True) -> Tensor:
     return product / flat.shape[1] if mean else product
 
 
-def content_loss(features: Tensor, target: Tensor, *, relative: bool = True) -> Tensor:
-    """mean((F - P)^2) / mean(P^2), a scalar."""
+def content_loss(features: Tensor, target: Tensor, style: Tensor | None = None) -> Tensor:
+    """mean((F - P)^2) / mean(Q^2), a scalar; without Q, not divided."""
     difference = (features.float() - target).square().mean()
-    return difference / target.square().mean().clamp_min(EPSILON) if relative else difference
+    return difference if style is None else difference / style.square().mean().clamp_min(EPSILON)
 
 
 def style_loss(gram: Tensor, target: Tensor, *, relative: bool = True) -> Tensor:

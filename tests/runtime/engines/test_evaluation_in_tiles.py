@@ -93,7 +93,10 @@ def thin_objective(engine: TorchEngine, photo: Tensor, layers: Sequence[str]) ->
         grams[name] = flat @ flat.T / flat.shape[1]
     contents = {name: content.values[name] for name in weights.content_layers}
     return Objective(
-        weights=weights, contents=contents, styles=(style_target(weights, gram_moments(grams)),)
+        weights=weights,
+        contents=contents,
+        energies={name: values.square().mean() for name, values in contents.items()},
+        styles=(style_target(weights, gram_moments(grams)),),
     )
 
 

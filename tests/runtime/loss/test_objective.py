@@ -17,7 +17,12 @@ from torch import Tensor
 from nstrt.runtime.loss.content_and_style import ContentObserver, LossAccumulator
 from nstrt.runtime.loss.layer_target import EPSILON
 from nstrt.runtime.loss.moments import MomentObserver
-from nstrt.runtime.loss.objective import LossWeights, Objective, style_target
+from nstrt.runtime.loss.objective import (
+    LossWeights,
+    Objective,
+    moment_observer,
+    style_target,
+)
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.loss.total_variation import add_total_variation_gradient, total_variation
 from nstrt.runtime.network.feature_observer import ObserverGroup
@@ -61,6 +66,14 @@ def looped_difference(found: Array, target: Array, *, relative: bool) -> float:
     return total / max(energy, EPSILON) if relative else total
 
 
+def looped_content(features: Tensor, target: Tensor, style: Tensor | None) -> float:
+    difference = looped_difference(double(features), double(target), relative=False)
+    if style is None:
+        return difference
+    squares = [float(value) ** 2 for value in double(style).flat]
+    return difference / max(sum(squares) / len(squares), EPSILON)
+
+
 def looped_tv(image: Array) -> float:
     _, channels, height, width = image.shape
     squares = []
@@ -87,9 +100,10 @@ def test_gram_is_the_product_of_channels_over_positions(
 def test_content_and_style_losses_are_mean_squares_over_the_targets_energy(
     shape: tuple[int, int, int], relative: bool
 ) -> None:
-    features, target = noise(*shape), noise(*shape, seed=1)
-    expected = looped_difference(double(features), double(target), relative=relative)
-    assert float(content_loss(features, target, relative=relative)) == pytest.approx(expected)
+    features, target, style = (noise(*shape, seed=seed) for seed in range(3))
+    expected = looped_content(features, target, style if relative else None)
+    found = content_loss(features, target, style if relative else None)
+    assert float(found) == pytest.approx(expected)
     gram, style = gram_matrix(features), gram_matrix(target)
     expected = looped_difference(double(gram), double(style), relative=relative)
     assert float(style_loss(gram, style, relative=relative)) == pytest.approx(expected)
@@ -128,9 +142,9 @@ def test_total_variation_of_one_edge_is_counted_by_hand() -> None:
 
 def test_a_zero_target_does_not_divide_by_zero() -> None:
     black = torch.zeros(1, 2, 3, 3)
-    assert float(content_loss(black, black)) == 0
+    assert float(content_loss(black, black, black)) == 0
     assert float(style_loss(gram_matrix(black), gram_matrix(black))) == 0
-    assert float(content_loss(black + 1e-3, black)) == pytest.approx(1e-6 / EPSILON)
+    assert float(content_loss(black + 1e-3, black, black)) == pytest.approx(1e-6 / EPSILON)
 
 
 @given(shapes)
@@ -190,6 +204,7 @@ def objective_of(
     return Objective(
         weights=weights,
         contents={name: content[name][0] for name in weights.content_layers},
+        energies={name: style[name].double().square().mean() for name in weights.content_layers},
         styles=(
             style_target(
                 weights,
@@ -231,7 +246,7 @@ def test_total_loss_is_the_weighted_sum_of_its_terms(
     content = sum(
         weight
         / (4.0 if relative else 1.0)
-        * looped_difference(double(FEATURES[name]), double(CONTENT[name]), relative=relative)
+        * looped_content(FEATURES[name], CONTENT[name], STYLE[name] if relative else None)
         for name, weight in WEIGHTS["content_layers"].items()
     )
     style = sum(
@@ -261,7 +276,8 @@ def plainly(
         return flat @ flat.T / (flat.shape[1] if weights.gram_mean else 1)
 
     content = sum(
-        weight * content_loss(features[name], CONTENT[name].to(dtype), relative=relative)
+        weight
+        * content_loss(features[name], CONTENT[name].to(dtype), STYLE[name] if relative else None)
         for name, weight in weights.normalized(weights.content_layers).items()
     )
     style = sum(
@@ -421,9 +437,9 @@ def test_zero_targets_do_not_divide_by_zero() -> None:
 def test_style_loss_of_gram_matrices_matches_the_accumulated_one(gram_mean: bool) -> None:
     weights = LossWeights(**WEIGHTS, gram_mean=gram_mean)
     objective = objective_of(weights, CONTENT, STYLE)
-    own = MomentObserver(weights.style_layers)
+    own = moment_observer(weights)
     show(own, FEATURES)
-    found = objective.style_loss(own.moments(mean=gram_mean))
+    found = objective.style_loss(own.moments())
     assert found == pytest.approx(terms_of(objective, IMAGE, FEATURES).style)
 
 
@@ -446,9 +462,9 @@ def test_objective_lists_each_layer_once() -> None:
 @in_any_pieces
 @pytest.mark.parametrize("mean", [True, False])
 def test_moment_observer_sums_pieces(pieces: Pieces, mean: bool) -> None:
-    grams = MomentObserver(("one", "three"))
+    grams = MomentObserver(("one", "three"), raw=not mean)
     show(grams, FEATURES, pieces)
-    found = {name: each.second for name, each in grams.moments(mean=mean).items()}
+    found = {name: each.second for name, each in grams.moments().items()}
     assert set(found) == {"one", "three"}
     for name, gram in found.items():
         assert np.allclose(double(gram), looped_gram(double(FEATURES[name]), mean=mean), atol=1e-5)
@@ -458,18 +474,16 @@ def test_moment_observer_sums_pieces(pieces: Pieces, mean: bool) -> None:
 def test_moment_observer_matches_the_matrix_product_over_many_positions() -> None:
     """They are added up in pieces; the last one is shorter."""
     features = noise(6, 71, 67)
-    grams = MomentObserver(("one",))
+    grams = MomentObserver(("one",), raw=True)
     grams.observe("one", features[0], 0)
     flat = features.double()[0].flatten(1)
-    assert torch.allclose(
-        grams.moments(mean=False)["one"].second.double(), flat @ flat.T, rtol=1e-5
-    )
+    assert torch.allclose(grams.moments()["one"].second.double(), flat @ flat.T, rtol=1e-5)
 
 
 def test_moment_observer_sums_half_precision_in_single() -> None:
-    grams = MomentObserver(("one",))
+    grams = MomentObserver(("one",), raw=True)
     grams.observe("one", torch.full((2, 32, 32), 100.0, dtype=torch.float16), 0)
-    found = grams.moments(mean=False)["one"].second
+    found = grams.moments()["one"].second
     assert found.dtype == torch.float32
     assert found[0, 0] == pytest.approx(1e4 * 1024)  # far above half precision's 65504
 

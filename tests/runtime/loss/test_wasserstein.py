@@ -229,6 +229,7 @@ def test_loss_and_gradient_of_regions_match_autograd(
     objective = Objective(
         weights=weights,
         contents={},
+        energies={},
         styles=tuple(
             style_target(weights, {"one": raw_moments(style)}, guide)
             for style, guide in zip(styles, guides, strict=True)

@@ -10,10 +10,11 @@ import pytest
 
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.loss_targets import objective_for
-from nstrt.runtime.engines.moment_cache import MomentCache, MomentKey
+from nstrt.runtime.engines.style_cache import StyleCache, StyleKey
 from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.loss.moments import Moments
 from nstrt.runtime.loss.objective import LossWeights
+from nstrt.runtime.loss.style_statistics import StyleStatistics
 from nstrt.runtime.network.vgg import read_vgg
 
 from support.formulas import target_grams
@@ -21,18 +22,26 @@ from support.formulas import target_grams
 if TYPE_CHECKING:
     from support import Crop, Network
 
-KEY = MomentKey(painting="p", layers=("relu1_1",), loss="gram", mean=True, tile=None)
+KEY = StyleKey(
+    painting="p",
+    content_layers=("relu2_2",),
+    style_layers=("relu1_1",),
+    loss="gram",
+    mean=True,
+    tile=None,
+)
 
 
-def gram(side: int) -> dict[str, Moments]:
-    return {"relu1_1": Moments(second=np.zeros((side, side), np.float32))}
+def gram(side: int) -> StyleStatistics:
+    moments = Moments(second=np.zeros((side, side), np.float32))
+    return StyleStatistics(moments={"relu1_1": moments}, energies={})
 
 
 def test_gram_matrices_are_computed_once_for_each_key() -> None:
-    targets: MomentCache = MomentCache()
+    targets: StyleCache = StyleCache()
     asked = []
 
-    def compute() -> dict[str, Moments]:
+    def compute() -> StyleStatistics:
         asked.append(1)
         return gram(8)
 
@@ -41,7 +50,8 @@ def test_gram_matrices_are_computed_once_for_each_key() -> None:
     assert len(asked) == 1
     others = [
         replace(KEY, painting="q"),
-        replace(KEY, layers=("relu2_1",)),
+        replace(KEY, style_layers=("relu2_1",)),
+        replace(KEY, content_layers=("relu3_2",)),
         replace(KEY, loss="w2"),
         replace(KEY, mean=False),
         replace(KEY, tile=256),
@@ -55,17 +65,20 @@ def test_gram_matrices_are_computed_once_for_each_key() -> None:
 
 def test_the_size_of_a_painting_is_part_of_its_digest() -> None:
     values = np.linspace(0, 1, 48, dtype=np.float32)
-    wide, high = (MomentKey.digest(values.reshape(shape)) for shape in ((4, 4, 3), (2, 8, 3)))
+    wide, high = (StyleKey.digest(values.reshape(shape)) for shape in ((4, 4, 3), (2, 8, 3)))
     assert wide != high
-    assert MomentKey.digest(values.reshape(4, 4, 3).copy()) == wide
+    assert StyleKey.digest(values.reshape(4, 4, 3).copy()) == wide
     # A view of the same values in another order in memory.
     turned = np.asfortranarray(values.reshape(4, 4, 3))
-    assert MomentKey.digest(turned) == wide
+    assert StyleKey.digest(turned) == wide
+    mask = np.ones((4, 4), np.float32)
+    digests = {StyleKey.digest(values, each) for each in (None, mask, mask.reshape(2, 8))}
+    assert len(digests) == 3
 
 
 def test_least_recently_used_entries_are_dropped_first() -> None:
-    one = gram(8)["relu1_1"].nbytes
-    targets: MomentCache = MomentCache(max_bytes=2 * one)
+    one = gram(8).nbytes
+    targets: StyleCache = StyleCache(max_bytes=2 * one)
     a, b, c = (replace(KEY, painting=name) for name in "abc")
     kept = targets.obtain(a, lambda: gram(8))
     targets.obtain(b, lambda: gram(8))
@@ -74,23 +87,21 @@ def test_least_recently_used_entries_are_dropped_first() -> None:
     assert targets.nbytes == 2 * one
     assert targets.obtain(a, lambda: gram(8)) is kept
     # More than fits at all is given, and not kept.
-    assert targets.obtain(replace(KEY, painting="d"), lambda: gram(64))["relu1_1"].second.shape == (
-        64,
-        64,
-    )
+    large = targets.obtain(replace(KEY, painting="d"), lambda: gram(64))
+    assert large.moments["relu1_1"].second.shape == (64, 64)
     assert targets.nbytes <= 2 * one
 
 
 def test_failed_computations_are_not_cached() -> None:
-    targets: MomentCache = MomentCache()
+    targets: StyleCache = StyleCache()
 
-    def failing() -> dict[str, np.ndarray]:
+    def failing() -> StyleStatistics:
         raise MemoryError
 
     with pytest.raises(MemoryError):
         targets.obtain(KEY, failing)
     assert len(targets) == 0
-    assert targets.obtain(KEY, lambda: gram(4))["relu1_1"].second.shape == (4, 4)
+    assert targets.obtain(KEY, lambda: gram(4)).moments["relu1_1"].second.shape == (4, 4)
 
 
 def test_next_picture_reuses_the_paintings_gram_matrices(
