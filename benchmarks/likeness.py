@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, gaussian_filter, sobel, uniform_filter
+from scipy.ndimage import gaussian_filter, map_coordinates, sobel, uniform_filter
 from skimage.color import rgb2lab
 from skimage.metrics import structural_similarity
 
@@ -25,12 +26,15 @@ Pixels = NDArray[np.float32]
 UNSEEN_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_2")
 """Layers of VGG19 that no program's loss reads."""
 
-_PERIODS = (2, 4, 8)
-"""Pixels between the lines of a woven grid: the strides of the first poolings."""
+_WINDOW, _PERIOD = 32, 4
+"""Pixels of the windows of spectra, and between the lines of a woven grid: two poolings."""
 
 _DIRECTIONS, _QUANTILES = 64, 256
 _FLAT, _STRONG = 0.3, 0.95
 """Quantiles of the photo's gradient below which it is flat, and above which an edge is strong."""
+
+_EVEN = 4.0
+"""Standard deviation of L* beside an edge below which the photo is flat there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +51,13 @@ class Likeness:
     """Sliced Wasserstein distance of colours to the painting, in CIE Lab; 0 is its palette."""
 
     grid: float
-    """Height of spectral peaks at periods of 2, 4 and 8 pixels, over the painting's own."""
+    """Spectral power at a period of 4 pixels over that beside it, less the painting's own ratio."""
 
     grain: float
-    """High-pass energy where the photo is flat, over the painting's own in its flattest parts."""
+    """Finest colour differences where the photo is flat, over the painting's in its flat parts."""
 
     halo: float
-    """Overshoot of lightness beside the photo's strong edges, in units of L*."""
+    """Brightening beside edges, on their bright side where the photo is flat, in units of L*."""
 
     border: float
     """Colour difference of the outer 4 pixels and the next 8, less the photo's, in units of Lab."""
@@ -79,9 +83,9 @@ def measure(result: Pixels, reference: Reference) -> Likeness:
         kept=kept(result, photo),
         taken=reference.taken(result),
         palette=palette_distance(result, painting),
-        grid=_grid(result) / _grid(painting),
+        grid=_grid(result) - _grid(painting),
         grain=_grain(result, photo) / _grain(painting, painting),
-        halo=_overshoot(result, photo) - _overshoot(photo, photo),
+        halo=_halo(result, photo),
         border=_border(result) - _border(photo),
     )
 
@@ -136,42 +140,48 @@ def _gradient(lightness: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _grid(pixels: Pixels) -> float:
-    """Largest peak of a period over its neighbours in the spectra of rows and of columns."""
-    lightness, peaks = _lightness(pixels), []
-    for axis in (0, 1):
-        lines = np.moveaxis(lightness, axis, -1)
-        length = lines.shape[1] // 8 * 8
-        lines = lines[:, :length] - lines[:, :length].mean(1, keepdims=True)
-        power = (np.abs(np.fft.rfft(lines * np.hanning(length))) ** 2).mean(0)
-        for period in _PERIODS:
-            peak = length // period
-            near = np.r_[power[max(1, peak - 9) : peak - 2], power[peak + 3 : peak + 10]]
-            peaks.append(power[peak - 1 : peak + 2].max() / np.median(near))
-    return float(np.exp(np.mean(np.log(peaks))))
+    """Power at the period over that of neighbouring periods, by rows and by columns.
+
+    The geometric mean over windows shows a faint pattern that is everywhere, as edges do not.
+    """
+    lightness, step = _lightness(pixels), _WINDOW // 4
+    windows = sliding_window_view(lightness, (_WINDOW, _WINDOW))[::step, ::step]
+    windows = windows.reshape(-1, _WINDOW, _WINDOW)
+    taper = np.hanning(_WINDOW + 1)[:_WINDOW]
+    windows = (windows - windows.mean((1, 2), keepdims=True)) * taper * taper[:, None]
+    power = np.log(np.abs(np.fft.rfft2(windows)) ** 2 + 1e-3).mean(0)
+    half, peak = _WINDOW // 2, _WINDOW // _PERIOD
+    ratios = []
+    for lines in (power[: half + 1], power[: half + 1].T):
+        near = lines[[peak - 3, peak - 2, peak + 2, peak + 3]].mean()
+        ratios.append(lines[peak].mean() - near)
+    return float(np.exp(np.mean(ratios)))
 
 
 def _grain(pixels: Pixels, photo: Pixels) -> float:
-    """Root mean square of the finest details where ``photo`` is flat, in units of Lab."""
-    lab = rgb2lab(pixels)
-    fine = lab - gaussian_filter(lab, (1, 1, 0))
+    """Root mean square of the finest differences of a* and b* where ``photo`` is flat."""
+    chroma = rgb2lab(pixels)[..., 1:]
+    fine = chroma - gaussian_filter(chroma, (1, 1, 0))
     activity = uniform_filter(_gradient(_lightness(photo)), 9)
     flat = activity <= np.quantile(activity, _FLAT)
     return float(np.sqrt((fine[flat] ** 2).sum(1).mean()))
 
 
-def _overshoot(pixels: Pixels, photo: Pixels) -> float:
-    """Lightness 2 to 6 pixels beside strong edges, on their bright side, over that farther away."""
-    base = gaussian_filter(_lightness(photo), 2)
-    edges = _gradient(base)
-    strong = edges >= np.quantile(edges, _STRONG)
-    bright = base > gaussian_filter(base, 8)
-    near = binary_dilation(strong, iterations=6) & ~binary_dilation(strong, iterations=2) & bright
-    far = binary_dilation(strong, iterations=16) & ~binary_dilation(strong, iterations=9)
-    light = _lightness(pixels)
-    weights = gaussian_filter(far.astype(float), 8)
-    around = gaussian_filter(np.where(far, light, 0.0), 8) / np.maximum(weights, 1e-6)
-    where = near & (weights > 0.05)
-    return float((light - around)[where].mean()) if where.any() else 0.0
+def _halo(pixels: Pixels, photo: Pixels) -> float:
+    """Lightness 2 to 5 pixels beside strong edges over that 6 to 12 pixels away."""
+    base = gaussian_filter(_lightness(photo), 1)
+    slopes = np.stack([sobel(base, 0), sobel(base, 1)])
+    steep = np.hypot(*slopes)
+    rows, columns = np.nonzero(steep >= np.quantile(steep, _STRONG))
+    normal = slopes[:, rows, columns] / steep[rows, columns]
+    places = np.stack([rows, columns])[:, :, None] + normal[:, :, None] * np.arange(2, 13)
+    before, after = (
+        map_coordinates(_lightness(each), places, order=1, mode="nearest")
+        for each in (photo, pixels)
+    )
+    flat = before.std(axis=1) < _EVEN
+    rise = after[flat, :4].mean(1) - after[flat, 4:].mean(1)
+    return float(np.median(rise)) if flat.any() else 0.0
 
 
 def _border(pixels: Pixels) -> float:

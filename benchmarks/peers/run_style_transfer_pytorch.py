@@ -20,11 +20,7 @@ def main() -> None:
     child.limit_threads()
     from PIL import Image
 
-    module = library(Path(child["checkout"]))
-    # torchvision_features() uses torchvision's function, which is replaced below.
-    network = types.SimpleNamespace(features=torchvision_features())
-    module.models.vgg19 = lambda **_: network
-    transfer = module.StyleTransfer(devices=[child["device"]])
+    transfer = transfer_of(Path(child["checkout"]), child["device"])
     content = Image.open(child["content"]).convert("RGB")
     style = Image.open(child["style"]).convert("RGB")
     child.ready()
@@ -38,6 +34,15 @@ def main() -> None:
         callback=lambda state: child.step(state.i, state.loss),
     )
     child.report("done")
+
+
+def transfer_of(checkout: Path, device: str) -> Any:
+    """Its class with the original weights."""
+    module = library(checkout)
+    # torchvision_features() uses torchvision's function, which is replaced below.
+    network = types.SimpleNamespace(features=torchvision_features())
+    module.models.vgg19 = lambda **_: network
+    return module.StyleTransfer(devices=[device])
 
 
 def library(checkout: Path) -> Any:

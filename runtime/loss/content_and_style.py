@@ -8,7 +8,7 @@ with a guidance channel T
 
     dS_l / dF = share * T * (D (T * F) + b T) / sum(T^2)
 
-and the content loss's is 2 (F - P) / (numbers * mean(Q^2)), times their weights.
+and the content loss's is 2 (F - P) / (numbers * sqrt(mean(P^2) mean(Q^2))), times their weights.
 """
 
 from __future__ import annotations

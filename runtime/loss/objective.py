@@ -2,7 +2,7 @@
 
 For a layer l with features F (channels x positions), the photo's P and the painting's Q::
 
-    content    C_l = mean((F - P)^2) / mean(Q^2)
+    content    C_l = mean((F - P)^2) / sqrt(mean(P^2) mean(Q^2))
     style      S_l = the Wasserstein or Gram loss of F's moments over positions, see ``wasserstein``
                      and ``gram``
     total      content_weight * sum c_l C_l + style_weight * sum s_l S_l + tv_weight * TV
@@ -12,15 +12,16 @@ Style Transfer*, section 4), and content weights W where the photo is protected:
 
     moments  m_r = sum(T_r^2 F) / sum(T_r^2),   G_r = (T_r * F) (T_r * F)' / sum(T_r^2)
     style    S_l = sum over regions of share_r * the loss of m_r and G_r
-    content  C_l = mean(W * (F - P)^2) / mean(Q^2)
+    content  C_l = mean(W * (F - P)^2) / sqrt(mean(P^2) mean(Q^2))
 
 T_r^2 is the region's mask at the layer, and share_r the mask's mean over the image. A small region
 so pulls each of its pixels as strongly as a large one. The target of
 several paintings has the mean of their moments, weighted by ``style_blend``.
 
-The denominators make a weight mean the same for every layer, size, set of weights, and pair of
-pictures: both losses are in units of the painting's features. They have :data:`EPSILON` as their
-floor, and ``relative=False`` leaves them out to reproduce published formulas.
+The denominators make a weight mean the same for every layer, size and set of weights. The content
+loss has the geometric mean of both pictures' energies. The style loss has the painting's units, so
+the photo's alone would hold smooth photos too tightly, and busy ones too loosely. Denominators are
+at least :data:`EPSILON`, and ``relative=False`` leaves them out to reproduce published formulas.
 ``total_variation`` and ``temporal`` have the other two terms.
 """
 
@@ -167,10 +168,13 @@ class Objective:
 
     @cached_property
     def content_energies(self) -> dict[str, float]:
-        """Denominators of the content loss by layer: mean(Q^2), or 1."""
+        """Denominators of the content loss by layer: sqrt(mean(P^2) mean(Q^2)), or 1."""
         if not self.weights.relative:
             return dict.fromkeys(self.contents, 1.0)
-        return {layer: max(float(self.energies[layer]), EPSILON) for layer in self.contents}
+        return {
+            layer: max(float(_mean_square(target) * self.energies[layer]) ** 0.5, EPSILON)
+            for layer, target in self.contents.items()
+        }
 
     def content_terms(self, contents: Mapping[str, Array]) -> dict[str, float]:
         """C_l by layer, for an image with these features."""

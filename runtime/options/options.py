@@ -22,7 +22,7 @@ from nstrt.runtime.options.choices import (
     RESTS,
     STYLE_LOSSES,
 )
-from nstrt.runtime.options.presets import ADAM_STEPS, PRESETS
+from nstrt.runtime.options.presets import PRESETS
 from nstrt.runtime.options.spec import MAX_WEIGHT, LayerWeights, OptionSpec, option_field, specs_of
 from nstrt.runtime.ort.providers import PRECISIONS, PROVIDERS
 from nstrt.runtime.system.words import spelled
@@ -430,13 +430,12 @@ class StylizeOptions:
     @property
     def schedule(self) -> tuple[int, ...]:
         """Steps from coarse to fine: ``iterations``, or the preset's."""
-        if self.iterations:
-            return self.iterations
-        preset = PRESETS[self.preset]
-        if self.optimizer == "adam" and preset.values.get("optimizer") != "adam":
-            # The preset counts steps of L-BFGS.
-            return tuple(ADAM_STEPS * steps for steps in preset.schedule)
-        return preset.schedule
+        return self.iterations or PRESETS[self.preset].schedule_of(self.optimizer)
+
+    @property
+    def frame_steps(self) -> int:
+        """Steps of a film's frames after the first: the last of ``iterations``, or the preset's."""
+        return (self.iterations or PRESETS[self.preset].frame_schedule_of(self.optimizer))[-1]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values by name, for a result's recipe."""

@@ -14,21 +14,40 @@ class Preset:
     """Steps and option values of one preset."""
 
     schedule: tuple[int, ...]
-    """Steps of the finest scales, the finest last; coarser scales take the first number."""
+    """Steps of the scales, the coarsest first; further scales take the last number.
+
+    A small picture is so painted as a large one is at its first scales."""
+
+    frame_steps: int
+    """Steps of a film's frames after the first, which start from the one before."""
 
     values: Mapping[str, Any]
     """Options that differ from the defaults."""
+
+    def schedule_of(self, optimizer: str) -> tuple[int, ...]:
+        """Steps of the scales with this optimiser."""
+        return tuple(self._factor(optimizer) * steps for steps in self.schedule)
+
+    def frame_schedule_of(self, optimizer: str) -> tuple[int, ...]:
+        """Steps of a film's frames with this optimiser."""
+        return (self._factor(optimizer) * self.frame_steps,)
+
+    def _factor(self, optimizer: str) -> int:
+        """Steps for one of the preset, which counts those of its own optimiser."""
+        own = self.values.get("optimizer", "lbfgs")
+        return ADAM_STEPS if (optimizer, own) == ("adam", "lbfgs") else 1
 
 
 ADAM_STEPS = 3
 """Steps of Adam for one step of L-BFGS, which lowers the loss more."""
 
 PRESETS: Mapping[str, Preset] = {
-    "fast": Preset(schedule=(60, 40, 25, 15), values={}),
-    "balanced": Preset(schedule=(100, 70, 50, 35), values={}),
-    "best": Preset(schedule=(200, 160, 120, 90), values={"history": 30}),
+    "fast": Preset(schedule=(30, 20, 15, 10, 8), frame_steps=15, values={}),
+    "balanced": Preset(schedule=(60, 40, 30, 20, 15), frame_steps=35, values={}),
+    "best": Preset(schedule=(200, 160, 120, 90, 60), frame_steps=90, values={"history": 30}),
     "classic": Preset(
         schedule=(300,),
+        frame_steps=300,
         values={
             "weights": "auto",
             "precision": "fp32",

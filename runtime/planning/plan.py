@@ -229,8 +229,7 @@ def plan_scales(
         width, height = _fit(photo, size / SCALE_RATIO**finer, square=options.square)
         if min(width, height) < LEAST_SIDE:
             raise OptionError(_too_small(options, photo, size, count))
-        # A schedule is aligned at its fine end; a single number covers all scales.
-        steps = schedule[max(0, len(schedule) - 1 - finer)]
+        steps = schedule[min(count - 1 - finer, len(schedule) - 1)]
         scales.append(
             Scale(
                 width=width,

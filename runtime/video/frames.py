@@ -56,6 +56,6 @@ class FrameWarper:
 
 
 def frame_options(options: StylizeOptions) -> StylizeOptions:
-    """The options of frames after the first: those of the finest scale alone."""
+    """The options of frames after the first: one scale, with the steps of a frame."""
     # Coarser scales would blur the warped start.
-    return replace(options, scales=1, iterations=options.schedule[-1:])
+    return replace(options, scales=1, iterations=(options.frame_steps,))

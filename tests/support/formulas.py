@@ -35,9 +35,12 @@ def gram_matrix(features: Tensor, *, mean: bool = True) -> Tensor:
 
 
 def content_loss(features: Tensor, target: Tensor, style: Tensor | None = None) -> Tensor:
-    """mean((F - P)^2) / mean(Q^2), a scalar; without Q, not divided."""
+    """mean((F - P)^2) / sqrt(mean(P^2) mean(Q^2)), a scalar; without Q, not divided."""
     difference = (features.float() - target).square().mean()
-    return difference if style is None else difference / style.square().mean().clamp_min(EPSILON)
+    if style is None:
+        return difference
+    energy = (target.square().mean() * style.square().mean()).sqrt()
+    return difference / energy.clamp_min(EPSILON)
 
 
 def style_loss(gram: Tensor, target: Tensor, *, relative: bool = True) -> Tensor:

@@ -70,8 +70,11 @@ def looped_content(features: Tensor, target: Tensor, style: Tensor | None) -> fl
     difference = looped_difference(double(features), double(target), relative=False)
     if style is None:
         return difference
-    squares = [float(value) ** 2 for value in double(style).flat]
-    return difference / max(sum(squares) / len(squares), EPSILON)
+    energy = 1.0
+    for picture in (target, style):
+        squares = [float(value) ** 2 for value in double(picture).flat]
+        energy *= (sum(squares) / len(squares)) ** 0.5
+    return difference / max(energy, EPSILON)
 
 
 def looped_tv(image: Array) -> float:

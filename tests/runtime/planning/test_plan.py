@@ -67,12 +67,13 @@ def test_result_is_never_larger_than_the_photo_unless_requested() -> None:
     assert scales_of((200, 100), size=300)[-1].width == 300
 
 
-def test_schedules_are_lined_up_at_the_fine_end() -> None:
-    photo = (1000, 1000)
-    by_preset = [s.iterations for s in scales_of(photo)]
-    schedule = StylizeOptions.of().schedule
-    assert by_preset[-len(schedule) :] == list(schedule)
-    assert set(by_preset[: -len(schedule)]) <= {schedule[0]}
+def test_a_small_picture_is_painted_as_a_large_one_begins() -> None:
+    photo, schedule = (1000, 1000), StylizeOptions.of().schedule
+    large = scales_of(photo, size=1448)
+    assert [s.iterations for s in large[: len(schedule)]] == list(schedule)
+    assert {s.iterations for s in large[len(schedule) :]} == {schedule[-1]}
+    for count, size in enumerate((128, 181, 256, 362, 512), 1):
+        assert scales_of(photo, size=size) == large[:count]
     assert [s.iterations for s in scales_of(photo, iterations=7)] == [7] * 5
     listed = scales_of(photo, iterations=(30, 20, 10))  # type: ignore[arg-type]
     assert [s.iterations for s in listed] == [30, 20, 10]

@@ -91,11 +91,13 @@ def test_a_frame_of_another_size_fails(tmp_path: Path) -> None:
     assert "one size" in second.reason
 
 
-def test_later_frames_have_the_options_of_the_finest_scale() -> None:
+def test_later_frames_have_one_scale_and_the_steps_of_a_frame() -> None:
     options = frame_options(StylizeOptions.of("balanced"))
     assert options.scales == 1
     assert options.schedule == (35,)
     assert frame_options(options) == options
+    assert frame_options(StylizeOptions.of("fast", optimizer="adam")).schedule == (45,)
+    assert frame_options(StylizeOptions.of(iterations=(9, 4))).schedule == (4,)
 
 
 def test_a_batch_of_frames_needs_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
