@@ -30,6 +30,7 @@ def objective() -> dict[str, Any]:
         "normalize": True,
         "pooling": "max",
         "padding": "zero",
+        "style_loss": "gram",
         "relative": False,
         "gram_mean": True,
         "content_layers": dict(CONTENT_LAYERS),

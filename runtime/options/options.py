@@ -14,12 +14,14 @@ from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec
 from nstrt.runtime.options.choices import (
     COLORS,
+    CONTENT_LAYERS,
     ENGINES,
     INITS,
     MATCHES,
     NAMED_WEIGHTS,
     OPTIMIZERS,
     RESTS,
+    STYLE_LAYERS,
     STYLE_LOSSES,
 )
 from nstrt.runtime.options.presets import PRESETS
@@ -109,7 +111,7 @@ class StylizeOptions:
     """Content outside all regions: ``style`` or ``photo``."""
 
     content_weight: float = option_field(
-        0.15,
+        0.1,
         "How much the photo counts; with style weight 1, from 0.03 (nearly all painting) to 1 "
         "(barely touched).",
         group=LOOK,
@@ -151,29 +153,31 @@ class StylizeOptions:
     """Scale of the style picture: its area is the content's area times the square."""
 
     content_layers: LayerWeights = option_field(
-        (("relu3_2", 1.0), ("relu4_2", 1.0)),
+        CONTENT_LAYERS,
         "Layers that hold the photo, with optional weights: relu4_2 or relu3_1,relu4_2:0.5.",
         group=LOOK,
     )
     """Layers of the content loss and their weights."""
 
     style_loss: str = option_field(
-        "gram",
-        "How styles are compared: by Gatys' Gram matrices, or by w2, the Wasserstein distance of "
-        "means and covariances, which takes more of the painting's palette.",
+        "w2",
+        "How styles are compared: by w2, the Wasserstein distance of means and covariances, which "
+        "takes the painting's whole palette, or by Gatys' Gram matrices.",
         group=LOOK,
         choices=STYLE_LOSSES,
     )
     """Loss of a style layer: ``w2`` or ``gram``."""
 
     style_layers: LayerWeights = option_field(
-        tuple((f"relu{block}_1", 1.0) for block in range(1, 6)),
-        "Layers that hold the painting, with optional weights.",
+        STYLE_LAYERS,
+        "Layers that hold the painting, with optional weights. Deep ones hold its figures.",
         group=LOOK,
     )
     """Layers of the style loss and their weights."""
 
-    pooling: str = option_field("max", "Pooling of the network.", group=LOOK, choices=POOLINGS)
+    pooling: str = option_field(
+        "avg", "Pooling of the network: max weaves a fine grid.", group=LOOK, choices=POOLINGS
+    )
     """Pooling of the network: :attr:`ModelSpec.pooling`."""
 
     padding: str = option_field(

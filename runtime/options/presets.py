@@ -57,6 +57,7 @@ PRESETS: Mapping[str, Preset] = {
             "size": 512,
             "square": True,
             "scales": 1,
+            "style_loss": "gram",
             "content_layers": tuple((f"relu{block}_1", 1.0) for block in range(2, 6)),
             "style_layers": tuple((f"relu{block}_1", 0.2) for block in range(2, 6)),
             "content_weight": 1.0,
