@@ -61,7 +61,7 @@ def _joined(sheet: Picture, large: list[tuple[int, Picture]], size: int) -> Pict
     joined = Image.new("RGB", (page.width + width + 12, page.height), "white")
     joined.paste(page, (0, 0))
     draw, font = ImageDraw.Draw(joined), ImageFont.load_default(15)
-    y = 44
+    y = 86
     for number, picture in large:
         joined.paste(picture.to_pillow(), (page.width, y))
         y += picture.height + 3

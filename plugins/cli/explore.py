@@ -131,7 +131,7 @@ def _plan_lines(exploration: Exploration, estimate: Estimate) -> Iterator[str]:
         f"{pages} sheet{'s' * (pages > 1)}."
     )
     yield cost_line(estimate.plan, estimate.seconds)
-    yield from enlargement_lines(estimate.plan, exploration.photo_size)
+    yield from enlargement_lines(estimate.plan, exploration.pictures[0].size)
     if estimate.seconds > LONG_SECONDS:
         yield (
             "That is more than ten minutes: fewer values, a smaller --size or --preset fast take "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -86,12 +86,16 @@ class Cell:
     options: StylizeOptions
     """Options of the small picture."""
 
-    flags: tuple[str, ...]
-    """Flags for ``nstrt stylize CONTENT STYLE -o RESULT`` that give this look at full size."""
+    full_size: Mapping[str, Any]
+    """Options that give this look at full size: those that vary, the seed, those of all cells."""
 
-    def command(self, content: str, style: str, output: str) -> str:
-        """The command line that paints this look at full size."""
-        return shlex.join(["nstrt", "stylize", content, style, "-o", output, *self.flags])
+    def command(
+        self, content: str, style: str, output: str, *, without: Collection[str] = ()
+    ) -> str:
+        """The command line that paints this look at full size, ``without`` some options."""
+        values = {name: value for name, value in self.full_size.items() if name not in without}
+        words = ["nstrt", "stylize", content, style, "-o", output, *format_flags(values)]
+        return shlex.join(words)
 
 
 class Exploration:
@@ -139,10 +143,11 @@ class Exploration:
         """Number of sheets."""
         return 1 + max(cell.page for cell in self.cells)
 
-    @property
-    def photo_size(self) -> tuple[int, int]:
-        """Width and height of the photo in pixels."""
-        return self._pictures[0].size
+    def varying(self, page: int = 0) -> tuple[str, ...]:
+        """Names of the options that differ among the cells of a sheet."""
+        changes = [cell.changes for cell in self.cells if cell.page == page]
+        names = [axis.option for axis in self.axes]
+        return tuple(name for name in names if len({values[name] for values in changes}) > 1)
 
     @property
     def stopped(self) -> bool:
@@ -155,7 +160,7 @@ class Exploration:
         self._cancel_run()
 
     @cached_property
-    def _pictures(self) -> tuple[Picture, Picture]:
+    def pictures(self) -> tuple[Picture, Picture]:
         """Photo and painting, decoded once for all cells."""
         content, style = self._sources
         return as_picture(content), as_picture(style)
@@ -169,7 +174,7 @@ class Exploration:
 
     def estimate(self) -> Estimate:
         """Seconds of all cells, and the plan of the one that takes most memory."""
-        content, style = self._pictures
+        content, style = self.pictures
         estimates = [
             self._transfer.with_options(cell.options).estimate(content.size, style.size)
             for cell in self.cells
@@ -180,7 +185,7 @@ class Exploration:
     def __iter__(self) -> Iterator[tuple[Cell, Event]]:
         from nstrt.runtime.system.cancellation import Interrupted
 
-        content, style = self._pictures
+        content, style = self.pictures
         for cell in self.cells:
             run = self._transfer.with_options(cell.options).run(content, style)
             self._cancel_run = run.cancel
@@ -234,11 +239,9 @@ def _cells(axes: Sequence[Axis], given: dict[str, Any], size: int) -> tuple[Cell
     ):
         changes = dict(zip(names, reversed(values), strict=True))
         cell_options = {**given, **changes}
-        # The flags of the axes come first, to be seen. The seed is explicit, so that a command
+        # The options of the axes come first, to be seen. The seed is explicit, so that a command
         # gives the same picture after a change of the default seed.
         seed = {"seed": StylizeOptions.of().seed}
-        shared = {name: value for name, value in cell_options.items() if name not in names}
-        flags = format_flags({**changes, **seed, **shared, **changes})
         page, row, column = _position(number - 1, [len(axis.values) for axis in axes])
         cells.append(
             Cell(
@@ -248,7 +251,7 @@ def _cells(axes: Sequence[Axis], given: dict[str, Any], size: int) -> tuple[Cell
                 column=column,
                 changes=changes,
                 options=StylizeOptions.of(**{**cell_options, "size": size, "original_size": False}),
-                flags=tuple(flags),
+                full_size={**changes, **seed, **cell_options},
             )
         )
     return tuple(cells)

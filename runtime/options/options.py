@@ -59,7 +59,9 @@ class StylizeOptions:
     """Long side of the finest scale in pixels; None for the machine's default."""
 
     original_size: bool = option_field(
-        False, "Bring the result up to the photo's own size.", group=PICTURE
+        False,
+        "Bring the result up to the photo's own size: the enlarged strokes get crisp borders.",
+        group=PICTURE,
     )
     """Enlarge the result to the photo's size."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,31 @@ from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.pictures import Picture, rescued, save
 from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.system.words import is_offered, spelled
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["STRIPPED", "Result"]
+__all__ = ["STRIPPED", "Result", "enlargement_notes"]
 
 STRIPPED = "stripped"
 """Entry of a recipe whose file was saved without the photo's data."""
+
+_MUCH_ENLARGED = 1.5
+"""Enlargement above which a note names the size that needs none."""
+
+
+def enlargement_notes(painted: int, long_side: int) -> Iterator[str]:
+    """A note if a result that was painted at ``painted`` pixels was much enlarged.
+
+    There is none in a dialog that enlarges every result.
+    """
+    times = long_side / painted
+    if times > _MUCH_ENLARGED and is_offered("original_size"):
+        yield (
+            f"The result was painted at {painted} pixels and enlarged {times:.1f} times; "
+            f"{spelled('size', long_side)} would paint it at full size."
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -55,7 +73,8 @@ class Result:
     """Recipe, as it is stored in the file; it contains no paths."""
 
     notes: tuple[str, ...] = ()
-    """Sentences on what reading the pictures repaired, converted or left out, each once."""
+    """Sentences, each once: what reading the pictures repaired, converted or left out, and which
+    size needs no large enlargement."""
 
     def __repr__(self) -> str:
         return (

@@ -23,7 +23,7 @@ from nstrt.runtime.run.events import Event, Finished, Preview, ScaleDone, Starte
 from nstrt.runtime.run.inputs import InputSources, RunInputs, read_inputs, read_visible
 from nstrt.runtime.run.optimize import LoopStep, optimize
 from nstrt.runtime.run.recipe import recipe_of, run_identity
-from nstrt.runtime.run.result import Result
+from nstrt.runtime.run.result import Result, enlargement_notes
 from nstrt.runtime.system.cancellation import Interrupt, Interrupted, check_interrupt
 from nstrt.runtime.system.memory import LEAST_BYTES, is_out_of_memory, too_large
 from nstrt.runtime.system.own_settings import OwnSettings
@@ -397,7 +397,11 @@ class Run:
             stopped=not complete,
             steps=last.step,
             recipe=recipe,
-            notes=(*prepared.inputs.notes(prepared.start), *plan.notes),
+            notes=(
+                *prepared.inputs.notes(prepared.start),
+                *plan.notes,
+                *enlargement_notes(max(finest.width, finest.height), max(rgb.shape[:2])),
+            ),
         )
 
 

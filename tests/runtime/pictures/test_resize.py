@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.pictures import resize, upscale
 from nstrt.runtime.pictures import values as values_module
+from nstrt.runtime.pictures.shock_filter import enlarge_strokes
 
 RANDOM = np.random.default_rng(5)
 SIDES = st.integers(1, 70)
@@ -138,42 +139,75 @@ def gain_by_loops(result: np.ndarray, low: np.ndarray) -> np.ndarray:
     return gain
 
 
+def local_mean_square(plane: np.ndarray) -> np.ndarray:
+    """Mean of the squares over windows of 3 x 3 pixels of the small size."""
+    squares = resize((plane**2).astype(np.float32), 26, 30, clip=False)
+    height, width = squares.shape
+    windows = np.empty(squares.shape)
+    for i, j in np.ndindex(height, width):
+        windows[i, j] = squares[max(0, i - 1) : i + 2, max(0, j - 1) : j + 2].mean()
+    return windows.clip(0)
+
+
 def test_upscale_follows_its_formula() -> None:
     large = photo(60, 52)
     small = np.clip(resize(large, 26, 30) * 0.7 + RANDOM.random((30, 26, 3)) * 0.2, 0, 1)
     small = small.astype(np.float32)
     low = resize(large, 26, 30, clip=False).astype(np.float64) @ WEIGHTS
-    gain = gain_by_loops(small.astype(np.float64) @ WEIGHTS, low)
+    luminance = small.astype(np.float64) @ WEIGHTS
 
     def up(values: np.ndarray) -> np.ndarray:
         return resize(values.astype(np.float32), 52, 60, clip=False).astype(np.float64)
 
-    detail = np.clip(up(gain), 0, 1) * (large.astype(np.float64) @ WEIGHTS - up(low))
-    expected = np.clip(up(small) + detail[..., None], 0, 1)
-    assert np.abs(upscale(small, large) - expected).max() < 1e-4
+    strokes = enlarge_strokes(luminance.astype(np.float32), 52, 60) - up(luminance)
+    detail = large.astype(np.float64) @ WEIGHTS - up(low)
+    limit = 0.5 * np.sqrt(local_mean_square(strokes) / local_mean_square(detail))
+    gain = np.minimum(gain_by_loops(luminance, low), limit)
+    added = strokes + np.clip(up(gain), 0, 1) * detail
+    expected = np.clip(up(small) + added[..., None], 0, 1)
+    assert np.abs(upscale(small, large) - expected).max() < 5e-4
+    assert np.abs(added - strokes).max() > 0.005
 
 
-def test_upscaling_the_shrunk_photo_restores_its_detail() -> None:
+def detail_of_photo(small: np.ndarray, large: np.ndarray) -> np.ndarray:
+    """What the photo adds: the difference from the result with a photo that has no detail."""
+    return upscale(small, large) - upscale(small, np.full_like(large, 0.5))
+
+
+def test_upscaling_the_shrunk_photo_restores_some_of_its_detail() -> None:
     large = photo()
     low = resize(large, 107, 85)
-    lanczos = psnr(resize(low, 320, 256), large)
-    assert psnr(upscale(low, large), large) > lanczos + 6
+    plain = upscale(low, np.full_like(large, 0.5))
+    assert psnr(upscale(low, large), large) > psnr(plain, large) + 1
+
+
+def test_the_photo_adds_less_than_the_strokes() -> None:
+    """A razor-sharp line of the photo is no sharper than half of what crisp strokes add."""
+    large = np.full((256, 320, 3), 0.3, np.float32)
+    large[:, 150:] = 0.7
+    large[:, 100] = large[:, 200] = 0.1
+    small = resize(large, 80, 64)
+    strokes = upscale(small, np.full_like(large, 0.5)) - resize(small, 320, 256)
+    added = detail_of_photo(small, large)
+    assert 0.2 < np.sqrt(np.mean(added**2) / np.mean(strokes**2)) < 0.6
 
 
 @pytest.mark.parametrize("kind", ["flat", "negative"])
-def test_unrelated_results_get_no_detail(kind: str) -> None:
+def test_unrelated_results_get_no_detail_of_the_photo(kind: str) -> None:
     large = photo()
     low = resize(large, 107, 85)
     small = np.full_like(low, 0.5) if kind == "flat" else 0.9 - 0.8 * low
-    assert np.abs(upscale(small, large) - resize(small, 320, 256)).max() < 1e-3
+    assert np.abs(detail_of_photo(small, large)).max() < 1e-3
+    if kind == "flat":
+        assert np.abs(upscale(small, large) - 0.5).max() < 1e-3
 
 
-def test_noise_gets_little_detail() -> None:
+def test_noise_gets_little_detail_of_the_photo() -> None:
     large = photo()
     low = resize(large, 107, 85)
     noise = (0.5 + 0.1 * RANDOM.standard_normal(low.shape)).clip(0, 1).astype(np.float32)
     detail = large - resize(low, 320, 256)
-    added = upscale(noise, large) - resize(noise, 320, 256)
+    added = detail_of_photo(noise, large)
     assert np.sqrt(np.mean(added**2)) < 0.25 * np.sqrt(np.mean(detail**2))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nstrt.plugins.worker.words import LabelSpelling
 from nstrt.runtime import (
     Finished,
     ModelStore,
@@ -31,6 +32,7 @@ from nstrt.runtime.errors import OptionError, ProviderUnavailableError, TooLarge
 from nstrt.runtime.planning import engine_choice, planner
 from nstrt.runtime.planning.memory import PLANNING_MARGIN
 from nstrt.runtime.planning.plan import Plan
+from nstrt.runtime.system.words import use_spelling
 
 from support import EXAMPLES
 
@@ -203,6 +205,19 @@ def test_original_size_is_the_photos(tmp_path: Path) -> None:
     made = transfer(iterations=2, original_size=True).stylize(photo, NIGHT)
     assert made.picture.size == (150, 100)
     assert made.plan.scales[-1].width == 64
+    sentence = "The result was painted at 64 pixels and enlarged 2.3 times; size=150 would paint it"
+    assert [note.startswith(sentence) for note in made.notes] == [True]
+
+
+def test_only_a_large_enlargement_that_was_chosen_is_noted() -> None:
+    photo = np.asarray(Image.open(CAT).resize((96, 64)))
+    options = {"iterations": 2, "original_size": True}
+    assert transfer(**options).stylize(photo, NIGHT).notes == ()
+    photo = np.asarray(Image.open(CAT).resize((150, 100)))
+    assert transfer(iterations=2).stylize(photo, NIGHT).notes == ()
+    # A dialog that has no such option enlarges always.
+    with use_spelling(LabelSpelling({"size": "Work at"})):
+        assert transfer(**options).stylize(photo, NIGHT).notes == ()
 
 
 def test_the_result_says_how_it_was_made_and_no_paths(result: Result, tmp_path: Path) -> None:
