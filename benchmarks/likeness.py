@@ -51,7 +51,7 @@ class Likeness:
     """Sliced Wasserstein distance of colours to the painting, in CIE Lab; 0 is its palette."""
 
     grid: float
-    """Spectral power at a period of 4 pixels over that beside it, less the painting's own ratio."""
+    """Spectral power at a period of 4 pixels over that beside it, less what the pictures have."""
 
     grain: float
     """Finest colour differences where the photo is flat, over the painting's in its flat parts."""
@@ -83,7 +83,7 @@ def measure(result: Pixels, reference: Reference) -> Likeness:
         kept=kept(result, photo),
         taken=reference.taken(result),
         palette=palette_distance(result, painting),
-        grid=_grid(result) - _grid(painting),
+        grid=_grid(result) - max(_grid(painting), _grid(photo)),
         grain=_grain(result, photo) / _grain(painting, painting),
         halo=_halo(result, photo),
         border=_border(result) - _border(photo),

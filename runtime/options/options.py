@@ -59,9 +59,7 @@ class StylizeOptions:
     """Long side of the finest scale in pixels; None for the machine's default."""
 
     original_size: bool = option_field(
-        False,
-        "Bring the result up to the photo's own size: the enlarged strokes get crisp borders.",
-        group=PICTURE,
+        False, "Enlarge the result to the photo's own size, with crisp strokes.", group=PICTURE
     )
     """Enlarge the result to the photo's size."""
 
@@ -72,7 +70,7 @@ class StylizeOptions:
         minimum=0,
         maximum=1,
     )
-    """Multiplies the content weight by 10^(1 - 2 strength): 10 at 0, 1 at 0.5, 0.1 at 1."""
+    """Multiplies the content weight by 40^(1 - 2 strength): 40 at 0, 1 at 0.5, 1/40 at 1."""
 
     color: str = option_field(
         "style",
@@ -113,8 +111,8 @@ class StylizeOptions:
     """Content outside all regions: ``style`` or ``photo``."""
 
     content_weight: float = option_field(
-        0.1,
-        "How much the photo counts; with style weight 1, from 0.03 (nearly all painting) to 1 "
+        0.15,
+        "How much the photo counts; with style weight 1, from 0.005 (nearly all painting) to 5 "
         "(barely touched).",
         group=LOOK,
         minimum=0,
@@ -431,7 +429,7 @@ class StylizeOptions:
     @property
     def effective_content_weight(self) -> float:
         """The content weight after ``strength``."""
-        return self.content_weight * 10 ** (1 - 2 * self.strength)
+        return self.content_weight * 40 ** (1 - 2 * self.strength)
 
     @property
     def schedule(self) -> tuple[int, ...]:

@@ -418,9 +418,9 @@ def test_tiles_paint_the_same_picture() -> None:
 
 
 def test_strength_is_the_weight_of_the_photo() -> None:
-    """A tenth of the weight, or ten times as much, and nothing else."""
+    """A fortieth of the weight, or forty times as much, and nothing else."""
     plain = transfer(iterations=1)
-    for strength, factor in ((0.0, 10.0), (0.5, 1.0), (1.0, 0.1)):
+    for strength, factor in ((0.0, 40.0), (0.5, 1.0), (1.0, 0.025)):
         strong = plain.with_options(replace(plain.options, strength=strength))
         weighted = plain.with_options(
             replace(plain.options, content_weight=plain.options.content_weight * factor)
