@@ -42,7 +42,7 @@ def _nstrt(child: Child) -> Callable[[], int]:
     fixed = {"engine": "torch", "precision": "fp32", "threads": child["threads"]}
     options = StylizeOptions.of(**{**fixed, "size": child["size"], "seed": 1, **given})
     transfer = StyleTransfer(options, notify=lambda words: None)
-    transfer.load()
+    transfer.prepare()
 
     def paint() -> int:
         result = transfer.stylize(child["content"], child["style"])
