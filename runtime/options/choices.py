@@ -6,6 +6,7 @@ __all__ = [
     "COLORS",
     "ENGINES",
     "INITS",
+    "MARGINS",
     "MATCHES",
     "NAMED_WEIGHTS",
     "OPTIMIZERS",
@@ -21,3 +22,4 @@ COLORS = ("style", "content", "match-style", "match-content")
 MATCHES = ("covariance", "histogram")
 NAMED_WEIGHTS = ("oxford", "torchvision", "auto")
 RESTS = ("style", "photo")
+MARGINS = ("keep", "crop")
