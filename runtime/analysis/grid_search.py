@@ -100,6 +100,7 @@ class Exploration:
     The first axis varies along the columns of a sheet, the second along its rows. Each combination
     of further axes has a sheet of its own. A single axis fills rows of four.
 
+    ``style_mask`` is white on the part of ``style`` that counts.
     ``given`` are the options of all cells, as :meth:`StylizeOptions.of` takes them. ``size`` is the
     long side of the small pictures. Their start and seed are those of a large picture, so they
     resemble its first scales.
@@ -114,14 +115,19 @@ class Exploration:
         style: PictureSource,
         axes: Sequence[Axis],
         *,
+        style_mask: PictureSource | None = None,
         given: Mapping[str, Any] | None = None,
         size: int = SIZE,
         store: ModelStore | None = None,
         notify: Callable[[str], None] | None = None,
     ) -> None:
         self.cells = _cells(axes, dict(given or {}), size)
+        if isinstance(style_mask, str | Path):
+            mask = "--style-mask", str(style_mask)
+            self.cells = tuple(replace(each, flags=(*mask, *each.flags)) for each in self.cells)
         self.axes = tuple(axes)
         self._sources = content, style
+        self._style_mask = style_mask
         self._store = store
         self._notify = notify
         self._stopped = False
@@ -161,6 +167,10 @@ class Exploration:
         return as_picture(content), as_picture(style)
 
     @cached_property
+    def _mask(self) -> Picture | None:
+        return None if self._style_mask is None else as_picture(self._style_mask)
+
+    @cached_property
     def _transfer(self) -> StyleTransfer:
         """Keeps the networks that cells share."""
         from nstrt.runtime.style_transfer import StyleTransfer
@@ -171,7 +181,11 @@ class Exploration:
         """Seconds of all cells, and the plan of the one that takes most memory."""
         content, style = self._pictures
         estimates = [
-            self._transfer.with_options(cell.options).estimate(content.size, style.size)
+            self._transfer.with_options(cell.options).estimate(
+                content.size,
+                style.size,
+                part_of_paintings=self._mask is not None or style.alpha is not None,
+            )
             for cell in self.cells
         ]
         largest = max(estimates, key=lambda estimate: estimate.plan.memory)
@@ -182,7 +196,9 @@ class Exploration:
 
         content, style = self._pictures
         for cell in self.cells:
-            run = self._transfer.with_options(cell.options).run(content, style)
+            run = self._transfer.with_options(cell.options).run(
+                content, style, style_mask=self._mask
+            )
             self._cancel_run = run.cancel
             # A stop before this line would have cancelled the run before.
             if self._stopped:
