@@ -111,6 +111,14 @@ def _are_alike(one: _Side, other: _Side) -> bool:
     return bool(np.abs(one.color - other.color).max() <= _ALIKE)
 
 
+def _are_plain(rows: NDArray[np.float32], color: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """For each row whether it has the colour."""
+    near = np.abs(rows - color).max(axis=2) <= _STRAY
+    plain: NDArray[np.bool_] = np.abs(rows.mean(axis=1) - color).max(axis=1) <= _DRIFT
+    plain &= near.mean(axis=1) >= _SHARE
+    return plain
+
+
 def _plain_rows(rows: NDArray[np.float32]) -> _Side | None:
     """The rows of one colour at the beginning of ``rows``; None if they are too few or too many."""
     length = len(rows)
@@ -119,9 +127,10 @@ def _plain_rows(rows: NDArray[np.float32]) -> _Side | None:
     soft = max(4, round(0.006 * length))
     band = rows[: most + soft + 1, :: -(-rows.shape[1] // _SAMPLES)]
     color = np.median(band[:least].reshape(-1, 3), axis=0)
-    away = np.abs(band - color).max(axis=2)
-    plain = np.abs(band.mean(axis=1) - color).max(axis=1) <= _DRIFT
-    plain &= (away <= _STRAY).mean(axis=1) >= _SHARE
+    # Most pictures end here, without a look at their inside.
+    if not _are_plain(band[:least], color).all():
+        return None
+    plain, away = _are_plain(band, color), np.abs(band - color).max(axis=2)
     depth = len(plain) if plain.all() else int(plain.argmin())
     if not least <= depth <= most:
         return None

@@ -221,6 +221,27 @@ def test_every_engine_takes_the_statistics_of_the_part(
         assert float(energy) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "graph"])
+def test_tiles_of_a_part_are_the_whole(engine: str, models: ModelStore) -> None:
+    options = StylizeOptions.of(engine=engine, precision="fp32")
+    image = np.ascontiguousarray(
+        Picture.from_array(np.tile(pixels(), (2, 2, 1))).rgb.transpose(2, 0, 1)[None]
+    )
+    mask = np.random.default_rng(0).random(image.shape[2:], np.float32)
+    target = ExecutionTarget(provider="cpu", precision="fp32", threads=1)
+    factory = EngineFactory(models, target)
+    made = factory.engine(engine, spec_for(options, engine), [image.shape[2:]], "fp32")
+    given = loss_weights(options), made.arrays.from_numpy(image), mask
+    whole, tiled = (style_statistics(Evaluation(made, tile=tile), *given) for tile in (None, 176))
+    for layer, moments in whole.moments.items():
+        expected = made.arrays.to_numpy(moments.second)
+        own = made.arrays.to_numpy(tiled.moments[layer].second)
+        assert np.abs(own - expected).max() < 1e-4 * np.abs(expected).max()
+    for layer, energy in whole.energies.items():
+        assert float(tiled.energies[layer]) == pytest.approx(float(energy), rel=1e-4)
+
+
 def test_a_part_that_a_deep_layer_does_not_see_counts_there_as_a_whole() -> None:
     from nstrt.runtime.loss.guidance import RegionGuidance
 
