@@ -17,7 +17,13 @@ from nstrt.runtime.planning.estimate import Estimate
 from nstrt.runtime.planning.plan import Plan
 from nstrt.runtime.planning.planner import Planner
 from nstrt.runtime.run.checkpoint_schedule import SECONDS, Checkpoints
-from nstrt.runtime.run.inputs import InputSources, PreviousFrame, RegionSource, mask_count
+from nstrt.runtime.run.inputs import (
+    InputSources,
+    MaskSources,
+    PreviousFrame,
+    RegionSource,
+    mask_count,
+)
 from nstrt.runtime.run.result import Result
 from nstrt.runtime.run.run import Run
 from nstrt.runtime.system.own_settings import OwnSettings
@@ -73,17 +79,25 @@ class StyleTransfer:
         *more: tuple[int, int],
         regions: int = 0,
         protect: bool = False,
+        part_of_paintings: bool = False,
     ) -> Estimate:
         """Estimate time and memory of a run.
 
         Sizes are (width, height) in pixels; ``more`` are further paintings, those of regions too.
-        Loads the network, and measures engines where no measurement is stored. The time comes from
-        earlier runs on this machine, or else from a small step taken now. Raises the errors of
+        ``part_of_paintings`` says that some painting has a mask or transparency. Loads the
+        network, and measures engines where no measurement is stored. The time comes from earlier
+        runs on this machine, or else from a small step taken now. Raises the errors of
         :meth:`run`.
         """
         masks = mask_count(regions, protect, stays=self.options.rest == "photo")
         with OwnSettings().active():
-            plan, engine = self._planner.load_and_plan(photo, painting or photo, *more, masks=masks)
+            plan, engine = self._planner.load_and_plan(
+                photo,
+                painting or photo,
+                *more,
+                masks=masks,
+                part_of_paintings=part_of_paintings,
+            )
             return self._planner.estimate(plan, engine)
 
     def run(
@@ -91,6 +105,7 @@ class StyleTransfer:
         content: PictureSource,
         style: PictureSource | Sequence[PictureSource],
         *,
+        style_mask: MaskSources = None,
         regions: Sequence[RegionSource] = (),
         protect: PictureSource | None = None,
         preview_steps: int | None = None,
@@ -107,8 +122,11 @@ class StyleTransfer:
         Pictures are paths, Pillow images, NumPy arrays, torch tensors or :class:`Picture`. A list
         or tuple of paintings is blended (``style_blend``).
 
+        - ``style_mask``: a mask of the painting, white on the part that counts; for several
+          paintings a list with a mask or None for each.
         - ``regions``: pairs of a mask, white inside the region, and its painting, or None for the
-          main one.
+          main one. A third item is a mask of that painting; with None as painting, the region
+          takes that part of the only main painting.
         - ``protect``: a mask, white where the result stays near the photo.
         - ``preview_steps``, ``preview_seconds``: interval of previews.
         - ``started``: when the command began, by ``time.perf_counter()``, if earlier than now.
@@ -134,7 +152,7 @@ class StyleTransfer:
             )
         return Run(
             self._planner,
-            InputSources.of(content, style, regions, protect, previous),
+            InputSources.of(content, style, regions, protect, previous, style_mask),
             preview_steps=preview_steps,
             preview_seconds=preview_seconds,
             checkpoints=kept,
@@ -147,11 +165,14 @@ class StyleTransfer:
         content: PictureSource,
         style: PictureSource | Sequence[PictureSource],
         *,
+        style_mask: MaskSources = None,
         regions: Sequence[RegionSource] = (),
         protect: PictureSource | None = None,
     ) -> Result:
         """Repaint ``content`` in the style of ``style``; see :meth:`run`."""
-        return self.run(content, style, regions=regions, protect=protect).result()
+        return self.run(
+            content, style, style_mask=style_mask, regions=regions, protect=protect
+        ).result()
 
     def plan(self, photo: tuple[int, int], painting: tuple[int, int]) -> Plan:
         """Load the network and plan a run for a photo and a painting of (width, height) pixels.
@@ -167,6 +188,7 @@ def stylize(
     content: PictureSource,
     style: PictureSource | Sequence[PictureSource],
     *,
+    style_mask: MaskSources = None,
     regions: Sequence[RegionSource] = (),
     protect: PictureSource | None = None,
     **options: Any,
@@ -179,7 +201,9 @@ def stylize(
     """
     transfer = _take_transfer(StylizeOptions.of(**options))
     try:
-        return transfer.stylize(content, style, regions=regions, protect=protect)
+        return transfer.stylize(
+            content, style, style_mask=style_mask, regions=regions, protect=protect
+        )
     finally:
         _kept[:] = [transfer]
 

@@ -50,6 +50,10 @@ class Arguments:
         Path | None,
         output_option(metavar="FILE", help="The painting for all photos; a list may name others."),
     ] = None
+    style_mask: Annotated[
+        Path | None,
+        output_option(metavar="FILE", help="Where this mask is white, that painting counts."),
+    ] = None
     out_dir: Annotated[
         Path,
         output_option(
@@ -111,6 +115,7 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
         arguments.photos,
         out_dir=arguments.out_dir,
         style=arguments.style,
+        style_mask=arguments.style_mask,
         suffix=arguments.suffix,
         strip_metadata=arguments.strip_metadata,
         notify=notify,
@@ -159,7 +164,8 @@ def _check_log(log: Path, jobs: Sequence[Job], sources: Sequence[Path]) -> None:
     files = set(sources)
     for job in jobs:
         options = Path(job.options.init), Path(job.options.weights)
-        files |= {job.content, job.style, job.output, *options}
+        masks = {job.style_mask} if job.style_mask is not None else set()
+        files |= {job.content, job.style, job.output, *masks, *options}
     if real_path(log) in {real_path(path) for path in files}:
         raise PictureWriteError(
             f"The log '{log}' would be written over a file of the batch; choose another name."

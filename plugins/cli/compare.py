@@ -40,6 +40,10 @@ class Arguments:
         ),
     ] = None
     style: Annotated[Path | None, input_option(metavar="FILE", help="The painting of both.")] = None
+    style_mask: Annotated[
+        Path | None,
+        input_option(metavar="MASK", help="Where the mask is white, the painting counts."),
+    ] = None
     as_json: AsJson = False
 
 
@@ -53,6 +57,8 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     content, style = arguments.content, arguments.style
     if (content is None) != (style is None):
         raise OptionError("Losses need both a photo and a painting: --content and --style.")
+    if arguments.style_mask is not None and style is None:
+        raise OptionError("--style-mask is of a painting; name that, too: --content and --style.")
     from nstrt.runtime.analysis.compare import compare, losses_of
     from nstrt.runtime.pictures import read_picture
 
@@ -61,7 +67,7 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     difference = compare(*pictures, size=options.size)
     losses = None
     if content is not None and style is not None:
-        losses = losses_of(pictures, content, style, options)
+        losses = losses_of(pictures, content, style, options, style_mask=arguments.style_mask)
     if arguments.as_json:
         facts: dict[str, Any] = {
             "a": str(arguments.a),

@@ -51,6 +51,10 @@ class Arguments:
 
     content: Content
     style: Style
+    style_mask: Annotated[
+        Path | None,
+        input_option(metavar="MASK", help="Where the mask is white, the painting counts."),
+    ] = None
     vary: Annotated[
         list[str],
         input_option(
@@ -92,6 +96,7 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
         arguments.content,
         arguments.style,
         [parse_axis(text) for text in arguments.vary],
+        style_mask=arguments.style_mask,
         given=values,
         size=size,
         notify=printer(quiet=arguments.quiet),
@@ -143,8 +148,10 @@ def _check_sheets(sheets: Sequence[Path], arguments: Arguments) -> None:
     """Refuse sheets that cannot be written, before the work."""
     from nstrt.runtime.pictures import check_writable
 
+    given = arguments.content, arguments.style, arguments.style_mask
+    sources = [path for path in given if path is not None]
     for path in sheets:
-        if real_path(path) in (real_path(arguments.content), real_path(arguments.style)):
+        if real_path(path) in map(real_path, sources):
             raise PictureWriteError(
                 f"The sheet '{path}' would be written over its source; choose another name."
             )

@@ -24,8 +24,7 @@ def picture_lines(recipe: Mapping[str, Any], picture: Path) -> Iterator[str]:
     from nstrt.runtime.planning.estimate import duration, place
 
     plan, options = recipe["plan"], recipe["options"]
-    paintings = recipe.get("styles") or [recipe["style"]]
-    names = " and ".join(_name(each, "a painting") for each in paintings)
+    names = " and ".join(_name(each, "a painting") for each in _paintings(recipe))
     yield f"{picture.name}: {_name(recipe['content'], 'a photo')} in the style of {names}"
     finest, count = plan["scales"][-1], len(plan["scales"])
     yield (
@@ -43,7 +42,7 @@ def picture_lines(recipe: Mapping[str, Any], picture: Path) -> Iterator[str]:
     painted = recipe.get("losses", {}).get("painted")
     if painted is not None:
         yield f"painted: {100 * painted:.0f} % of the way from the photo's texture"
-    extra = [words for words in map(_mask_words, _masks(recipe)) if words]
+    extra = [f"{flag} {_name(pictures[0], 'a mask')}" for flag, *pictures in _masks(recipe)]
     yield f"settings: {', '.join([*settings_of(options), *extra]) or 'the defaults'}"
     yield f"made by: nstrt {recipe['nstrt']}"
     if recipe.get("init") and options.get("init") in INITS:
@@ -58,31 +57,46 @@ def _name(identity: Mapping[str, Any], otherwise: str) -> str:
     return str(identity.get("name") or otherwise)
 
 
-def _masks(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Any]]:
-    """Flag, mask and painting of each region, and of the protected part."""
+def _paintings(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The main paintings."""
+    return list(recipe.get("styles") or [recipe["style"]])
+
+
+def _masks(recipe: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Flag and mask of each painting, region and protected part; regions have more pictures."""
+    for painting in _paintings(recipe):
+        if painting.get("mask"):
+            yield "style mask", painting["mask"]
     for region in recipe.get("regions", ()):
-        yield "region", region["mask"], region.get("style")
+        painting = region.get("style")
+        if painting is None:
+            yield "region", region["mask"]
+        elif painting.get("mask"):
+            yield "region", region["mask"], painting, painting["mask"]
+        else:
+            yield "region", region["mask"], painting
     if recipe.get("protect"):
-        yield "protect", recipe["protect"], None
-
-
-def _mask_words(mask: tuple[str, Mapping[str, Any], Any]) -> str:
-    flag, picture, _ = mask
-    return f"{flag} {_name(picture, 'a mask')}"
+        yield "protect", recipe["protect"]
 
 
 def _command(recipe: Mapping[str, Any], picture: Path) -> list[str]:
     """The command line that paints the picture again."""
     from nstrt.runtime.options.text import format_flags
 
-    first, *others = recipe.get("styles") or [recipe["style"]]
+    paintings = _paintings(recipe)
+    first, *others = paintings
     words = ["nstrt", "stylize", _name(recipe["content"], "PHOTO"), _name(first, "PAINTING")]
     words += ["-o", picture.name]
     for other in others:
         words += ["--add-style", _name(other, "PAINTING")]
-    for flag, mask, painting in _masks(recipe):
-        names = [_name(mask, "MASK"), *([_name(painting, "PAINTING")] if painting else [])]
-        words += [f"--{flag}", ":".join(names)]
+    masks = [painting.get("mask") for painting in paintings]
+    if any(masks):
+        for mask in masks:
+            words += ["--style-mask", _name(mask, "MASK") if mask else ""]
+    for flag, *pictures in _masks(recipe):
+        if flag != "style mask":
+            otherwise = ("MASK", "PAINTING", "MASK")
+            words += [f"--{flag}", ":".join(map(_name, pictures, otherwise))]
     return [*words, *format_flags(changed_values(recipe["options"]))]
 
 

@@ -85,6 +85,9 @@ def print_plan(estimate: Estimate, lines: Sequence[str], *, as_json: bool, quiet
 def _pictures(sources: InputSources) -> str:
     """The photo and the paintings by their names."""
     photo, *paintings = (Path(str(source)).name for source in (sources.content, *sources.styles))
+    for index, mask in enumerate(sources.style_masks):
+        if mask is not None:
+            paintings[index] = f"a part of {paintings[index]}"
     words = f"{photo} in the style of {' and '.join(paintings)}"
     count = len(sources.regions)
     return f"{words}, {count} region{'s' * (count > 1)} apart" if count else words

@@ -27,6 +27,7 @@ from nstrt.plugins.cli.parameters import (
     takes,
 )
 from nstrt.plugins.cli.plan_report import plan_lines, print_plan
+from nstrt.plugins.cli.region import Region, parse_region
 from nstrt.plugins.cli.signals import stop_on_signals
 from nstrt.plugins.cli.stylize_report import result_lines, result_summary
 from nstrt.runtime.errors import OptionError, PictureWriteError
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from nstrt.runtime.run.result import Result
     from nstrt.runtime.run.run import Run
 
-__all__ = ["EXAMPLES", "Arguments", "command", "parse_region"]
+__all__ = ["EXAMPLES", "Arguments", "command"]
 
 EXAMPLES = """
 nstrt stylize photo.jpg painting.jpg -o out.png
@@ -57,10 +58,6 @@ picture_option = partial(
 )
 
 
-Region = tuple[Path, Path | None]
-"""A mask and its painting; None is the main painting."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     """The command line, but for the flags of :class:`StylizeOptions`."""
@@ -74,12 +71,20 @@ class Arguments:
             help="Another painting, blended with STYLE (see --style-blend); any number of times.",
         ),
     ] = None
+    style_mask: Annotated[
+        list[str] | None,
+        picture_option(
+            metavar="MASK",
+            help="Where the mask is white, STYLE counts; with --add-style once for each painting, "
+            "in their order, and '' for a whole one.",
+        ),
+    ] = None
     region: Annotated[
         list[str] | None,
         picture_option(
-            metavar="MASK[:PAINTING]",
+            metavar="MASK[:PAINTING[:MASK]]",
             help="Where the mask is white, the style is another painting's, or without one "
-            "STYLE's (see --rest); any number of times.",
+            "STYLE's (see --rest); any number of times. The second mask is the painting's.",
         ),
     ] = None
     protect: Annotated[
@@ -161,6 +166,11 @@ class Arguments:
         """All paintings that are blended."""
         return [self.style, *(self.add_style or ())]
 
+    @property
+    def style_masks(self) -> list[Path | None] | None:
+        """Masks of the paintings that are blended, in their order."""
+        return [Path(name) if name else None for name in self.style_mask or ()] or None
+
     @cached_property
     def regions(self) -> list[Region]:
         """All regions; raises :class:`OptionError` for one without a mask or a painting."""
@@ -210,21 +220,6 @@ def command(arguments: Arguments, *, given: dict[str, Any]) -> int:
     return 130 if result.stopped and run.stop_asked else 0
 
 
-def parse_region(text: str) -> Region:
-    """Split ``MASK[:PAINTING]``; a colon may also be part of a name, as on Windows."""
-    whole = Path(text)
-    places = [place for place, letter in enumerate(text) if letter == ":"]
-    pairs = [(Path(text[:place]), Path(text[place + 1 :])) for place in places]
-    for pair in pairs:
-        if all(path.is_file() for path in pair):
-            return pair
-    if not pairs or whole.is_file():
-        return whole, None
-    if text.endswith(":") or text.startswith(":"):
-        raise OptionError(f"--region cannot be '{text}'; write it as mask.png:painting.jpg.")
-    return pairs[-1]
-
-
 def _check_target(
     arguments: Arguments, options: StylizeOptions, notify: Callable[[str], None]
 ) -> Target:
@@ -263,6 +258,7 @@ def _check_target(
 def _input_files(arguments: Arguments, options: StylizeOptions) -> list[Path]:
     """Files that the run reads."""
     paths = [arguments.content, *arguments.styles, arguments.protect]
+    paths += arguments.style_masks or ()
     paths += [path for region in arguments.regions for path in region]
     return [
         *(path for path in paths if path is not None),
@@ -335,6 +331,7 @@ def _new_run(
     return StyleTransfer(options, notify=notify).run(
         arguments.content,
         arguments.styles,
+        style_mask=arguments.style_masks,
         regions=arguments.regions,
         protect=arguments.protect,
         preview_steps=arguments.save_every or None,

@@ -55,8 +55,12 @@ def _extra_settings(sources: InputSources) -> Iterator[str]:
     """Masks that matter, by their names."""
     if sources.protect is not None:
         yield f"protect {Path(str(sources.protect)).name}"
-    for mask, _ in sources.regions:
-        yield f"region {Path(str(mask)).name}"
+    for mask in sources.style_masks:
+        if mask is not None:
+            yield f"style mask {Path(str(mask)).name}"
+    for mask, _, part in sources.regions:
+        words = f"region {Path(str(mask)).name}"
+        yield words if part is None else f"{words} with style mask {Path(str(part)).name}"
 
 
 def _details(result: Result) -> Iterator[str]:

@@ -195,6 +195,13 @@ _ARGUMENTS = (
         {"gram": "Gram matrices", "w2": "Means and covariances"},
         advanced=True,
     ),
+    _choice(
+        "style_margin",
+        "Margin of paintin_g",
+        "A plain margin or frame around the painting: part of its style, or left out.",
+        {"keep": "Part of the style", "crop": "Left out"},
+        advanced=True,
+    ),
     _number(
         "tv_weight",
         "S_moothness",

@@ -12,6 +12,7 @@ from nstrt.plugins.worker.preload import load_libraries
 from nstrt.plugins.worker.requests import (
     Estimate,
     FilePicture,
+    InputPicture,
     PictureSize,
     PixelPicture,
     Prepare,
@@ -112,22 +113,26 @@ class JobExecutor:
         with job.loading.governing():
             pictures = _pictures(job, request)
             content = next(pictures)
-            styles = [next(pictures) for _ in (request.style, *request.add_styles)]
+            styles, masks = [], []
+            for mask in request.style_masks:
+                styles.append(next(pictures))
+                masks.append(_next(pictures, mask))
             regions = [
-                (next(pictures), None if region.style is None else next(pictures))
-                for region in request.regions
+                (next(pictures), _next(pictures, each.style), _next(pictures, each.style_mask))
+                for each in request.regions
             ]
-            protect = next(pictures, None)
+            protect = _next(pictures, request.protect)
         run = self._transfer(request.options).run(
             content,
             styles,
+            style_mask=masks,
             regions=regions,
             protect=protect,
             preview_seconds=request.previews or None,
             started=job.requested,
         )
         # These names would keep the pictures, and the payload under them, until the job ends.
-        del pictures, styles, regions, protect
+        del pictures, styles, masks, regions, protect
         job.attach(run)
         steps = 0
         for event in run:
@@ -142,6 +147,11 @@ class JobExecutor:
                 _send_preview(job, event, content)
             elif isinstance(event, Finished):
                 _finish(job, request, event)
+
+
+def _next(pictures: Iterator[Picture], given: InputPicture | None) -> Picture | None:
+    """The next picture if the request has one in this place."""
+    return None if given is None else next(pictures)
 
 
 def _pictures(job: Job, request: Stylize) -> Iterator[Picture]:

@@ -109,18 +109,21 @@ def _estimate(id: Id, header: Mapping[str, Any]) -> Estimate:
 def _stylize(id: Id, header: Mapping[str, Any], size: int) -> Stylize:
     result = header.get("result", "rgba8")
     protect = header.get("protect")
+    style, mask = _style(header.get("style"), "style")
+    more = [
+        _style(each, f"add_styles[{number}]")
+        for number, each in enumerate(_list(header, "add_styles"))
+    ]
     request = Stylize(
         id=id,
         content=_input_picture(header.get("content"), "content"),
-        style=_input_picture(header.get("style"), "style"),
+        style=style,
         options=_options(header),
         previews=_seconds(header, "previews"),
         result=_format(result, "result"),
         result_name=result,
-        add_styles=tuple(
-            _input_picture(each, f"add_styles[{number}]")
-            for number, each in enumerate(_list(header, "add_styles"))
-        ),
+        add_styles=tuple(picture for picture, _ in more),
+        style_masks=(mask, *(its_mask for _, its_mask in more)),
         regions=tuple(
             _region(each, f"regions[{number}]")
             for number, each in enumerate(_list(header, "regions"))
@@ -140,9 +143,17 @@ def _stylize(id: Id, header: Mapping[str, Any], size: int) -> Stylize:
 def _region(value: object, key: str) -> Region:
     region = _object(value, key)
     style = region.get("style")
-    return Region(
-        mask=_input_picture(region.get("mask"), f"{key}.mask"),
-        style=None if style is None else _input_picture(style, f"{key}.style"),
+    painting, part = (None, None) if style is None else _style(style, f"{key}.style")
+    mask = _input_picture(region.get("mask"), f"{key}.mask")
+    return Region(mask=mask, style=painting, style_mask=part)
+
+
+def _style(value: object, key: str) -> tuple[InputPicture, InputPicture | None]:
+    """A style picture and its mask."""
+    mask = _object(value, key).get("mask")
+    return (
+        _input_picture(value, key),
+        None if mask is None else _input_picture(mask, f"{key}.mask"),
     )
 
 

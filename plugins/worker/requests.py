@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeAlias
 
 from nstrt.plugins.worker.pixels import PixelFormat
@@ -102,6 +103,8 @@ class Region:
     mask: InputPicture
     style: InputPicture | None
     """None for the main style pictures."""
+    style_mask: InputPicture | None = None
+    """White on the part of ``style`` that counts."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,8 @@ class Stylize:
     result_name: str
     add_styles: tuple[InputPicture, ...] = ()
     """Style pictures that are blended with the first."""
+    style_masks: tuple[InputPicture | None, ...] = (None,)
+    """A mask or None for ``style`` and each of ``add_styles``."""
     regions: tuple[Region, ...] = ()
     protect: InputPicture | None = None
     """The mask of the protected part."""
@@ -133,8 +138,11 @@ class Stylize:
     @property
     def pictures(self) -> list[InputPicture]:
         """All pictures, in the order of their pixels in the payload."""
-        of_regions = [picture for each in self.regions for picture in (each.mask, each.style)]
-        given = [self.content, self.style, *self.add_styles, *of_regions, self.protect]
+        styles = zip((self.style, *self.add_styles), self.style_masks, strict=True)
+        given = [self.content, *chain.from_iterable(styles)]
+        for each in self.regions:
+            given += [each.mask, each.style, each.style_mask]
+        given.append(self.protect)
         return [picture for picture in given if picture is not None]
 
 

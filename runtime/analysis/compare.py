@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.errors import OptionError, TooLargeError
 from nstrt.runtime.loss.content_and_style import ContentObserver
+from nstrt.runtime.loss.guidance import RegionGuidance
 from nstrt.runtime.loss.objective import Objective, moment_observer, style_target
 from nstrt.runtime.loss.style_statistics import StyleObserver
 from nstrt.runtime.loss.total_variation import total_variation
@@ -28,6 +29,7 @@ from nstrt.runtime.planning.plan import Scale, plan_scales
 from nstrt.runtime.planning.weights_choice import choose_weights
 from nstrt.runtime.run.color import ColorMode
 from nstrt.runtime.run.inputs import resized
+from nstrt.runtime.run.painting import read_painting, visible_part
 from nstrt.runtime.system.memory import available_memory
 from nstrt.runtime.system.words import spelled
 
@@ -169,19 +171,22 @@ def losses_of(
     style: PictureSource,
     options: StylizeOptions | None = None,
     *,
+    style_mask: PictureSource | None = None,
     store: ModelStore | None = None,
 ) -> list[PictureLosses]:
     """The losses of ``pictures`` for the photo ``content`` and the painting ``style``.
 
     Each picture is measured at its own size, or with ``options.size`` for the long side. Photo and
     painting get the sizes that a run at that size gives them. ONNX Runtime computes the features of
-    whole pictures, with the network of ``options``.
+    whole pictures, with the network of ``options``. ``style_mask`` is white on the part of the
+    painting that counts.
 
     Raises :class:`TooLargeError` if the features do not fit into memory.
     """
     store = store or ModelStore()
     options, _ = choose_weights(options or StylizeOptions.of(), store)
-    color = ColorMode(options, as_picture(content), as_picture(style).opaque())
+    painting = read_painting(style, style_mask, margin=options.style_margin).picture
+    color = ColorMode(options, as_picture(content), painting)
     losses: list[PictureLosses] = []
     meters: dict[Scale, _LossMeter] = {}
     for source in pictures:
@@ -215,7 +220,11 @@ class _LossMeter:
         )
         contents = ContentObserver(self._weights.content_layers, scale.height, scale.width)
         self._observe(_batch(photo, *self._size), contents)
-        seen = StyleObserver(self._weights)
+        part = visible_part(painting, *scale.styles[0])
+        guide = None
+        if part is not None:
+            guide = RegionGuidance.of(part, self._weights.layers, PlainArrays(), whole=True)
+        seen = StyleObserver(self._weights, guide)
         self._observe(_batch(painting, *scale.styles[0]), seen)
         style = seen.statistics()
         self._objective = Objective(

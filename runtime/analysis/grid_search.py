@@ -89,12 +89,16 @@ class Cell:
     full_size: Mapping[str, Any]
     """Options that give this look at full size: those that vary, the seed, those of all cells."""
 
+    style_mask: str = ""
+    """File of the painting's mask; empty for none, or one that is not a file."""
+
     def command(
         self, content: str, style: str, output: str, *, without: Collection[str] = ()
     ) -> str:
         """The command line that paints this look at full size, ``without`` some options."""
         values = {name: value for name, value in self.full_size.items() if name not in without}
-        words = ["nstrt", "stylize", content, style, "-o", output, *format_flags(values)]
+        mask = ["--style-mask", self.style_mask] if self.style_mask else []
+        words = ["nstrt", "stylize", content, style, "-o", output, *mask, *format_flags(values)]
         return shlex.join(words)
 
 
@@ -104,6 +108,7 @@ class Exploration:
     The first axis varies along the columns of a sheet, the second along its rows. Each combination
     of further axes has a sheet of its own. A single axis fills rows of four.
 
+    ``style_mask`` is white on the part of ``style`` that counts.
     ``given`` are the options of all cells, as :meth:`StylizeOptions.of` takes them. ``size`` is the
     long side of the small pictures. Their start and seed are those of a large picture, so they
     resemble its first scales.
@@ -118,14 +123,18 @@ class Exploration:
         style: PictureSource,
         axes: Sequence[Axis],
         *,
+        style_mask: PictureSource | None = None,
         given: Mapping[str, Any] | None = None,
         size: int = SIZE,
         store: ModelStore | None = None,
         notify: Callable[[str], None] | None = None,
     ) -> None:
         self.cells = _cells(axes, dict(given or {}), size)
+        if isinstance(style_mask, str | Path):
+            self.cells = tuple(replace(each, style_mask=str(style_mask)) for each in self.cells)
         self.axes = tuple(axes)
         self._sources = content, style
+        self._style_mask = style_mask
         self._store = store
         self._notify = notify
         self._stopped = False
@@ -166,6 +175,10 @@ class Exploration:
         return as_picture(content), as_picture(style)
 
     @cached_property
+    def _mask(self) -> Picture | None:
+        return None if self._style_mask is None else as_picture(self._style_mask)
+
+    @cached_property
     def _transfer(self) -> StyleTransfer:
         """Keeps the networks that cells share."""
         from nstrt.runtime.style_transfer import StyleTransfer
@@ -176,7 +189,11 @@ class Exploration:
         """Seconds of all cells, and the plan of the one that takes most memory."""
         content, style = self.pictures
         estimates = [
-            self._transfer.with_options(cell.options).estimate(content.size, style.size)
+            self._transfer.with_options(cell.options).estimate(
+                content.size,
+                style.size,
+                part_of_paintings=self._mask is not None or style.alpha is not None,
+            )
             for cell in self.cells
         ]
         largest = max(estimates, key=lambda estimate: estimate.plan.memory)
@@ -187,7 +204,9 @@ class Exploration:
 
         content, style = self.pictures
         for cell in self.cells:
-            run = self._transfer.with_options(cell.options).run(content, style)
+            run = self._transfer.with_options(cell.options).run(
+                content, style, style_mask=self._mask
+            )
             self._cancel_run = run.cancel
             # A stop before this line would have cancelled the run before.
             if self._stopped:

@@ -140,7 +140,8 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
     for job in jobs:
         # init and weights may be words such as "noise"; no output has such a path.
         option_files = (Path(job.options.init), Path(job.options.weights))
-        for source in (job.content, job.style, *option_files):
+        masks = () if job.style_mask is None else (job.style_mask,)
+        for source in (job.content, job.style, *masks, *option_files):
             if real_path(source) in writers:
                 raise OptionError(
                     f"A result would be written over '{source}'; choose another folder for the "

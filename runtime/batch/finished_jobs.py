@@ -38,6 +38,7 @@ def differences_of_result(
         job.options,
         content=_checksum(job.content),
         style=_checksum(job.style),
+        style_mask=None if job.style_mask is None else _checksum(job.style_mask),
         start=_init_checksum(job, recipe, follows=follows),
     )
     if job.strip_metadata != bool(recipe.get(STRIPPED)):

@@ -32,6 +32,9 @@ class Job:
     style: Path
     """File of the painting."""
 
+    style_mask: Path | None = None
+    """File of the mask of the painting's part that counts; None for all of it."""
+
     output: Path
     """File of the result; its folder exists."""
 

@@ -40,6 +40,7 @@ def jobs_from(
     *,
     out_dir: str | Path,
     style: str | Path | None = None,
+    style_mask: str | Path | None = None,
     suffix: str | None = None,
     strip_metadata: bool = False,
     notify: Callable[[str], None] | None = None,
@@ -52,6 +53,7 @@ def jobs_from(
     name. Their file format is ``suffix``, or else the photo's own, or .png if nstrt cannot write
     that. Where ``a.jpg`` is taken, the result of ``a.heic`` is called
     ``a.heic.jpg``, and that of ``b/a.jpg`` ``b-a.jpg``.
+    ``style_mask`` is white on the part of ``style`` that counts.
     ``strip_metadata`` leaves out the photos' own data. ``options`` are those of
     :class:`StylizeOptions`. ``notify`` gets a sentence for a folder or pattern without photos, if
     other sources have some.
@@ -66,7 +68,14 @@ def jobs_from(
     empty: list[PictureReadError] = []
     for source in sources:
         if Path(source).suffix.lower() in TABLE_SUFFIXES and not Path(source).is_dir():
-            jobs += jobs_from_table(source, out_dir=folder, style=style, suffix=suffix, **options)
+            jobs += jobs_from_table(
+                source,
+                out_dir=folder,
+                style=style,
+                style_mask=style_mask,
+                suffix=suffix,
+                **options,
+            )
             continue
         if style is None:
             raise OptionError(
@@ -88,6 +97,7 @@ def jobs_from(
                 Job(
                     content=photo,
                     style=Path(style),
+                    style_mask=None if style_mask is None else Path(style_mask),
                     output=folder / _output_name(photo, suffix),
                     options=StylizeOptions.of(**options),
                 )
@@ -109,13 +119,15 @@ def jobs_from_table(
     *,
     out_dir: str | Path,
     style: str | Path | None = None,
+    style_mask: str | Path | None = None,
     suffix: str | None = None,
     **options: Any,
 ) -> list[Job]:
     """The jobs of a CSV or TOML file: one for each row or ``[[picture]]``.
 
-    ``content`` names the photo, ``style`` the painting, ``output`` the result. Inputs are relative
-    to the folder of the table, results to ``out_dir``. Every other key is an option; it overrides
+    ``content`` names the photo, ``style`` the painting, ``style_mask`` the painting's mask,
+    ``output`` the result. Inputs are relative to the folder of the table, results to ``out_dir``.
+    The call's ``style_mask`` belongs to its ``style``. Every other key is an option; it overrides
     ``options`` for its row. In TOML, keys above the first ``[[picture]]`` hold for all rows.
 
     Raises :class:`OptionError` for a mistake in the table, naming the row.
@@ -124,7 +136,9 @@ def jobs_from_table(
     jobs: list[Job] = []
     for number, row in _read_rows(path):
         try:
-            jobs.append(_job_from_row(row, path.parent, Path(out_dir), style, suffix, options))
+            jobs.append(
+                _job_from_row(row, path.parent, Path(out_dir), (style, style_mask), suffix, options)
+            )
         except OptionError as error:
             raise OptionError(f"Picture {number} of '{path}': {error}") from error
     if not jobs:
@@ -136,19 +150,23 @@ def _job_from_row(
     row: Mapping[str, Any],
     folder: Path,
     out_dir: Path,
-    style: str | Path | None,
+    usual: tuple[str | Path | None, str | Path | None],
     suffix: str | None,
     options: Mapping[str, Any],
 ) -> Job:
-    """The job of one row; ``folder`` is that of the table."""
+    """The job of one row; ``folder`` is the table's, ``usual`` the painting of most rows and its
+    mask."""
     row = {key: value for key, value in row.items() if value not in ("", None)}
-    names = {key: row.pop(key, None) for key in ("content", "style", "output")}
+    names = {key: row.pop(key, None) for key in ("content", "style", "style_mask", "output")}
+    names["style_mask"] = row.pop("style-mask", names["style_mask"])
     for key, value in names.items():
         if value is not None and not isinstance(value, str):
             raise OptionError(f"its '{key}' must be a file's name, not {value!r}.")
     if names["content"] is None:
         raise OptionError("it has no 'content', which names its photo.")
-    painting = folder / names["style"] if names["style"] else style
+    painting, mask = (folder / names["style"], None) if names["style"] else usual
+    if names["style_mask"]:
+        mask = folder / names["style_mask"]
     if painting is None:
         raise OptionError(
             f"it has no 'style', which names its painting; {spelled('style')} is for all."
@@ -166,6 +184,7 @@ def _job_from_row(
     return Job(
         content=content,
         style=Path(painting),
+        style_mask=None if mask is None else Path(mask),
         output=out_dir / (names["output"] or _output_name(content, suffix)),
         options=StylizeOptions.of(**{**options, **row_options}),
     )

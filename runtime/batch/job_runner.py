@@ -95,7 +95,13 @@ class JobRunner:
         if job.output.parent.is_dir():
             check_writable(job.output, overwrite=self._force)
         photo, painting = read_picture(job.content), self._read_style(job.style)
-        estimate = self._transfer(job.options).estimate(photo.size, painting.size)
+        if job.style_mask is not None:
+            read_picture(job.style_mask)
+        estimate = self._transfer(job.options).estimate(
+            photo.size,
+            painting.size,
+            part_of_paintings=job.style_mask is not None or painting.alpha is not None,
+        )
         finest = estimate.plan.scales[-1]
         return JobPlanned(
             width=finest.width,
@@ -139,6 +145,7 @@ class JobRunner:
             self._run = self._transfer(job.options).run(
                 content,
                 style,
+                style_mask=job.style_mask,
                 started=started,
                 start=start,
                 previous=previous,

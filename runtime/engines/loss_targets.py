@@ -30,7 +30,10 @@ def style_statistics(
     arrays = evaluation.engine.arrays
 
     def compute() -> StyleStatistics:
-        guide = None if mask is None else RegionGuidance.of(mask, weights.layers, arrays)
+        guide = None
+        if mask is not None:
+            # Of a small part nothing may be left at a deep layer.
+            guide = RegionGuidance.of(mask, weights.layers, arrays, whole=True)
         observer = StyleObserver(weights, guide)
         evaluation.extract_features(painting, observer)
         return observer.statistics()

@@ -57,9 +57,20 @@ class RegionGuidance:
     """Mean of the mask: the region's share of the image."""
 
     @classmethod
-    def of(cls, mask: Mask, layers: Iterable[str], arrays: Arrays) -> RegionGuidance:
-        """Guidance channels of ``mask`` at ``layers``."""
-        masks = {name: m for name, m in at_layers(mask, layers).items() if m.max() > _EMPTY}
+    def of(
+        cls, mask: Mask, layers: Iterable[str], arrays: Arrays, *, whole: bool = False
+    ) -> RegionGuidance:
+        """Guidance channels of ``mask`` at ``layers``.
+
+        With ``whole``, layers where the mask is empty count as a whole.
+        """
+        masks = at_layers(mask, layers)
+        empty = [name for name, m in masks.items() if m.max() <= _EMPTY]
+        for name in empty:
+            if whole:
+                masks[name] = np.ones_like(masks[name])
+            else:
+                del masks[name]
         return cls(
             values={name: arrays.from_numpy(np.sqrt(m)) for name, m in masks.items()},
             energies={name: float(m.sum(dtype=np.float64)) for name, m in masks.items()},

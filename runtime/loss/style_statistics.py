@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nstrt.runtime.arrays import Array, arrays_of
 from nstrt.runtime.loss.guidance import RegionGuidance
-from nstrt.runtime.loss.moments import Moments
+from nstrt.runtime.loss.moments import Moments, row_slices
 from nstrt.runtime.loss.objective import LossWeights, moment_observer
 from nstrt.runtime.network.feature_observer import ObserverGroup, place_of
 
@@ -83,14 +83,17 @@ class _EnergyObserver:
         self._counts = dict.fromkeys(self.layers, 0.0)
 
     def observe(self, layer: str, values: Array, top: int, left: int = 0) -> None:
-        arrays = arrays_of(values)
-        values = arrays.upcast_half(values)
+        values = arrays_of(values).upcast_half(values)
         if self._guide is None:
-            positions = values.shape[1] * values.shape[2]
-        else:
-            channel = self._guide.values[layer][place_of(values, top, left)]
-            values = values * channel
-            positions = float(arrays.sum_of_squares(channel))
+            self._add(layer, values, values.shape[1] * values.shape[2])
+            return
+        channel = self._guide.values[layer][place_of(values, top, left)]
+        for rows in row_slices(values):
+            positions = float(arrays_of(values).sum_of_squares(channel[rows]))
+            self._add(layer, values[:, rows] * channel[rows], positions)
+
+    def _add(self, layer: str, values: Array, positions: float) -> None:
+        arrays = arrays_of(values)
         self._counts[layer] += positions * len(values)
         # Single precision within a piece, double precision over the pieces.
         square = arrays.to_double(arrays.dot(values, values))

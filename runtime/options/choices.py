@@ -7,6 +7,7 @@ __all__ = [
     "CONTENT_LAYERS",
     "ENGINES",
     "INITS",
+    "MARGINS",
     "MATCHES",
     "NAMED_WEIGHTS",
     "OPTIMIZERS",
@@ -23,6 +24,7 @@ COLORS = ("style", "content", "match-style", "match-content")
 MATCHES = ("covariance", "histogram")
 NAMED_WEIGHTS = ("oxford", "torchvision", "auto")
 RESTS = ("style", "photo")
+MARGINS = ("keep", "crop")
 
 CONTENT_LAYERS = (("relu3_2", 1.0), ("relu4_2", 1.0))
 STYLE_LAYERS = tuple((f"relu{block}_1", 2.0 ** (3 - block)) for block in range(1, 6))

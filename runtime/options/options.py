@@ -12,18 +12,7 @@ from typing import Any
 
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.model import PADDINGS, POOLINGS, ModelSpec
-from nstrt.runtime.options.choices import (
-    COLORS,
-    CONTENT_LAYERS,
-    ENGINES,
-    INITS,
-    MATCHES,
-    NAMED_WEIGHTS,
-    OPTIMIZERS,
-    RESTS,
-    STYLE_LAYERS,
-    STYLE_LOSSES,
-)
+from nstrt.runtime.options import choices
 from nstrt.runtime.options.presets import PRESETS
 from nstrt.runtime.options.spec import MAX_WEIGHT, LayerWeights, OptionSpec, option_field, specs_of
 from nstrt.runtime.ort.providers import PRECISIONS, PROVIDERS
@@ -78,7 +67,7 @@ class StylizeOptions:
         "match-style first gives the photo the painting's palette, for all of it even at a low "
         "strength; match-content gives the painting the photo's.",
         group=LOOK,
-        choices=COLORS,
+        choices=choices.COLORS,
     )
     """Picture that the result takes its colours from, or that is matched to the other before."""
 
@@ -87,7 +76,7 @@ class StylizeOptions:
         "With --color match-style or match-content: match the colours' mean and covariance "
         "(gentle), or their whole histogram (closer, with more contrast and grain).",
         group=LOOK,
-        choices=MATCHES,
+        choices=choices.MATCHES,
     )
     """Statistics of the colours that are matched: ``covariance`` or ``histogram``."""
 
@@ -106,7 +95,7 @@ class StylizeOptions:
         "style",
         "What is where no --region is: the main painting's style, or the untouched photo.",
         group=LOOK,
-        choices=RESTS,
+        choices=choices.RESTS,
     )
     """Content outside all regions: ``style`` or ``photo``."""
 
@@ -152,8 +141,16 @@ class StylizeOptions:
     )
     """Scale of the style picture: its area is the content's area times the square."""
 
+    style_margin: str = option_field(
+        "keep",
+        "A plain margin or frame around a painting: keep it as a part of the style, or crop it.",
+        group=LOOK,
+        choices=choices.MARGINS,
+    )
+    """What becomes of a painting's margin: ``keep`` or ``crop``."""
+
     content_layers: LayerWeights = option_field(
-        CONTENT_LAYERS,
+        choices.CONTENT_LAYERS,
         "Layers that hold the photo, with optional weights: relu4_2 or relu3_1,relu4_2:0.5.",
         group=LOOK,
     )
@@ -164,12 +161,12 @@ class StylizeOptions:
         "How styles are compared: by w2, the Wasserstein distance of means and covariances, which "
         "takes the painting's whole palette, or by Gatys' Gram matrices.",
         group=LOOK,
-        choices=STYLE_LOSSES,
+        choices=choices.STYLE_LOSSES,
     )
     """Loss of a style layer: ``w2`` or ``gram``."""
 
     style_layers: LayerWeights = option_field(
-        STYLE_LAYERS,
+        choices.STYLE_LAYERS,
         "Layers that hold the painting, with optional weights. Deep ones hold its figures.",
         group=LOOK,
     )
@@ -192,7 +189,7 @@ class StylizeOptions:
         "content",
         "What the painting starts from: content, noise, gray, or a picture file.",
         group=LOOK,
-        file_words=INITS,
+        file_words=choices.INITS,
     )
     """Start of the optimisation: ``content``, ``noise``, ``gray`` or the path of a picture."""
 
@@ -232,7 +229,7 @@ class StylizeOptions:
     """Number of scales; None for a coarsest scale of about 128 pixels."""
 
     optimizer: str = option_field(
-        "lbfgs", "How the picture is improved.", group=EFFORT, choices=OPTIMIZERS
+        "lbfgs", "How the picture is improved.", group=EFFORT, choices=choices.OPTIMIZERS
     )
     """``lbfgs`` or ``adam``."""
 
@@ -263,7 +260,7 @@ class StylizeOptions:
         "auto",
         "What computes: auto measures once and takes the fastest; graph needs no torch.",
         group=MACHINE,
-        choices=ENGINES,
+        choices=choices.ENGINES,
     )
     """Engine: ``onnx``, ``torch``, ``graph``, or ``auto`` for the fastest."""
 
@@ -307,7 +304,7 @@ class StylizeOptions:
         "VGG19's weights: oxford (the original ones, 8-bit quantised), torchvision (a download), "
         "auto (torchvision where it can be had, else oxford), or a .pth, .safetensors or .h5 file.",
         group=RECIPE,
-        file_words=NAMED_WEIGHTS,
+        file_words=choices.NAMED_WEIGHTS,
     )
     """VGG19's weights: :attr:`ModelSpec.weights`; ``auto`` for torchvision's if available."""
 
@@ -402,11 +399,7 @@ class StylizeOptions:
     def spec(self) -> ModelSpec:
         """The model of the features that the losses need."""
         return ModelSpec.for_losses(
-            [name for name, _ in (*self.content_layers, *self.style_layers)],
-            weights=self.weights,
-            pooling=self.pooling,  # type: ignore[arg-type]
-            padding=self.padding,  # type: ignore[arg-type]
-            normalize=self.normalize,
+            [name for name, _ in (*self.content_layers, *self.style_layers)], **self._network
         )
 
     @property
@@ -415,11 +408,13 @@ class StylizeOptions:
         return ModelSpec.for_step(
             [name for name, _ in self.content_layers],
             [name for name, _ in self.style_layers],
-            weights=self.weights,
-            pooling=self.pooling,  # type: ignore[arg-type]
-            padding=self.padding,  # type: ignore[arg-type]
-            normalize=self.normalize,
+            **self._network,
         )
+
+    @property
+    def _network(self) -> dict[str, Any]:
+        names = ("weights", "pooling", "padding", "normalize")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -429,7 +424,7 @@ class StylizeOptions:
     @property
     def effective_content_weight(self) -> float:
         """The content weight after ``strength``."""
-        return self.content_weight * 40 ** (1 - 2 * self.strength)
+        return float(self.content_weight * 40 ** (1 - 2 * self.strength))
 
     @property
     def schedule(self) -> tuple[int, ...]:

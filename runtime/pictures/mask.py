@@ -19,7 +19,7 @@ _BLACK = 0.01
 
 
 _ASPECT_TOLERANCE = 0.02
-"""Relative difference allowed between a mask's and the photo's proportions."""
+"""Relative difference allowed between a mask's and its picture's proportions."""
 
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -43,28 +43,30 @@ class MaskPicture:
     """As :attr:`Picture.notes`."""
 
     @classmethod
-    def read(cls, source: PictureSource, photo: Picture) -> MaskPicture:
-        """Read a mask for ``photo``, of any size with the photo's proportions.
+    def read(cls, source: PictureSource, picture: Picture, role: str = "photo") -> MaskPicture:
+        """Read a mask for ``picture``, of any size with its proportions.
 
-        Raises :class:`OptionError` for other proportions, and for a black mask.
+        ``role`` names the picture in the error's sentence. Raises :class:`OptionError` for other
+        proportions, and for a black mask.
         """
-        picture = as_picture(source)
-        name = f"The mask '{picture.name}'" if picture.name else "The mask"
-        ratio = picture.width * photo.height / (picture.height * photo.width)
-        slack = _ASPECT_TOLERANCE + 1 / min(*picture.size, *photo.size)
+        mask = as_picture(source)
+        name = f"The mask '{mask.name}'" if mask.name else "The mask"
+        ratio = mask.width * picture.height / (mask.height * picture.width)
+        slack = _ASPECT_TOLERANCE + 1 / min(*mask.size, *picture.size)
         if not 1 / (1 + slack) <= ratio <= 1 + slack:
+            whose = f"the {role} '{picture.name}'" if picture.name else f"the {role}"
             raise OptionError(
-                f"{name} is {picture.width}x{picture.height} pixels and the photo "
-                f"{photo.width}x{photo.height}; save it with the photo's proportions."
+                f"{name} is {mask.width}x{mask.height} pixels and {whose} "
+                f"{picture.width}x{picture.height}; save it with the {role}'s proportions."
             )
-        values = np.clip(picture.rgb @ _LUMA, 0, 1)
+        values = np.clip(mask.rgb @ _LUMA, 0, 1)
         # White is exactly 1 in spite of rounding.
         values[values > 1 - 1e-6] = 1
-        if picture.alpha is not None:
-            values *= picture.alpha
+        if mask.alpha is not None:
+            values *= mask.alpha
         if values.max() < _BLACK:
             raise OptionError(f"{name} is black all over; paint white what it is for.")
-        return cls(values=values, name=picture.name, sha256=picture.sha256, notes=picture.notes)
+        return cls(values=values, name=mask.name, sha256=mask.sha256, notes=mask.notes)
 
     def at(self, width: int, height: int) -> Mask:
         """The mask at another size.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nstrt.runtime.engines.footprint import (
@@ -21,7 +21,14 @@ from nstrt.runtime.planning.plan import Scale
 from nstrt.runtime.system.memory import more_memory
 from nstrt.runtime.system.words import is_offered, spelled
 
-__all__ = ["PLANNING_MARGIN", "SAFE_SHARE", "MemoryDemand", "fit_to_memory", "fitting_size"]
+__all__ = [
+    "PLANNING_MARGIN",
+    "SAFE_SHARE",
+    "MemoryDemand",
+    "fit_to_memory",
+    "fitting_size",
+    "source_pixels",
+]
 
 SAFE_SHARE = 0.85
 """Largest share of the free memory that a run takes."""
@@ -38,6 +45,9 @@ there, the network's memory is not."""
 
 _ENLARGED_PIXEL = 72
 """Bytes per pixel while a result is enlarged, gets its transparency and is written."""
+
+_MASK_BYTES = sum(FLOAT_BYTES / stride**2 for stride in (1, 2, 4, 8, 16))
+"""Bytes per pixel of one mask at the layers."""
 
 _LATER = 0.97
 """Share of the memory free now that a suggested size counts on."""
@@ -81,6 +91,9 @@ class MemoryDemand:
     masks: int = 0
     """Masks that are held at each layer: regions, their rest, and protection."""
 
+    part_of_paintings: bool = False
+    """Of some painting a part counts, by masks of its size at each layer."""
+
     enlarged: int = 0
     """Pixels of a result that is brought up to the photo's size at the end."""
 
@@ -93,7 +106,7 @@ class MemoryDemand:
         one_graph = finest.tile is None and self.options.style_loss == "gram"
         painting: float = footprint.network(layers, images, one_graph=one_graph)
         painting += self._optimizer_images * pixels * PIXEL_BYTES
-        painting += pixels * (self._content_targets + self._mask_bytes)
+        painting += pixels * (self._content_targets + self._mask_bytes) + self._painting_masks
         painting += min(_BANDS, 4 * pixels * PIXEL_BYTES)
         saving = max(pixels * _SAVED_IMAGES * PIXEL_BYTES, self.enlarged * _ENLARGED_PIXEL)
         fixed = 0
@@ -135,9 +148,31 @@ class MemoryDemand:
     @property
     def _mask_bytes(self) -> float:
         """Bytes per pixel of the masks, and of a photo that stays."""
-        by_layer = sum(FLOAT_BYTES / stride**2 for stride in (1, 2, 4, 8, 16))
         overlay = 2 * PIXEL_BYTES + FLOAT_BYTES if self.options.rest == "photo" else 0
-        return self.masks * by_layer + overlay
+        return self.masks * _MASK_BYTES + overlay
+
+    @property
+    def _painting_masks(self) -> float:
+        """Bytes of a painting's masks, which are made and freed for one painting at a time."""
+        if not self.part_of_paintings:
+            return 0
+        # The masks, and their roots.
+        return (
+            2 * _MASK_BYTES * max(math.prod(size) for each in self.scales for size in each.styles)
+        )
+
+
+def source_pixels(
+    options: StylizeOptions,
+    photo: tuple[int, int],
+    paintings: Sequence[tuple[int, int]],
+    masks: int,
+    part_of_paintings: bool,
+) -> int:
+    """Pixels of a run's pictures as they were read, and of their copies with other colours."""
+    photos = 1 + masks + (options.color in ("content", "match-style"))
+    copies = 1 + (options.color in ("content", "match-content")) + part_of_paintings
+    return photos * math.prod(photo) + copies * sum(map(math.prod, paintings))
 
 
 def fit_to_memory(demand: MemoryDemand, available: int) -> MemoryDemand:

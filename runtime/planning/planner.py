@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -35,6 +34,7 @@ from nstrt.runtime.planning.memory import (
     MemoryDemand,
     fit_to_memory,
     fitting_size,
+    source_pixels,
 )
 from nstrt.runtime.planning.plan import LOOPS, Plan, Scale, default_size, plan_scales
 from nstrt.runtime.planning.provider_choice import choose_target, provider_serves
@@ -101,11 +101,16 @@ class Planner:
         )
 
     def load_and_plan(
-        self, photo: tuple[int, int], *paintings: tuple[int, int], masks: int = 0
+        self,
+        photo: tuple[int, int],
+        *paintings: tuple[int, int],
+        masks: int = 0,
+        part_of_paintings: bool = False,
     ) -> tuple[Plan, Engine]:
         """Load the network, plan a run, and return the plan with its engine.
 
-        Sizes are (width, height) in pixels. Measures engines and algorithms where no measurement
+        Sizes are (width, height) in pixels; ``part_of_paintings`` says that some painting has a
+        mask or transparency. Measures engines and algorithms where no measurement
         is stored, which takes seconds. Raises :class:`NstrtError` if the run cannot run here.
         """
         repair_measurements(self._notify)
@@ -124,8 +129,9 @@ class Planner:
             options=options,
             scales=scales,
             history=_history(options, scales),
-            sources=_source_pixels(options, photo, paintings, masks),
+            sources=source_pixels(options, photo, paintings, masks, part_of_paintings),
             masks=masks,
+            part_of_paintings=part_of_paintings,
             enlarged=photo[0] * photo[1] if options.original_size else 0,
         )
         names, reason = self._engines_that_fit(names, reason, demand, target)
@@ -421,18 +427,6 @@ def _history(options: StylizeOptions, scales: Sequence[Scale]) -> int:
     if options.optimizer != "lbfgs":
         return 0
     return min(options.history, sum(scale.iterations for scale in scales))
-
-
-def _source_pixels(
-    options: StylizeOptions,
-    photo: tuple[int, int],
-    paintings: Sequence[tuple[int, int]],
-    masks: int,
-) -> int:
-    """Pixels of a run's pictures as they were read, and of their copies with other colours."""
-    photos = 1 + masks + (options.color in ("content", "match-style"))
-    copies = 1 + (options.color in ("content", "match-content"))
-    return photos * math.prod(photo) + copies * sum(map(math.prod, paintings))
 
 
 def _shapes(scales: Sequence[Scale]) -> tuple[Shape, ...]:

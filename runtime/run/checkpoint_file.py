@@ -22,6 +22,7 @@ import numpy as np
 from nstrt.runtime.arrays import Array, Arrays, arrays_of
 from nstrt.runtime.errors import CheckpointError
 from nstrt.runtime.optim.state import State
+from nstrt.runtime.options.options import OPTIONS
 from nstrt.runtime.planning.plan import Plan, Scale
 from nstrt.runtime.run.checkpoint_archive import HEADER, CheckpointArchive, array_name
 from nstrt.runtime.system.files import atomic_write
@@ -114,7 +115,7 @@ class Checkpoint:
 
     def check_identity(self, identity: Mapping[str, Any]) -> None:
         """Raise :class:`CheckpointError` with the differences if another run is requested."""
-        differences = [*_differences(self.identity, json.loads(json.dumps(identity)))]
+        differences = [*_differences(self.identity, _plain(identity))]
         if differences:
             raise CheckpointError(
                 f"The checkpoint '{self.path}' is of a run with {_join(differences)}; ask for the "
@@ -294,9 +295,15 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
         if before["pictures"].get(name) != now["pictures"].get(name):
             yield f"another {name}"
     for name in sorted({*before["options"], *now["options"]}):
-        value = before["options"].get(name)
+        # An option that the file's version did not have was at its default, which changes nothing.
+        value = before["options"].get(name, _plain(OPTIONS[name].default))
         if value != now["options"].get(name):
             yield _phrase(name, value)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON stores it: lists for tuples."""
+    return json.loads(json.dumps(value))
 
 
 def _phrase(name: str, value: Any) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -14,8 +15,9 @@ from nstrt.runtime.arrays import Mask
 from nstrt.runtime.errors import OptionError
 from nstrt.runtime.loss.guidance import partition
 from nstrt.runtime.options.options import StylizeOptions
-from nstrt.runtime.pictures import Picture, PictureSource, as_picture, resize_visible
+from nstrt.runtime.pictures import Picture, PictureSource, resize_visible
 from nstrt.runtime.pictures.mask import MaskPicture
+from nstrt.runtime.run.painting import identity, read_painting, read_visible
 from nstrt.runtime.system.words import spelled
 
 if TYPE_CHECKING:
@@ -23,18 +25,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InputSources",
+    "MaskSources",
     "PreviousFrame",
     "RegionSource",
     "RunInputs",
-    "identity",
     "mask_count",
     "read_inputs",
-    "read_visible",
     "resized",
 ]
 
-RegionSource: TypeAlias = "tuple[PictureSource, PictureSource | None]"
-"""A mask and the painting of its region; None for the main painting."""
+RegionSource: TypeAlias = (
+    "tuple[PictureSource, PictureSource | None]"
+    " | tuple[PictureSource, PictureSource | None, PictureSource | None]"
+)
+"""A mask, the painting of its region (None for the main one), and that painting's own mask."""
+
+MaskSources: TypeAlias = "PictureSource | Sequence[PictureSource | None] | None"
+"""A mask of the only painting, or for each of several a mask or None."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,8 +79,11 @@ class InputSources:
     styles: tuple[PictureSource, ...]
     """The main paintings, to be blended."""
 
-    regions: tuple[RegionSource, ...] = ()
-    """Masks, each with the painting of its region."""
+    style_masks: tuple[PictureSource | None, ...] = ()
+    """A mask or None for each of the main paintings; empty if there are none."""
+
+    regions: tuple[tuple[PictureSource, PictureSource | None, PictureSource | None], ...] = ()
+    """Masks, each with the painting of its region and the mask of that painting."""
 
     protect: PictureSource | None = None
     """Mask of the part that stays near the photo."""
@@ -89,18 +99,35 @@ class InputSources:
         regions: Sequence[RegionSource] = (),
         protect: PictureSource | None = None,
         previous: PreviousFrame | None = None,
+        style_mask: MaskSources = None,
     ) -> InputSources:
         """Normalise the arguments; ``style`` is one painting, or a list or tuple of several."""
         several = tuple(style) if isinstance(style, list | tuple) else (style,)
         if not several:
             raise OptionError("There is no painting; name one at least.")
         for region in regions:
-            if not isinstance(region, list | tuple) or len(region) != 2:
-                raise OptionError("A region is a mask and a painting (or None), as a pair.")
+            if not isinstance(region, list | tuple) or len(region) not in (2, 3):
+                raise OptionError(
+                    "A region is a mask and a painting (or None), as a pair, and may have the "
+                    "painting's mask third."
+                )
+        masks: tuple[PictureSource | None, ...] = ()
+        if style_mask is not None:
+            masks = tuple(style_mask) if isinstance(style_mask, list | tuple) else (style_mask,)
+        if masks and len(masks) != len(several):
+            raise OptionError(
+                f"{spelled('style_mask')} names {len(masks)} mask{'s' * (len(masks) > 1)} for "
+                f"{len(several)} main painting{'s' * (len(several) > 1)}; give one for each, in "
+                "their order."
+            )
         return cls(
             content=content,
             styles=several,
-            regions=tuple((mask, painting) for mask, painting in regions),
+            style_masks=masks,
+            regions=tuple(
+                (region[0], region[1], region[2] if len(region) == 3 else None)
+                for region in regions
+            ),
             protect=protect,
             previous=previous,
         )
@@ -114,7 +141,13 @@ class RunInputs:
     """The photo."""
 
     paintings: tuple[Picture, ...]
-    """The main paintings, one for each weight of ``blend``, then those of the regions."""
+    """The main paintings, one for each weight of ``blend``, then those of the regions.
+
+    A painting's opacity says how much each of its pixels counts.
+    """
+
+    painting_identities: tuple[Mapping[str, object], ...]
+    """:attr:`Painting.identity` of each painting."""
 
     blend: tuple[float, ...]
     """Weight of each main painting."""
@@ -141,6 +174,11 @@ class RunInputs:
     def masks(self) -> int:
         """Number of masks at each layer: regions, their rest, and protection."""
         return mask_count(len(self.regions), self.protect is not None, stays=self.photo_stays)
+
+    @property
+    def part_of_paintings(self) -> bool:
+        """True if of some painting a part counts."""
+        return any(painting.alpha is not None for painting in self.paintings)
 
     @property
     def are_gray(self) -> bool:
@@ -190,6 +228,11 @@ class RunInputs:
                 checksums[f"painting of region {number}"] = self.paintings[index].sha256
         if self.protect is not None:
             checksums["mask that protects"] = self.protect.sha256
+        for number, painting in enumerate(self.paintings, 1):
+            if painting.alpha is not None:
+                which = f"painting {number}" if number > 1 else "the painting"
+                values = np.ascontiguousarray(painting.alpha)
+                checksums[f"part of {which}"] = hashlib.sha256(values.data).hexdigest()
         if self.previous is not None:
             checksums["painting of the frame before"] = self.previous.sha256
         return checksums
@@ -206,17 +249,17 @@ class RunInputs:
         count = len(self.blend)
         identities: dict[str, Any] = {
             "content": identity(self.content),
-            "style": identity(self.paintings[0]),
+            "style": dict(self.painting_identities[0]),
         }
         if count > 1:
             identities["styles"] = [
-                {**identity(painting), "weight": weight}
-                for painting, weight in zip(self.paintings, self.blend, strict=False)
+                {**painting, "weight": weight}
+                for painting, weight in zip(self.painting_identities, self.blend, strict=False)
             ]
         if self.regions:
             identities["regions"] = [
                 {"mask": identity(mask)}
-                | ({} if index is None else {"style": identity(self.paintings[index])})
+                | ({} if index is None else {"style": dict(self.painting_identities[index])})
                 for mask, index in self.regions
             ]
         if self.protect is not None:
@@ -244,24 +287,33 @@ def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
         )
     if options.rest == "photo":
         _check_rest(sources)
+    if count > 1 and any(
+        painting is None and part is not None for _, painting, part in sources.regions
+    ):
+        raise OptionError(
+            "A region can take a part of the main painting only if there is one; name the "
+            "region's painting."
+        )
     if sources.protect is not None and not (options.content_layers and options.content_weight):
         raise OptionError(
             f"{spelled('protect')} holds nothing without content layers and a content weight."
         )
     content = read_visible(sources.content, "photo")
-    # Colours under transparent pixels are not part of a style.
-    paintings = [read_visible(source, "painting").opaque() for source in sources.styles]
+    read = partial(read_painting, margin=options.style_margin)
+    masks = sources.style_masks or (None,) * count
+    paintings = list(map(read, sources.styles, masks))
     regions: list[tuple[MaskPicture, int | None]] = []
-    for mask, painting in sources.regions:
+    for mask, painting, part in sources.regions:
         index = None
-        if painting is not None:
+        if painting is not None or part is not None:
             index = len(paintings)
-            paintings.append(read_visible(painting, "painting").opaque())
+            paintings.append(read(sources.styles[0] if painting is None else painting, part))
         regions.append((MaskPicture.read(mask, content), index))
     protect = sources.protect
     return RunInputs(
         content=content,
-        paintings=tuple(paintings),
+        paintings=tuple(painting.picture for painting in paintings),
+        painting_identities=tuple(painting.identity for painting in paintings),
         blend=blend,
         regions=tuple(regions),
         protect=None if protect is None else MaskPicture.read(protect, content),
@@ -269,18 +321,6 @@ def read_inputs(sources: InputSources, options: StylizeOptions) -> RunInputs:
         previous=sources.previous,
         temporal_weight=options.temporal_weight,
     )
-
-
-def read_visible(source: PictureSource, role: str) -> Picture:
-    """Read a picture; raise :class:`OptionError` if none of its pixels is visible.
-
-    ``role`` names the picture in the error's sentence.
-    """
-    picture = as_picture(source)
-    if picture.alpha is None or picture.alpha.any():
-        return picture
-    name = f"The {role} '{picture.name}'" if picture.name else f"The {role}"
-    raise OptionError(f"{name} is transparent all over; choose one with something to see.")
 
 
 def mask_count(regions: int, protect: bool, *, stays: bool) -> int:
@@ -303,13 +343,8 @@ def _check_rest(sources: InputSources) -> None:
         raise OptionError(
             f"{spelled('rest', 'photo')} leaves nothing to paint; add {spelled('regions')}."
         )
-    if all(painting is not None for _, painting in sources.regions):
+    if all(painting is not None for _, painting, _ in sources.regions):
         raise OptionError(
             f"With {spelled('rest', 'photo')} nothing would be painted in the main painting's "
             "manner; give a region without a painting of its own."
         )
-
-
-def identity(picture: Picture | MaskPicture) -> dict[str, str]:
-    """A picture's name and checksum."""
-    return {"name": picture.name, "sha256": picture.sha256}

@@ -14,7 +14,8 @@ from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.options.presets import PRESETS
 from nstrt.runtime.pictures import Picture
 from nstrt.runtime.planning.plan import Plan
-from nstrt.runtime.run.inputs import RunInputs, identity
+from nstrt.runtime.run.inputs import RunInputs
+from nstrt.runtime.run.painting import identity
 from nstrt.runtime.system.host import versions
 
 __all__ = ["differences", "recipe_of", "recipe_of_kind", "run_identity"]
@@ -88,17 +89,21 @@ def differences(
     *,
     content: str,
     style: str,
+    style_mask: str | None,
     start: str | None,
 ) -> list[str]:
     """Phrases for how a result's recipe differs from a planned run; empty if it does not.
 
-    ``content``, ``style`` and ``start`` are checksums of the picture files. Threads, memory and
-    versions are ignored, because they change nothing but rounding.
+    ``content``, ``style``, ``style_mask`` and ``start`` are checksums of the picture files.
+    Threads, memory and versions are ignored, because they change nothing but rounding.
     """
     phrases = []
     for what, checksum in (("content", content), ("style", style), ("init", start)):
         if _checksum(recipe, what) != checksum:
             phrases.append(f"{_WORDS[what]} was another")
+    painting = recipe.get("style")
+    if _checksum(painting if isinstance(painting, dict) else {}, "mask") != style_mask:
+        phrases.append("the painting's mask was another")
     for what, words in _EXTRA_INPUTS.items():
         if recipe.get(what):
             phrases.append(f"it had {words}")
@@ -110,7 +115,8 @@ def differences(
     values, preset_values = _stored_values(options), _stored_preset_values(preset)
     recorded_preset_values = _stored_preset_values(recorded_preset)
     for name, value in values.items():
-        before = recorded_options.get(name, value)
+        # An option that the recipe's version did not have was at its default.
+        before = recorded_options.get(name, recorded_preset_values.get(name, value))
         if name in _RESOURCE_OPTIONS or before == value:
             continue
         # The names of two presets stand for the options that differ between them.

@@ -20,8 +20,9 @@ from nstrt.runtime.run.checkpoint_schedule import Checkpoints
 from nstrt.runtime.run.color import ColorMode
 from nstrt.runtime.run.eta import ProgressEstimator
 from nstrt.runtime.run.events import Event, Finished, Preview, ScaleDone, Started, Step
-from nstrt.runtime.run.inputs import InputSources, RunInputs, read_inputs, read_visible
+from nstrt.runtime.run.inputs import InputSources, RunInputs, read_inputs
 from nstrt.runtime.run.optimize import LoopStep, optimize
+from nstrt.runtime.run.painting import read_visible
 from nstrt.runtime.run.recipe import recipe_of, run_identity
 from nstrt.runtime.run.result import Result, enlargement_notes
 from nstrt.runtime.system.cancellation import Interrupt, Interrupted, check_interrupt
@@ -197,14 +198,11 @@ class Run:
 
     def _leaner(self, prepared: _Prepared) -> _Prepared | None:
         """A preparation with less memory than was planned; None if there is none."""
-        sizes = [painting.size for painting in prepared.inputs.paintings]
         for share in _LEANER_SHARES:
             planner = self._planner.within(int(share * prepared.plan.memory))
             try:
                 with self._interrupt.governing():
-                    plan, engine = planner.load_and_plan(
-                        prepared.inputs.content.size, *sizes, masks=prepared.inputs.masks
-                    )
+                    plan, engine = _plan(planner, prepared.inputs)
                 return replace(prepared, plan=plan, engine=engine)
             except (MemoryError, TooLargeError, RuntimeError) as error:
                 if not is_out_of_memory(error):
@@ -258,8 +256,7 @@ class Run:
             identity = run_identity(options, inputs.checksums(), start)
             checkpoint = self._checkpoints.find(identity)
         if checkpoint is None:
-            sizes = [painting.size for painting in inputs.paintings]
-            plan, engine = self._planner.load_and_plan(content.size, *sizes, masks=inputs.masks)
+            plan, engine = _plan(self._planner, inputs)
         else:
             plan = checkpoint.plan
             sizes = [painting.size for painting in inputs.paintings]
@@ -429,6 +426,16 @@ class _Prepared:
     def finished(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
         """An image of the network in the colours of the result, with the photo where it stays."""
         return self.inputs.composite(self.color.finished(rgb), self.photo)
+
+
+def _plan(planner: Planner, inputs: RunInputs) -> tuple[Plan, Engine]:
+    """The plan of a run of these pictures, and its engine."""
+    return planner.load_and_plan(
+        inputs.content.size,
+        *(painting.size for painting in inputs.paintings),
+        masks=inputs.masks,
+        part_of_paintings=inputs.part_of_paintings,
+    )
 
 
 def _start_picture(name: str, given: PictureSource | None) -> Picture | None:

@@ -22,6 +22,7 @@ from nstrt.runtime.loss.temporal import TemporalLoss
 from nstrt.runtime.pictures import resize
 from nstrt.runtime.planning.plan import Scale
 from nstrt.runtime.run.inputs import RunInputs, resized
+from nstrt.runtime.run.painting import visible_part
 
 __all__ = ["scale_objective"]
 
@@ -35,7 +36,9 @@ def scale_objective(
     """
     arrays = evaluation.engine.arrays
     paintings = [
-        style_statistics(evaluation, weights, resized(painting, *size, arrays))
+        style_statistics(
+            evaluation, weights, resized(painting, *size, arrays), visible_part(painting, *size)
+        )
         for painting, size in zip(inputs.paintings, scale.styles, strict=True)
     ]
     blended = StyleStatistics.blend(paintings[: len(inputs.blend)], inputs.blend)

@@ -36,8 +36,9 @@ def test_info_fits_ten_lines_and_names_the_command_that_repeats_the_picture(
     monkeypatch.chdir(tmp_path)
     for path in (CAT, NIGHT, EMBER):
         shutil.copy(path, tmp_path)
-    masks = ("--region", f"{CAT.name}:{EMBER.name}", "--protect", CAT.name)
-    several = ("--add-style", EMBER.name, "--style-blend", "2,1")
+    parts = ("--region", f"{CAT.name}:{EMBER.name}:{NIGHT.name}", "--style-mask", EMBER.name)
+    masks = ("--region", f"{CAT.name}:{EMBER.name}", *parts, "--protect", CAT.name)
+    several = ("--add-style", EMBER.name, "--style-mask", "", "--style-blend", "2,1")
     options = (*SMALL, "--strength", "0.75", "--no-clamp", *masks, *several)
     assert nstrt("stylize", CAT.name, NIGHT.name, "-o", "a.png", *options, "-q") == 0
     capsys.readouterr()

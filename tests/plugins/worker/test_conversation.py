@@ -195,6 +195,50 @@ def test_a_job_with_several_paintings_regions_and_a_protected_part(
     assert [set(region) for region in result["recipe"]["regions"]] == [{"mask", "style"}, {"mask"}]
 
 
+def test_style_pictures_are_followed_by_their_masks(host: Host, tmp_path: Path) -> None:
+    height, width = PAINTING.shape[:2]
+    left = np.zeros((height, width, 3), np.uint8)
+    left[:, : width // 2] = 255
+    right = 255 - left
+    Image.fromarray(right).save(tmp_path / "right.png")
+    where = np.zeros((*PHOTO.shape[:2], 3), np.uint8)
+    where[8:] = 255
+    pictures = [PHOTO, PAINTING, left, PAINTING, where, PAINTING, left]
+    described = [
+        {
+            "width": values.shape[1],
+            "height": values.shape[0],
+            "format": "rgba8" if values.shape[2] == 4 else "rgb8",
+        }
+        for values in pictures
+    ]
+    job = host.new_id()
+    host.send(
+        b"".join(values.tobytes() for values in pictures),
+        op="stylize",
+        id=job,
+        content=described[0],
+        style={**described[1], "mask": described[2]},
+        add_styles=[{**described[3], "mask": {"file": str(tmp_path / "right.png")}}],
+        regions=[{"mask": described[4], "style": {**described[5], "mask": described[6]}}],
+        options=SMALL,
+        result="rgbf",
+    )
+    result = host.last_event(job)
+    assert result["event"] == "result", result
+    own = stylize(
+        PHOTO,
+        [PAINTING, PAINTING],
+        style_mask=[left, right],
+        regions=[(where, PAINTING, left)],
+        **SMALL,
+    )
+    assert np.abs(array_of(result) - own.picture.rgb).max() < 1e-5
+    assert [set(style) for style in result["recipe"]["styles"]] == [
+        {"name", "sha256", "mask", "weight"}
+    ] * 2
+
+
 @pytest.mark.parametrize("name", ["rgb8", "rgba8", "rgb16", "rgba16", "rgbf", "rgbaf"])
 def test_every_format_both_ways(host: Host, name: str) -> None:
     # Opaque, since colours count by their opacity.

@@ -121,6 +121,8 @@ def test_what_is_no_json_object_is_malformed(line: bytes) -> None:
         ({"regions": [PIXELS]}, "malformed"),
         ({"regions": [{"mask": {"file": "/a.png"}, "style": "/b.png"}]}, "malformed"),
         ({"regions": [{"mask": {"file": "a.png"}}]}, "picture"),
+        ({"add_styles": [{"file": "/a.png", "mask": 7}]}, "malformed"),
+        ({"style": {"file": "/a.png", "mask": {"file": "a.png"}}}, "picture"),
         ({"protect": []}, "malformed"),
         ({"protect": {"width": 20, "height": 20}}, "malformed"),
         ({"op": "estimate", "regions": [7]}, "malformed"),

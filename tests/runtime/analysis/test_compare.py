@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,25 @@ def test_losses_equal_those_at_the_end_of_the_run(changes: dict[str, object]) ->
     assert untouched.style > painted.style
 
 
+@pytest.mark.parametrize("loss", ["gram", "w2"])
+def test_losses_of_a_part_of_a_painting_equal_those_of_the_run(loss: str) -> None:
+    options = StylizeOptions.of(
+        size=64, scales=1, iterations=3, engine="torch", precision="fp32", style_loss=loss
+    )
+    painting = np.pad(pixels(NIGHT, (90, 66)), ((6, 6), (10, 0), (0, 0)), constant_values=255)
+    mask = np.zeros(painting.shape[:2], np.uint8)
+    mask[:, :60] = 255
+    cropped = replace(options, style_margin="crop")
+    for each in (options, cropped):
+        result = StyleTransfer(each).stylize(CAT, painting, style_mask=mask)
+        (found,) = losses_of([result.picture], CAT, painting, each, style_mask=mask)
+        for name in ("loss", "content", "style"):
+            reported = getattr(result.terms, name)
+            assert getattr(found, name) == pytest.approx(reported, rel=2e-3), name
+    (other,) = losses_of([result.picture], CAT, painting, options)
+    assert other.style != pytest.approx(found.style, rel=1e-2)
+
+
 def test_a_picture_is_measured_at_its_own_size() -> None:
     (losses,) = losses_of([pixels(CAT, (60, 40))], CAT, NIGHT)
     assert (losses.width, losses.height) == (60, 40)
@@ -155,5 +175,7 @@ def test_the_command_shows_differences_and_losses(tmp_path: Path, capsys: Captur
 def test_incomplete_arguments_are_refused(capsys: Capture) -> None:
     assert nstrt("compare", CAT, CAT, "--content", CAT) == 2
     assert "--content and --style" in capsys.readouterr().err
+    assert nstrt("compare", CAT, CAT, "--style-mask", CAT) == 2
+    assert "--style-mask is of a painting" in capsys.readouterr().err
     assert nstrt("compare", CAT, "missing.png") == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -126,6 +126,12 @@ def test_a_cell_s_command_has_its_options_without_the_size() -> None:
     assert exploration.cells[1].options == StylizeOptions.of(**{**shared, "strength": 0.8}, size=64)
 
 
+def test_a_cell_s_command_has_the_painting_s_mask() -> None:
+    exploration = Exploration(CAT, NIGHT, axes("strength=0.2,0.8"), style_mask="a mask.png")
+    words = shlex.split(exploration.cells[0].command("cat.jpg", "night.jpg", "out.png"))
+    assert words[6:] == ["--style-mask", "a mask.png", "--strength", "0.2", "--seed", "0"]
+
+
 def test_flags_of_options() -> None:
     assert format_flags(
         {"original_size": True, "clamp": False, "size": None, "iterations": ()}

@@ -46,6 +46,20 @@ def test_folders_and_overlapping_patterns_list_each_photo_once(
     assert [job.output for job in jobs] == [tmp_path / name for name in ("a.jpg", "b.jpg", "c.png")]
 
 
+def test_the_mask_belongs_to_the_painting(photos: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"style": NIGHT, "style_mask": "mask.png", "out_dir": tmp_path}
+    for job in jobs_from([photos], **given):
+        assert job.style_mask == Path("mask.png")
+    table = tmp_path / "list.csv"
+    table.write_text(
+        "content,style,style-mask\na.jpg,,\nb.jpg,other.jpg,\nc.jpg,other.jpg,part.png\n"
+        "d.jpg,,part.png\n"
+    )
+    part = tmp_path / "part.png"
+    masks = [job.style_mask for job in jobs_from([table], **given)]
+    assert masks == [Path("mask.png"), None, part, part]
+
+
 def test_suffix_of_results(photos: Path, tmp_path: Path) -> None:
     jobs = jobs_from([photos / "a.jpg"], style=NIGHT, out_dir=tmp_path, suffix=".webp")
     assert jobs[0].output.name == "a.webp"

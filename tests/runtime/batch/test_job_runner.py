@@ -103,6 +103,8 @@ def test_existing_results_are_skipped_or_named_with_their_differences(
             assert event.reason == reason
 
     check_refused("the painting was another", style=EMBER)
+    check_refused("the painting's mask was another", style_mask=NIGHT)
+    check_refused("style-margin was keep and is crop", style_margin="crop")
     check_refused("strength was 0.5 and is 0.7", strength=0.7)
     check_refused("iterations was 2 and is the preset's", iterations=())
     # A preset stands for the options that nobody set.

@@ -58,6 +58,16 @@ def demand_of(
     )
 
 
+def test_masks_of_paintings_take_memory_of_the_paintings_size() -> None:
+    """A mask of four bytes at each position of five strides, and its root."""
+    demand = demand_of(size=512, scales=1, painting=(400, 400))
+    more = replace(demand, part_of_paintings=True).peak - demand.peak
+    ((width, height),) = demand.scales[0].styles
+    assert more == pytest.approx(
+        width * height * 2 * 4 * (1 + 1 / 4 + 1 / 16 + 1 / 64 + 1 / 256), abs=2
+    )
+
+
 def test_demand_that_fits_is_unchanged() -> None:
     demand = demand_of(size=512)
     assert fit_to_memory(demand, demand.peak) == demand

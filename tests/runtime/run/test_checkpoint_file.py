@@ -229,6 +229,20 @@ def test_another_format_is_called_so(good: dict[str, Path], tmp_path: Path) -> N
     refuse(tmp_path / "c", "of another version of nstrt")
 
 
+def test_an_option_that_the_checkpoint_does_not_know_was_at_its_default(
+    good: dict[str, Path], tmp_path: Path
+) -> None:
+    header = header_of(good["lbfgs"])
+    asked = json.loads(json.dumps(header["asked"]))
+    del header["asked"]["options"]["style_margin"]
+    write_header(tmp_path / "c", good["lbfgs"], header)
+    found = read_checkpoint(tmp_path / "c")
+    found.check_identity(asked)
+    asked["options"]["style_margin"] = "crop"
+    with pytest.raises(CheckpointError, match="style_margin='keep'"):
+        found.check_identity(asked)
+
+
 PICTURE = np.full((1, 3, 16, 24), 0.5, np.float32)
 
 

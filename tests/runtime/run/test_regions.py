@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from nstrt.plugins.cli.stylize import parse_region
+from nstrt.plugins.cli.region import parse_region
 from nstrt.runtime import Result, StyleTransfer, StylizeOptions, features, read_recipe
 from nstrt.runtime.arrays.tensors import TensorArrays
 from nstrt.runtime.engines.evaluation import Evaluation
@@ -519,6 +519,7 @@ def test_transparent_mask_pixels_count_as_black() -> None:
         ({"protect": np.zeros((64, 96), np.uint8)}, {}, "black"),
         ({"protect": left_half()}, {"content_weight": 0}, "protect= holds"),
         ({"regions": [left_half()]}, {}, "pair"),
+        ({"regions": [(left_half(), None, left_half(), None)]}, {}, "pair"),
         ({"style": []}, {}, "one at least"),
     ],
 )
@@ -552,13 +553,17 @@ def test_region_flag_is_mask_colon_painting(
     for name in ("mask.png", "a:b.png", "c.jpg"):
         (tmp_path / name).touch()
     for text, expected in {
-        "mask.png:c.jpg": ("mask.png", "c.jpg"),
-        "mask.png": ("mask.png", None),
-        "a:b.png": ("a:b.png", None),
-        "a:b.png:c.jpg": ("a:b.png", "c.jpg"),
-        "missing.png:c.jpg": ("missing.png", "c.jpg"),
+        "mask.png:c.jpg": ("mask.png", "c.jpg", None),
+        "mask.png": ("mask.png", None, None),
+        "a:b.png": ("a:b.png", None, None),
+        "a:b.png:c.jpg": ("a:b.png", "c.jpg", None),
+        "missing.png:c.jpg": ("missing.png", "c.jpg", None),
+        "mask.png:c.jpg:a:b.png": ("mask.png", "c.jpg", "a:b.png"),
+        "a:b.png:c.jpg:mask.png": ("a:b.png", "c.jpg", "mask.png"),
+        "mask.png::a:b.png": ("mask.png", None, "a:b.png"),
+        "missing.png:c.jpg:mask.png": ("missing.png", "c.jpg", "mask.png"),
+        r"C:\missing.png:c.jpg": (r"C:\missing.png", "c.jpg", None),
     }.items():
-        mask, painting = parse_region(text)
-        assert (str(mask), painting and str(painting)) == expected
+        assert tuple(path and str(path) for path in parse_region(text)) == expected
     with pytest.raises(OptionError, match=r"mask\.png:painting\.jpg"):
         parse_region("mask.png:")
