@@ -260,13 +260,9 @@ class Run:
         else:
             plan = checkpoint.plan
             sizes = [painting.size for painting in inputs.paintings]
+            default = default_size(plan.provider)
             checkpoint.check_scales(
-                plan_scales(
-                    options,
-                    photo=content.size,
-                    painting=sizes,
-                    default=default_size(plan.provider),
-                )
+                plan_scales(options, photo=content.size, painting=sizes, default=default)
             )
             engine = self._planner.load_planned(plan)
             engine.pin_algorithms(checkpoint.algorithms)
