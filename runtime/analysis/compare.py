@@ -19,6 +19,7 @@ from nstrt.runtime.loss.style_statistics import StyleObserver
 from nstrt.runtime.loss.total_variation import total_variation
 from nstrt.runtime.model import ModelStore
 from nstrt.runtime.model.layers import shape_of
+from nstrt.runtime.network.border import Border
 from nstrt.runtime.network.feature_observer import FeatureObserver, ObserverGroup
 from nstrt.runtime.options.options import StylizeOptions
 from nstrt.runtime.ort.features import feature_session
@@ -212,20 +213,22 @@ class _LossMeter:
     ) -> None:
         self._weights = loss_weights(options)
         self._size = scale.width, scale.height
-        shapes = (scale.height, scale.width), scale.styles[0][::-1]
+        self._border = Border(options.spec.border)
+        shapes = [size[::-1] for size in scale.seen(self._border.width)]
         for height, width in shapes:
             _check_memory(width, height, options.layers)
         self._session = feature_session(
             options.spec, provider=options.provider, shapes=shapes, store=store
         )
-        contents = ContentObserver(self._weights.content_layers, scale.height, scale.width)
-        self._observe(_batch(photo, *self._size), contents)
+        contents = ContentObserver(self._weights.content_layers, *shapes[0])
+        self._observe(self._seen(photo, *self._size), contents)
         part = visible_part(painting, *scale.styles[0])
         guide = None
         if part is not None:
+            part = self._border.around_mask(part)
             guide = RegionGuidance.of(part, self._weights.layers, PlainArrays(), whole=True)
         seen = StyleObserver(self._weights, guide)
-        self._observe(_batch(painting, *scale.styles[0]), seen)
+        self._observe(self._seen(painting, *scale.styles[0]), seen)
         style = seen.statistics()
         self._objective = Objective(
             weights=self._weights,
@@ -236,7 +239,7 @@ class _LossMeter:
 
     def measure(self, picture: Picture) -> PictureLosses:
         """The losses of a picture, resized to the scale."""
-        weights, image = self._weights, _batch(picture, *self._size)
+        weights, image = self._weights, self._seen(picture, *self._size)
         contents = ContentObserver(weights.content_layers, *image.shape[2:])
         observer = moment_observer(weights)
         self._observe(image, ObserverGroup(contents, observer))
@@ -256,6 +259,11 @@ class _LossMeter:
             content_layers=content_terms,
             style_layers=style_terms,
         )
+
+    def _seen(self, picture: Picture, width: int, height: int) -> NDArray[np.float32]:
+        """A picture at a size, as the network sees it; valid until the next call."""
+        seen: NDArray[np.float32] = self._border.around(_batch(picture, width, height))
+        return seen
 
     def _observe(self, image: NDArray[np.float32], observer: FeatureObserver) -> None:
         """Pass the features of an image to the observer."""

@@ -14,6 +14,7 @@ from nstrt.runtime.loss.content_and_style import LossAccumulator, terms_of
 from nstrt.runtime.loss.objective import Objective
 from nstrt.runtime.loss.terms import LossTerms
 from nstrt.runtime.loss.total_variation import add_total_variation_gradient
+from nstrt.runtime.network.border import Border
 from nstrt.runtime.network.feature_observer import FeatureObserver, ObserverGroup
 from nstrt.runtime.network.sections import Section, SectionBoundary, sections_of
 from nstrt.runtime.network.tiles import TileObserver
@@ -24,28 +25,30 @@ __all__ = ["Evaluation"]
 class Evaluation:
     """Evaluates losses with an engine, in tiles of at most ``tile`` pixels a side.
 
-    Images are 1 x 3 x height x width, RGB in 0..1. ``tile`` None takes images whole.
+    Images are 1 x 3 x height x width, RGB in 0..1. ``tile`` None takes images whole. The network
+    sees them extended by ``border`` pixels of their own edge; all statistics are of that.
     """
 
-    def __init__(self, engine: Engine, *, tile: int | None = None) -> None:
+    def __init__(self, engine: Engine, *, tile: int | None = None, border: int = 0) -> None:
         self.engine = engine
         self.tile = tile
+        self.border = Border(border)
         self._objective: Objective | None = None
         self._step: StepFunction | None = None
 
     def extract_features(self, image: Array, observer: FeatureObserver) -> None:
         """Pass the features of ``image`` to ``observer``, tile by tile."""
-        self._forward(image, observer)
+        self._forward(self.border.around(image), observer)
 
     def loss(self, image: Array, objective: Objective) -> LossTerms:
         """The loss at ``image``."""
-        terms = self._network_loss(_composite(image, objective), objective)
+        terms = self._network_loss(self._seen(image, objective), objective)
         return objective.temporal.added(terms, image) if objective.temporal else terms
 
     def loss_and_gradient(self, image: Array, objective: Objective) -> tuple[LossTerms, Array]:
         """The loss at ``image`` and its gradient, of the image's shape; the caller owns it."""
         overlay, temporal = objective.overlay, objective.temporal
-        terms, gradient = self._network_gradient(_composite(image, objective), objective)
+        terms, gradient = self._network_gradient(self._seen(image, objective), objective)
         if overlay is not None:
             gradient *= overlay.opacity
         if temporal is not None:
@@ -58,7 +61,7 @@ class Evaluation:
         ):
             return terms_of(self._step_function(objective, image)(image)[0])
         accumulator = LossAccumulator(objective)
-        self.extract_features(image, accumulator)
+        self._forward(image, accumulator)
         return accumulator.terms(image)
 
     def _network_gradient(self, image: Array, objective: Objective) -> tuple[LossTerms, Array]:
@@ -66,7 +69,10 @@ class Evaluation:
         if _is_whole(sections):
             self.engine.interrupt.check()
             values, gradient = self._step_function(objective, image)(image)
-            return terms_of(values), self.engine.arrays.copy(gradient)
+            inside = self.border.within(gradient)
+            return terms_of(values), self.engine.arrays.copy(
+                inside
+            ) if inside is gradient else inside
         accumulator = LossAccumulator(objective)
         boundary = self._forward(image, accumulator)
         terms = accumulator.terms(image)
@@ -77,7 +83,7 @@ class Evaluation:
         gradient = self.engine.arrays.zeros(image.shape, image)
         self._backward(image, gradient, sections[0], accumulator, boundary)
         add_total_variation_gradient(image, objective.weights.tv, gradient)
-        return terms, gradient
+        return terms, self.border.within(gradient)
 
     def _forward(self, image: Array, observer: FeatureObserver) -> SectionBoundary | None:
         """Pass features to ``observer``; returns those at the boundary of two sections."""
@@ -118,10 +124,10 @@ class Evaluation:
         height, width = image.shape[2:]
         return sections_of(height, width, self.tile, layers, in_two=self.engine.supports_sections)
 
-
-def _composite(image: Array, objective: Objective) -> Array:
-    """The image that the network sees."""
-    return image if objective.overlay is None else objective.overlay.over(image)
+    def _seen(self, image: Array, objective: Objective) -> Array:
+        """The image that the network sees."""
+        overlay = objective.overlay
+        return self.border.around(image if overlay is None else overlay.over(image))
 
 
 def _is_whole(sections: Sequence[Section]) -> bool:

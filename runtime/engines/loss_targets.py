@@ -33,13 +33,14 @@ def style_statistics(
         guide = None
         if mask is not None:
             # Of a small part nothing may be left at a deep layer.
-            guide = RegionGuidance.of(mask, weights.layers, arrays, whole=True)
+            seen = evaluation.border.around_mask(mask)
+            guide = RegionGuidance.of(seen, weights.layers, arrays, whole=True)
         observer = StyleObserver(weights, guide)
         evaluation.extract_features(painting, observer)
         return observer.statistics()
 
     key = StyleKey(
-        painting=StyleKey.digest(arrays.to_numpy(painting), mask),
+        painting=StyleKey.digest(arrays.to_numpy(evaluation.border.around(painting)), mask),
         content_layers=tuple(weights.content_layers),
         style_layers=tuple(weights.style_layers),
         loss=weights.style_loss,
@@ -59,13 +60,15 @@ def build_objective(
 ) -> tuple[Objective, float]:
     """Measure the content targets of ``photo`` and assemble the objective of one scale.
 
-    ``paintings`` has statistics for each of the guidance's regions, in their order; without
-    regions, for the whole image. Returns the objective and the style loss of the photo itself.
+    ``guidance`` is of the extended photo. ``paintings`` has statistics for each of its regions, in
+    their order; without regions, for the whole image. Returns the objective and the style loss of
+    the photo itself.
     """
     guidance = guidance or Guidance()
     guides: Sequence[RegionGuidance | None] = guidance.guides or [None]
     observers = [moment_observer(weights, guide) for guide in guides]
-    contents = ContentObserver(weights.content_layers, photo.shape[2], photo.shape[3])
+    height, width = evaluation.border.around(photo).shape[2:]
+    contents = ContentObserver(weights.content_layers, height, width)
     evaluation.extract_features(photo, ObserverGroup(contents, *observers))
     objective = Objective(
         weights=weights,
@@ -84,7 +87,7 @@ def build_objective(
         protection=guidance.protection,
         overlay=guidance.overlay,
         temporal=temporal,
-        large=is_large(*photo.shape[2:]),
+        large=is_large(height, width),
     )
     baseline = [observer.moments() for observer in observers]
     return objective, objective.style_loss(*baseline)

@@ -34,6 +34,9 @@ __all__ = [
 FORMAT = 2
 """Version of the model files' layout; files of another version are rebuilt."""
 
+_BORDER = 4
+"""A picture's discoloured border was three to four pixels wide without."""
+
 MAX_WEIGHTS_BYTES = 4_000_000_000
 """Largest weights file in bytes: VGG19 with its classifier has 0.6 GB in single precision."""
 
@@ -74,7 +77,7 @@ class ModelSpec:
     padding: Padding = "replicate"
     """Padding of conv1_1: ``zero``, as VGG was trained, or ``replicate``, which prevents frames.
 
-    All later layers pad with zeros."""
+    All later layers pad with zeros. Runs with ``replicate`` extend pictures, see :attr:`border`."""
 
     normalize: bool = True
     """Subtract the mean and divide by the deviation of the weights' training.
@@ -114,6 +117,11 @@ class ModelSpec:
                 f"The layers of a model's losses are its taps in the variants "
                 f"{', '.join(STEP_VARIANTS)}, and none in others."
             )
+
+    @property
+    def border(self) -> int:
+        """Pixels of its own edge by which a run extends a picture: 4 with ``replicate``."""
+        return _BORDER if self.padding == "replicate" else 0
 
     @classmethod
     def for_losses(

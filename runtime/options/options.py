@@ -100,8 +100,8 @@ class StylizeOptions:
     """Content outside all regions: ``style`` or ``photo``."""
 
     content_weight: float = option_field(
-        0.15,
-        "How much the photo counts; with style weight 1, from 0.005 (nearly all painting) to 5 "
+        0.08,
+        "How much the photo counts; with style weight 1, from 0.002 (nearly all painting) to 3 "
         "(barely touched).",
         group=LOOK,
         minimum=0,

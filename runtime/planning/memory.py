@@ -131,14 +131,15 @@ class MemoryDemand:
         return tuple(
             TiledImage(width, height, scale.tile)
             for scale in self.scales
-            for width, height in ((scale.width, scale.height), *scale.styles)
+            for width, height in scale.seen(self.options.spec.border)
         )
 
     @property
     def _optimizer_images(self) -> int:
-        """Images of the finest scale: the image, its gradient, the best one or the average, and
-        the optimiser's own."""
-        return 2 * self.history + 9 if self.history else 5
+        """Images of the finest scale: the image, its gradient, the best one or the average, the
+        extended ones, and the optimiser's own."""
+        extended = 2 * bool(self.options.spec.border)
+        return extended + (2 * self.history + 9 if self.history else 5)
 
     @property
     def _content_targets(self) -> float:
@@ -221,8 +222,7 @@ def _tiled(demand: MemoryDemand, side: int) -> MemoryDemand:
     """The demand with tiles of at most ``side`` pixels a side at the scales that are larger."""
 
     def tiled(scale: Scale) -> Scale:
-        sizes = (scale.width, scale.height), *scale.styles
-        longest = max(max(width, height) for width, height in sizes)
+        longest = max(map(max, scale.seen(demand.options.spec.border)))
         return replace(scale, tile=side) if longest > side else scale
 
     return replace(demand, scales=tuple(map(tiled, demand.scales)))

@@ -96,6 +96,11 @@ class Scale:
         """Pixels times steps; the time is proportional to it."""
         return self.width * self.height * self.iterations
 
+    def seen(self, border: int) -> tuple[tuple[int, int], ...]:
+        """Widths and heights of image and paintings as the network sees them."""
+        sizes = (self.width, self.height), *self.styles
+        return tuple((width + 2 * border, height + 2 * border) for width, height in sizes)
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:

@@ -165,9 +165,9 @@ class Planner:
         )
         precision = choice.precision if demand.engine == choice.name else target.precision
         model = self._obtain_model(weighted, demand.engine, demand.scales)
-        engine = factory.engine(
-            demand.engine, spec_for(weighted, demand.engine), _shapes(demand.scales), precision
-        )
+        spec = spec_for(weighted, demand.engine)
+        shapes = _shapes(demand.scales, spec.border)
+        engine = factory.engine(demand.engine, spec, shapes, precision)
         plan = Plan(
             engine=demand.engine,
             provider=target.provider,
@@ -229,14 +229,14 @@ class Planner:
                 f"another; start again without {spelled('resume', True)}."
             )
         spec = spec_for(weighted, plan.engine)
-        return factory.engine(plan.engine, spec, _shapes(plan.scales), plan.precision)
+        return factory.engine(plan.engine, spec, _shapes(plan.scales, spec.border), plan.precision)
 
     def choose_algorithms(self, plan: Plan, engine: Engine) -> None:
         """Choose the algorithms of a whole run now, so that a resumed run has the same."""
         tiles = {
             (tile.size, str(tile.core), tile.after, tile.layers): tile
             for scale in plan.scales
-            for width, height in ((scale.width, scale.height), *scale.styles)
+            for width, height in scale.seen(self.options.spec.border)
             for section in self._sections(engine, height, width, scale.tile)
             for tile in section.tiles
         }
@@ -333,7 +333,8 @@ class Planner:
 
     def _finest_kernels(self, engine: Engine, finest: Scale) -> dict[str, str]:
         """Algorithms of the first tile of each section at the finest scale."""
-        sections = self._sections(engine, finest.height, finest.width, finest.tile)
+        width, height = finest.seen(self.options.spec.border)[0]
+        sections = self._sections(engine, height, width, finest.tile)
         return {
             name: algorithm
             for section in sections
@@ -429,13 +430,10 @@ def _history(options: StylizeOptions, scales: Sequence[Scale]) -> int:
     return min(options.history, sum(scale.iterations for scale in scales))
 
 
-def _shapes(scales: Sequence[Scale]) -> tuple[Shape, ...]:
-    """Shapes of all images and tiles."""
-    photos = [_tile_shape(scale.tile, scale.height, scale.width) for scale in scales]
-    paintings = [
-        _tile_shape(scale.tile, height, width) for scale in scales for width, height in scale.styles
-    ]
-    return tuple(dict.fromkeys([*photos, *paintings]))
+def _shapes(scales: Sequence[Scale], border: int) -> tuple[Shape, ...]:
+    """Shapes of all images and tiles, as the network sees them."""
+    sizes = [(scale.tile, size) for scale in scales for size in scale.seen(border)]
+    return tuple(dict.fromkeys(_tile_shape(tile, height, width) for tile, (width, height) in sizes))
 
 
 def _tile_shape(tile: int | None, height: int, width: int) -> Shape:

@@ -152,7 +152,7 @@ class _Loop:
         options, resumed = self._options, self._resumed
         arrays = self._engine.arrays
         photo = resized(self._inputs.content, scale.width, scale.height, arrays)
-        evaluation = Evaluation(self._engine, tile=scale.tile)
+        evaluation = Evaluation(self._engine, tile=scale.tile, border=options.spec.border)
         objective, baseline = scale_objective(evaluation, self._weights, self._inputs, scale, photo)
         if self._image is None:
             self._image = _first_image(options, scale, photo, self._start)

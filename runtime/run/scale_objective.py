@@ -42,7 +42,7 @@ def scale_objective(
         for painting, size in zip(inputs.paintings, scale.styles, strict=True)
     ]
     blended = StyleStatistics.blend(paintings[: len(inputs.blend)], inputs.blend)
-    guidance, owners = _guidance(inputs, weights, scale, photo, arrays)
+    guidance, owners = _guidance(inputs, weights, scale, photo, evaluation)
     styles = [blended if owner is None else paintings[owner] for owner in owners]
     return build_objective(
         evaluation, weights, photo, styles, guidance, _temporal_loss(inputs, scale, arrays)
@@ -50,11 +50,12 @@ def scale_objective(
 
 
 def _guidance(
-    inputs: RunInputs, weights: LossWeights, scale: Scale, photo: Array, arrays: Arrays
+    inputs: RunInputs, weights: LossWeights, scale: Scale, photo: Array, evaluation: Evaluation
 ) -> tuple[Guidance, list[int | None]]:
     """Masks at the layers, and for each region the index of its painting (None: the main ones)."""
     if not inputs.masks:
         return Guidance(), [None]
+    arrays, border = evaluation.engine.arrays, evaluation.border
     masks, rest = inputs.region_masks(scale.width, scale.height)
     owners = [index for _, index in inputs.regions]
     protection = overlay = None
@@ -68,9 +69,11 @@ def _guidance(
     if inputs.protect is not None:
         protect = inputs.protect.at(scale.width, scale.height)
         masks = [mask * (1 - RELIEF * protect) for mask in masks]
-        layers = at_layers(protect, weights.content_layers)
+        layers = at_layers(border.around_mask(protect), weights.content_layers)
         protection = {name: arrays.from_numpy(1 + PROTECTION * W) for name, W in layers.items()}
-    guides = [RegionGuidance.of(mask, weights.style_layers, arrays) for mask in masks]
+    guides = [
+        RegionGuidance.of(border.around_mask(mask), weights.style_layers, arrays) for mask in masks
+    ]
     return Guidance(guides=guides, protection=protection, overlay=overlay), owners
 
 
