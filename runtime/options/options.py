@@ -100,7 +100,7 @@ class StylizeOptions:
     """Content outside all regions: ``style`` or ``photo``."""
 
     content_weight: float = option_field(
-        0.08,
+        0.1,
         "How much the photo counts; with style weight 1, from 0.002 (nearly all painting) to 3 "
         "(barely touched).",
         group=LOOK,
