@@ -3,7 +3,7 @@
     python benchmarks/presets.py [--size 256] [--only fast] [--before old.jpg]
 
 The photos come from scikit-image (cat, astronaut, coffee; CC0 or public domain), the paintings
-from this project. ``fast``, ``balanced`` and ``best`` repaint the same three pairs. ``classic``
+from ``examples``. ``fast``, ``balanced`` and ``best`` repaint the same three pairs. ``classic``
 repaints only the first pair, as a smaller square, because its 300 steps take long. ``--before``
 takes an earlier sheet of the same presets; pictures/before-after.jpg then alternates the rows of
 both sheets.
@@ -26,7 +26,7 @@ from nstrt.runtime.pictures import read_picture, resize
 from nstrt.runtime.system.host import processor_name, versions
 
 ROOT = Path(__file__).parents[1]
-PAIRS = (("cat", "night"), ("astronaut", "ember"), ("coffee", "garden"))
+PAIRS = (("cat", "starry_night"), ("astronaut", "scream"), ("coffee", "shipwreck"))
 CLASSIC_SIZE = 160
 CELL = 300
 """Width in pixels of a picture in a sheet."""
@@ -172,7 +172,7 @@ Each pair's upper row is what the presets made before the steps were made faster
 2026-11-23), the lower row what they make now.
 
 Photos: *Chelsea* by Stefan van der Walt (CC0), Eileen Collins (NASA, public domain), *coffee* by
-Rachel Michetti (CC0), all from scikit-image. Paintings: `examples/paint.py`.
+Rachel Michetti (CC0), all from scikit-image. Paintings: van Gogh, Munch, Turner (public domain).
 """
 
 
