@@ -1,12 +1,10 @@
 """Write docs/presets.md with contact sheets and numbers of the presets.
 
-    python benchmarks/presets.py [--size 256] [--only fast] [--before old.jpg]
+    python benchmarks/presets.py [--size 256] [--only fast]
 
 The photos come from scikit-image (cat, astronaut, coffee; CC0 or public domain), the paintings
 from ``examples``. ``fast``, ``balanced`` and ``best`` repaint the same three pairs. ``classic``
-repaints only the first pair, as a smaller square, because its 300 steps take long. ``--before``
-takes an earlier sheet of the same presets; pictures/before-after.jpg then alternates the rows of
-both sheets.
+repaints only the first pair, as a smaller square, because its 300 steps take long.
 """
 
 from __future__ import annotations
@@ -36,10 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--only", choices=PRESETS, action="append")
-    parser.add_argument("--before", type=Path, help="an earlier sheet to show the new one beside")
     args = parser.parse_args(arguments)
-    if args.before is not None and args.before.resolve().parent == ROOT / "docs" / "pictures":
-        parser.error("copy the earlier sheet elsewhere: it is about to be replaced")
     presets = args.only or PRESETS
     folder = ROOT / "docs" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,14 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(rows[-1], flush=True)
         sheet.append(cells)
         contact_sheet(sheet).save(folder / "presets.jpg", quality=90)
-    if args.before is not None:
-        in_turn(args.before, sheet).save(folder / "before-after.jpg", quality=88)
     (ROOT / "docs" / "presets.md").write_text(page(rows, args.size))
 
 
 def repaint(preset: str, photo: Picture, painting: Picture, size: int) -> Result:
     size = CLASSIC_SIZE if preset == "classic" else size
-    options = StylizeOptions.of(preset, size=size, seed=1, engine="onnx")
+    options = StylizeOptions.of(preset, size=size, seed=1, engine="torch")
     return StyleTransfer(options, notify=print).stylize(photo, painting)
 
 
@@ -116,28 +109,6 @@ def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
     return sheet
 
 
-def in_turn(earlier: Path, rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    """Alternate the rows of an earlier sheet of the same layout with the new ones."""
-    alternated: list[list[Image.Image]] = []
-    with Image.open(earlier) as before:
-        top = 0
-        for cells in rows:
-            height = max(image.height for image in cells)
-            old = [
-                before.crop((left, top, left + image.width, top + image.height))
-                for left, image in zip(range(0, before.width, CELL + 6), cells, strict=False)
-            ]
-            top += height + 6
-            # Photo, painting and results; classic has only one cell.
-            for name, row_ in (("before", old), ("now", list(cells))):
-                photo_and_results = [image.copy() for image in row_[:5]]
-                draw = ImageDraw.Draw(photo_and_results[0])
-                words = {"fill": "white", "stroke_width": 2, "stroke_fill": "black"}
-                draw.text((6, photo_and_results[0].height - 24), name, font=font(), **words)
-                alternated.append(photo_and_results)
-    return contact_sheet(alternated)
-
-
 def page(rows: Sequence[str], size: int) -> str:
     machine = f"{processor_name()}, Python {platform.python_version()}, " + ", ".join(
         f"{name} {version}" for name, version in versions().items()
@@ -145,7 +116,7 @@ def page(rows: Sequence[str], size: int) -> str:
     return f"""# The presets
 
 Made by `make sheets` (`benchmarks/presets.py`), long side {size} pixels, `classic` at
-{CLASSIC_SIZE} and for the first pair alone, seed 1, engine onnx.
+{CLASSIC_SIZE} and for the first pair alone, seed 1, engine torch.
 
 ![Photos, paintings, and what each preset makes of them](pictures/presets.jpg)
 
@@ -163,13 +134,6 @@ Made by `make sheets` (`benchmarks/presets.py`), long side {size} pixels, `class
   raise it as coloured noise does: a result near the painting's number has the painting's strokes.
 
 Made with {machine}.
-
-## Before and now
-
-![The same pairs as an earlier version painted them, and as this one](pictures/before-after.jpg)
-
-Each pair's upper row is what the presets made before the steps were made faster (version of
-2026-11-23), the lower row what they make now.
 
 Photos: *Chelsea* by Stefan van der Walt (CC0), Eileen Collins (NASA, public domain), *coffee* by
 Rachel Michetti (CC0), all from scikit-image. Paintings: van Gogh, Munch, Turner (public domain).

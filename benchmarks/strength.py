@@ -65,7 +65,7 @@ def colors(size: int) -> None:
 
 
 def repaint(photo: Picture, painting: Picture, size: int, **options: Any) -> NDArray[np.float32]:
-    stylize_options = StylizeOptions.of("fast", size=size, seed=1, engine="onnx", **options)
+    stylize_options = StylizeOptions.of("fast", size=size, seed=1, engine="torch", **options)
     return StyleTransfer(stylize_options, notify=print).stylize(photo, painting).picture.rgb
 
 
