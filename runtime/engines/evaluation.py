@@ -26,7 +26,7 @@ class Evaluation:
     """Evaluates losses with an engine, in tiles of at most ``tile`` pixels a side.
 
     Images are 1 x 3 x height x width, RGB in 0..1. ``tile`` None takes images whole. The network
-    sees them extended by ``border`` pixels of their own edge; all statistics are of that.
+    sees them extended by ``border`` mirrored pixels; all statistics are of that.
     """
 
     def __init__(self, engine: Engine, *, tile: int | None = None, border: int = 0) -> None:

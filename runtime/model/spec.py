@@ -120,7 +120,7 @@ class ModelSpec:
 
     @property
     def border(self) -> int:
-        """Pixels of its own edge by which a run extends a picture: 4 with ``replicate``."""
+        """Mirrored pixels by which a run extends a picture: 4 with ``replicate``."""
         return _BORDER if self.padding == "replicate" else 0
 
     @classmethod

@@ -1,8 +1,8 @@
-"""The border of a picture: extended by its own edge before the network.
+"""The border of a picture: extended by its mirror image before the network.
 
 Fewer features of the deeper layers, which pad with zeros, look at the outermost pixels. The content
 loss holds these less, so the style loss would give them what it misses elsewhere: a discoloured
-strip. Copies of the edge take their place.
+strip. Their mirror images take their place. Copies of the edge alone would turn into dashes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Border"]
 
 
 class Border:
-    """Extends pictures by ``width`` pixels of their own edge on all sides; 0 changes nothing."""
+    """Extends pictures by ``width`` mirrored pixels on all sides; 0 changes nothing."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -34,10 +34,10 @@ class Border:
             self._extended = arrays_of(image).empty(shape, image)
         extended = self._extended
         extended[..., n:-n, n:-n] = image
-        extended[..., :n, n:-n] = image[..., :1, :]
-        extended[..., -n:, n:-n] = image[..., -1:, :]
-        extended[..., :n] = extended[..., n : n + 1]
-        extended[..., -n:] = extended[..., -n - 1 : -n]
+        for outside, inside in self._mirrored():
+            extended[..., outside, n:-n] = extended[..., inside, n:-n]
+        for outside, inside in self._mirrored():
+            extended[..., outside] = extended[..., inside]
         return extended
 
     def within(self, gradient: Array) -> Array:
@@ -45,14 +45,20 @@ class Border:
         n = self.width
         if not n:
             return gradient
-        rows = arrays_of(gradient).copy(gradient[..., n:-n, :])
-        rows[..., 0, :] += gradient[..., :n, :].sum(-2)
-        rows[..., -1, :] += gradient[..., -n:, :].sum(-2)
-        inside = arrays_of(gradient).copy(rows[..., n:-n])
-        inside[..., 0] += rows[..., :n].sum(-1)
-        inside[..., -1] += rows[..., -n:].sum(-1)
-        return inside
+        columns = arrays_of(gradient).copy(gradient)
+        for outside, inside in self._mirrored():
+            columns[..., inside] += columns[..., outside]
+        rows = arrays_of(gradient).copy(columns[..., n:-n])
+        for outside, inside in self._mirrored():
+            rows[..., inside, :] += rows[..., outside, :]
+        return arrays_of(gradient).copy(rows[..., n:-n, :])
 
     def around_mask(self, mask: Mask) -> Mask:
         """The extended mask, height x width."""
-        return np.pad(mask, self.width, mode="edge") if self.width else mask
+        return np.pad(mask, self.width, mode="symmetric") if self.width else mask
+
+    def _mirrored(self) -> list[tuple[int, int]]:
+        """Lines outside the picture, and those inside that they mirror; from both ends."""
+        n = self.width
+        first = [(n - 1 - line, n + line) for line in range(n)]
+        return first + [(-1 - outside, -1 - inside) for outside, inside in first]

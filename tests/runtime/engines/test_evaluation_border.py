@@ -1,4 +1,4 @@
-"""A picture's border: evaluation with one equals evaluation of the picture extended by its edge."""
+"""A picture's border: evaluation with one equals evaluation of the extended picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from nstrt.runtime.engines.evaluation import Evaluation
 from nstrt.runtime.engines.loss_targets import objective_for, style_statistics
@@ -15,6 +14,7 @@ from nstrt.runtime.engines.torch_engine import TorchEngine
 from nstrt.runtime.loss.objective import LossWeights
 from nstrt.runtime.network.vgg import read_vgg
 
+from support.border import mirrored
 from support.errors import relative_error
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ WEIGHTS = LossWeights(
 )
 
 
-def extended(image: torch.Tensor) -> torch.Tensor:
-    return functional.pad(image, (4,) * 4, mode="replicate")
-
-
 @pytest.mark.parametrize("tile", [None, 96])
 def test_loss_and_gradient_are_those_of_the_extended_picture(
     small_network: Network, tile: int | None, photo: Crop, painting: Crop
@@ -45,16 +41,16 @@ def test_loss_and_gradient_are_those_of_the_extended_picture(
     plain = Evaluation(engine)
     picture, style = photo(117, 133), painting(90, 101)
     objective, before = objective_for(bordered, WEIGHTS, picture, style)
-    expected, baseline = objective_for(plain, WEIGHTS, extended(picture), extended(style))
+    expected, baseline = objective_for(plain, WEIGHTS, mirrored(picture, 4), mirrored(style, 4))
     assert before == pytest.approx(baseline, rel=1e-5)
     image = (picture * 0.7 + 0.1).clamp(0, 1)
     kept = image.clone()
     terms, gradient = bordered.loss_and_gradient(image, objective)
-    wanted, outer = plain.loss_and_gradient(extended(image), expected)
+    wanted, outer = plain.loss_and_gradient(mirrored(image, 4), expected)
     for name in ("loss", "content", "style", "tv"):
         assert getattr(terms, name) == pytest.approx(getattr(wanted, name), rel=1e-5), name
     leaf = image.clone().requires_grad_()
-    (inner,) = torch.autograd.grad((extended(leaf) * outer).sum(), leaf)
+    (inner,) = torch.autograd.grad((mirrored(leaf, 4) * outer).sum(), leaf)
     assert relative_error(gradient, inner) < (1e-5 if tile is None else 1e-2)
     assert bordered.loss(image, objective).loss == pytest.approx(terms.loss, rel=1e-5)
     assert torch.equal(image, kept)
@@ -77,7 +73,7 @@ def test_masks_of_paintings_are_extended_with_them(small_network: Network, paint
     picture, mask = painting(60, 72), np.zeros((60, 72), np.float32)
     mask[:, :30] = 1
     found = style_statistics(Evaluation(engine, border=4), WEIGHTS, picture, mask)
-    around = np.pad(mask, 4, mode="edge")
-    expected = style_statistics(Evaluation(engine), WEIGHTS, extended(picture), around)
+    around = np.pad(mask, 4, mode="symmetric")
+    expected = style_statistics(Evaluation(engine), WEIGHTS, mirrored(picture, 4), around)
     for layer, moments in expected.moments.items():
         assert relative_error(found.moments[layer].second, moments.second) < 1e-5
