@@ -85,8 +85,11 @@ def plain_loss(
     def relative(value: Tensor, target: Tensor) -> Tensor:
         return (value - target).pow(2).mean() / target.pow(2).mean()
 
-    contents = relative(found["conv4_2"], content["conv4_2"]) / 1.5
-    contents = contents + 0.5 / 1.5 * relative(found["conv3_1"], content["conv3_1"])
+    def change(layer: str) -> Tensor:
+        energy = content[layer].pow(2).mean() * style[layer].pow(2).mean()
+        return (found[layer] - content[layer]).pow(2).mean() / energy.sqrt()
+
+    contents = change("conv4_2") / 1.5 + 0.5 / 1.5 * change("conv3_1")
     styles = sum(
         (relative(gram(found[name]), gram(style[name])) / 5 for name in WEIGHTS.style_layers),
         start=torch.zeros(()),
