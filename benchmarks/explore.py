@@ -2,7 +2,7 @@
 
     python benchmarks/explore.py [--size 144] [--large 288] [--cells 1 9]
 
-Makes the sheet of examples/cat.jpg and examples/ember.jpg, and paints some of its cells large.
+Makes the sheet of examples/cat.jpg and examples/scream.jpg, and paints some of its cells large.
 Prints the colour difference (CIE76, mean) of each large picture, shrunk, from each cell.
 """
 
@@ -20,7 +20,7 @@ from nstrt.runtime.analysis.contact_sheet import contact_sheet
 from nstrt.runtime.pictures import resize, save
 
 ROOT = Path(__file__).parents[1]
-CONTENT, STYLE = ROOT / "examples" / "cat.jpg", ROOT / "examples" / "ember.jpg"
+CONTENT, STYLE = ROOT / "examples" / "cat.jpg", ROOT / "examples" / "scream.jpg"
 SHEET = ROOT / "docs" / "pictures" / "explore.jpg"
 VARY = ("strength=0.2,0.5,0.8", "style-scale=0.5,1,2")
 

@@ -174,7 +174,9 @@ def _sheet(pair: tuple[str, str], settings: Mapping[str, Any], args: argparse.Na
     rows = [cells[at : at + 3] for at in range(0, len(cells), 3)]
     contact_sheet(rows).save(args.folder / f"{stem}.png")
     if args.hidden:
-        (args.folder / f"{stem}.txt").write_text("\n".join(name for name, _ in results) + "\n")
+        (args.folder / f"{stem}.txt").write_text(
+            "".join(f"{name} {strength:g}\n" for name, strength in results)
+        )
 
 
 def _medians(

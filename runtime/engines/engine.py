@@ -47,7 +47,7 @@ class Engine(Protocol):
     """
 
     targets: StyleCache
-    """Moments of paintings, kept for the next run."""
+    """Statistics of paintings, kept for the next run."""
 
     supports_sections: bool
     """The engine can start at a layer, and so take the network in sections."""

@@ -115,6 +115,7 @@ class GraphEngine:
 
     def _two_pass_step(self, objective: Objective, image: Array) -> StepFunction:
         """Features and moments, then the gradient of the image as its only tile."""
+        self._step = None
         height, width = image.shape[2:]
         (tile,) = tiles_of(height, width, None, objective.layers)
 

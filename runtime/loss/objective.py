@@ -172,7 +172,13 @@ class Objective:
         if not self.weights.relative:
             return dict.fromkeys(self.contents, 1.0)
         return {
-            layer: max(float(_mean_square(target) * self.energies[layer]) ** 0.5, EPSILON)
+            # A dot product needs no memory of its own.
+            layer: max(
+                (float(arrays_of(target).dot(target, target)) / math.prod(target.shape))
+                * float(self.energies[layer]),
+                EPSILON**2,
+            )
+            ** 0.5
             for layer, target in self.contents.items()
         }
 

@@ -15,7 +15,10 @@ __all__ = ["Border"]
 
 
 class Border:
-    """Extends pictures by ``width`` mirrored pixels on all sides; 0 changes nothing."""
+    """Extends pictures by ``width`` mirrored pixels on all sides; 0 changes nothing.
+
+    Their sides are at least ``width`` pixels long.
+    """
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -41,17 +44,18 @@ class Border:
         return extended
 
     def within(self, gradient: Array) -> Array:
-        """The gradient at an image from that at the extended one: its transpose, a new array."""
+        """The gradient at an image from that at the extended one, which it overwrites.
+
+        It is the transpose of :meth:`around`, in a new array.
+        """
         n = self.width
         if not n:
             return gradient
-        columns = arrays_of(gradient).copy(gradient)
         for outside, inside in self._mirrored():
-            columns[..., inside] += columns[..., outside]
-        rows = arrays_of(gradient).copy(columns[..., n:-n])
+            gradient[..., inside] += gradient[..., outside]
         for outside, inside in self._mirrored():
-            rows[..., inside, :] += rows[..., outside, :]
-        return arrays_of(gradient).copy(rows[..., n:-n, :])
+            gradient[..., inside, :] += gradient[..., outside, :]
+        return arrays_of(gradient).copy(gradient[..., n:-n, n:-n])
 
     def around_mask(self, mask: Mask) -> Mask:
         """The extended mask, height x width."""

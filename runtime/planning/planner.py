@@ -265,6 +265,7 @@ class Planner:
             engine=plan.engine,
             optimizer=plan.optimizer,
             pooling=self.options.pooling,
+            style_loss=self.options.style_loss,
             deepest=self.options.spec.taps[-1],
             versions=versions(),
         )
@@ -327,7 +328,9 @@ class Planner:
         """The engine's model, and its companion for tiles: found missing now, not in a run."""
         spec = spec_for(options, engine)
         model = self._store.obtain(spec)
-        if engine == "graph" and any(scale.tile for scale in scales):
+        if engine == "graph" and (
+            options.style_loss != "gram" or any(scale.tile for scale in scales)
+        ):
             self._store.obtain(spec.as_variant("tile"))
         return model
 

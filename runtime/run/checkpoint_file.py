@@ -42,7 +42,7 @@ __all__ = [
     "write_checkpoint",
 ]
 
-_FORMAT = 6
+_FORMAT = 7
 _LOCAL_HEADER = 30
 """Bytes before the name of an archive's first file."""
 
