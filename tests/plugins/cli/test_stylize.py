@@ -69,7 +69,7 @@ def test_a_dry_run_paints_nothing_and_tells_what_the_worker_tells(
     arguments = ["stylize", CAT, NIGHT, "-o", out, "--size", "1000", "--engine", "onnx"]
     assert nstrt(*arguments, "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert re.search(r"1000x\d+ pixels, 7 scales, 555 steps\.$", lines[0])
+    assert re.search(r"1000x\d+ pixels, 7 scales, 195 steps\.$", lines[0])
     assert re.search(
         r"^About (\d+ minutes|[\d.]+ hours), \d\.\d GB of memory, on the processor\.$", lines[1]
     )
@@ -81,7 +81,7 @@ def test_a_dry_run_paints_nothing_and_tells_what_the_worker_tells(
     sizes = [Image.open(path).size for path in (CAT, NIGHT)]
     estimate = StyleTransfer(options).estimate(*sizes)
     assert plan["memory"] == estimate.plan.memory
-    assert plan["steps"] == estimate.plan.steps == 555
+    assert plan["steps"] == estimate.plan.steps == 195
     assert plan["width"] == 1000
 
 
