@@ -218,13 +218,13 @@ def test_a_header_without_bound_is_damage(good: dict[str, Path], tmp_path: Path)
 
 def test_a_member_that_is_given_twice_is_damage(good: dict[str, Path], tmp_path: Path) -> None:
     content = members_of(good["lbfgs"])["checkpoint.json"]
-    assert content.startswith(b'{"nstrt-checkpoint": 6,')
-    write_header(tmp_path / "c", good["lbfgs"], b'{"nstrt-checkpoint": 6,' + content[1:])
+    assert content.startswith(b'{"nstrt-checkpoint": 7,')
+    write_header(tmp_path / "c", good["lbfgs"], b'{"nstrt-checkpoint": 7,' + content[1:])
     refuse(tmp_path / "c")
 
 
 def test_another_format_is_called_so(good: dict[str, Path], tmp_path: Path) -> None:
-    header = {**header_of(good["lbfgs"]), "nstrt-checkpoint": 5}
+    header = {**header_of(good["lbfgs"]), "nstrt-checkpoint": 6}
     write_header(tmp_path / "c", good["lbfgs"], header)
     refuse(tmp_path / "c", "of another version of nstrt")
 

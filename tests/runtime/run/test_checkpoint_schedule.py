@@ -215,9 +215,10 @@ def test_algorithms_are_chosen_for_all_paintings_of_all_scales() -> None:
     planner = transfer()._planner
     plan, _ = planner.load_and_plan((72, 48), (72, 48), (30, 90))
     planner.choose_algorithms(plan, Engine())  # type: ignore[arg-type]
-    sizes = {(scale.width, scale.height) for scale in plan.scales}
-    assert len(sizes.union(*(scale.styles for scale in plan.scales))) >= 4
-    assert asked == {size[::-1] for size in sizes.union(*(scale.styles for scale in plan.scales))}
+    border = planner.options.spec.border
+    sizes = {size for scale in plan.scales for size in ((scale.width, scale.height), *scale.styles)}
+    assert len(sizes) >= 4
+    assert asked == {(height + 2 * border, width + 2 * border) for width, height in sizes}
 
 
 def test_checkpoint_holds_the_plan_and_no_pickle(
