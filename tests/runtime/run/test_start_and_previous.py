@@ -26,7 +26,7 @@ def test_the_temporal_loss_pulls_to_the_previous_frame_where_it_has_weight(engin
     weight[:, :32] = 1
     previous = PreviousFrame(warped=np.ascontiguousarray(photo[::-1]), weight=weight)
     options = StylizeOptions.of(
-        **{**OPTIONS, "engine": engine, "iterations": 5}, temporal_weight=300
+        **{**OPTIONS, "engine": engine, "iterations": 20}, temporal_weight=300
     )
     transfer = StyleTransfer(options)
     pulled = transfer.run(photo, NIGHT, previous=previous).result()
