@@ -109,9 +109,9 @@ def test_for_losses_outputs_the_layers_of_the_gradient() -> None:
 @pytest.mark.parametrize(
     ("options", "keys"),
     [
-        ({}, ("fe31c082d12f", "659c9d9eeee7", "5a94811c8975")),
+        ({"pooling": "max"}, ("fe31c082d12f", "659c9d9eeee7", "5a94811c8975")),
         ({"pooling": "avg"}, ("1d0944256c77", "c1722f61e55a", "55c203c44da5")),
-        ({"padding": "zero"}, ("e03f95ab777b", "4ad819ae3f0f", "4b36f700a31c")),
+        ({"pooling": "max", "padding": "zero"}, ("e03f95ab777b", "4ad819ae3f0f", "4b36f700a31c")),
     ],
     ids=str,
 )
