@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from nstrt.runtime.arrays import PlainArrays
 from nstrt.runtime.errors import OptionError, TooLargeError
 from nstrt.runtime.loss.content_and_style import ContentObserver
-from nstrt.runtime.loss.guidance import RegionGuidance
 from nstrt.runtime.loss.objective import Objective, moment_observer, style_target
 from nstrt.runtime.loss.style_statistics import StyleObserver
 from nstrt.runtime.loss.total_variation import total_variation
@@ -223,11 +222,7 @@ class _LossMeter:
         contents = ContentObserver(self._weights.content_layers, *shapes[0])
         self._observe(self._seen(photo, *self._size), contents)
         part = visible_part(painting, *scale.styles[0])
-        guide = None
-        if part is not None:
-            part = self._border.around_mask(part)
-            guide = RegionGuidance.of(part, self._weights.layers, PlainArrays(), whole=True)
-        seen = StyleObserver(self._weights, guide)
+        seen = StyleObserver.of_part(self._weights, part, self._border, PlainArrays())
         self._observe(self._seen(painting, *scale.styles[0]), seen)
         style = seen.statistics()
         self._objective = Objective(

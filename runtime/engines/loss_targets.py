@@ -30,12 +30,7 @@ def style_statistics(
     arrays = evaluation.engine.arrays
 
     def compute() -> StyleStatistics:
-        guide = None
-        if mask is not None:
-            # Of a small part nothing may be left at a deep layer.
-            seen = evaluation.border.around_mask(mask)
-            guide = RegionGuidance.of(seen, weights.layers, arrays, whole=True)
-        observer = StyleObserver(weights, guide)
+        observer = StyleObserver.of_part(weights, mask, evaluation.border, arrays)
         evaluation.extract_features(painting, observer)
         return observer.statistics()
 
@@ -67,7 +62,7 @@ def build_objective(
     guidance = guidance or Guidance()
     guides: Sequence[RegionGuidance | None] = guidance.guides or [None]
     observers = [moment_observer(weights, guide) for guide in guides]
-    height, width = evaluation.border.around(photo).shape[2:]
+    height, width = (side + 2 * evaluation.border.width for side in photo.shape[2:])
     contents = ContentObserver(weights.content_layers, height, width)
     evaluation.extract_features(photo, ObserverGroup(contents, *observers))
     objective = Objective(
@@ -81,9 +76,9 @@ def build_objective(
             )
             for style, guide in zip(paintings, guides, strict=True)
         ),
-        energies=StyleStatistics.blend(
+        energies=StyleStatistics.blend_energies(
             paintings, [1.0 if guide is None else guide.share for guide in guides]
-        ).energies,
+        ),
         protection=guidance.protection,
         overlay=guidance.overlay,
         temporal=temporal,

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nstrt.runtime.arrays import Array, arrays_of
+from nstrt.runtime.arrays import Array, Arrays, Mask, arrays_of
 from nstrt.runtime.loss.guidance import RegionGuidance
 from nstrt.runtime.loss.moments import Moments, row_slices
 from nstrt.runtime.loss.objective import LossWeights, moment_observer
+from nstrt.runtime.network.border import Border
 from nstrt.runtime.network.feature_observer import ObserverGroup, place_of
 
 __all__ = ["StyleObserver", "StyleStatistics"]
@@ -35,24 +36,45 @@ class StyleStatistics:
         """Weighted mean of several paintings' statistics."""
         if len(parts) == 1:
             return parts[0]
-        total = sum(weights)
         return StyleStatistics(
             moments={
                 layer: Moments.blend([part.moments[layer] for part in parts], weights)
                 for layer in parts[0].moments
             },
-            energies={
-                layer: sum(
-                    part.energies[layer] * (weight / total)
-                    for part, weight in zip(parts, weights, strict=True)
-                )
-                for layer in parts[0].energies
-            },
+            energies=StyleStatistics.blend_energies(parts, weights),
         )
+
+    @staticmethod
+    def blend_energies(
+        parts: Sequence[StyleStatistics], weights: Sequence[float]
+    ) -> Mapping[str, Array]:
+        """Weighted mean of several paintings' energies, by content layer."""
+        total = sum(weights)
+        return {
+            layer: sum(
+                part.energies[layer] * (weight / total)
+                for part, weight in zip(parts, weights, strict=True)
+            )
+            for layer in parts[0].energies
+        }
 
 
 class StyleObserver(ObserverGroup):
     """Observes a painting's features; those that ``guide`` leaves out do not count."""
+
+    @classmethod
+    def of_part(
+        cls, weights: LossWeights, mask: Mask | None, border: Border, arrays: Arrays
+    ) -> StyleObserver:
+        """An observer of the extended painting, of which the part in ``mask`` counts.
+
+        ``mask`` is height x width of the painting; None for all of it.
+        """
+        if mask is None:
+            return cls(weights)
+        # Of a small part nothing may be left at a deep layer.
+        seen = border.around_mask(mask)
+        return cls(weights, RegionGuidance.of(seen, weights.layers, arrays, whole=True))
 
     def __init__(self, weights: LossWeights, guide: RegionGuidance | None = None) -> None:
         self._guide, self._raw = guide, not weights.gram_mean

@@ -99,9 +99,8 @@ class Host(Client):
             if isinstance(picture, str):
                 request[key] = {"file": picture}
                 continue
-            height, width, _ = picture.shape
             pixels += picture.tobytes()
-            request[key] = {"width": width, "height": height, "format": format_of(picture)}
+            request[key] = description(picture)
         id = self.new_id()
         payload = memoryview(pixels) if pixels else None
         self.send(payload, op="stylize", id=id, **request, options=dict(options), **more)
@@ -112,6 +111,12 @@ class Host(Client):
 
     def close(self) -> None:
         self.stream.close()
+
+
+def description(picture: np.ndarray) -> dict[str, Any]:
+    """How a request describes a picture whose pixels follow it."""
+    height, width, _ = picture.shape
+    return {"width": width, "height": height, "format": format_of(picture)}
 
 
 def format_of(picture: np.ndarray) -> str:

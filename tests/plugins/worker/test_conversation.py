@@ -19,7 +19,7 @@ from nstrt.plugins.worker.client import hello_request
 from nstrt.runtime import stylize
 
 from support import EXAMPLES, Network
-from support.worker_host import LONG, SMALL, Host, array_of, standard_streams
+from support.worker_host import LONG, SMALL, Host, array_of, description, standard_streams
 
 pytestmark = pytest.mark.slow
 
@@ -160,10 +160,7 @@ def test_a_job_with_several_paintings_regions_and_a_protected_part(
     corner[:12, 30:] = 255
     third = np.rot90(PAINTING).copy()
     pictures = [PHOTO, PAINTING, third, left, third, corner]
-    described = [
-        {"width": values.shape[1], "height": values.shape[0], "format": f"rgb{'a' * (n == 0)}8"}
-        for n, values in enumerate(pictures)
-    ]
+    described = [description(values) for values in pictures]
     options = {**SMALL, "iterations": 4, "style_blend": [2, 1], "strength": 0.8}
     job = host.new_id()
     host.send(
@@ -204,14 +201,7 @@ def test_style_pictures_are_followed_by_their_masks(host: Host, tmp_path: Path) 
     where = np.zeros((*PHOTO.shape[:2], 3), np.uint8)
     where[8:] = 255
     pictures = [PHOTO, PAINTING, left, PAINTING, where, PAINTING, left]
-    described = [
-        {
-            "width": values.shape[1],
-            "height": values.shape[0],
-            "format": "rgba8" if values.shape[2] == 4 else "rgb8",
-        }
-        for values in pictures
-    ]
+    described = [description(values) for values in pictures]
     job = host.new_id()
     host.send(
         b"".join(values.tobytes() for values in pictures),
