@@ -77,3 +77,8 @@ def test_masks_of_paintings_are_extended_with_them(small_network: Network, paint
     expected = style_statistics(Evaluation(engine), WEIGHTS, mirrored(picture, 4), around)
     for layer, moments in expected.moments.items():
         assert relative_error(found.moments[layer].second, moments.second) < 1e-5
+    # The same painting with another mask, or none, is another style.
+    for other in (1 - mask, None):
+        again = style_statistics(Evaluation(engine, border=4), WEIGHTS, picture, other)
+        for layer, moments in found.moments.items():
+            assert relative_error(again.moments[layer].second, moments.second) > 1e-2
